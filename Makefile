@@ -1,0 +1,41 @@
+# Every target does its own set-up: a fresh machine needs Python >= 3.11 and make, nothing more.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-data lint types reproduce benchmark clean help
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "upweight needs Python 3.11 or newer, not " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY)   ## flip labels on digits, find them, explain an error, prove it by retraining, write a report
+	$(BIN)/upweight demo
+
+test: lint types ## lint, types and the whole test suite
+	$(BIN)/python -m pytest -m 'not slow_download'
+
+test-data: $(READY) ## the tests that download large data sets
+	$(BIN)/python -m pytest -m 'download or slow_download'
+
+lint: $(READY)   ## ruff: style and imports
+	$(BIN)/ruff check src tests experiments benchmarks
+	$(BIN)/ruff format --check src tests experiments benchmarks
+
+types: $(READY)  ## mypy
+	$(BIN)/mypy
+
+reproduce: $(READY) ## run the experiments of Koh & Liang (2017) and rewrite experiments/RESULTS.md
+	$(BIN)/python -m experiments.reproduce
+
+benchmark: $(READY) ## speed beside pyDVL, each in its own environment
+	$(BIN)/python -m benchmarks.run
+
+clean:           ## remove the virtual environments
+	rm -rf .venv .venv-*

@@ -1,0 +1,163 @@
+"""Hessian and GGN of an objective, matrix-free and dense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.gradients import LinearFunction
+from upweight.messages import InputError
+from upweight.objective import Objective
+
+
+class Curvature(Protocol):
+    """Which matrix: a choice that becomes an operator when it meets an objective."""
+
+    name: str
+
+    def of(self, objective: Objective) -> ObjectiveCurvature:
+        """The operator for this objective."""
+        ...
+
+
+LINEAR_ROWS = 4096
+"""Examples per matrix product where features are held in memory."""
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """∇²R(θ) = (1/n) Σ w_i ∇²ℓ_i + diag(λ). Indefinite away from an optimum of a non-convex model."""
+
+    name = "Hessian"
+
+    def of(self, objective: Objective) -> ObjectiveCurvature:
+        """The Hessian of this objective."""
+        return ObjectiveCurvature(objective, self.name)
+
+
+@dataclass(frozen=True)
+class GGN:
+    """Generalised Gauss–Newton (1/n) Σ w_i J_iᵀ ∇²ℓ_i(outputs) J_i + diag(λ).
+
+    Positive semi-definite for convex losses of the outputs; equal to the Hessian where outputs are linear in θ.
+    """
+
+    name = "GGN"
+
+    def of(self, objective: Objective) -> ObjectiveCurvature:
+        """The GGN of this objective."""
+        if not objective.function.split:
+            raise InputError(
+                "curvature: the GGN needs a loss with the split (outputs, loss of outputs), one of upweight.losses; "
+                "with your own function use curvature.Hessian()"
+            )
+        return ObjectiveCurvature(objective, self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectiveCurvature:
+    """A curvature matrix of an objective as an operator.
+
+    Attributes
+    ----------
+    indices
+        The examples summed over (default: all).
+    scale
+        Each example counts w_i · ``scale``; 1/n of the objective unless said otherwise.
+    penalized
+        Whether diag(λ) is added.
+    """
+
+    objective: Objective
+    name: str
+    indices: Tensor | None = None
+    scale: float | None = None
+    penalized: bool = True
+
+    @property
+    def size(self) -> int:
+        """The number of parameters p."""
+        return self.objective.p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of θ."""
+        return self.objective.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of θ."""
+        return self.objective.device
+
+    @property
+    def examples(self) -> int:
+        """Number of examples summed over."""
+        return self.objective.n if self.indices is None else len(self.indices)
+
+    def share(self, indices: Any) -> ObjectiveCurvature:
+        """The part of the matrix that these examples contribute: (1/n) Σ_U w_i H_i, without the penalty."""
+        return replace(self, indices=self.objective.positions(indices), scale=1 / self.objective.n, penalized=False)
+
+    def sampled(self, indices: Tensor) -> ObjectiveCurvature:
+        """An estimate of the matrix from these examples: their mean, with the penalty."""
+        return replace(self, indices=indices, scale=1 / len(indices), penalized=True)
+
+    def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """Product with k vectors, given as rows; one pass over the examples."""
+        objective, function = self.objective, self.objective.function
+        if vectors.dim() != 2 or vectors.shape[1] != self.size:
+            raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")
+        total = torch.zeros_like(vectors)
+        if isinstance(function, LinearFunction):
+            for features, curvature in self._linear_blocks(function):
+                total += function.product(features, curvature, vectors)
+        else:
+            product = function.hessian_product if self.name == Hessian.name else function.ggn_product
+            for index, batch in objective.data.batches(self.indices, objective.batch_size):
+                total += product(objective.params, batch, objective.weights[index], vectors)
+        total *= self._scale
+        return total + objective.l2 * vectors if self.penalized else total
+
+    @property
+    def _scale(self) -> float:
+        return 1 / self.objective.n if self.scale is None else self.scale
+
+    def _linear_blocks(self, function: LinearFunction) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features and weighted output curvatures of the examples, in blocks of rows."""
+        objective = self.objective
+        factors = objective.linear_factors
+        if factors is not None:
+            every = slice(None) if self.indices is None else self.indices
+            features, curvatures = factors.features[every], factors.curvatures[every]
+            yield from zip(features.split(LINEAR_ROWS), curvatures.split(LINEAR_ROWS), strict=True)
+            return
+        for index, batch in objective.data.batches(self.indices, objective.batch_size):
+            features, _, curvature = function.output_curvature(objective.params, batch)
+            yield features, objective.weights[index, None, None] * curvature
+
+    def dense(self) -> Float[Tensor, "p p"]:
+        """The matrix: from factors where the outputs are linear in θ, else from p products."""
+        function = self.objective.function
+        if isinstance(function, LinearFunction):
+            matrix = self._dense_linear(function)
+            if self.penalized:
+                matrix.diagonal().add_(self.objective.l2)
+            return matrix
+        identity = torch.eye(self.size, dtype=self.dtype, device=self.device)
+        matrix = self.apply(identity)
+        return (matrix + matrix.T) / 2
+
+    def _dense_linear(self, function: LinearFunction) -> Tensor:
+        c, d = function.outputs_count, function.features_count
+        blocks = torch.zeros(c, d, c, d, dtype=self.dtype, device=self.device)
+        for features, curvature in self._linear_blocks(function):
+            function.add_dense(blocks, features, curvature * self._scale)
+        matrix = blocks.reshape(c * d, c * d)
+        order = function.order().to(self.device)
+        # With no bias θ is the flattened matrix already, and a copy of p² numbers is saved.
+        return matrix if torch.equal(order, torch.arange(len(order))) else matrix[order][:, order]

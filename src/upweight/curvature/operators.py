@@ -1,0 +1,116 @@
+"""Symmetric linear operators, and the smallest ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.messages import InputError
+
+
+class Operator(Protocol):
+    """A symmetric p × p matrix known by its products."""
+
+    @property
+    def size(self) -> int:
+        """The number of rows p."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the products."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are made."""
+        ...
+
+    def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """Product with k vectors, given as rows."""
+        ...
+
+    def dense(self) -> Float[Tensor, "p p"]:
+        """The matrix itself; for small p."""
+        ...
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A symmetric matrix given as such."""
+
+    matrix: Float[Tensor, "p p"]
+
+    def __post_init__(self) -> None:
+        m = self.matrix
+        if m.dim() != 2 or m.shape[0] != m.shape[1] or not torch.allclose(m, m.T, rtol=1e-6, atol=1e-8):
+            raise InputError(f"matrix: must be square and symmetric; got shape {tuple(m.shape)}")
+
+    @property
+    def size(self) -> int:
+        """The number of rows p."""
+        return self.matrix.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the matrix."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matrix is."""
+        return self.matrix.device
+
+    def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """Product with k vectors, given as rows."""
+        return vectors @ self.matrix
+
+    def dense(self) -> Float[Tensor, "p p"]:
+        """The matrix."""
+        return self.matrix
+
+
+@dataclass(frozen=True)
+class Difference:
+    """first − second, e.g. the curvature of all examples less that of a removed group."""
+
+    first: Operator
+    second: Operator
+
+    @property
+    def size(self) -> int:
+        """The number of rows p."""
+        return self.first.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the products."""
+        return self.first.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the products are made."""
+        return self.first.device
+
+    def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """Product with k vectors, given as rows."""
+        return self.first.apply(vectors) - self.second.apply(vectors)
+
+    def dense(self) -> Float[Tensor, "p p"]:
+        """The matrix itself; for small p."""
+        return self.first.dense() - self.second.dense()
+
+
+def mean_eigenvalue(operator: Operator, *, samples: int = 32, seed: int = 0) -> float:
+    """tr(A)/p: exact for p ≤ ``samples``, else by Hutchinson's estimate with random signs."""
+    p = operator.size
+    if p <= samples:
+        return float(operator.dense().diagonal().mean())
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, (samples, p), generator=generator).to(operator.dtype) * 2 - 1
+    signs = signs.to(operator.device)
+    return float((signs * operator.apply(signs)).sum() / (samples * p))

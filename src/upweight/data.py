@@ -1,0 +1,222 @@
+"""Training data and queries as batches, whatever they come as.
+
+A *batch* is what the user's dataset yields after collation: a tensor, tuple, dict or any nesting of them,
+each tensor with the examples along its first dimension. Batches always come in dataset order, so a result
+can name the example by its position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+
+from upweight.messages import InputError
+
+Batch = Any
+
+# A batch of arrays holds about this many numbers of input: small enough for a core's cache and for
+# activations, large enough for the matrix products to run at full speed.
+BATCH_ELEMENTS = 2**20
+
+
+class Data(Protocol):
+    """Examples that can be counted, taken by position and walked in order."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Sequence[int] | Tensor) -> Batch:
+        """The examples at these positions, as one batch."""
+        ...
+
+    def batches(self, indices: Tensor | None, batch_size: int | None) -> Iterator[tuple[Tensor, Batch]]:
+        """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
+        ...
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> Data:
+        """The same examples with floating-point tensors in ``dtype`` on ``device``."""
+        ...
+
+
+def cast(batch: Batch, dtype: torch.dtype, device: torch.device) -> Batch:
+    """Move the tensors of a batch to ``device``, floating-point ones also to ``dtype``."""
+
+    def move(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return leaf.to(device=device, dtype=dtype if leaf.is_floating_point() else None)
+
+    return pytree.tree_map(move, batch)
+
+
+def tensors(batch: Batch) -> list[Tensor]:
+    """The tensor leaves of a batch."""
+    return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+
+
+def batch_length(batch: Batch) -> int:
+    """Number of examples in a batch, from the first dimension of its first tensor."""
+    leaves = tensors(batch)
+    if not leaves or leaves[0].dim() == 0:
+        raise InputError("data: a batch holds no tensor with a first dimension to count examples along")
+    return leaves[0].shape[0]
+
+
+def join(first: Batch, second: Batch) -> Batch:
+    """Two batches of the same structure as one."""
+    return pytree.tree_map(lambda a, b: torch.cat([a, b]) if isinstance(a, Tensor) else a, first, second)
+
+
+@dataclass(frozen=True)
+class ArrayData:
+    """Arrays of equal length held in memory; batches are slices, without collation."""
+
+    arrays: Batch
+
+    def __len__(self) -> int:
+        return batch_length(self.arrays)
+
+    def take(self, indices: Sequence[int] | Tensor) -> Batch:
+        """The examples at these positions, as one batch."""
+        index = torch.as_tensor(indices, dtype=torch.long)
+        return pytree.tree_map(lambda leaf: leaf[index.to(leaf.device)], self.arrays)
+
+    def batches(self, indices: Tensor | None, batch_size: int | None) -> Iterator[tuple[Tensor, Batch]]:
+        """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
+        size = batch_size or self._rows()
+        if indices is not None:
+            for chunk in indices.split(size):
+                yield chunk, self.take(chunk)
+            return
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            rows = slice(start, stop)
+            yield torch.arange(start, stop), pytree.tree_map(lambda leaf: leaf[rows], self.arrays)  # noqa: B023
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> ArrayData:
+        """The same examples with floating-point tensors in ``dtype`` on ``device``."""
+        return ArrayData(cast(self.arrays, dtype, device))
+
+    def _rows(self) -> int:
+        per_example = sum(math.prod(leaf.shape[1:]) for leaf in tensors(self.arrays))
+        return min(max(BATCH_ELEMENTS // max(per_example, 1), 32), 4096)
+
+
+@dataclass(frozen=True)
+class MapData:
+    """A map-style dataset read through a DataLoader, which collates, and works in processes if asked to."""
+
+    dataset: Any
+    num_workers: int = 0
+    collate: Callable[[list[Any]], Batch] = default_collate
+    dtype: torch.dtype | None = None
+    device: torch.device | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def _cast(self, batch: Batch) -> Batch:
+        if self.dtype is None or self.device is None:
+            return batch
+        return cast(batch, self.dtype, self.device)
+
+    def take(self, indices: Sequence[int] | Tensor) -> Batch:
+        """The examples at these positions, as one batch."""
+        return self._cast(self.collate([self.dataset[int(i)] for i in indices]))
+
+    def batches(self, indices: Tensor | None, batch_size: int | None) -> Iterator[tuple[Tensor, Batch]]:
+        """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
+        size = batch_size or 256
+        positions = torch.arange(len(self)) if indices is None else indices
+        source = self.dataset if indices is None else Subset(self.dataset, indices.tolist())
+        loader = DataLoader(source, batch_size=size, num_workers=self.num_workers, collate_fn=self.collate)
+        for chunk, batch in zip(positions.split(size), loader, strict=True):
+            yield chunk, self._cast(batch)
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> MapData:
+        """The same examples with floating-point tensors in ``dtype`` on ``device``."""
+        return replace(self, dtype=dtype, device=device)
+
+
+def as_data(
+    source: Any,
+    *,
+    name: str = "data",
+    num_workers: int = 0,
+    collate: Callable[[list[Any]], Batch] | None = None,
+) -> Data:
+    """Read anything a PyTorch user calls a data set.
+
+    Parameters
+    ----------
+    source
+        A tuple or dict (nested as you like) of arrays or tensors of equal first dimension; a ``TensorDataset``;
+        any map-style dataset, a Hugging Face dataset or a list of examples.
+
+    Raises
+    ------
+    InputError
+        If it is empty, has no length, holds NaN, or its arrays differ in length.
+    """
+    if isinstance(source, ArrayData | MapData):
+        return source
+    if isinstance(source, IterableDataset) or (not hasattr(source, "__len__") and hasattr(source, "__iter__")):
+        raise InputError(
+            f"{name}: {type(source).__name__} is iterable without length or positions; "
+            "every example needs a position to be scored by. Give a map-style dataset, e.g. list(dataset)"
+        )
+    if isinstance(source, DataLoader):
+        raise InputError(f"{name}: a DataLoader was given; give its dataset (loader.dataset) and collate function")
+    if isinstance(source, TensorDataset):
+        return _arrays(tuple(source.tensors), name)
+    if isinstance(source, tuple | dict | Tensor | np.ndarray) and not isinstance(source, Dataset):
+        return _arrays(source, name)
+    if not hasattr(source, "__getitem__"):
+        raise InputError(
+            f"{name}: {type(source).__name__} can't be indexed; give arrays or a map-style dataset with "
+            "__len__ and __getitem__"
+        )
+    if len(source) == 0:
+        raise InputError(f"{name}: it is empty (0 examples)")
+    if hasattr(source, "with_format") and getattr(source, "format", {}).get("type") is None:
+        source = source.with_format("torch")  # Hugging Face: a view of the same data that yields tensors
+    return MapData(source, num_workers, collate or default_collate)
+
+
+def _arrays(source: Any, name: str) -> ArrayData:
+    def to_tensor(leaf: Any) -> Tensor:
+        if hasattr(leaf, "to_numpy"):  # pandas
+            leaf = leaf.to_numpy()
+        try:
+            # A copy where torch can't alias the array safely (read-only memory maps, negative strides).
+            if isinstance(leaf, np.ndarray) and (not leaf.flags.writeable or min(leaf.strides, default=0) < 0):
+                leaf = leaf.copy()
+            return torch.as_tensor(leaf).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{name}: {type(leaf).__name__} can't become a tensor ({error}); give arrays or tensors of numbers"
+            ) from error
+
+    arrays = pytree.tree_map(to_tensor, source)
+    leaves = tensors(arrays)
+    lengths = {leaf.shape[0] if leaf.dim() else None for leaf in leaves}
+    if len(lengths) != 1 or None in lengths:
+        shapes = [tuple(leaf.shape) for leaf in leaves]
+        raise InputError(f"{name}: arrays must have the same number of examples (rows); shapes are {shapes}")
+    if 0 in lengths:
+        raise InputError(f"{name}: it is empty (0 examples)")
+    for number, leaf in enumerate(leaves):
+        if leaf.is_floating_point() and not torch.isfinite(leaf).all():
+            bad = (~torch.isfinite(leaf)).reshape(leaf.shape[0], -1).any(1).nonzero().flatten()
+            raise InputError(
+                f"{name}: array {number} has NaN or infinite values in {len(bad)} examples, first at position "
+                f"{int(bad[0])}; drop or fill them"
+            )
+    return ArrayData(arrays)

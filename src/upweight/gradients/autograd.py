@@ -1,0 +1,261 @@
+"""Per-example derivatives of any model by automatic differentiation.
+
+Products with several vectors share one forward and one backward pass: only the last differentiation is
+batched over the vectors. Every graph is local to a call and freed with it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.func import grad as func_grad
+from torch.utils import _pytree as pytree
+
+from upweight.data import Batch, batch_length
+from upweight.losses import Split
+from upweight.messages import InputError, SlowPathWarning
+from upweight.parameters import Layout
+
+VECTORS_AT_ONCE = 32
+"""Vectors differentiated together: each holds activations of the whole batch."""
+
+
+class _Call(nn.Module):
+    """A function of (model, batch) as a module, so that functional_call can substitute the model's parameters."""
+
+    def __init__(self, model: nn.Module, function: Callable[[nn.Module, Batch], Tensor]):
+        super().__init__()
+        self.model = model
+        self.function = function
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.function(self.model, batch)
+
+
+def substituted(
+    model: nn.Module, function: Callable[[nn.Module, Batch], Tensor]
+) -> Callable[[dict[str, Tensor], Batch], Tensor]:
+    """``function(model, batch)`` as a function of named parameters; the model itself is never changed."""
+    module = _Call(model, function)
+
+    def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
+        return functional_call(module, {f"model.{name}": value for name, value in named.items()}, (batch,))
+
+    return evaluate
+
+
+def derivative(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Sequence[Tensor] | None, *, batched: bool = False
+) -> list[Tensor]:
+    """Vector-Jacobian products, zero where outputs don't depend on an input; ``batched``: seeds lead with k."""
+    pairs = [(out, None if seeds is None else seeds[i]) for i, out in enumerate(outputs) if out.requires_grad]
+    k = () if not batched or seeds is None else (seeds[0].shape[0],)
+    if not pairs:
+        return [value.new_zeros(*k, *value.shape) for value in inputs]
+    results = torch.autograd.grad(
+        [out for out, _ in pairs],
+        list(inputs),
+        None if seeds is None else [seed for _, seed in pairs],
+        retain_graph=True,
+        allow_unused=True,
+        is_grads_batched=batched,
+    )
+    return [
+        value.new_zeros(*k, *value.shape) if result is None else result
+        for result, value in zip(results, inputs, strict=True)
+    ]
+
+
+class AutogradFunction:
+    """Derivatives of ``function(model, batch) -> [batch]`` for any model."""
+
+    def __init__(self, model: nn.Module, function: Any, layout: Layout):
+        self.layout = layout
+        self.split = isinstance(function, Split)
+        self._evaluate = substituted(model, function)
+        self._function = function
+        self._outputs = substituted(model, function.outputs) if self.split else None
+        self._vmap_works = True
+
+    def _leaves(self, params: Tensor) -> dict[str, Tensor]:
+        return {name: v.detach().requires_grad_() for name, v in self.layout.unflatten(params).items()}
+
+    def values(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, " batch"]:
+        """f_i(θ)."""
+        with torch.no_grad():
+            return self._evaluate(self.layout.unflatten(params), batch)
+
+    def gradient(
+        self, params: Float[Tensor, " p"], batch: Batch, weights: Float[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " p"]]:
+        """Σ w_i f_i and its gradient."""
+        with torch.enable_grad():
+            leaves = self._leaves(params)
+            total = (weights * self._evaluate(leaves, batch)).sum()
+            grads = derivative([total], list(leaves.values()), None)
+        return total.detach(), self.layout.flatten(dict(zip(leaves, grads, strict=True))).detach()
+
+    def gradients(
+        self, params: Float[Tensor, "k p"], batch: Batch, weights: Float[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
+        """The same at k parameter vectors, one after the other: they share nothing."""
+        totals, grads = zip(*(self.gradient(row, batch, weights) for row in params), strict=True)
+        return torch.stack(totals), torch.stack(grads)
+
+    def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
+        """The gradient of every example: vmap of the gradient, or example by example where vmap can't."""
+        if self._vmap_works:
+            try:
+                return self._materialize_vmap(params, batch)
+            except (RuntimeError, ValueError, TypeError) as error:
+                self._vmap_works = False
+                reason = str(error).strip().splitlines()[0][:160]
+                warnings.warn(
+                    "per-example gradients: this model or loss can't be vectorised over examples "
+                    f"({reason}); differentiating one example at a time, {batch_length(batch)} passes per batch",
+                    SlowPathWarning,
+                    stacklevel=2,
+                )
+        return self._materialize_loop(params, batch)
+
+    def _materialize_vmap(self, params: Tensor, batch: Batch) -> Tensor:
+        leaves, spec = pytree.tree_flatten(batch)
+        dims = [0 if isinstance(leaf, Tensor) else None for leaf in leaves]
+
+        def value(named: dict[str, Tensor], *example: Any) -> Tensor:
+            single = [x.unsqueeze(0) if isinstance(x, Tensor) else x for x in example]
+            return self._evaluate(named, pytree.tree_unflatten(single, spec)).sum()
+
+        named = {name: v.detach() for name, v in self.layout.unflatten(params).items()}
+        per_example = torch.vmap(func_grad(value), in_dims=(None, *dims), randomness="error")
+        return self.layout.flatten(per_example(named, *leaves)).detach()
+
+    def _materialize_loop(self, params: Tensor, batch: Batch) -> Tensor:
+        with torch.enable_grad():
+            leaves = self._leaves(params)
+            values = self._evaluate(leaves, batch)
+            rows = [derivative([value], list(leaves.values()), None) for value in values]
+            return torch.stack([self.layout.flatten(dict(zip(leaves, row, strict=True))) for row in rows])
+
+    def inner(
+        self, params: Float[Tensor, " p"], batch: Batch, vectors: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k batch"]:
+        """Inner products of k vectors with every example's gradient, which is never formed.
+
+        u ↦ Σ u_i ∇f_i is linear in u, so differentiating ⟨v, Σ u_i ∇f_i⟩ by u gives ⟨v, ∇f_i⟩ for all i.
+        """
+        with torch.enable_grad():
+            leaves = self._leaves(params)
+            values = self._evaluate(leaves, batch)
+            dummy = torch.zeros_like(values, requires_grad=True)
+            sums = torch.autograd.grad(
+                values, list(leaves.values()), dummy, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            parts = [
+                derivative(sums, [dummy], list(self.layout.unflatten(chunk).values()), batched=True)[0]
+                for chunk in vectors.split(VECTORS_AT_ONCE)
+            ]
+        return torch.cat(parts).detach()
+
+    def hessian_product(
+        self,
+        params: Float[Tensor, " p"],
+        batch: Batch,
+        weights: Float[Tensor, " batch"],
+        vectors: Float[Tensor, "k p"],
+    ) -> Float[Tensor, "k p"]:
+        """(Σ w_i ∇²f_i) v: the gradient once, then one batched differentiation of it."""
+        with torch.enable_grad():
+            leaves = self._leaves(params)
+            total = (weights * self._evaluate(leaves, batch)).sum()
+            inputs = list(leaves.values())
+            grads = torch.autograd.grad(
+                total, inputs, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            return self._batched(grads, inputs, vectors)
+
+    def _batched(self, outputs: Sequence[Tensor], inputs: list[Tensor], vectors: Tensor) -> Tensor:
+        parts = []
+        for chunk in vectors.split(VECTORS_AT_ONCE):
+            seeds = list(self.layout.unflatten(chunk).values())
+            grads = derivative(outputs, inputs, seeds, batched=True)
+            parts.append(self.layout.flatten(dict(zip(self.layout.names, grads, strict=True))))
+        return torch.cat(parts).detach()
+
+    def ggn_product(
+        self,
+        params: Float[Tensor, " p"],
+        batch: Batch,
+        weights: Float[Tensor, " batch"],
+        vectors: Float[Tensor, "k p"],
+    ) -> Float[Tensor, "k p"]:
+        """Jᵀ Λ J v: Jv by differentiating the vector-Jacobian product by its seed, then Λ, then Jᵀ."""
+        outputs_of = self._require_outputs()
+        with torch.enable_grad():
+            leaves = self._leaves(params)
+            inputs = list(leaves.values())
+            outputs = outputs_of(leaves, batch)
+            dummy = torch.zeros_like(outputs, requires_grad=True)
+            pulled = torch.autograd.grad(
+                outputs, inputs, dummy, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            point = outputs.detach().requires_grad_()
+            total = (weights * self._function.of_outputs(point, batch)).sum()
+            (slope,) = torch.autograd.grad(total, point, create_graph=True)
+            parts = []
+            for chunk in vectors.split(VECTORS_AT_ONCE):
+                seeds = list(self.layout.unflatten(chunk).values())
+                (pushed,) = derivative(pulled, [dummy], seeds, batched=True)
+                (curved,) = derivative([slope], [point], [pushed], batched=True)
+                grads = derivative([outputs], inputs, [curved], batched=True)
+                parts.append(self.layout.flatten(dict(zip(leaves, grads, strict=True))))
+        return torch.cat(parts).detach()
+
+    def output_factors(
+        self, params: Float[Tensor, " p"], batch: Batch
+    ) -> tuple[Float[Tensor, "batch c p"], Float[Tensor, "batch c"], Float[Tensor, "batch c c"]]:
+        """Jacobian of the (flattened) outputs, gradient and Hessian of f with respect to them."""
+        outputs_of = self._require_outputs()
+        with torch.enable_grad():
+            leaves = self._leaves(params)
+            inputs = list(leaves.values())
+            outputs = outputs_of(leaves, batch)
+            flat = outputs.reshape(outputs.shape[0], -1)
+            rows = []
+            for i in range(flat.shape[0]):
+                seeds = torch.zeros(flat.shape[1], *flat.shape, dtype=flat.dtype, device=flat.device)
+                seeds[torch.arange(flat.shape[1]), i, torch.arange(flat.shape[1])] = 1
+                grads = derivative([flat], inputs, [seeds], batched=True)
+                rows.append(self.layout.flatten(dict(zip(leaves, grads, strict=True))))
+        point = flat.detach()
+        slope, curvature = output_derivatives(
+            lambda z: self._function.of_outputs(z.reshape(outputs.shape), batch), point
+        )
+        return torch.stack(rows).detach(), slope, curvature
+
+    def _require_outputs(self) -> Callable[[dict[str, Tensor], Batch], Tensor]:
+        if self._outputs is None:
+            raise InputError(
+                "curvature: the GGN and leverages need a loss with the split (outputs, loss of outputs); with your "
+                "own function use the Hessian, or give the function the methods outputs and of_outputs"
+            )
+        return self._outputs
+
+
+def output_derivatives(
+    function: Callable[[Tensor], Tensor], outputs: Float[Tensor, "batch c"]
+) -> tuple[Float[Tensor, "batch c"], Float[Tensor, "batch c c"]]:
+    """Gradient and Hessian of each example's value with respect to its own outputs."""
+    with torch.enable_grad():
+        point = outputs.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(function(point).sum(), point, create_graph=True)
+        units = torch.eye(point.shape[1], dtype=point.dtype, device=point.device)
+        seeds = units[:, None, :].expand(-1, *point.shape)
+        (rows,) = derivative([slope], [point], [seeds], batched=True)
+    return slope.detach(), rows.transpose(0, 1).detach()

@@ -1,0 +1,71 @@
+"""The one interface of everything that yields per-example gradients."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.data import Batch
+from upweight.parameters import Layout
+
+
+class ExampleFunction(Protocol):
+    """A value per example f_i(θ) and its derivatives in θ. ``weights`` are the w_i of sums Σ w_i f_i."""
+
+    layout: Layout
+    split: bool
+    """Whether f is known as a function of the model's outputs (needed by the GGN)."""
+
+    def values(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, " batch"]:
+        """f_i(θ)."""
+        ...
+
+    def gradient(
+        self, params: Float[Tensor, " p"], batch: Batch, weights: Float[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " p"]]:
+        """Σ w_i f_i and its gradient."""
+        ...
+
+    def gradients(
+        self, params: Float[Tensor, "k p"], batch: Batch, weights: Float[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
+        """The same at k parameter vectors at once."""
+        ...
+
+    def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
+        """The gradient of every example."""
+        ...
+
+    def inner(
+        self, params: Float[Tensor, " p"], batch: Batch, vectors: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k batch"]:
+        """Inner products of k vectors with the gradient of every example."""
+        ...
+
+    def hessian_product(
+        self,
+        params: Float[Tensor, " p"],
+        batch: Batch,
+        weights: Float[Tensor, " batch"],
+        vectors: Float[Tensor, "k p"],
+    ) -> Float[Tensor, "k p"]:
+        """(Σ w_i ∇²f_i) v for k vectors."""
+        ...
+
+    def ggn_product(
+        self,
+        params: Float[Tensor, " p"],
+        batch: Batch,
+        weights: Float[Tensor, " batch"],
+        vectors: Float[Tensor, "k p"],
+    ) -> Float[Tensor, "k p"]:
+        """(Σ w_i J_iᵀ ∇²f_i(outputs) J_i) v for k vectors."""
+        ...
+
+    def output_factors(
+        self, params: Float[Tensor, " p"], batch: Batch
+    ) -> tuple[Float[Tensor, "batch c p"], Float[Tensor, "batch c"], Float[Tensor, "batch c c"]]:
+        """Jacobian J_i of the outputs, and gradient and Hessian of f_i with respect to them."""
+        ...

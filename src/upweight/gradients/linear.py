@@ -1,0 +1,219 @@
+"""Per-example derivatives where the outputs are linear in θ: z = W a + b with fixed features a.
+
+Logistic and softmax regression, ridge, linear SVMs, and a trained last layer on frozen features. The
+gradient of example i is the outer product r_i ⊗ a_i (r = ∂f/∂z, a with a 1 appended for the bias), and
+everything below works on these factors. A θ-vector is used here as a matrix ``[outputs, features]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from upweight.data import Batch, tensors
+from upweight.gradients.autograd import output_derivatives
+from upweight.parameters import Layout
+
+BLOCK_ELEMENTS = 2**24
+"""Numbers in the largest temporary: vectors are cut so that batch · k · outputs stays below it."""
+
+
+@dataclass(frozen=True)
+class LinearFactors:
+    """What all derivatives at one θ are made of: features, output gradients and output curvatures."""
+
+    features: Float[Tensor, "n d"]
+    slopes: Float[Tensor, "n c"]
+    curvatures: Float[Tensor, "n c c"]
+
+
+class LinearFunction:
+    """Derivatives of a split per-example value of a linear last layer."""
+
+    def __init__(self, prefix: nn.Module, layer: nn.Linear, function: Any, layout: Layout):
+        self.layout = layout
+        self.split = True
+        self._prefix = prefix
+        self._function = function
+        self._bias_fixed = layer.bias.detach() if layer.bias is not None and len(layout.names) == 1 else None
+        self._bias_learned = len(layout.names) == 2
+        self.outputs_count = layer.out_features
+        self.features_count = layer.in_features + self._bias_learned
+
+    def features(self, batch: Batch, dtype: torch.dtype) -> Float[Tensor, "batch d"]:
+        """Inputs of the linear layer, with a 1 appended where its bias is part of θ."""
+        with torch.no_grad():
+            a = self._function.outputs(self._prefix, batch).to(dtype)
+        return torch.cat([a, a.new_ones(a.shape[0], 1)], dim=1) if self._bias_learned else a
+
+    def matrix(self, vectors: Float[Tensor, "*k p"]) -> Float[Tensor, "*k c d"]:
+        """θ-vectors as matrices [outputs, features], the bias as last column."""
+        named = list(self.layout.unflatten(vectors).values())
+        return torch.cat([named[0], named[1].unsqueeze(-1)], dim=-1) if self._bias_learned else named[0]
+
+    def vector(self, matrices: Float[Tensor, "*k c d"]) -> Float[Tensor, "*k p"]:
+        """Matrices [outputs, features] as θ-vectors."""
+        if not self._bias_learned:
+            return matrices.flatten(-2)
+        return torch.cat([matrices[..., :-1].flatten(-2), matrices[..., -1]], dim=-1)
+
+    def _outputs(self, params: Tensor, a: Tensor) -> Tensor:
+        z = a @ self.matrix(params).mT
+        return z if self._bias_fixed is None else z + self._bias_fixed.to(z.dtype)
+
+    def values(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, " batch"]:
+        """f_i(θ)."""
+        with torch.no_grad():
+            return self._function.of_outputs(self._outputs(params, self.features(batch, params.dtype)), batch)
+
+    def gradient(
+        self, params: Float[Tensor, " p"], batch: Batch, weights: Float[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " p"]]:
+        """Σ w_i f_i and its gradient."""
+        totals, grads = self.gradients(params[None], batch, weights)
+        return totals[0], grads[0]
+
+    def gradients(
+        self, params: Float[Tensor, "k p"], batch: Batch, weights: Float[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
+        """The same at k parameter vectors: one matrix product for all k models."""
+        a = self.features(batch, params.dtype)
+        k = params.shape[0]
+        stacked = self.matrix(params).reshape(k * self.outputs_count, -1)
+        z = (a @ stacked.T).reshape(len(a), k, -1).transpose(0, 1)
+        if self._bias_fixed is not None:
+            z = z + self._bias_fixed.to(z.dtype)
+        with torch.enable_grad():
+            point = z.detach().requires_grad_()
+            values = torch.stack([self._function.of_outputs(row, batch) for row in point])
+            totals = values @ weights
+            (slopes,) = torch.autograd.grad(totals.sum(), point)
+        grads = slopes.transpose(0, 1).reshape(len(a), -1).T @ a
+        return totals.detach(), self.vector(grads.reshape(k, self.outputs_count, -1))
+
+    def factors(
+        self, params: Float[Tensor, " p"], batch: Batch
+    ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c"]]:
+        """Features a_i and output gradients r_i: example i's gradient is r_i ⊗ a_i."""
+        a = self.features(batch, params.dtype)
+        with torch.enable_grad():
+            point = self._outputs(params, a).detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self._function.of_outputs(point, batch).sum(), point)
+        return a, slope
+
+    def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
+        """The gradient of every example."""
+        a, slope = self.factors(params, batch)
+        return self.vector(slope[:, :, None] * a[:, None, :])
+
+    def inner(
+        self, params: Float[Tensor, " p"], batch: Batch, vectors: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k batch"]:
+        """Inner products of k vectors with the gradient of every example."""
+        return self.contract(*self.factors(params, batch), vectors)
+
+    def contract(
+        self, a: Float[Tensor, "batch d"], slope: Float[Tensor, "batch c"], vectors: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k batch"]:
+        """r_iᵀ V a_i for k matrices V, from features a and output gradients r."""
+        parts = []
+        for chunk in vectors.split(self._chunk(len(a))):
+            pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), -1, self.outputs_count)
+            parts.append(torch.einsum("bkc,bc->kb", pushed, slope))
+        return torch.cat(parts)
+
+    def output_curvature(
+        self, params: Float[Tensor, " p"], batch: Batch
+    ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c"], Float[Tensor, "batch c c"]]:
+        """Features, gradient and Hessian of f with respect to the outputs."""
+        a = self.features(batch, params.dtype)
+        slope, curvature = output_derivatives(
+            lambda z: self._function.of_outputs(z, batch), self._outputs(params, a)
+        )
+        return a, slope, curvature
+
+    def hessian_product(
+        self,
+        params: Float[Tensor, " p"],
+        batch: Batch,
+        weights: Float[Tensor, " batch"],
+        vectors: Float[Tensor, "k p"],
+    ) -> Float[Tensor, "k p"]:
+        """Σ w_i (Λ_i V a_i) ⊗ a_i. With linear outputs the Hessian is the GGN."""
+        a, _, curvature = self.output_curvature(params, batch)
+        return self.product(a, weights[:, None, None] * curvature, vectors)
+
+    ggn_product = hessian_product
+
+    def product(
+        self, a: Float[Tensor, "batch d"], curvature: Float[Tensor, "batch c c"], vectors: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k p"]:
+        """Σ (Λ_i V a_i) ⊗ a_i from features a and (weighted) output curvatures Λ."""
+        parts = []
+        for chunk in vectors.split(self._chunk(len(a))):
+            pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), -1, self.outputs_count)
+            curved = (pushed @ curvature).flatten(1)
+            parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, -1))
+        return self.vector(torch.cat(parts))
+
+    def add_dense(
+        self,
+        blocks: Float[Tensor, "c d c d"],
+        a: Float[Tensor, "batch d"],
+        curvature: Float[Tensor, "batch c c"],
+    ) -> None:
+        """Add Σ Λ_i ⊗ a_i a_iᵀ in place; blocks by pairs of outputs, of which half are computed."""
+        for c in range(self.outputs_count):
+            for other in range(c, self.outputs_count):
+                block = (a * curvature[:, c, other, None]).T @ a
+                blocks[c, :, other] += block
+                if other != c:
+                    blocks[other, :, c] += block.T
+
+    def order(self) -> Tensor:
+        """Positions of θ's entries in the flattened [outputs, features] matrix."""
+        return self.vector(
+            torch.arange(self.layout.p, dtype=torch.float64).reshape(self.outputs_count, -1)
+        ).long()
+
+    def output_factors(
+        self, params: Float[Tensor, " p"], batch: Batch
+    ) -> tuple[Float[Tensor, "batch c p"], Float[Tensor, "batch c"], Float[Tensor, "batch c c"]]:
+        """Jacobian e_c ⊗ a_i of the outputs, gradient and Hessian of f with respect to them."""
+        a, slope, curvature = self.output_curvature(params, batch)
+        units = torch.eye(self.outputs_count, dtype=a.dtype, device=a.device)
+        return self.vector(units[None, :, :, None] * a[:, None, None, :]), slope, curvature
+
+    def _chunk(self, rows: int) -> int:
+        return max(BLOCK_ELEMENTS // max(rows * self.outputs_count, 1), 1)
+
+
+def split_model(model: nn.Module, layout: Layout) -> tuple[nn.Module, nn.Linear] | None:
+    """The fixed part and the linear layer that holds all of θ, if the model has that form."""
+    if isinstance(model, nn.Linear):
+        prefix: nn.Module = nn.Identity()
+        layer: nn.Module = model
+        name = ""
+    elif isinstance(model, nn.Sequential) and len(model) and isinstance(model[-1], nn.Linear):
+        prefix, layer, name = model[:-1], model[-1], f"{len(model) - 1}."
+    else:
+        return None
+    assert isinstance(layer, nn.Linear)
+    # Exactly this type: a subclass may compute something else.
+    if type(layer) is not nn.Linear or layout.names not in ((f"{name}weight",), (f"{name}weight", f"{name}bias")):
+        return None
+    return prefix, layer
+
+
+def applies(function: LinearFunction, outputs: Tensor, params: Tensor, batch: Batch) -> bool:
+    """Whether the model's outputs on a batch are those of the linear form (one feature vector per example)."""
+    if not tensors(batch) or outputs.dim() != 2:
+        return False
+    a = function.features(batch, params.dtype)
+    if a.dim() != 2 or a.shape[1] != function.features_count:
+        return False
+    return torch.allclose(function._outputs(params, a), outputs, rtol=1e-4, atol=1e-5)

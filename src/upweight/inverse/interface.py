@@ -1,0 +1,130 @@
+"""The one interface of everything that applies (H + δI)⁻¹."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.curvature import Curvature, Operator
+from upweight.messages import InputError
+from upweight.objective import Objective
+
+
+@dataclass(frozen=True)
+class SolveReport:
+    """What a solve did.
+
+    Attributes
+    ----------
+    solver
+        The algorithm and the matrix, in words.
+    damping
+        The absolute δ.
+    iterations
+        Products with the matrix for the slowest vector; 0 for direct methods.
+    residuals
+        ‖v − (H+δI)x‖/‖v‖ per vector, recomputed with the matrix, ``[k]``.
+    tolerance
+        The relative residual that was asked for (nan: no such promise).
+    smallest_curvature
+        Smallest xᵀ(H+δI)x/xᵀx seen; an upper bound of the smallest eigenvalue.
+    standard_error
+        For stochastic methods: standard error of x relative to ‖x‖, per vector, ``[k]``.
+    """
+
+    solver: str
+    damping: float
+    iterations: int
+    residuals: Float[Tensor, " k"]
+    tolerance: float
+    smallest_curvature: float
+    standard_error: Float[Tensor, " k"] | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether every vector reached the tolerance."""
+        return not bool((self.residuals > self.tolerance).any())
+
+    def __str__(self) -> str:
+        worst = float(self.residuals.max()) if len(self.residuals) else 0.0
+        text = f"{self.solver}, δ={self.damping:.3g}: relative residual ≤ {worst:.1e}"
+        if self.iterations:
+            text += f" in {self.iterations} iterations"
+        if self.standard_error is not None:
+            text += f", standard error {float(self.standard_error.max()):.1%}"
+        return text if self.converged else f"{text} (tolerance {self.tolerance:.0e} not reached)"
+
+
+@dataclass(frozen=True)
+class Solution:
+    """x = (H+δI)⁻¹v by rows, with the report; ``repeats`` holds independent estimates of stochastic methods."""
+
+    x: Float[Tensor, "k p"]
+    report: SolveReport
+    repeats: Float[Tensor, "r k p"] | None = None
+
+
+class Solver(Protocol):
+    """An inverse fitted to one matrix."""
+
+    operator: Operator
+    damping: float
+
+    def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
+        """X = V (H+δI)⁻¹ for k vectors as rows."""
+        ...
+
+
+class Inverse(Protocol):
+    """An algorithm with its settings, not yet fitted to a matrix."""
+
+    def fit(self, target: Objective | Operator) -> Solver:
+        """Prepare for an objective (whose curvature is taken) or for any symmetric operator."""
+        ...
+
+
+def operator_of(target: Objective | Operator, curvature: Curvature) -> Operator:
+    """The operator itself, or the chosen curvature of an objective."""
+    return curvature.of(target) if isinstance(target, Objective) else target
+
+
+def name_of(operator: Operator) -> str:
+    """The matrix in words."""
+    return getattr(operator, "name", None) or type(operator).__name__.lower()
+
+
+def checked(vectors: Float[Tensor, "k p"], operator: Operator) -> Float[Tensor, "k p"]:
+    """Vectors that this operator can be solved for.
+
+    Raises
+    ------
+    InputError
+        On wrong shape or numbers that aren't finite.
+    """
+    if vectors.dim() != 2 or vectors.shape[1] != operator.size:
+        raise InputError(f"vectors: expected rows [k, {operator.size}]; got {tuple(vectors.shape)}")
+    if not torch.isfinite(vectors).all():
+        raise InputError("vectors: NaN or infinite values can't be solved for")
+    return vectors
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """Relative residual that the precision can reach on matrices that are not badly conditioned."""
+    return 1e-10 if dtype == torch.float64 else 1e-5
+
+
+def relative(residual: Float[Tensor, "k p"], vectors: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
+    """‖residual‖/‖v‖ by row; 0 where v = 0."""
+    norms = vectors.norm(dim=1)
+    return torch.where(norms > 0, residual.norm(dim=1) / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
+
+
+def smallest_quotient(x: Float[Tensor, "k p"], product: Float[Tensor, "k p"]) -> float:
+    """Smallest Rayleigh quotient xᵀAx/xᵀx over rows, inf if all rows are zero."""
+    squares = (x * x).sum(1)
+    quotients = (x * product).sum(1)[squares > 0] / squares[squares > 0]
+    return float(quotients.min()) if len(quotients) else float("inf")

@@ -1,0 +1,260 @@
+"""Per-example losses ℓ, with the split into model outputs and loss of outputs that the GGN needs.
+
+A loss maps ``(model, batch)`` to one value per example. The losses here also say what the outputs are
+(``outputs``) and what the loss of given outputs is (``of_outputs``); a user's own function says only the
+whole, which is enough for everything but the GGN.
+
+Conventions: sequences sum over positions; positions that the loss ignores contribute nothing. Batches are
+``(inputs, targets)``, ``(input_1, …, input_k, targets)``, or a dict whose targets are under ``labels``,
+``label``, ``targets``, ``target`` or ``y`` and whose other entries are the model's keyword arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from upweight.data import Batch
+from upweight.messages import InputError
+
+TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+
+
+@runtime_checkable
+class Split(Protocol):
+    """A per-example value that is a function of the model's outputs."""
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the model says about the batch, ``[batch, ...]``."""
+        ...
+
+    def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
+        """The value of these outputs, one per example."""
+        ...
+
+
+def split_batch(batch: Batch) -> tuple[Any, Tensor]:
+    """Inputs and targets of a batch by the conventions of this module."""
+    if isinstance(batch, dict):
+        key = next((key for key in TARGET_KEYS if key in batch), None)
+        if key is None:
+            raise InputError(f"data: a dict batch needs its targets under one of {TARGET_KEYS}; it has {list(batch)}")
+        return {name: value for name, value in batch.items() if name != key}, batch[key]
+    if isinstance(batch, tuple | list) and len(batch) >= 2:
+        return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+    raise InputError(
+        f"data: this loss needs batches (inputs, targets) or dicts; got {type(batch).__name__}. "
+        "For other forms give your own loss: a function (model, batch) -> one value per example"
+    )
+
+
+def with_targets(batch: Batch, targets: Tensor) -> Batch:
+    """The same batch with other targets."""
+    if isinstance(batch, dict):
+        key = next(key for key in TARGET_KEYS if key in batch)
+        return {**batch, key: targets}
+    return (*batch[:-1], targets)
+
+
+def call(model: nn.Module, inputs: Any) -> Tensor:
+    """The model's output tensor; of outputs with ``logits``, those."""
+    if isinstance(inputs, dict):
+        outputs = model(**inputs)
+    elif isinstance(inputs, tuple | list):
+        outputs = model(*inputs)
+    else:
+        outputs = model(inputs)
+    return getattr(outputs, "logits", outputs)
+
+
+class Loss:
+    """Base of the losses of this module: the model is called on the inputs, the loss compares with targets."""
+
+    unit = "loss"
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the model says about the batch, ``[batch, ...]``."""
+        return call(model, split_batch(batch)[0])
+
+    def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
+        """The loss of these outputs, one value per example."""
+        values = self.compare(outputs, split_batch(batch)[1])
+        return values.reshape(outputs.shape[0], -1).sum(-1)
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss by example and position, not yet summed over positions."""
+        raise TypeError(f"{type(self).__name__} does not define a loss; subclasses give compare(outputs, targets)")
+
+    def check(self, outputs: Tensor, batch: Batch) -> None:
+        """Refuse targets that this loss isn't defined for."""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
+        """The loss of each example."""
+        return self.of_outputs(self.outputs(model, batch), batch)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """−log softmax(outputs)[target]; outputs ``[batch, ..., classes]``, integer targets ``[batch, ...]``.
+
+    Targets equal to ``ignore_index`` contribute nothing.
+    """
+
+    ignore_index: int = -100
+    unit = "nats"
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy by position."""
+        log_probabilities = F.log_softmax(outputs, dim=-1)
+        kept = targets != self.ignore_index
+        index = torch.where(kept, targets, 0).unsqueeze(-1)
+        return -log_probabilities.gather(-1, index).squeeze(-1) * kept
+
+    def check(self, outputs: Tensor, batch: Batch) -> None:
+        """Targets must be whole numbers in 0 … classes − 1."""
+        targets = split_batch(batch)[1]
+        if targets.is_floating_point():
+            raise InputError(f"CrossEntropy: targets are {targets.dtype}; it needs integer class numbers")
+        if targets.shape != outputs.shape[:-1]:
+            raise InputError(
+                f"CrossEntropy: outputs {tuple(outputs.shape)} must be targets' shape {tuple(targets.shape)} "
+                "with the classes as a last dimension"
+            )
+        kept = targets[targets != self.ignore_index]
+        if kept.numel() and (kept.min() < 0 or kept.max() >= outputs.shape[-1]):
+            raise InputError(
+                f"CrossEntropy: targets range from {int(kept.min())} to {int(kept.max())}, but the model has "
+                f"{outputs.shape[-1]} outputs (classes 0 … {outputs.shape[-1] - 1})"
+            )
+
+
+def _aligned(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Outputs in the shape of the targets (a model with one output gives ``[batch, 1]``)."""
+    return outputs.reshape(targets.shape) if outputs.numel() == targets.numel() else outputs
+
+
+def signs(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Targets as ±1 in the shape of the outputs; class numbers become one against the rest."""
+    if outputs.dim() > targets.dim() and outputs.shape[-1] > 1:
+        return 2 * F.one_hot(targets.long(), outputs.shape[-1]).to(outputs.dtype) - 1
+    return torch.where(targets > 0, 1, -1).to(outputs.dtype)
+
+
+def margins(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Y · f: output times the target's sign, positive where the model is right; shape of the signs."""
+    wanted = signs(outputs, targets)
+    return wanted * outputs.reshape(wanted.shape)
+
+
+class _BinaryLoss(Loss):
+    """Losses of the margin y·f with y = ±1; targets in {0, 1} or {−1, 1}."""
+
+    def check(self, outputs: Tensor, batch: Batch) -> None:
+        """Targets must be {0, 1} or {−1, 1}; with several outputs, class numbers."""
+        targets = split_batch(batch)[1]
+        name = type(self).__name__
+        if outputs.dim() > targets.dim() and outputs.shape[-1] > 1:
+            if targets.is_floating_point() or targets.min() < 0 or targets.max() >= outputs.shape[-1]:
+                raise InputError(f"{name}: with {outputs.shape[-1]} outputs targets must be class numbers below that")
+            return
+        if outputs.numel() != targets.numel():
+            raise InputError(f"{name}: outputs {tuple(outputs.shape)} against targets {tuple(targets.shape)}")
+        values = set(targets.unique().tolist())
+        if not (values <= {0, 1} or values <= {-1, 1}):
+            raise InputError(f"{name}: targets must be in {{0, 1}} or {{-1, 1}}; got {sorted(values)[:6]}")
+
+
+class BinaryLogistic(_BinaryLoss):
+    """log(1 + exp(−y f)), y = ±1; several outputs: one against the rest, summed."""
+
+    unit = "nats"
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Softplus of the negative margin."""
+        return F.softplus(-margins(outputs, targets))
+
+
+class Hinge(_BinaryLoss):
+    """max(0, 1 − y f). Its second derivative is zero wherever it exists, so H = λI (see SmoothHinge)."""
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Hinge of the margin."""
+        return F.relu(1 - margins(outputs, targets))
+
+
+class SquaredHinge(_BinaryLoss):
+    """max(0, 1 − y f)²: the default loss of scikit-learn's LinearSVC."""
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Squared hinge of the margin."""
+        return F.relu(1 - margins(outputs, targets)) ** 2
+
+
+@dataclass(frozen=True)
+class SmoothHinge(_BinaryLoss):
+    """t·log(1 + exp((1 − y f)/t)), the hinge as t → 0 (Koh & Liang 2017, section 4.3)."""
+
+    t: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not self.t > 0:
+            raise InputError(f"SmoothHinge: t must be > 0, got {self.t}; for t = 0 use Hinge()")
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Softplus with temperature t."""
+        return self.t * F.softplus((1 - margins(outputs, targets)) / self.t)
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """``factor`` · Σ (f − y)² over outputs; factor ½ makes the gradient of the output the residual."""
+
+    factor: float = 0.5
+    unit = "squared units of the target"
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Squared error by output."""
+        return self.factor * (_aligned(outputs, targets) - targets) ** 2
+
+    def check(self, outputs: Tensor, batch: Batch) -> None:
+        """Outputs and targets must have as many numbers."""
+        targets = split_batch(batch)[1]
+        if outputs.numel() != targets.numel():
+            raise InputError(f"SquaredError: outputs {tuple(outputs.shape)} against targets {tuple(targets.shape)}")
+
+
+@dataclass(frozen=True)
+class Function:
+    """A user's own ``(model, batch) -> [batch]`` as a loss. Examples must not depend on each other."""
+
+    function: Callable[[nn.Module, Batch], Tensor]
+    unit: str = "loss"
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
+        """The loss of each example."""
+        return self.function(model, batch)
+
+
+AnyLoss = Loss | Function
+
+
+def as_loss(loss: Any) -> AnyLoss:
+    """Read a loss of this module or a user's function."""
+    if isinstance(loss, Loss | Function):
+        return loss
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        raise InputError(f"loss: {loss.__name__} is a class; give an instance, {loss.__name__}()")
+    if isinstance(loss, nn.Module):
+        raise InputError(
+            f"loss: {type(loss).__name__} compares outputs with targets and usually averages; give one of "
+            "upweight.losses or a function (model, batch) -> one value per example"
+        )
+    if callable(loss):
+        return Function(loss)
+    raise InputError(f"loss: {loss!r} is neither one of upweight.losses nor a function (model, batch) -> [batch]")

@@ -1,0 +1,154 @@
+"""What is explained about a query: its loss, its margin, the log-probability of a class, or a user's own.
+
+A measurement is a value per query. ``helpful_sign`` says which way is good: −1 where a smaller value is
+better (a loss), +1 where a larger one is (a margin), 0 where that isn't known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from upweight.data import Batch
+from upweight.losses import AnyLoss, Split, call, margins, split_batch
+from upweight.losses import Loss as BaseLoss
+from upweight.messages import InputError
+
+
+class Measurement:
+    """Base of the measurements: bind to the objective's loss to get a per-example function of (model, batch)."""
+
+    name = "measurement"
+    helpful_sign = 0
+
+    def bind(self, loss: AnyLoss) -> Any:
+        """The per-example function of ``(model, batch)`` this measures, where possible a `losses.Split`."""
+        raise TypeError(f"{type(self).__name__} does not say what it measures; subclasses give bind(loss)")
+
+    def unit(self, loss: AnyLoss) -> str:
+        """The unit of the values."""
+        return "nats"
+
+
+@dataclass(frozen=True)
+class _OfOutputs:
+    """A per-example value of the outputs that ``loss`` defines."""
+
+    loss: BaseLoss
+    value: Callable[[Tensor, Tensor], Tensor]
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.loss.outputs(model, batch)
+
+    def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
+        return self.value(outputs, split_batch(batch)[1]).reshape(outputs.shape[0], -1).sum(-1)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
+        return self.of_outputs(self.outputs(model, batch), batch)
+
+
+def _needs_outputs(loss: AnyLoss, name: str) -> BaseLoss:
+    if not isinstance(loss, BaseLoss) or not isinstance(loss, Split):
+        raise InputError(
+            f"measurement: {name} needs a loss with outputs (one of upweight.losses); with your own loss give "
+            "measurements.Function(lambda model, batch: …)"
+        )
+    return loss
+
+
+@dataclass(frozen=True)
+class Loss(Measurement):
+    """The query's loss, without the regulariser; the default."""
+
+    name = "loss"
+    helpful_sign = -1
+
+    def bind(self, loss: AnyLoss) -> Any:
+        """The objective's own loss."""
+        return loss
+
+    def unit(self, loss: AnyLoss) -> str:
+        """The loss's unit."""
+        return loss.unit
+
+
+@dataclass(frozen=True)
+class Margin(Measurement):
+    """log p(y)/(1 − p(y)) = f_y − log Σ_{c≠y} exp f_c of the given label; y·f for a single output."""
+
+    name = "margin"
+    helpful_sign = 1
+
+    def bind(self, loss: AnyLoss) -> Any:
+        """Margin of the outputs."""
+        return _OfOutputs(_needs_outputs(loss, "Margin"), _margin)
+
+
+def _margin(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.dim() == targets.dim() or outputs.shape[-1] == 1:
+        return margins(outputs, targets)
+    chosen = F.one_hot(targets, outputs.shape[-1]).bool()
+    others = outputs.masked_fill(chosen, -torch.inf).logsumexp(-1)
+    return outputs.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - others
+
+
+@dataclass(frozen=True)
+class LogProbability(Measurement):
+    """log p of class ``target`` (default: the query's own label), from a softmax or a logistic output."""
+
+    target: int | None = None
+    name = "log-probability"
+    helpful_sign = 1
+
+    def bind(self, loss: AnyLoss) -> Any:
+        """Log-probability of the class."""
+        return _OfOutputs(_needs_outputs(loss, "LogProbability"), self._value)
+
+    def _value(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.dim() == targets.dim() or outputs.shape[-1] == 1:
+            wanted = targets if self.target is None else torch.full_like(targets, self.target)
+            return F.logsigmoid(margins(outputs, wanted))
+        wanted = targets if self.target is None else torch.full_like(targets, self.target)
+        if self.target is not None and not 0 <= self.target < outputs.shape[-1]:
+            raise InputError(f"LogProbability: target {self.target} is not one of {outputs.shape[-1]} classes")
+        return F.log_softmax(outputs, dim=-1).gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Function(Measurement):
+    """A user's own ``(model, batch) -> [batch]``."""
+
+    function: Callable[[nn.Module, Batch], Tensor]
+    name: str = "measurement"
+    units: str = "units of the measurement"
+    helpful_sign: int = 0
+
+    def bind(self, loss: AnyLoss) -> Any:
+        """The user's function."""
+        return self.function
+
+    def unit(self, loss: AnyLoss) -> str:
+        """The unit the user gave."""
+        return self.units
+
+
+def as_measurement(measurement: Any) -> Measurement:
+    """Read a measurement, its name, a user's function, or None (the loss)."""
+    if measurement is None:
+        return Loss()
+    if isinstance(measurement, Measurement):
+        return measurement
+    if isinstance(measurement, type) and issubclass(measurement, Measurement):
+        return measurement()
+    named: dict[Any, type[Measurement]] = {"loss": Loss, "margin": Margin, "log-probability": LogProbability}
+    if isinstance(measurement, str) and measurement in named:
+        return named[measurement]()
+    if callable(measurement):
+        return Function(measurement)
+    raise InputError(f"measurement: {measurement!r} is not one of {list(named)}, upweight.measurements or a function")

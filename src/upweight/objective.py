@@ -1,0 +1,421 @@
+"""What was minimised: R(θ) = (1/n) Σ w_i ℓ_i(θ) + ½ Σ_k λ_k θ_k².
+
+The objective copies θ when it is made; the user's model is only ever called with substituted parameters,
+so its parameters, gradients, hooks and mode stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import copy
+import fnmatch
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from upweight.data import ArrayData, Batch, Data, as_data, batch_length
+from upweight.gradients import ExampleFunction, LinearFactors, LinearFunction, example_function
+from upweight.losses import as_loss
+from upweight.messages import InputError
+from upweight.parameters import Layout, Selection, select
+
+GRADIENT_ELEMENTS = 2**25
+"""Numbers in a block of materialised per-example gradients."""
+
+
+@dataclass(frozen=True)
+class Stationarity:
+    """How far θ is from an optimum, against what the data can tell.
+
+    Attributes
+    ----------
+    gradient_norm
+        ‖∇R(θ)‖.
+    noise
+        Standard error of the mean gradient over examples, √(Σ‖g_i − ḡ‖²/n)/√n: two samples of n examples have
+        gradients that differ by about this much.
+    example_scale
+        Root mean square of ‖g_i‖/n: the size of the gradient that leaving one example out creates.
+    """
+
+    gradient_norm: float
+    noise: float
+    example_scale: float
+
+    @property
+    def ratio(self) -> float:
+        """‖∇R‖ over the noise; below 1, the optimum is reached as far as the data can tell."""
+        return self.gradient_norm / self.noise if self.noise > 0 else math.inf if self.gradient_norm else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"‖∇R‖ = {self.gradient_norm:.2e}, {self.ratio:.2g} × the sampling noise of the mean gradient "
+            f"({self.noise:.2e}); one example's share is {self.example_scale:.2e}"
+        )
+
+
+FACTOR_ELEMENTS = 2**27
+"""Numbers in the factors of a linear model that are kept between passes (1 GiB in float64)."""
+
+
+class Objective:
+    """A trained model with what it was trained to minimise.
+
+    Parameters
+    ----------
+    model
+        A trained ``nn.Module``, in eval mode if it has dropout or batch-norm. It is not changed.
+    loss
+        One of `upweight.losses`, or a function ``(model, batch) -> [batch]`` of one value per example.
+    data
+        Training examples: a tuple or dict of arrays, any map-style dataset, a Hugging Face dataset.
+    l2
+        λ of the penalty ½λ‖θ‖²; a mapping from parameter names or patterns to λ penalises those only
+        (``{"weight": 0.01}`` leaves biases out).
+    parameters
+        The parameters training changed (default: all with ``requires_grad``): names, patterns, or a function
+        ``(name, parameter) -> bool``. The others are held fixed.
+    weights
+        Weight w_i of each example's loss, ``[train]`` (default 1).
+    ids
+        Name of each training example, unique (default: its position).
+    batch_size
+        Examples per pass (default: chosen by the size of an example). Never changes a result.
+    num_workers, collate
+        As for ``torch.utils.data.DataLoader``, for map-style datasets.
+    validate
+        Run the model once over the data and refuse losses that aren't finite, labels out of range, and losses
+        that are already reduced.
+
+    Raises
+    ------
+    InputError
+        If anything of the above isn't so; the message names argument, value and mend.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Any,
+        data: Any,
+        *,
+        l2: float | Mapping[str, float] = 0.0,
+        parameters: Selection = None,
+        weights: Any = None,
+        ids: Sequence[Any] | None = None,
+        batch_size: int | None = None,
+        num_workers: int = 0,
+        collate: Callable[[list[Any]], Batch] | None = None,
+        validate: bool = True,
+    ):
+        if not isinstance(model, nn.Module):
+            raise InputError(
+                f"model: got {type(model).__name__}; give a torch.nn.Module (for scikit-learn estimators use "
+                "upweight.from_estimator)"
+            )
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch_size: must be at least 1, got {batch_size}")
+        _refuse_training_mode(model)
+        self.model = model
+        self.loss = as_loss(loss)
+        self.layout: Layout = select(model, parameters)
+        self._requested_l2 = l2
+        named = dict(model.named_parameters())
+        self.params: Float[Tensor, " p"] = self.layout.flatten(named).detach().clone()
+        if not self.params.is_floating_point():
+            raise InputError(f"model: parameters are {self.params.dtype}; influence needs floating point")
+        self.data: Data = as_data(data, num_workers=num_workers, collate=collate).to(self.dtype, self.device)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.l2: Float[Tensor, " p"] = _penalties(l2, self.layout, self.params)
+        self.weights: Float[Tensor, " train"] = _weights(weights, self.n, self.params)
+        self.ids = _ids(ids, self.n)
+        example = self.data.take([0])
+        if validate:
+            _refuse_bad_loss(self, self.data.take(list(range(min(self.n, 2)))))
+        self.function: ExampleFunction = example_function(model, self.loss, self.layout, self.params, example)
+        if validate:
+            self._refuse_bad_values()
+
+    @property
+    def n(self) -> int:
+        """Number of training examples."""
+        return len(self.data)
+
+    @property
+    def p(self) -> int:
+        """Number of parameters in θ."""
+        return self.layout.p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of θ, and so of every result."""
+        return self.params.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where θ lives and the work is done."""
+        return self.params.device
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the outputs are linear in θ, so that a convex loss makes R convex."""
+        return isinstance(self.function, LinearFunction)
+
+    def __repr__(self) -> str:
+        penalty = "none" if not self.l2.any() else f"{self.l2[self.l2 > 0].unique().tolist()}"
+        return (
+            f"Objective({type(self.model).__name__}, {type(self.loss).__name__}, n={self.n:,}, p={self.p:,}, "
+            f"l2={penalty}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+        )
+
+    def batches(self, indices: Any = None) -> Iterator[tuple[Int[Tensor, " batch"], Batch]]:
+        """Training examples batch by batch: pairs of positions and batch, in order."""
+        return self.data.batches(None if indices is None else self.positions(indices), self.batch_size)
+
+    def queries(self, queries: Any) -> Data:
+        """Examples in the same form as the training data, read and checked like them."""
+        collate = getattr(self.data, "collate", None)
+        data = as_data(queries, name="queries", num_workers=self.num_workers, collate=collate)
+        return data.to(self.dtype, self.device)
+
+    def positions(self, indices: Any) -> Int[Tensor, " k"]:
+        """Positions of training examples, checked.
+
+        Raises
+        ------
+        InputError
+            If a position is out of range, repeated, or there are none.
+        """
+        index = torch.as_tensor(indices)
+        if index.dtype == torch.bool and index.shape == (self.n,):
+            index = index.nonzero().flatten()
+        index = index.reshape(-1)
+        if index.is_floating_point() or index.numel() == 0:
+            raise InputError(f"indices: give at least one whole-number position below n={self.n}; got {indices!r}")
+        index = index.long().cpu()
+        if int(index.min()) < 0 or int(index.max()) >= self.n:
+            raise InputError(f"indices: positions must be in 0 … {self.n - 1}; got {int(index.min())} … {int(index.max())}")
+        if len(index.unique()) != len(index):
+            raise InputError("indices: a training example is named twice")
+        return index
+
+    def losses(self, data: Any = None, params: Tensor | None = None) -> Float[Tensor, " examples"]:
+        """The loss of each example (of the training data, or of ``data``), unweighted, without the penalty."""
+        source = self.data if data is None else self.queries(data)
+        theta = self.params if params is None else params
+        return torch.cat(
+            [self.function.values(theta, batch) for _, batch in source.batches(None, self.batch_size)]
+        )
+
+    def outputs(self, data: Any = None) -> Tensor:
+        """The model's outputs on examples, as the loss sees them."""
+        source = self.data if data is None else self.queries(data)
+        with torch.no_grad():
+            return torch.cat(
+                [self.loss.outputs(self.model, batch) for _, batch in source.batches(None, self.batch_size)]
+            )
+
+    def penalty(self, params: Float[Tensor, "*k p"]) -> Float[Tensor, "*k"]:
+        """½ Σ λ_k θ_k²."""
+        return 0.5 * (self.l2 * params**2).sum(-1)
+
+    def risk(self, params: Float[Tensor, " p"] | None = None) -> float:
+        """R(θ), at the trained θ or another."""
+        theta = self.params if params is None else params
+        return float((self.weights * self.losses(params=theta)).sum() / self.n + self.penalty(theta))
+
+    def gradient(self, params: Float[Tensor, " p"] | None = None) -> Float[Tensor, " p"]:
+        """∇R(θ), at the trained θ or another."""
+        theta = self.params if params is None else params
+        return self.risks_and_gradients(theta[None])[1][0]
+
+    def risks_and_gradients(
+        self, params: Float[Tensor, "k p"]
+    ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
+        """R and ∇R at k parameter vectors, in one pass over the data."""
+        risks = torch.zeros(len(params), dtype=self.dtype, device=self.device)
+        grads = torch.zeros_like(params)
+        for index, batch in self.batches():
+            totals, sums = self.function.gradients(params, batch, self.weights[index])
+            risks += totals
+            grads += sums
+        return risks / self.n + self.penalty(params), grads / self.n + self.l2 * params
+
+    def example_gradients(self, indices: Any = None) -> Iterator[tuple[Tensor, Float[Tensor, "batch p"]]]:
+        """Pairs of positions and gradients w_i ∇ℓ_i, in blocks of bounded size."""
+        rows = max(GRADIENT_ELEMENTS // self.p, 1)
+        size = min(rows, self.batch_size or rows)
+        positions = None if indices is None else self.positions(indices)
+        for index, batch in self.data.batches(positions, size):
+            yield index, self.weights[index, None] * self.function.materialize(self.params, batch)
+
+    def bind(self, measurement: Any) -> ExampleFunction:
+        """A per-example function of (model, batch) with its derivatives in this objective's θ."""
+        return example_function(self.model, measurement, self.layout, self.params, self.data.take([0]))
+
+    @cached_property
+    def linear_factors(self) -> LinearFactors | None:
+        """Where outputs are linear in θ and the factors fit: features, output gradients and curvatures, weighted.
+
+        They depend on θ alone, so every product with the curvature can share them.
+        """
+        function = self.function
+        if not isinstance(function, LinearFunction):
+            return None
+        numbers = self.n * (function.features_count + function.outputs_count**2)
+        if numbers > FACTOR_ELEMENTS:
+            return None
+        parts = []
+        for index, batch in self.batches():
+            features, slope, curvature = function.output_curvature(self.params, batch)
+            weight = self.weights[index]
+            parts.append((features, weight[:, None] * slope, weight[:, None, None] * curvature))
+        return LinearFactors(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def inner(self, vectors: Float[Tensor, "k p"], indices: Any = None) -> Float[Tensor, "k train"]:
+        """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them."""
+        positions = None if indices is None else self.positions(indices)
+        factors, function = self.linear_factors, self.function
+        if factors is not None and isinstance(function, LinearFunction):
+            rows = slice(None) if positions is None else positions
+            return function.contract(factors.features[rows], factors.slopes[rows], vectors)
+        parts = []
+        for index, batch in self.data.batches(positions, self.batch_size):
+            parts.append(self.weights[index] * self.function.inner(self.params, batch, vectors))
+        return torch.cat(parts, dim=1)
+
+    def stationarity(self) -> Stationarity:
+        """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data."""
+        total = torch.zeros_like(self.params, dtype=torch.float64)
+        squares = 0.0
+        for _, grads in self.example_gradients():
+            total += grads.sum(0, dtype=torch.float64)
+            squares += float((grads.double() ** 2).sum())
+        mean = total / self.n
+        variance = max(squares / self.n - float(mean @ mean), 0.0)
+        full = mean + self.l2.double() * self.params.double()
+        return Stationarity(
+            float(full.norm()), math.sqrt(variance / self.n), math.sqrt(squares / self.n) / self.n
+        )
+
+    def replace(self, **changes: Any) -> Objective:
+        """The same objective with other arguments (as for the constructor)."""
+        arguments: dict[str, Any] = {
+            "model": self.model,
+            "loss": self.loss,
+            "data": self.data,
+            "l2": self._requested_l2,
+            "parameters": list(self.layout.names),
+            "weights": self.weights,
+            "ids": self.ids,
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "validate": False,
+        }
+        return Objective(**{**arguments, **changes})
+
+    def at(self, params: Float[Tensor, " p"]) -> Objective:
+        """The same objective with the model at other parameters (in a copy of it)."""
+        model = copy.deepcopy(self.model)
+        target = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in self.layout.unflatten(params).items():
+                target[name].copy_(value)
+        return self.replace(model=model)
+
+    def to(self, dtype: torch.dtype) -> Objective:
+        """The same objective in another precision, with a copy of the model; itself if it is that already."""
+        return self if dtype == self.dtype else self.replace(model=copy.deepcopy(self.model).to(dtype))
+
+    def _refuse_bad_values(self) -> None:
+        check = getattr(self.loss, "check", None)
+        for index, batch in self.batches():
+            if check is not None:
+                with torch.no_grad():
+                    check(self.loss.outputs(self.model, batch), batch)
+            values = self.function.values(self.params, batch)
+            finite = torch.isfinite(values)
+            if not finite.all():
+                first = int(index[(~finite).nonzero()[0, 0].cpu()])
+                raise InputError(
+                    f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
+                    f"position {first}; look for NaN inputs or an overflowing model"
+                )
+
+
+def _refuse_training_mode(model: nn.Module) -> None:
+    """In training mode dropout makes the loss random and batch-norm makes examples depend on each other."""
+    for name, module in model.named_modules():
+        if not module.training:
+            continue
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+            raise InputError(
+                f"model: dropout {name!r} (p={module.p}) is in training mode, so the loss is random; "
+                "call model.eval() first"
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise InputError(
+                f"model: batch-norm {name!r} is in training mode, so examples depend on their batch; "
+                "call model.eval() first"
+            )
+        if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0:
+            raise InputError(f"model: {name!r} has dropout {module.dropout} in training mode; call model.eval() first")
+
+
+def _refuse_bad_loss(objective: Objective, batch: Batch) -> None:
+    count = batch_length(batch)
+    with torch.no_grad():
+        values = objective.loss(objective.model, batch)
+    if not isinstance(values, Tensor):
+        raise InputError(f"loss: must return a tensor of one value per example; got {type(values).__name__}")
+    if values.shape != (count,):
+        hint = "it is already reduced; use reduction='none' and sum over each example" if values.dim() == 0 else (
+            "sum over positions and outputs so that one value per example is left"
+        )
+        raise InputError(f"loss: returned shape {tuple(values.shape)} for {count} examples, expected ({count},): {hint}")
+
+
+def _penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor) -> Tensor:
+    rules = l2 if isinstance(l2, Mapping) else {"*": l2}
+    values = {name: 0.0 for name in layout.names}
+    for pattern, value in rules.items():
+        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            raise InputError(f"l2: λ must be a finite number ≥ 0; got {value!r} for {pattern!r}")
+        matched = fnmatch.filter(layout.names, pattern)
+        if not matched:
+            raise InputError(f"l2: {pattern!r} matches none of the parameters {list(layout.names)}")
+        values.update(dict.fromkeys(matched, float(value)))
+    return torch.cat(
+        [params.new_full((size,), values[name]) for name, size in zip(layout.names, layout.sizes, strict=True)]
+    )
+
+
+def _weights(weights: Any, n: int, params: Tensor) -> Tensor:
+    if weights is None:
+        return params.new_ones(n)
+    values = torch.as_tensor(weights).to(dtype=params.dtype, device=params.device)
+    if values.shape != (n,) or not torch.isfinite(values).all() or (values < 0).any():
+        raise InputError(f"weights: need {n} finite numbers ≥ 0, one per example; got shape {tuple(values.shape)}")
+    return values
+
+
+def _ids(ids: Sequence[Any] | None, n: int) -> np.ndarray:
+    values = np.arange(n) if ids is None else np.asarray(ids)
+    if values.shape != (n,):
+        raise InputError(f"ids: need {n}, one per training example; got shape {values.shape}")
+    if ids is not None:
+        unique, counts = np.unique(values, return_counts=True)
+        if len(unique) != n:
+            raise InputError(f"ids: must be unique; {unique[counts > 1][0]!r} stands {counts.max()} times")
+    return values
+
+
+__all__ = ["ArrayData", "Objective", "Stationarity"]
