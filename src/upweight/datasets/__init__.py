@@ -5,25 +5,35 @@
 >>> digits.images.shape
 (1797, 8, 8)
 
-The cache is the user's cache folder for ``upweight``, or the folder in the environment variable ``UPWEIGHT_CACHE``.
+The cache is the user's cache folder for ``upweight``, or the folder in the environment variable
+``UPWEIGHT_CACHE``.
 """
 
+from upweight.datasets import efficientnet, support2
 from upweight.datasets.dataset import Dataset
-from upweight.datasets.errors import ChecksumMismatch, DataUnavailable, UnknownDataset
+from upweight.datasets.efficientnet import PretrainedFiles
+from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable, UnknownDataset
 from upweight.datasets.load import fetch, is_cached, load
 from upweight.datasets.registry import Archive, ArraySpec, DatasetInfo, info, names
+from upweight.datasets.spam_assassin import Emails, EmailTexts
 
 __all__ = [
     "Archive",
     "ArraySpec",
     "ChecksumMismatch",
+    "DamagedCacheWarning",
     "DataUnavailable",
     "Dataset",
     "DatasetInfo",
+    "EmailTexts",
+    "Emails",
+    "PretrainedFiles",
     "UnknownDataset",
+    "efficientnet",
     "fetch",
     "info",
     "is_cached",
     "load",
     "names",
+    "support2",
 ]

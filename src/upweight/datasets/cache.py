@@ -1,7 +1,8 @@
 """The cache: one folder per data set, complete or absent.
 
-An entry is a folder with the data's files and ``entry.json``, which lists each file's size and SHA-256. Entries are
-prepared elsewhere on the same filesystem and renamed into place, so that a half-written one is never seen.
+An entry is a folder with the data's files and ``entry.json``, which lists each file's size and SHA-256.
+Entries are prepared elsewhere on the same filesystem and renamed into place, so that a half-written one is
+never seen.
 """
 
 from __future__ import annotations

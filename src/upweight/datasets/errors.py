@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from upweight.messages import UpweightWarning
+
 
 class UnknownDataset(ValueError):
     """No data set of this name is in the registry."""
@@ -32,3 +34,7 @@ class DataUnavailable(RuntimeError):
 
 class ChecksumMismatch(DataUnavailable):
     """The package arrived, but its content is not the pinned one."""
+
+
+class DamagedCacheWarning(UpweightWarning):
+    """A cached data set no longer had the content that was written, and has been fetched again."""

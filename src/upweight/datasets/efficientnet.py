@@ -1,0 +1,104 @@
+"""EfficientNet-Lite0 pretrained on ImageNet: 4.65 M parameters, plain PyTorch.
+
+The model's source comes as a package too. It is imported from the cache under a private name, not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+from upweight.datasets.archives import members
+from upweight.datasets.registry import DatasetInfo
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+NAME = "efficientnet-lite0"
+"""The data set's name in the registry."""
+
+_PACKAGE = "efficientnet_lite_pytorch"
+_WEIGHTS = "efficientnet-lite0.pth"
+_IMPORTED_AS = f"_upweight_cached_{_PACKAGE}"
+
+
+@dataclass(frozen=True)
+class PretrainedFiles:
+    """Paths: ``weights`` is a state dict, ``source`` the folder of the model's Python package."""
+
+    info: DatasetInfo
+    weights: Path
+    source: Path
+
+
+def convert(archives: Sequence[Path], entry: Path) -> None:
+    """Keep the weights file of the first archive, and the Python source of the second."""
+    weights, source = archives
+    for _, content in members(weights, lambda path: path.endswith(".pth")):
+        (entry / _WEIGHTS).write_bytes(content)
+    (entry / _PACKAGE).mkdir()
+    for path, content in members(source, lambda path: PurePosixPath(path).match(f"{_PACKAGE}/*.py")):
+        (entry / _PACKAGE / PurePosixPath(path).name).write_bytes(content)
+
+
+def read(entry: Path, info: DatasetInfo) -> PretrainedFiles:
+    """The paths within a cache entry."""
+    return PretrainedFiles(info, entry / _WEIGHTS, entry / _PACKAGE)
+
+
+def model(*, progress: bool = True) -> nn.Module:
+    """The pretrained network on the CPU in evaluation mode, fetched first if it is not in the cache.
+
+    It takes images, float [n, 3, height, width] scaled to −1 … 1, and returns 1,000 ImageNet logits each.
+
+    Raises
+    ------
+    DataUnavailable
+        If weights or source cannot be had.
+    """
+    import torch
+
+    from upweight.datasets.load import load
+
+    files = load(NAME, progress=progress)
+    network = _import(files.source).EfficientNet.from_name(NAME)
+    network.load_state_dict(torch.load(files.weights, map_location="cpu", weights_only=True))
+    return cast("nn.Module", network.eval())
+
+
+def features(network: nn.Module, images: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 1280"]:
+    """The 1,280 pooled features in front of the classifier; differentiable in the images.
+
+    Parameters
+    ----------
+    network : what ``model`` returns
+    images : float [n, 3, height, width] in 0 … 1; trained at 224 × 224, and 128 × 128 serves too
+    """
+    extract = cast("Any", network).extract_features
+    return cast("Tensor", extract((images - 0.5) / 0.5).mean((2, 3)))
+
+
+def _import(source: Path) -> ModuleType:
+    """Import the package in folder ``source``; its content has been verified on the way to here."""
+    loaded = sys.modules.get(_IMPORTED_AS)
+    if loaded is not None and loaded.__file__ == str(source / "__init__.py"):
+        return loaded
+    spec = importlib.util.spec_from_file_location(
+        _IMPORTED_AS, source / "__init__.py", submodule_search_locations=[str(source)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[_IMPORTED_AS] = package  # its own relative imports look here
+    try:
+        spec.loader.exec_module(package)
+    except BaseException:
+        del sys.modules[_IMPORTED_AS]
+        raise
+    return package
