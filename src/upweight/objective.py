@@ -296,9 +296,14 @@ class Objective:
         """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data."""
         total = torch.zeros_like(self.params, dtype=torch.float64)
         squares = 0.0
-        for _, grads in self.example_gradients():
-            total += grads.sum(0, dtype=torch.float64)
-            squares += float((grads.double() ** 2).sum())
+        factors = self.linear_factors
+        if factors is not None:  # ‖r ⊗ a‖² = ‖r‖²‖a‖²
+            squares = float(((factors.features**2).sum(1) * (factors.slopes**2).sum(1)).double().sum())
+            total += (self.gradient() - self.l2 * self.params).double() * self.n
+        else:
+            for _, grads in self.example_gradients():
+                total += grads.sum(0, dtype=torch.float64)
+                squares += float((grads.double() ** 2).sum())
         mean = total / self.n
         variance = max(squares / self.n - float(mean @ mean), 0.0)
         full = mean + self.l2.double() * self.params.double()

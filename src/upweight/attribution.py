@@ -1,0 +1,233 @@
+"""The result: scores with their quantity, sign, unit, ids, damping and solver report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import zarr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from upweight.messages import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a number is.
+
+    Attributes
+    ----------
+    name
+        The field's word: removal, upweight, self-influence …
+    words
+        The number in a sentence.
+    unit
+        Its unit.
+    positive
+        What a positive number says.
+    helpful_sign
+        +1 if helpful examples have large scores, −1 if small ones, 0 if the number doesn't say.
+    """
+
+    name: str
+    words: str
+    unit: str
+    positive: str
+    helpful_sign: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.words} [{self.unit}]; positive: {self.positive}"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The k highest or lowest scores of each query, best first.
+
+    Attributes
+    ----------
+    positions, scores
+        ``[queries, k]``.
+    ids
+        Names of the training examples, ``[queries, k]``.
+    """
+
+    title: str
+    positions: Int[Tensor, "queries k"]
+    scores: Float[Tensor, "queries k"]
+    ids: np.ndarray
+    query_ids: np.ndarray
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per query and rank."""
+        queries, k = self.positions.shape
+        return pd.DataFrame(
+            {
+                "query": np.repeat(self.query_ids, k),
+                "rank": np.tile(np.arange(1, k + 1), queries),
+                "id": self.ids.reshape(-1),
+                "position": self.positions.reshape(-1).numpy(),
+                "score": self.scores.reshape(-1).numpy(),
+            }
+        )
+
+    def __repr__(self) -> str:
+        lines = [self.title]
+        for row, query in enumerate(self.query_ids):
+            pairs = zip(self.ids[row], self.scores[row].tolist(), strict=True)
+            lines.append(f"  query {query}: " + ", ".join(f"{name} ({score:+.3g})" for name, score in pairs))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Scores of training examples (columns) for queries (rows).
+
+    Attributes
+    ----------
+    scores
+        ``[queries, train]``, or ``[train]`` where there is no query (self-influence).
+    quantity
+        What a score is, its unit and sign.
+    ids, query_ids
+        Names of columns and rows.
+    damping
+        The absolute δ of (H+δI)⁻¹; None where no inverse was taken.
+    report
+        What the solver did, in words; "" where there was none.
+    facts
+        Figures that belong to the result (n, p, ‖∇R‖ …).
+    """
+
+    scores: Float[Tensor, "queries train"] | Float[Tensor, " train"]
+    quantity: Quantity
+    ids: np.ndarray
+    query_ids: np.ndarray
+    damping: float | None = None
+    report: str = ""
+    facts: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (len(self.query_ids), len(self.ids)) if self.scores.dim() == 2 else (len(self.ids),)
+        if tuple(self.scores.shape) != expected:
+            raise InputError(f"scores: shape {tuple(self.scores.shape)} does not match ids {expected}")
+
+    @property
+    def matrix(self) -> Float[Tensor, "queries train"]:
+        """The scores with a row for every query (one row for self-influence)."""
+        return torch.atleast_2d(self.scores)
+
+    def top(self, k: int = 5) -> Ranking:
+        """The k most helpful training examples of each query (largest scores where the sign says nothing)."""
+        return self._ranking(k, helpful=True)
+
+    def bottom(self, k: int = 5) -> Ranking:
+        """The k most harmful training examples of each query (smallest scores where the sign says nothing)."""
+        return self._ranking(k, helpful=False)
+
+    def _ranking(self, k: int, *, helpful: bool) -> Ranking:
+        if not 1 <= k:
+            raise InputError(f"k: must be at least 1; got {k}")
+        k = min(k, len(self.ids))
+        largest = helpful == (self.quantity.helpful_sign >= 0)
+        # Stable, so that equal scores rank by position on every machine.
+        order = torch.argsort(self.matrix, dim=1, descending=largest, stable=True)[:, :k].cpu()
+        kind = "most helpful" if helpful else "most harmful"
+        if self.quantity.helpful_sign == 0:
+            kind = "largest" if largest else "smallest"
+        names = self.query_ids if self.scores.dim() == 2 else np.array(["-"])
+        scores = self.matrix.cpu().gather(1, order)
+        return Ranking(f"{kind}, {self.quantity.name} [{self.quantity.unit}]", order, scores, self.ids[order.numpy()], names)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A frame with queries as rows and training ids as columns; a series in a frame for ``[train]``."""
+        if self.scores.dim() == 1:
+            return pd.DataFrame({self.quantity.name: self.scores.cpu().numpy()}, index=pd.Index(self.ids, name="id"))
+        return pd.DataFrame(
+            self.scores.cpu().numpy(),
+            index=pd.Index(self.query_ids, name="query"),
+            columns=pd.Index(self.ids, name="id"),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write to a zarr folder, whole or not at all; an earlier result there is replaced only once this is written."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not (target / "zarr.json").exists():
+            raise InputError(f"path: {target} exists and is not a saved attribution; choose another path")
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            group = zarr.open_group(work / "new", mode="w")
+            group.create_array("scores", data=self.scores.cpu().numpy())
+            group.attrs["upweight"] = {
+                "format": FORMAT,
+                "quantity": asdict(self.quantity),
+                "ids": _jsonable(self.ids),
+                "query_ids": _jsonable(self.query_ids),
+                "damping": self.damping,
+                "report": self.report,
+                "facts": self.facts,
+            }
+            if target.exists():
+                os.replace(target, work / "old")
+            os.replace(work / "new", target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Attribution:
+        """Read what `save` wrote."""
+        try:
+            group = zarr.open_group(Path(path), mode="r")
+            saved: Any = group.attrs["upweight"]
+        except (FileNotFoundError, KeyError) as error:
+            raise InputError(f"path: {path} holds no saved attribution") from error
+        if saved["format"] != FORMAT:
+            raise InputError(f"path: {path} has format {saved['format']}; this version reads {FORMAT}")
+        scores: Any = group["scores"]
+        return cls(
+            torch.from_numpy(np.asarray(scores[:])),
+            Quantity(**saved["quantity"]),
+            np.asarray(saved["ids"]),
+            np.asarray(saved["query_ids"]),
+            saved["damping"],
+            saved["report"],
+            dict(saved["facts"]),
+        )
+
+    def __repr__(self) -> str:
+        shape = " × ".join(f"{size:,}" for size in self.scores.shape)
+        axes = "queries × train" if self.scores.dim() == 2 else "train"
+        lines = [f"Attribution [{shape}] ({axes})", f"  {self.quantity.name}: {self.quantity.words}"]
+        lines.append(f"  unit: {self.quantity.unit}; positive: {self.quantity.positive}")
+        if self.report:
+            lines.append(f"  solver: {self.report}")
+        if self.facts:
+            lines.append("  " + ", ".join(f"{name} {value:.6g}" for name, value in self.facts.items()))
+        shown = self._rows(slice(0, 3))
+        for ranking in (shown.top(3), shown.bottom(3)):
+            lines += [f"  {line}" for line in repr(ranking).splitlines()]
+        if len(self.matrix) > 3:
+            lines.append(f"  … and {len(self.matrix) - 3} more queries")
+        return "\n".join(lines)
+
+    def _rows(self, rows: slice) -> Attribution:
+        if self.scores.dim() == 1:
+            return self
+        return Attribution(self.scores[rows], self.quantity, self.ids, self.query_ids[rows])
+
+
+def _jsonable(values: np.ndarray) -> list[Any]:
+    items = values.tolist()
+    return json.loads(json.dumps(items, default=str))

@@ -1,0 +1,324 @@
+"""`Influence`: an objective with an inverse of its curvature, and every quantity that follows from them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.attribution import Attribution, Quantity
+from upweight.data import Data
+from upweight.influence import groups, leverage, perturbation, quantities, replacement
+from upweight.influence.default import default_inverse
+from upweight.inverse import Inverse, Solution, Solver
+from upweight.losses import with_targets
+from upweight.measurements import as_measurement
+from upweight.messages import InputError, NotConvergedWarning, NotStationaryWarning
+from upweight.objective import Objective, Stationarity
+from upweight.progress import track
+
+if TYPE_CHECKING:
+    from upweight.evaluation.verification import Verification
+
+
+class Influence:
+    """Influence of training examples on a trained model.
+
+    Parameters
+    ----------
+    objective
+        The trained model with what it minimised.
+    inverse
+        One of `upweight.inverse`, fitted or not; default: chosen from p and the form of the model. ``choice``
+        says what was chosen and why.
+
+    Notes
+    -----
+    With R the objective's risk, H its curvature and δ the damping: I_up,params(z) = −(H+δI)⁻¹∇ℓ(z) and
+    I_up,loss(z, q) = −∇L(q)ᵀ(H+δI)⁻¹∇ℓ(z) (Koh & Liang 2017, eqs. 1 and 2); leaving z out is ε = −1/n.
+    """
+
+    def __init__(self, objective: Objective, inverse: Inverse | Solver | None = None):
+        if not isinstance(objective, Objective):
+            raise InputError(
+                f"objective: got {type(objective).__name__}; give upweight.Objective(model, loss, data) or "
+                "upweight.from_estimator(estimator, X, y)"
+            )
+        self.objective = objective
+        if inverse is None:
+            self.inverse, self.choice = default_inverse(objective)
+        else:
+            if not (hasattr(inverse, "fit") or hasattr(inverse, "solve")):
+                raise InputError(f"inverse: {inverse!r} is not one of upweight.inverse")
+            self.inverse, self.choice = inverse, "given"
+
+    def __repr__(self) -> str:
+        return f"Influence({self.objective!r}, {self.inverse!r})"
+
+    @cached_property
+    def solver(self) -> Solver:
+        """The inverse fitted to the objective's curvature; made at first use, then kept."""
+        if hasattr(self.inverse, "solve"):
+            return self.inverse
+        return self.inverse.fit(self.objective)
+
+    @cached_property
+    def stationarity(self) -> Stationarity:
+        """How near θ is to an optimum; warns when the gradient is larger than its sampling noise."""
+        found = self.objective.stationarity()
+        if found.ratio > 1:
+            warnings.warn(
+                f"θ is not at an optimum: {found}. Influence functions describe optima; expect predictions of "
+                "retraining to be off. Train further, or read the scores as those of the local quadratic model",
+                NotStationaryWarning,
+                stacklevel=3,
+            )
+        return found
+
+    def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
+        """(H+δI)⁻¹ of k vectors as rows; warns if the solver's tolerance was not reached."""
+        _ = self.stationarity
+        solution = self.solver.solve(vectors)
+        if not solution.report.converged:
+            warnings.warn(str(solution.report), NotConvergedWarning, stacklevel=3)
+        return solution
+
+    def attribute(
+        self,
+        queries: Any,
+        *,
+        quantity: Literal["removal", "upweight"] = "removal",
+        measurement: Any = None,
+        train: Any = None,
+        renormalize: bool = False,
+        leverage_corrected: bool = False,
+        query_ids: Sequence[Any] | None = None,
+    ) -> Attribution:
+        """Scores of training examples for each query.
+
+        Parameters
+        ----------
+        queries
+            Examples in the same form as the training data.
+        quantity
+            ``removal``: predicted change of the query's measurement without the example, +(1/n)·∇L_qᵀ(H+δI)⁻¹∇ℓ_z;
+            ``upweight``: I_up,loss, its −n multiple.
+        measurement
+            What is explained: one of `upweight.measurements`, its name, or a function ``(model, batch) -> [batch]``;
+            default the loss.
+        train
+            Positions of the training examples to score (default: all).
+        renormalize
+            For removal: the mean is taken over the n−1 examples left, with λ as it is (default: weights stay 1/n).
+        leverage_corrected
+            For removal: divide out the example's leverage, (H − H_i/n)⁻¹ in place of H⁻¹. Exact for squared error,
+            one Newton step for other losses. Costs a solve per training example and output.
+
+        Returns
+        -------
+        Attribution
+            Scores ``[queries, train]``.
+        """
+        if quantity not in ("removal", "upweight"):
+            raise InputError(f"quantity: 'removal' or 'upweight'; got {quantity!r}")
+        if quantity == "upweight" and (renormalize or leverage_corrected):
+            raise InputError("quantity: renormalize and leverage_corrected belong to 'removal', not to 'upweight'")
+        if renormalize and leverage_corrected:
+            raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
+        kind, loss = as_measurement(measurement), self.objective.loss
+        solution, names = self.query_solution(queries, kind, query_ids)
+        positions = None if train is None else self.objective.positions(train)
+        n = self.objective.n
+        if leverage_corrected:
+            scores = leverage.removal(self.objective, self.solver, solution.x, positions)
+            meaning = quantities.removal(kind, loss, leverage=True)
+        elif quantity == "upweight":
+            scores = -self.objective.inner(solution.x, positions)
+            meaning = quantities.upweight(kind, loss)
+        else:
+            scores = self.objective.inner(solution.x, positions)
+            if renormalize:
+                penalty = solution.x @ (self.objective.l2 * self.objective.params)
+                scores = (scores + penalty[:, None]) / (n - 1)
+            else:
+                scores = scores / n
+            meaning = quantities.removal(kind, loss, renormalize=renormalize)
+        return self.result(scores, meaning, solution, positions, names)
+
+    def query_solution(
+        self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None
+    ) -> tuple[Solution, np.ndarray]:
+        """s_test = (H+δI)⁻¹∇L_q of each query ``[queries, p]``, and the queries' names."""
+        data = self.objective.queries(queries)
+        names = np.arange(len(data)) if query_ids is None else np.asarray(query_ids)
+        if names.shape != (len(data),):
+            raise InputError(f"query_ids: need {len(data)}, one per query; got shape {names.shape}")
+        return self.solve(self.query_gradients(data, measurement)), names
+
+    def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
+        """Gradient of each query's measurement, without the regulariser."""
+        data: Data = self.objective.queries(queries)
+        function = self.objective.bind(as_measurement(measurement).bind(self.objective.loss))
+        rows = []
+        for _, batch in data.batches(None, self.objective.batch_size or 64):
+            rows.append(function.materialize(self.objective.params, batch))
+        gradients = torch.cat(rows)
+        if not torch.isfinite(gradients).all():
+            bad = int((~torch.isfinite(gradients)).any(1).nonzero()[0, 0])
+            raise InputError(f"queries: the gradient of query {bad} is NaN or infinite; check its input and label")
+        return gradients
+
+    def result(
+        self,
+        scores: Tensor,
+        quantity: Quantity,
+        solution: Solution | None,
+        positions: Tensor | None,
+        query_ids: np.ndarray,
+        ids: np.ndarray | None = None,
+    ) -> Attribution:
+        """Scores with everything a reader needs to know about them."""
+        names = self.objective.ids if positions is None else self.objective.ids[positions.numpy()]
+        facts = {
+            "n": float(self.objective.n),
+            "p": float(self.objective.p),
+            "gradient_norm": self.stationarity.gradient_norm,
+            "gradient_over_noise": self.stationarity.ratio,
+        }
+        return Attribution(
+            scores,
+            quantity,
+            names if ids is None else ids,
+            query_ids,
+            self.solver.damping,
+            "" if solution is None else str(solution.report),
+            facts,
+        )
+
+    def self_influence(
+        self, *, train: Any = None, renormalize: bool = False, leverage_corrected: bool = False
+    ) -> Attribution:
+        """Predicted change of each training example's own loss if it were left out, ``[train]``.
+
+        ∇ℓ_iᵀ(H+δI)⁻¹∇ℓ_i/n: the ranking of Koh & Liang (2017, section 5.4) for label errors.
+        """
+        if renormalize and leverage_corrected:
+            raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
+        objective, loss = self.objective, self.objective.loss
+        positions = None if train is None else objective.positions(train)
+        meaning = quantities.self_influence(loss, renormalize=renormalize, leverage=leverage_corrected)
+        if leverage_corrected:
+            scores = leverage.self_removal(objective, self.solver, positions)
+            return self.result(scores, meaning, None, positions, np.array([]))
+        parts, solution = [], None
+        for index, gradients in self._gradient_blocks(positions):
+            solution = self.solve(gradients)
+            products = (gradients * solution.x).sum(1)
+            if renormalize:
+                products = products + solution.x @ (objective.l2 * objective.params)
+            # The example's own loss is unweighted; its gradients here carry w_i once too often.
+            weights = objective.weights[index]
+            parts.append(torch.where(weights > 0, products / weights.clamp_min(1e-30), 0.0))
+        scores = torch.cat(parts) / (objective.n - renormalize)
+        return self.result(scores, meaning, solution, positions, np.array([]))
+
+    def _gradient_blocks(self, positions: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from track(self.objective.example_gradients(positions), "solving for training examples")
+
+    def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
+        """I_up,params(z) = −(H+δI)⁻¹∇ℓ(z): derivative of θ̂ by the weight ε of each example (eq. 1).
+
+        Leaving example i out moves θ̂ by about −1/n times row i.
+        """
+        positions = self.objective.positions(indices)
+        blocks = [-self.solve(grads).x for _, grads in self.objective.example_gradients(positions)]
+        return torch.cat(blocks)
+
+    def group(
+        self,
+        indices: Any,
+        queries: Any,
+        *,
+        order: Literal["first", "second", "newton"] = "first",
+        renormalize: bool = False,
+        measurement: Any = None,
+        query_ids: Sequence[Any] | None = None,
+    ) -> Attribution:
+        """Predicted change of each query's measurement if whole groups were left out.
+
+        Parameters
+        ----------
+        indices
+            One group (positions), or a list of groups.
+        order
+            ``first``: the sum of the removals; ``second``: with the group's own curvature to first order (Basu et
+            al. 2020); ``newton``: one Newton step on the objective without the group, exact for quadratics.
+
+        Returns
+        -------
+        Attribution
+            Scores ``[queries, groups]``; ids are the groups' numbers.
+        """
+        nested = len(indices) > 0 and isinstance(indices[0], list | tuple | np.ndarray | range)
+        members = [self.objective.positions(group) for group in (indices if nested else [indices])]
+        kind = as_measurement(measurement)
+        data = self.objective.queries(queries)
+        names = np.arange(len(data)) if query_ids is None else np.asarray(query_ids)
+        gradients = self.query_gradients(data, kind)
+        steps = torch.cat([groups.step(self, group, order, renormalize) for group in members])
+        meaning = quantities.removal(kind, self.objective.loss, renormalize=renormalize, group=True)
+        return self.result(gradients @ steps.T, meaning, None, None, names, np.arange(len(members)))
+
+    def perturbation(
+        self, index: int, query: Any, *, measurement: Any = None, wrt: Any = None
+    ) -> perturbation.Perturbation:
+        """I_pert,loss(z, q): gradient of the query's measurement with respect to a training input (eq. 5).
+
+        Parameters
+        ----------
+        index
+            Position of the training example.
+        query
+            One query, or several whose measurements are averaged.
+        wrt
+            Key or index of the input within the batch (default: its first floating-point tensor).
+        """
+        solution, _ = self.query_solution(query, measurement)
+        direction = solution.x.mean(0)
+        unit = as_measurement(measurement).unit(self.objective.loss)
+        return perturbation.perturbation(self.objective, direction, index, wrt, unit)
+
+    def replacement(
+        self, indices: Any, examples: Any, queries: Any, *, measurement: Any = None, what: str = "replacement"
+    ) -> Attribution:
+        """Predicted change of each query's measurement if examples were replaced, one by one, at equal weight.
+
+        (1/n)·∇L_qᵀ(H+δI)⁻¹(∇ℓ(z) − ∇ℓ(z̃)) (Koh & Liang 2017, section 2.2). ``examples`` are the z̃, in order of
+        ``indices``. Scores ``[queries, indices]``.
+        """
+        positions = self.objective.positions(indices)
+        kind = as_measurement(measurement)
+        solution, names = self.query_solution(queries, kind)
+        scores = replacement.scores(self.objective, solution.x, positions, examples)
+        meaning = quantities.replacement(kind, self.objective.loss, what)
+        return self.result(scores, meaning, solution, positions, names)
+
+    def relabel(self, indices: Any, targets: Any, queries: Any, *, measurement: Any = None) -> Attribution:
+        """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``."""
+        positions = self.objective.positions(indices)
+        given = torch.as_tensor(targets, device=self.objective.device)
+        batch = self.objective.data.take(positions)
+        examples = with_targets(batch, given)
+        return self.replacement(positions, examples, queries, measurement=measurement, what="relabelling")
+
+    def verify(self, queries: Any, k: int = 20, **options: Any) -> Verification:
+        """Retrain without the k most influential examples and compare (see `upweight.evaluation.verify`)."""
+        from upweight.evaluation.verification import verify  # evaluation stands on influence, not under it
+
+        return verify(self, queries, k, **options)

@@ -1,0 +1,75 @@
+"""The words, units and signs of every quantity, in one place."""
+
+from __future__ import annotations
+
+from upweight.attribution import Quantity
+from upweight.losses import AnyLoss
+from upweight.measurements import Measurement
+
+CONVENTIONS = {
+    False: "the other examples keep their weight 1/n",
+    True: "the mean is taken over the examples left, the l2 penalty stays",
+}
+
+
+def _meaning(measurement: Measurement, change: str) -> tuple[str, int]:
+    """What a positive change says about the example, and the sign of helpful examples' scores."""
+    sign = -measurement.helpful_sign
+    verdict = {1: "the example was helpful", -1: "the example was harmful", 0: "it pulled the value down"}[sign]
+    return f"{verdict}: the {measurement.name} rises {change}", sign
+
+
+def removal(
+    measurement: Measurement, loss: AnyLoss, *, renormalize: bool = False, leverage: bool = False, group: bool = False
+) -> Quantity:
+    """Predicted change of the query's measurement if the example, or the group, were left out."""
+    what = "these training examples were" if group else "this training example were"
+    positive, sign = _meaning(measurement, "without them" if group else "without it")
+    name = "group removal" if group else "removal"
+    return Quantity(
+        name=f"{name}, leverage-corrected" if leverage else name,
+        words=f"predicted change of the query's {measurement.name} if {what} left out ({CONVENTIONS[renormalize]})",
+        unit=measurement.unit(loss),
+        positive=positive,
+        helpful_sign=sign,
+    )
+
+
+def upweight(measurement: Measurement, loss: AnyLoss) -> Quantity:
+    """I_up: derivative of the query's measurement by the weight ε of one example (Koh & Liang 2017, eq. 2)."""
+    return Quantity(
+        name="upweight",
+        words=f"derivative of the query's {measurement.name} by the weight ε added to this example's loss",
+        unit=f"{measurement.unit(loss)} per unit of ε (removal is ε = −1/n)",
+        positive=f"more weight raises the {measurement.name}",
+        helpful_sign=measurement.helpful_sign,
+    )
+
+
+def self_influence(loss: AnyLoss, *, renormalize: bool = False, leverage: bool = False) -> Quantity:
+    """Removal of an example, seen by its own loss."""
+    return Quantity(
+        name="self-influence, leverage-corrected" if leverage else "self-influence",
+        words="predicted change of the example's own loss if it were left out of training "
+        f"({CONVENTIONS[renormalize]})",
+        unit=loss.unit,
+        positive="training on the example lowers its own loss; large: it is fitted against the rest",
+        helpful_sign=0,
+    )
+
+
+def replacement(measurement: Measurement, loss: AnyLoss, what: str) -> Quantity:
+    """Predicted change of the query's measurement if an example were replaced by another."""
+    return Quantity(
+        name=what,
+        words=f"predicted change of the query's {measurement.name} if this training example were replaced "
+        f"({what}) at the same weight",
+        unit=measurement.unit(loss),
+        positive=f"the {measurement.name} rises with the replacement",
+        helpful_sign=-measurement.helpful_sign,
+    )
+
+
+def similarity(name: str, words: str, unit: str) -> Quantity:
+    """A baseline without curvature."""
+    return Quantity(name=name, words=words, unit=unit, positive="more similar to the query", helpful_sign=1)
