@@ -69,7 +69,7 @@ def _describe(info: DatasetInfo) -> dict[str, Any]:
 
 
 def _table(infos: list[DatasetInfo]) -> Table:
-    table = Table(title="Data sets", title_justify="left", show_lines=True)
+    table = Table(show_lines=True)
     for column in ("name", "package", "version"):
         table.add_column(column, overflow="fold")
     table.add_column("MB", justify="right", no_wrap=True)
@@ -80,16 +80,8 @@ def _table(infos: list[DatasetInfo]) -> Table:
         versions = "\n".join(archive.version for archive in info.archives)
         size = f"{info.megabytes:.1f}" if info.archives else "–"
         cached = "yes" if datasets.is_cached(info.name) else "no"
-        holds = f"{info.description}\n{info.holds}"
-        cells = (
-            info.name,
-            packages or "with scikit-learn",
-            versions or "–",
-            size,
-            info.licence,
-            cached,
-            holds,
-        )
+        package = packages or "with scikit-learn"
+        cells = (info.name, package, versions or "–", size, info.licence, cached, info.description)
         table.add_row(*map(Text, cells))  # Text, because brackets in a cell are not markup
     return table
 

@@ -131,6 +131,12 @@ def _failure(archive: Archive, finished: Finished, folder: Path, run: Runner) ->
             f"it is pinned to the Debian package {archive.pinned}, and apt here offers version {offered}."
         )
         return problem, "run `apt-get update`; else use a distribution that carries the pinned version."
+    if client == "pip" and "(from versions: none)" in finished.errors:  # pip says no more when it is offline
+        mend = "check the network connection, and proxy and mirror settings; then repeat."
+        return (
+            f"pip could not reach its registry, or it does not have {archive.pinned}; it said: {said}",
+            mend,
+        )
     if _NETWORK.search(finished.errors):
         mend = "check the network connection and proxy settings, then repeat."
         return f"{client} could not reach its registry; it said: {said}", mend

@@ -36,8 +36,10 @@ def parse_idx(content: bytes) -> Array:
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UNSIGNED_BYTE:
         raise ValueError(f"not an idx file of unsigned bytes: it starts with {content[:4]!r}")
     start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise ValueError(f"an idx file of {content[3]} dimensions cannot have {len(content)} bytes")
     shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
-    if len(shape) != content[3] or len(content) != start + int(np.prod(shape)):
+    if len(content) != start + int(np.prod(shape)):
         raise ValueError(f"an idx file of shape {shape} cannot have {len(content)} bytes")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
