@@ -136,7 +136,7 @@ class Attribution:
         return self._ranking(k, helpful=False)
 
     def _ranking(self, k: int, *, helpful: bool) -> Ranking:
-        if not 1 <= k:
+        if not k >= 1:
             raise InputError(f"k: must be at least 1; got {k}")
         k = min(k, len(self.ids))
         largest = helpful == (self.quantity.helpful_sign >= 0)
@@ -147,7 +147,13 @@ class Attribution:
             kind = "largest" if largest else "smallest"
         names = self.query_ids if self.scores.dim() == 2 else np.array(["-"])
         scores = self.matrix.cpu().gather(1, order)
-        return Ranking(f"{kind}, {self.quantity.name} [{self.quantity.unit}]", order, scores, self.ids[order.numpy()], names)
+        return Ranking(
+            f"{kind}, {self.quantity.name} [{self.quantity.unit}]",
+            order,
+            scores,
+            self.ids[order.numpy()],
+            names,
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """A frame with queries as rows and training ids as columns; a series in a frame for ``[train]``."""
@@ -160,7 +166,7 @@ class Attribution:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write to a zarr folder, whole or not at all; an earlier result there is replaced only once this is written."""
+        """Write to a zarr folder, whole or not at all; an earlier result is replaced only at the end."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not (target / "zarr.json").exists():

@@ -258,3 +258,19 @@ def as_loss(loss: Any) -> AnyLoss:
     if callable(loss):
         return Function(loss)
     raise InputError(f"loss: {loss!r} is neither one of upweight.losses nor a function (model, batch) -> [batch]")
+
+
+def as_split(loss: AnyLoss) -> Loss:
+    """The loss, if it says what the model's outputs are.
+
+    Raises
+    ------
+    InputError
+        If it is a user's function of the whole.
+    """
+    if not isinstance(loss, Loss):
+        raise InputError(
+            f"loss: {loss!r} doesn't say what the model's outputs are; this needs one of upweight.losses, or a "
+            "subclass of upweight.losses.Loss with compare(outputs, targets)"
+        )
+    return loss

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from upweight.data import Batch
-from upweight.losses import AnyLoss, Split, call, margins, split_batch
+from upweight.losses import AnyLoss, Split, margins, split_batch
 from upweight.losses import Loss as BaseLoss
 from upweight.messages import InputError
 

@@ -6,14 +6,13 @@ so its parameters, gradients, hooks and mode stay as they are.
 
 from __future__ import annotations
 
+import copy
+import fnmatch
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
-import copy
-import fnmatch
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from upweight.data import ArrayData, Batch, Data, as_data, batch_length
 from upweight.gradients import ExampleFunction, LinearFactors, LinearFunction, example_function
-from upweight.losses import as_loss
+from upweight.losses import Loss, as_loss, as_split
 from upweight.messages import InputError
 from upweight.parameters import Layout, Selection, select
 
@@ -202,7 +201,9 @@ class Objective:
             raise InputError(f"indices: give at least one whole-number position below n={self.n}; got {indices!r}")
         index = index.long().cpu()
         if int(index.min()) < 0 or int(index.max()) >= self.n:
-            raise InputError(f"indices: positions must be in 0 … {self.n - 1}; got {int(index.min())} … {int(index.max())}")
+            raise InputError(
+                f"indices: positions must be in 0 … {self.n - 1}; got {int(index.min())} … {int(index.max())}"
+            )
         if len(index.unique()) != len(index):
             raise InputError("indices: a training example is named twice")
         return index
@@ -211,16 +212,15 @@ class Objective:
         """The loss of each example (of the training data, or of ``data``), unweighted, without the penalty."""
         source = self.data if data is None else self.queries(data)
         theta = self.params if params is None else params
-        return torch.cat(
-            [self.function.values(theta, batch) for _, batch in source.batches(None, self.batch_size)]
-        )
+        return torch.cat([self.function.values(theta, batch) for _, batch in source.batches(None, self.batch_size)])
 
     def outputs(self, data: Any = None) -> Tensor:
         """The model's outputs on examples, as the loss sees them."""
         source = self.data if data is None else self.queries(data)
+        outputs_of = as_split(self.loss).outputs
         with torch.no_grad():
             return torch.cat(
-                [self.loss.outputs(self.model, batch) for _, batch in source.batches(None, self.batch_size)]
+                [outputs_of(self.model, batch) for _, batch in source.batches(None, self.batch_size)]
             )
 
     def penalty(self, params: Float[Tensor, "*k p"]) -> Float[Tensor, "*k"]:
@@ -237,9 +237,7 @@ class Objective:
         theta = self.params if params is None else params
         return self.risks_and_gradients(theta[None])[1][0]
 
-    def risks_and_gradients(
-        self, params: Float[Tensor, "k p"]
-    ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
+    def risks_and_gradients(self, params: Float[Tensor, "k p"]) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
         """R and ∇R at k parameter vectors, in one pass over the data."""
         risks = torch.zeros(len(params), dtype=self.dtype, device=self.device)
         grads = torch.zeros_like(params)
@@ -307,9 +305,7 @@ class Objective:
         mean = total / self.n
         variance = max(squares / self.n - float(mean @ mean), 0.0)
         full = mean + self.l2.double() * self.params.double()
-        return Stationarity(
-            float(full.norm()), math.sqrt(variance / self.n), math.sqrt(squares / self.n) / self.n
-        )
+        return Stationarity(float(full.norm()), math.sqrt(variance / self.n), math.sqrt(squares / self.n) / self.n)
 
     def replace(self, **changes: Any) -> Objective:
         """The same objective with other arguments (as for the constructor)."""
@@ -341,11 +337,10 @@ class Objective:
         return self if dtype == self.dtype else self.replace(model=copy.deepcopy(self.model).to(dtype))
 
     def _refuse_bad_values(self) -> None:
-        check = getattr(self.loss, "check", None)
         for index, batch in self.batches():
-            if check is not None:
+            if isinstance(self.loss, Loss):
                 with torch.no_grad():
-                    check(self.loss.outputs(self.model, batch), batch)
+                    self.loss.check(self.loss.outputs(self.model, batch), batch)
             values = self.function.values(self.params, batch)
             finite = torch.isfinite(values)
             if not finite.all():
@@ -382,15 +377,19 @@ def _refuse_bad_loss(objective: Objective, batch: Batch) -> None:
     if not isinstance(values, Tensor):
         raise InputError(f"loss: must return a tensor of one value per example; got {type(values).__name__}")
     if values.shape != (count,):
-        hint = "it is already reduced; use reduction='none' and sum over each example" if values.dim() == 0 else (
-            "sum over positions and outputs so that one value per example is left"
+        hint = (
+            "it is already reduced; use reduction='none' and sum over each example"
+            if values.dim() == 0
+            else ("sum over positions and outputs so that one value per example is left")
         )
-        raise InputError(f"loss: returned shape {tuple(values.shape)} for {count} examples, expected ({count},): {hint}")
+        raise InputError(
+            f"loss: returned shape {tuple(values.shape)} for {count} examples, expected ({count},): {hint}"
+        )
 
 
 def _penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor) -> Tensor:
     rules = l2 if isinstance(l2, Mapping) else {"*": l2}
-    values = {name: 0.0 for name in layout.names}
+    values = dict.fromkeys(layout.names, 0.0)
     for pattern, value in rules.items():
         if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
             raise InputError(f"l2: λ must be a finite number ≥ 0; got {value!r} for {pattern!r}")

@@ -51,7 +51,11 @@ def substituted(
 
 
 def derivative(
-    outputs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Sequence[Tensor] | None, *, batched: bool = False
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    seeds: Sequence[Tensor] | None,
+    *,
+    batched: bool = False,
 ) -> list[Tensor]:
     """Vector-Jacobian products, zero where outputs don't depend on an input; ``batched``: seeds lead with k."""
     pairs = [(out, None if seeds is None else seeds[i]) for i, out in enumerate(outputs) if out.requires_grad]
@@ -155,7 +159,12 @@ class AutogradFunction:
             values = self._evaluate(leaves, batch)
             dummy = torch.zeros_like(values, requires_grad=True)
             sums = torch.autograd.grad(
-                values, list(leaves.values()), dummy, create_graph=True, allow_unused=True, materialize_grads=True
+                values,
+                list(leaves.values()),
+                dummy,
+                create_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
             )
             parts = [
                 derivative(sums, [dummy], list(self.layout.unflatten(chunk).values()), batched=True)[0]
@@ -175,9 +184,7 @@ class AutogradFunction:
             leaves = self._leaves(params)
             total = (weights * self._evaluate(leaves, batch)).sum()
             inputs = list(leaves.values())
-            grads = torch.autograd.grad(
-                total, inputs, create_graph=True, allow_unused=True, materialize_grads=True
-            )
+            grads = torch.autograd.grad(total, inputs, create_graph=True, allow_unused=True, materialize_grads=True)
             return self._batched(grads, inputs, vectors)
 
     def _batched(self, outputs: Sequence[Tensor], inputs: list[Tensor], vectors: Tensor) -> Tensor:

@@ -131,9 +131,7 @@ class LinearFunction:
     ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c"], Float[Tensor, "batch c c"]]:
         """Features, gradient and Hessian of f with respect to the outputs."""
         a = self.features(batch, params.dtype)
-        slope, curvature = output_derivatives(
-            lambda z: self._function.of_outputs(z, batch), self._outputs(params, a)
-        )
+        slope, curvature = output_derivatives(lambda z: self._function.of_outputs(z, batch), self._outputs(params, a))
         return a, slope, curvature
 
     def hessian_product(
@@ -150,7 +148,10 @@ class LinearFunction:
     ggn_product = hessian_product
 
     def product(
-        self, a: Float[Tensor, "batch d"], curvature: Float[Tensor, "batch c c"], vectors: Float[Tensor, "k p"]
+        self,
+        a: Float[Tensor, "batch d"],
+        curvature: Float[Tensor, "batch c c"],
+        vectors: Float[Tensor, "k p"],
     ) -> Float[Tensor, "k p"]:
         """Σ (Λ_i V a_i) ⊗ a_i from features a and (weighted) output curvatures Λ."""
         parts = []
@@ -176,9 +177,7 @@ class LinearFunction:
 
     def order(self) -> Tensor:
         """Positions of θ's entries in the flattened [outputs, features] matrix."""
-        return self.vector(
-            torch.arange(self.layout.p, dtype=torch.float64).reshape(self.outputs_count, -1)
-        ).long()
+        return self.vector(torch.arange(self.layout.p, dtype=torch.float64).reshape(self.outputs_count, -1)).long()
 
     def output_factors(
         self, params: Float[Tensor, " p"], batch: Batch
@@ -204,7 +203,10 @@ def split_model(model: nn.Module, layout: Layout) -> tuple[nn.Module, nn.Linear]
         return None
     assert isinstance(layer, nn.Linear)
     # Exactly this type: a subclass may compute something else.
-    if type(layer) is not nn.Linear or layout.names not in ((f"{name}weight",), (f"{name}weight", f"{name}bias")):
+    if type(layer) is not nn.Linear or layout.names not in (
+        (f"{name}weight",),
+        (f"{name}weight", f"{name}bias"),
+    ):
         return None
     return prefix, layer
 

@@ -16,7 +16,7 @@ from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
 from upweight.influence import groups, leverage, perturbation, quantities, replacement
 from upweight.influence.default import default_inverse
-from upweight.inverse import Inverse, Solution, Solver
+from upweight.inverse import Inverse, Solution, Solver, as_solver
 from upweight.losses import with_targets
 from upweight.measurements import as_measurement
 from upweight.messages import InputError, NotConvergedWarning, NotStationaryWarning
@@ -52,7 +52,8 @@ class Influence:
             )
         self.objective = objective
         if inverse is None:
-            self.inverse, self.choice = default_inverse(objective)
+            chosen, self.choice = default_inverse(objective)
+            self.inverse: Inverse | Solver = chosen
         else:
             if not (hasattr(inverse, "fit") or hasattr(inverse, "solve")):
                 raise InputError(f"inverse: {inverse!r} is not one of upweight.inverse")
@@ -64,9 +65,7 @@ class Influence:
     @cached_property
     def solver(self) -> Solver:
         """The inverse fitted to the objective's curvature; made at first use, then kept."""
-        if hasattr(self.inverse, "solve"):
-            return self.inverse
-        return self.inverse.fit(self.objective)
+        return as_solver(self.inverse, self.objective)
 
     @cached_property
     def stationarity(self) -> Stationarity:

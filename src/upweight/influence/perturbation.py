@@ -36,9 +36,7 @@ class Perturbation:
         return float((self.gradient * change).sum() / self.n)
 
 
-def perturbation(
-    objective: Objective, direction: Float[Tensor, " p"], index: int, wrt: Any, unit: str
-) -> Perturbation:
+def perturbation(objective: Objective, direction: Float[Tensor, " p"], index: int, wrt: Any, unit: str) -> Perturbation:
     """Differentiate −⟨s_q, ∇_θℓ(z)⟩ by the input of z: two backward passes, whatever p and n.
 
     Raises
@@ -77,7 +75,13 @@ def perturbation(
 
 
 def _input_key(batch: Any, wrt: Any) -> Any:
-    items = list(batch.items()) if isinstance(batch, dict) else list(enumerate(batch)) if isinstance(batch, tuple | list) else []
+    items = (
+        list(batch.items())
+        if isinstance(batch, dict)
+        else list(enumerate(batch))
+        if isinstance(batch, tuple | list)
+        else []
+    )
     floating = [key for key, value in items if isinstance(value, Tensor) and value.is_floating_point()]
     if wrt is None and floating:
         return floating[0]

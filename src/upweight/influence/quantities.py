@@ -20,7 +20,12 @@ def _meaning(measurement: Measurement, change: str) -> tuple[str, int]:
 
 
 def removal(
-    measurement: Measurement, loss: AnyLoss, *, renormalize: bool = False, leverage: bool = False, group: bool = False
+    measurement: Measurement,
+    loss: AnyLoss,
+    *,
+    renormalize: bool = False,
+    leverage: bool = False,
+    group: bool = False,
 ) -> Quantity:
     """Predicted change of the query's measurement if the example, or the group, were left out."""
     what = "these training examples were" if group else "this training example were"

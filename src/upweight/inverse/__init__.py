@@ -9,8 +9,19 @@ as δI to the curvature, which already holds the l2 of the objective.
 from upweight.inverse.cg import CG
 from upweight.inverse.damping import MeanEigenvalue
 from upweight.inverse.dense import Dense
-from upweight.inverse.interface import Inverse, Solution, SolveReport, Solver
+from upweight.inverse.interface import Inverse, Solution, Solver, SolveReport, as_solver
 from upweight.inverse.lissa import LiSSA
 from upweight.inverse.lsmr import LSMR
 
-__all__ = ["CG", "LSMR", "Dense", "Inverse", "LiSSA", "MeanEigenvalue", "Solution", "SolveReport", "Solver"]
+__all__ = [
+    "CG",
+    "LSMR",
+    "Dense",
+    "Inverse",
+    "LiSSA",
+    "MeanEigenvalue",
+    "Solution",
+    "SolveReport",
+    "Solver",
+    "as_solver",
+]

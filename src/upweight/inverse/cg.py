@@ -18,8 +18,9 @@ from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Inverse,
     Solution,
-    SolveReport,
     Solver,
+    SolveReport,
+    as_solver,
     checked,
     default_tolerance,
     name_of,
@@ -64,10 +65,8 @@ class CG:
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise InputError(f"tolerance: a relative residual between 0 and 1; got {self.tolerance}")
         operator = operator_of(target, self.curvature)
-        preconditioner = self.preconditioner
-        if preconditioner is not None and not hasattr(preconditioner, "solve"):
-            preconditioner = preconditioner.fit(target)  # type: ignore[union-attr]
-        return CGSolver(operator, resolve(self.damping, operator), self, preconditioner)  # type: ignore[arg-type]
+        preconditioner = None if self.preconditioner is None else as_solver(self.preconditioner, target)
+        return CGSolver(operator, resolve(self.damping, operator), self, preconditioner)
 
 
 @dataclass(frozen=True)

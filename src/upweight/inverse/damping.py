@@ -31,7 +31,5 @@ def resolve(damping: Damping, operator: Operator) -> float:
     if isinstance(damping, MeanEigenvalue):
         return damping.multiple * mean_eigenvalue(operator, seed=damping.seed)
     if isinstance(damping, bool) or not isinstance(damping, int | float) or not math.isfinite(damping) or damping < 0:
-        raise InputError(
-            f"damping: give a finite number ≥ 0 or inverse.MeanEigenvalue(multiple); got {damping!r}"
-        )
+        raise InputError(f"damping: give a finite number ≥ 0 or inverse.MeanEigenvalue(multiple); got {damping!r}")
     return float(damping)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -68,11 +68,19 @@ class Solution:
     repeats: Float[Tensor, "r k p"] | None = None
 
 
+@runtime_checkable
 class Solver(Protocol):
     """An inverse fitted to one matrix."""
 
-    operator: Operator
-    damping: float
+    @property
+    def operator(self) -> Operator:
+        """The matrix H, without damping."""
+        ...
+
+    @property
+    def damping(self) -> float:
+        """The absolute δ."""
+        ...
 
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """X = V (H+δI)⁻¹ for k vectors as rows."""
@@ -85,6 +93,11 @@ class Inverse(Protocol):
     def fit(self, target: Objective | Operator) -> Solver:
         """Prepare for an objective (whose curvature is taken) or for any symmetric operator."""
         ...
+
+
+def as_solver(inverse: Inverse | Solver, target: Objective | Operator) -> Solver:
+    """The inverse fitted to the target; itself if it is fitted already."""
+    return inverse if isinstance(inverse, Solver) else inverse.fit(target)
 
 
 def operator_of(target: Objective | Operator, curvature: Curvature) -> Operator:
