@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ Batch = Any
 BATCH_ELEMENTS = 2**20
 
 
+@runtime_checkable
 class Data(Protocol):
     """Examples that can be counted, taken by position and walked in order."""
 

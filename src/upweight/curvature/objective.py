@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from upweight.messages import InputError
 from upweight.objective import Objective
 
 
+@runtime_checkable
 class Curvature(Protocol):
     """Which matrix: a choice that becomes an operator when it meets an objective."""
 

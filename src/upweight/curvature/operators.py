@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from upweight.messages import InputError
 
 
+@runtime_checkable
 class Operator(Protocol):
     """A symmetric p × p matrix known by its products."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
 from upweight.datasets import (
     adult,
@@ -30,6 +30,7 @@ Arrays = Literal["digits", "mnist", "fashion-mnist", "cifar10"]
 Tables = Literal["support2", "adult"]
 
 
+@runtime_checkable
 class _Reader(Protocol):
     """What the module of each fetched data set provides."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +11,7 @@ from upweight.data import Batch
 from upweight.parameters import Layout
 
 
+@runtime_checkable
 class ExampleFunction(Protocol):
     """A value per example f_i(θ) and its derivatives in θ. ``weights`` are the w_i of sums Σ w_i f_i."""
 

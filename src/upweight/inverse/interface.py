@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -69,6 +69,7 @@ class Solution:
 
 
 @runtime_checkable
+@runtime_checkable
 class Solver(Protocol):
     """An inverse fitted to one matrix."""
 
@@ -87,6 +88,7 @@ class Solver(Protocol):
         ...
 
 
+@runtime_checkable
 class Inverse(Protocol):
     """An algorithm with its settings, not yet fitted to a matrix."""
 

@@ -1,0 +1,33 @@
+"""Shapes and types of every signature are checked while the tests run; seeds are fixed; small problems to share."""
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("upweight", "beartype.beartype")  # before anything imports upweight
+
+import problems  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here and not in pyproject.toml: pytest resolves a filter's class when it starts, which would import
+    # upweight before the hook.
+    config.addinivalue_line("filterwarnings", "error::upweight.messages.UpweightWarning")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=["ridge", "logistic", "softmax"])
+def convex(request: pytest.FixtureRequest) -> problems.Problem:
+    """A convex problem at its optimum."""
+    return problems.convex(request.param)
+
+
+@pytest.fixture(params=["ridge", "logistic", "softmax", "mlp"])
+def trained(request: pytest.FixtureRequest) -> problems.Problem:
+    """A problem at an optimum, convex or a local one of a small tanh network."""
+    return problems.mlp() if request.param == "mlp" else problems.convex(request.param)
