@@ -1,8 +1,19 @@
 """upweight: which training examples made a model do this, and what would change without them."""
 
-from upweight import curvature, inverse, losses, measurements
+from upweight import curvature, evaluation, inverse, losses, measurements, retraining
 from upweight.attribution import Attribution, Quantity
 from upweight.influence import Influence
 from upweight.objective import Objective
 
-__all__ = ["Attribution", "Influence", "Objective", "Quantity", "curvature", "inverse", "losses", "measurements"]
+__all__ = [
+    "Attribution",
+    "Influence",
+    "Objective",
+    "Quantity",
+    "curvature",
+    "evaluation",
+    "inverse",
+    "losses",
+    "measurements",
+    "retraining",
+]

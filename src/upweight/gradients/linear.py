@@ -89,7 +89,7 @@ class LinearFunction:
             z = z + self._bias_fixed.to(z.dtype)
         with torch.enable_grad():
             point = z.detach().requires_grad_()
-            values = torch.stack([self._function.of_outputs(row, batch) for row in point])
+            values = torch.vmap(lambda row: self._function.of_outputs(row, batch))(point)
             totals = values @ weights
             (slopes,) = torch.autograd.grad(totals.sum(), point)
         grads = slopes.transpose(0, 1).reshape(len(a), -1).T @ a

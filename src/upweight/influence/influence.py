@@ -160,6 +160,16 @@ class Influence:
             raise InputError(f"query_ids: need {len(data)}, one per query; got shape {names.shape}")
         return self.solve(self.query_gradients(data, measurement)), names
 
+    def measure(
+        self, queries: Any, measurement: Any = None, params: Float[Tensor, " p"] | None = None
+    ) -> Float[Tensor, " queries"]:
+        """The measurement of each query, at the trained θ or another."""
+        data: Data = self.objective.queries(queries)
+        function = self.objective.bind(as_measurement(measurement).bind(self.objective.loss))
+        theta = self.objective.params if params is None else params
+        batches = data.batches(None, self.objective.batch_size)
+        return torch.cat([function.values(theta, batch) for _, batch in batches])
+
     def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
         """Gradient of each query's measurement, without the regulariser."""
         data: Data = self.objective.queries(queries)

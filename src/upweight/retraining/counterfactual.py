@@ -1,0 +1,194 @@
+"""Models retrained without examples, or with examples replaced, many at once from the trained θ."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from upweight.curvature import GGN, Curvature, Hessian
+from upweight.data import Batch
+from upweight.inverse import CG, Dense, Solver
+from upweight.losses import with_targets
+from upweight.messages import InputError, NotConvergedWarning
+from upweight.objective import Objective
+from upweight.progress import track
+from upweight.retraining.fit import default_tolerance
+from upweight.retraining.lbfgs import HISTORY, minimise
+
+DENSE_UP_TO = 10_000
+MODEL_ELEMENTS = 2**27
+"""Numbers held for the models of one block: θ, gradients and secant pairs."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Counterfactual models.
+
+    Attributes
+    ----------
+    params
+        θ of each model, ``[k, p]``.
+    gradient_norms
+        ‖∇R_j‖ of each model's own objective, ``[k]``.
+    evaluations
+        Passes over the data that each took, ``[k]``.
+    tolerance
+        The gradient norm asked for.
+    seconds
+        Wall time, the factorisation included.
+    """
+
+    params: Float[Tensor, "k p"]
+    gradient_norms: Float[Tensor, " k"]
+    evaluations: Int[Tensor, " k"]
+    tolerance: float
+    seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether every model reached the tolerance."""
+        return bool((self.gradient_norms <= self.tolerance).all())
+
+
+@dataclass(frozen=True)
+class Change:
+    """One counterfactual: examples taken out, and examples put in at the same weight."""
+
+    removed: Batch
+    removed_weights: Float[Tensor, " u"]
+    added: Batch | None = None
+
+
+def leave_out(
+    objective: Objective,
+    groups: Sequence[Any],
+    *,
+    renormalize: bool = False,
+    tolerance: float | None = None,
+    solver: Solver | None = None,
+    max_iterations: int = 60,
+) -> Retrained:
+    """Retrain without each group of training examples.
+
+    Parameters
+    ----------
+    groups
+        Positions to leave out: one number (leave-one-out) or a list of numbers per model.
+    renormalize
+        Take the mean over the examples left, with the l2 penalty as it is; default: weights stay 1/n.
+    tolerance
+        ‖∇R_j‖ of each model (default 1e-9 in float64, 1e-5 in float32).
+    solver
+        A fitted inverse of the objective's curvature to precondition with (default: made here).
+    """
+    members = [objective.positions(group) for group in groups]
+    if not members:
+        raise InputError("groups: give at least one group of positions to leave out")
+    if any(len(group) == objective.n for group in members):
+        raise InputError(f"groups: one is all {objective.n} training examples; nothing would be left to train on")
+    changes = [Change(objective.data.take(group), objective.weights[group]) for group in members]
+    return _retrain(objective, changes, renormalize, tolerance, solver, max_iterations)
+
+
+def replace(
+    objective: Objective,
+    indices: Any,
+    examples: Any,
+    *,
+    tolerance: float | None = None,
+    solver: Solver | None = None,
+    max_iterations: int = 60,
+) -> Retrained:
+    """Retrain with one training example replaced, once for each of ``indices``; ``examples`` in their order."""
+    positions = objective.positions(indices)
+    data = objective.queries(examples)
+    if len(data) != len(positions):
+        raise InputError(f"examples: need one for each of the {len(positions)} indices; got {len(data)}")
+    changes = [
+        Change(objective.data.take([position]), objective.weights[position][None], data.take([i]))
+        for i, position in enumerate(positions.tolist())
+    ]
+    return _retrain(objective, changes, False, tolerance, solver, max_iterations)
+
+
+def relabel(objective: Objective, indices: Any, targets: Any, **options: Any) -> Retrained:
+    """Retrain with one training example's label changed, once for each of ``indices``."""
+    positions = objective.positions(indices)
+    given = torch.as_tensor(targets, device=objective.device)
+    return replace(objective, positions, with_targets(objective.data.take(positions), given), **options)
+
+
+def _retrain(
+    objective: Objective,
+    changes: list[Change],
+    renormalize: bool,
+    tolerance: float | None,
+    solver: Solver | None,
+    max_iterations: int,
+) -> Retrained:
+    started = time.perf_counter()
+    goal = default_tolerance(objective.dtype) if tolerance is None else tolerance
+    fitted = solver or _preconditioner(objective)
+    block = max(MODEL_ELEMENTS // (objective.p * (2 * HISTORY + 6)), 1)
+    starts = range(0, len(changes), block)
+    parts = []
+    for first in track(starts, f"retraining {len(changes)} models"):
+        chosen = changes[first : first + block]
+
+        def evaluate(params: Tensor, rows: Tensor, chosen: list[Change] = chosen) -> tuple[Tensor, Tensor]:
+            return _counterfactual(objective, params, [chosen[row] for row in rows.tolist()], renormalize)
+
+        begin = objective.params.expand(len(chosen), -1)
+        parts.append(minimise(evaluate, begin, lambda v: fitted.solve(v).x, goal, max_iterations))
+    result = Retrained(
+        torch.cat([part.params for part in parts]),
+        torch.cat([part.gradient_norms for part in parts]),
+        torch.cat([part.evaluations for part in parts]),
+        goal,
+        time.perf_counter() - started,
+    )
+    if not result.converged:
+        failed = int((result.gradient_norms > goal).sum())
+        warnings.warn(
+            f"retraining: {failed} of {len(changes)} models stopped at ‖∇R‖ up to "
+            f"{float(result.gradient_norms.max()):.2e}, above the tolerance {goal:.0e}; use float64 "
+            "(objective.to(torch.float64)), more max_iterations or a larger tolerance",
+            NotConvergedWarning,
+            stacklevel=3,
+        )
+    return result
+
+
+def _preconditioner(objective: Objective) -> Solver:
+    curvature: Curvature = GGN() if objective.function.split else Hessian()
+    if objective.p <= DENSE_UP_TO:
+        return Dense(curvature).fit(objective)
+    return CG(curvature, tolerance=1e-4).fit(objective)
+
+
+def _counterfactual(
+    objective: Objective, params: Float[Tensor, "k p"], changes: list[Change], renormalize: bool
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
+    """R_j and ∇R_j: the whole objective at every θ_j in one pass, less and plus each one's own examples."""
+    risks, grads = objective.risks_and_gradients(params)
+    function, n = objective.function, objective.n
+    for j, (theta, change) in enumerate(zip(params, changes, strict=True)):
+        value, gradient = function.gradient(theta, change.removed, change.removed_weights)
+        if change.added is not None:
+            extra, extra_gradient = function.gradient(theta, change.added, change.removed_weights)
+            value, gradient = value - extra, gradient - extra_gradient
+        risks[j] -= value / n
+        grads[j] -= gradient / n
+    if renormalize:
+        left = n - torch.tensor([len(c.removed_weights) for c in changes], dtype=params.dtype, device=params.device)
+        penalty = objective.penalty(params)
+        risks = (risks - penalty) * (n / left) + penalty
+        grads = (grads - objective.l2 * params) * (n / left)[:, None] + objective.l2 * params
+    return risks, grads
