@@ -1,10 +1,18 @@
 """Shapes and types of every signature are checked while the tests run; seeds are fixed; small problems to share."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
-install_import_hook("upweight", "beartype.beartype")  # before anything imports upweight
+ROOMS = [
+    *("objective", "losses", "measurements", "data", "parameters", "attribution", "select", "estimators"),
+    *("gradients", "curvature", "inverse", "influence", "retraining", "evaluation", "tasks", "store"),
+]
+# Before anything imports upweight.
+install_import_hook([f"upweight.{room}" for room in ROOMS], "beartype.beartype")
 
 import problems  # noqa: E402
 
@@ -19,6 +27,14 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No run-time checks, as for users: what a function says itself when it is given the wrong thing."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(params=["ridge", "logistic", "softmax"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -68,7 +68,6 @@ class Solution:
     repeats: Float[Tensor, "r k p"] | None = None
 
 
-@runtime_checkable
 @runtime_checkable
 class Solver(Protocol):
     """An inverse fitted to one matrix."""
