@@ -81,16 +81,19 @@ def package(cache_folder: Path, make_tgz: Callable[[Mapping[str, bytes]], Path])
     return FakePackage(DatasetInfo("tiny", (pinned,), "none", "for tests"), archive)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real() -> Callable[[str], Any]:
     """Load real data; skip, saying which and why, where it cannot be had. Wrong content is a failure."""
+    missing: dict[str, str] = {}  # without a network each attempt takes seconds: make one
 
     def load(name: str) -> Any:
-        try:
-            return datasets.load(name, progress=False)
-        except datasets.ChecksumMismatch:
-            raise
-        except datasets.DataUnavailable as error:
-            pytest.skip(f"data set {name!r} could not be had: {error.problem}")
+        if name not in missing:
+            try:
+                return datasets.load(name, progress=False)
+            except datasets.ChecksumMismatch:
+                raise
+            except datasets.DataUnavailable as error:
+                missing[name] = error.problem
+        pytest.skip(f"data set {name!r} could not be had: {missing[name]}")
 
     return load

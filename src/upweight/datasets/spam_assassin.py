@@ -75,9 +75,7 @@ class Emails:
     def texts(self, *, deduplicate: bool = False) -> EmailTexts:
         """Subject and body of each e-mail, in order; of equal texts only the first, if ``deduplicate``."""
         texts = [subject_and_body(raw) for raw in self.raw]
-        kept = dict(
-            zip(reversed(texts), reversed(range(len(texts))), strict=True)
-        )  # the first of equals wins
+        kept = dict(zip(reversed(texts), reversed(range(len(texts))), strict=True))  # the first of equals wins
         indices = np.array(sorted(kept.values()) if deduplicate else range(len(texts)), np.int64)
         chosen = tuple(texts[k] for k in indices)
         return EmailTexts(chosen, self.labels[indices], indices, sum(_REPLACEMENT in text for text in chosen))
