@@ -1,0 +1,11 @@
+"""One self-contained HTML file that shows an attribution and says what its numbers mean.
+
+A :class:`Report` is a title, a summary and sections; a section is a title and blocks. Blocks are plain frozen
+data; ``template.html`` alone decides how they look. The file loads nothing: figures and images are inside it,
+there is no script, and a content security policy forbids the network.
+"""
+
+from upweight.report.blocks import Block, Facts, Figure, Images, Meaning, Table, Text, Warnings
+from upweight.report.page import Report
+
+__all__ = ["Block", "Facts", "Figure", "Images", "Meaning", "Report", "Table", "Text", "Warnings"]

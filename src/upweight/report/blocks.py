@@ -1,0 +1,210 @@
+"""What a section of a report can hold: frozen data that is checked when made and drawn by the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import matplotlib.figure
+from markupsafe import Markup
+
+from upweight import plots
+from upweight.messages import InputError
+from upweight.report.embed import figure_markup, png_address
+from upweight.report.numbers import MISSING, Cell, cell
+
+TONES = ("helpful", "harmful", "neutral")
+CRISP = 160  # pixels: the gallery enlarges smaller images, with hard edges, and reduces larger ones, smoothly
+
+
+@dataclass(frozen=True)
+class Text:
+    """Plain text; an empty line begins a new paragraph."""
+
+    text: str
+    kind: ClassVar[str] = "text"
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The paragraphs, without the empty lines between them."""
+        return [part.strip() for part in self.text.split("\n\n") if part.strip()]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose header stays in sight and which scrolls sideways where it is too wide.
+
+    Args:
+        columns: the header, one name for each column.
+        rows: cells, ``[rows][columns]``; none is allowed and said.
+        caption: what the table shows.
+        digits: significant digits of floats; all digits are shown on hovering.
+
+    Raises:
+        InputError: no column, a row of another length, fewer than one digit.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    caption: str
+    digits: int = 3
+    kind: ClassVar[str] = "table"
+
+    def __post_init__(self) -> None:
+        if not self.columns:
+            raise InputError("columns: got none; name at least one column")
+        for i, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise InputError(f"rows[{i}]: got {len(row)} cells for {len(self.columns)} columns; give one for each")
+        _check_digits(self.digits)
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """The cells as shown, ``[rows][columns]``."""
+        return [[cell(value, self.digits) for value in row] for row in self.rows]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds numbers alone, which are aligned at the right."""
+        shown = [[row[i] for row in self.cells] for i in range(len(self.columns))]
+        return [
+            any(value.numeric for value in column) and all(value.numeric or value == MISSING for value in column)
+            for column in shown
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A matplotlib figure: drawn in lines (SVG), or in pixels (PNG) where it holds images or many points.
+
+    Args:
+        figure: the figure; it is not changed.
+        caption: written under it.
+        alt: the figure in words, for those who do not see it.
+
+    Raises:
+        InputError: no words in ``alt``.
+    """
+
+    figure: matplotlib.figure.Figure
+    caption: str
+    alt: str
+    kind: ClassVar[str] = "figure"
+
+    def __post_init__(self) -> None:
+        if not self.alt.strip():
+            raise InputError("alt: got no text; say in words what the figure shows")
+
+    def markup(self, prefix: str) -> Markup:
+        """The figure as HTML; ``prefix`` keeps its ids apart from those of other figures in the page."""
+        return figure_markup(self.figure, self.alt, prefix)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A gallery of example images, each with a caption and a tone.
+
+    Args:
+        arrays: k images in the forms that :func:`upweight.plots.pixels` takes, which also says how numbers
+            become colours.
+        captions: k captions.
+        tones: ``"helpful"``, ``"harmful"`` or ``"neutral"`` for each image; written and coloured.
+        caption: what the gallery shows.
+
+    Raises:
+        InputError: no image, another number of captions or tones, an unknown tone, an array that is no image.
+    """
+
+    arrays: Sequence[plots.Values] | plots.Values
+    captions: Sequence[str]
+    tones: Sequence[str] | None = None
+    caption: str = ""
+    kind: ClassVar[str] = "images"
+
+    def __post_init__(self) -> None:
+        count = len(plots.pixels(self.arrays))
+        for name, given in (("captions", self.captions), ("tones", self.tones)):
+            if given is not None and len(given) != count:
+                raise InputError(f"{name}: got {len(given)} for {count} images; give one for each")
+        for tone in self.tones or ():
+            if tone not in TONES:
+                raise InputError(f"tones: got {tone!r}; give one of {', '.join(map(repr, TONES))}")
+
+    @property
+    def examples(self) -> list[Example]:
+        """The images as the template shows them."""
+        images = plots.pixels(self.arrays)
+        return [
+            Example(png_address(image), image.shape[1], image.shape[0], max(image.shape) < CRISP, caption, tone)
+            for image, caption, tone in zip(images, self.captions, self.tones or ["neutral"] * len(images), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of a gallery: the address of its PNG, its size in pixels and what is said of it."""
+
+    address: str
+    width: int
+    height: int
+    crisp: bool
+    caption: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A box that says what the numbers mean: the quantity, its sign and its unit, in words."""
+
+    quantity: str
+    sign: str
+    unit: str
+    kind: ClassVar[str] = "meaning"
+
+
+@dataclass(frozen=True)
+class Warnings:
+    """Reasons not to believe the numbers as they stand; that there are none is said too."""
+
+    messages: Sequence[str]
+    kind: ClassVar[str] = "warnings"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.messages, str):
+            raise InputError(f"messages: got the text {self.messages!r}; give a list of texts")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A compact grid of names and values: n, p, damping, ‖∇R‖, seconds …
+
+    Args:
+        facts: each name with its value.
+        digits: significant digits of floats.
+
+    Raises:
+        InputError: no fact, fewer than one digit.
+    """
+
+    facts: Mapping[str, object]
+    digits: int = 3
+    kind: ClassVar[str] = "facts"
+
+    def __post_init__(self) -> None:
+        if not self.facts:
+            raise InputError("facts: got none; give at least one name with its value")
+        _check_digits(self.digits)
+
+    @property
+    def cells(self) -> list[tuple[str, Cell]]:
+        """Each name with its value as shown."""
+        return [(name, cell(value, self.digits)) for name, value in self.facts.items()]
+
+
+Block = Text | Table | Figure | Images | Meaning | Warnings | Facts
+
+
+def _check_digits(digits: int) -> None:
+    if digits < 1:
+        raise InputError(f"digits: got {digits}; give a whole number of at least 1")

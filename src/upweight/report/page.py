@@ -1,0 +1,124 @@
+"""The report: sections in order, and the file that they become."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Self, get_args
+
+import jinja2
+
+from upweight.messages import InputError
+from upweight.report.blocks import Block
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the page; ``anchor`` is what a link to it ends in."""
+
+    title: str
+    anchor: str
+    blocks: tuple[Block, ...]
+
+
+class Report:
+    """A page of sections, saved as one HTML file that needs nothing else.
+
+    >>> from upweight.report import Facts, Report
+    >>> report = Report("Digits", "Which training images the model leans on.")
+    >>> report = report.section("Data", Facts({"n": 1797}))
+    >>> "1797" in report.html()
+    True
+
+    Args:
+        title: the heading of the page.
+        summary: what the reader should take away, in a few sentences; an empty line begins a new paragraph.
+
+    Raises:
+        InputError: an empty title.
+    """
+
+    def __init__(self, title: str, summary: str = "") -> None:
+        if not title.strip():
+            raise InputError("title: got no text; give the report a title")
+        self.title = title
+        self.summary = summary
+        self.sections: list[Section] = []
+
+    def section(self, title: str, *blocks: Block, anchor: str | None = None) -> Report:
+        """Add a section and return the report.
+
+        Args:
+            title: its heading.
+            blocks: its content, in order.
+            anchor: what a link to it ends in (``report.html#anchor``); made from the title if none is given.
+
+        Raises:
+            InputError: an empty title, something that is no block, an anchor that is taken or cannot be one.
+        """
+        if not title.strip():
+            raise InputError("title: got no text; give the section a title")
+        for i, block in enumerate(blocks):
+            if not isinstance(block, get_args(Block)):
+                raise InputError(
+                    f"blocks[{i}]: got {type(block).__name__}; give blocks of upweight.report, such as Text"
+                )
+        taken = {section.anchor for section in self.sections}
+        name = _free_anchor(title, taken) if anchor is None else _checked_anchor(anchor, taken)
+        self.sections.append(Section(title, name, blocks))
+        return self
+
+    def html(self) -> str:
+        """The whole page."""
+        paragraphs = [part.strip() for part in self.summary.split("\n\n") if part.strip()]
+        return _template().render(title=self.title, summary=paragraphs, sections=self.sections)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page and return its path; folders are made, and a page already there is replaced at once.
+
+        A reader sees the old page or the new one, never a part; when drawing fails the old one stays.
+        """
+        page = self.html().encode("utf-8", errors="backslashreplace")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, since a file is replaced at once only within one file system. Opened rather than
+        # made by tempfile, whose files are readable by their owner only.
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.draft")
+        try:
+            with draft.open("xb") as file:
+                file.write(page)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
+        return target
+
+
+def _free_anchor(title: str, taken: set[str]) -> str:
+    base = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    base = base if base[:1].isalpha() else f"section-{base}".strip("-")
+    names = (base if i == 1 else f"{base}-{i}" for i in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)
+
+
+def _checked_anchor(anchor: str, taken: set[str]) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", anchor):
+        raise InputError(f"anchor: got {anchor!r}; begin with a letter, then letters, digits, '-', '_' and '.'")
+    if anchor in taken:
+        raise InputError(f"anchor: {anchor!r} is taken by another section; give another")
+    return anchor
+
+
+@cache
+def _template() -> jinja2.Template:
+    source = resources.files("upweight.report").joinpath("template.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(source)
