@@ -139,10 +139,15 @@ def _aligned(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs.reshape(targets.shape) if outputs.numel() == targets.numel() else outputs
 
 
+def one_hot(targets: Tensor, classes: int) -> Tensor:
+    """Where each class is the target, as booleans with the classes last; ``F.one_hot`` can't be vectorised by vmap."""
+    return targets.unsqueeze(-1) == torch.arange(classes, device=targets.device)
+
+
 def signs(outputs: Tensor, targets: Tensor) -> Tensor:
     """Targets as ±1 in the shape of the outputs; class numbers become one against the rest."""
     if outputs.dim() > targets.dim() and outputs.shape[-1] > 1:
-        return 2 * F.one_hot(targets.long(), outputs.shape[-1]).to(outputs.dtype) - 1
+        return 2 * one_hot(targets, outputs.shape[-1]).to(outputs.dtype) - 1
     return torch.where(targets > 0, 1, -1).to(outputs.dtype)
 
 
@@ -176,8 +181,8 @@ class BinaryLogistic(_BinaryLoss):
     unit = "nats"
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Softplus of the negative margin."""
-        return F.softplus(-margins(outputs, targets))
+        """−log σ of the margin; softplus would be cut off at 20, and its curvature with it."""
+        return -F.logsigmoid(margins(outputs, targets))
 
 
 class Hinge(_BinaryLoss):
@@ -207,8 +212,8 @@ class SmoothHinge(_BinaryLoss):
             raise InputError(f"SmoothHinge: t must be > 0, got {self.t}; for t = 0 use Hinge()")
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Softplus with temperature t."""
-        return self.t * F.softplus((1 - margins(outputs, targets)) / self.t)
+        """−t log σ((y f − 1)/t), which is the softplus without its cut-off at 20."""
+        return -self.t * F.logsigmoid((margins(outputs, targets) - 1) / self.t)
 
 
 @dataclass(frozen=True)

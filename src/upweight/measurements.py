@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from upweight.data import Batch
-from upweight.losses import AnyLoss, Split, margins, split_batch
+from upweight.losses import AnyLoss, Split, margins, one_hot, split_batch
 from upweight.losses import Loss as BaseLoss
 from upweight.messages import InputError
 
@@ -47,7 +47,14 @@ class _OfOutputs:
         return self.loss.outputs(model, batch)
 
     def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
-        return self.value(outputs, split_batch(batch)[1]).reshape(outputs.shape[0], -1).sum(-1)
+        targets = split_batch(batch)[1]
+        ignored = getattr(self.loss, "ignore_index", None)
+        if ignored is not None:  # those positions stand for no class, and contribute nothing
+            kept = targets != ignored
+            values = self.value(outputs, torch.where(kept, targets, 0)) * kept
+        else:
+            values = self.value(outputs, targets)
+        return values.reshape(outputs.shape[0], -1).sum(-1)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
         return self.of_outputs(self.outputs(model, batch), batch)
@@ -93,8 +100,7 @@ class Margin(Measurement):
 def _margin(outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.dim() == targets.dim() or outputs.shape[-1] == 1:
         return margins(outputs, targets)
-    chosen = F.one_hot(targets, outputs.shape[-1]).bool()
-    others = outputs.masked_fill(chosen, -torch.inf).logsumexp(-1)
+    others = outputs.masked_fill(one_hot(targets, outputs.shape[-1]), -torch.inf).logsumexp(-1)
     return outputs.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - others
 
 
