@@ -12,7 +12,7 @@ ROOMS = [
     *("gradients", "curvature", "inverse", "influence", "retraining", "evaluation", "tasks", "store"),
 ]
 # Before anything imports upweight.
-install_import_hook([f"upweight.{room}" for room in ROOMS], "beartype.beartype")
+install_import_hook([f"upweight.{room}" for room in ROOMS], "typechecker.check")
 
 import problems  # noqa: E402
 
