@@ -1,0 +1,146 @@
+"""Study files: a Python file that says which model and which queries the command line is to look at.
+
+A study file has a function ``study()`` (or a variable of that name) that gives a `Study`, or a tuple
+``(objective, queries)``:
+
+    def study():
+        ...
+        return upweight.Study(objective, (test_images, test_labels), class_names=names)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from upweight.messages import InputError
+from upweight.objective import Objective
+
+NAME = "study"
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What to explain.
+
+    Attributes
+    ----------
+    objective
+        The trained model with its training data.
+    queries
+        Examples in the form of the training data.
+    query_ids
+        A name for each query (default: its position).
+    class_names
+        Names of the classes, in order of their numbers.
+    images, query_images
+        Pictures of the training examples and of the queries, in the forms that `upweight.plots.pixels` takes.
+
+    Raises
+    ------
+    InputError
+        If something isn't what it should be, or the numbers of names, images and examples differ.
+    """
+
+    objective: Objective
+    queries: Any
+    query_ids: Sequence[Any] | None = None
+    class_names: Sequence[str] | None = None
+    images: Any = None
+    query_images: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.objective, Objective):
+            raise InputError(
+                f"objective: got {type(self.objective).__name__}; give upweight.Objective(model, loss, data) or "
+                "upweight.from_estimator(estimator, X, y)"
+            )
+        queries = len(self.objective.queries(self.queries))
+        expected = {"query_ids": queries, "query_images": queries, "images": self.objective.n}
+        for name, count in expected.items():
+            given = getattr(self, name)
+            if given is not None and len(given) != count:
+                raise InputError(f"{name}: got {len(given)}; give one for each of the {count} examples")
+
+
+def load(path: str | os.PathLike[str]) -> Study:
+    """Run a study file and return its study.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it has no ``study``, that gives something else, or an exception is raised in it;
+        the message then shows the line.
+    """
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise InputError(f"{path}: there is no such file")
+    with _own_errors(file, str(path)):
+        module = _run(file)
+    if not hasattr(module, NAME):
+        raise InputError(
+            f"{path}: defines no {NAME!r}; add a function {NAME}() that returns upweight.Study(objective, queries)"
+        )
+    found = getattr(module, NAME)
+    if callable(found):
+        with _own_errors(file, str(path)):
+            found = found()
+    return _as_study(found, str(path))
+
+
+def _as_study(found: Any, path: str) -> Study:
+    if isinstance(found, Study):
+        return found
+    if isinstance(found, tuple) and len(found) == 2:
+        return Study(*found)
+    raise InputError(
+        f"{path}: {NAME} gives {type(found).__name__}; return upweight.Study(objective, queries) or a tuple "
+        "(objective, queries)"
+    )
+
+
+def _run(file: Path) -> ModuleType:
+    """Import the file under a name of its own; its neighbours can be imported, as when it is run as a script."""
+    name = f"upweight_study_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{file}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def _own_errors(file: Path, path: str) -> Iterator[None]:
+    """Exceptions of the study as one message with the line of the file that they came from."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError) and error.filename == str(file):
+            raise InputError(f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        if not frames:
+            raise InputError(f"{path}: {_told(error)}") from error
+        line = linecache.getline(str(file), frames[-1].lineno or 0).strip()
+        raise InputError(
+            f"{path}, line {frames[-1].lineno}, in {frames[-1].name}: {_told(error)}\n    {line}"
+        ) from error
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,178 @@
+"""Read a CSV and set its target column apart; everything that can't be a classification is refused here."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pandas.api import types
+
+from upweight.messages import InputError
+
+SEPARATORS = ",;\t|"
+MISSING = ["?"]
+"""Words for a missing value beside those pandas knows (NA, NaN, null, the empty field …)."""
+
+MOST_NUMBERS = 20
+"""Distinct numbers in a numeric target beyond which it is a quantity, not a class."""
+MOST_CLASSES = 100
+FEWEST_PER_CLASS = 5
+"""Rows every class needs: one for each of the five folds."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledTable:
+    """A table with a class for every row.
+
+    Attributes
+    ----------
+    features
+        ``[rows, columns]`` without the target; the index holds the rows' numbers in the file.
+    labels
+        Class number of each row, ``[rows]``.
+    classes
+        Names of the classes, in order of their numbers.
+    notes
+        What was done to the data, in words.
+    """
+
+    path: Path
+    target: str
+    features: pd.DataFrame
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Row numbers in the file."""
+        return self.features.index.to_numpy()
+
+    def take(self, positions: npt.NDArray[np.int64]) -> LabelledTable:
+        """Some of the rows; classes keep their numbers."""
+        return replace(self, features=self.features.iloc[positions], labels=self.labels[positions])
+
+    def complete(self) -> pd.DataFrame:
+        """The features with the target, by name, as first column."""
+        frame = self.features.copy()
+        frame.insert(0, self.target, [self.classes[label] for label in self.labels])
+        return frame
+
+
+def read_labelled(path: str | os.PathLike[str], target: str) -> LabelledTable:
+    """Read a CSV (commas, semicolons, tabs or bars) whose column ``target`` holds the class of each row.
+
+    Rows without a target are left out, and a note gives their number.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is no table, the column is missing or names a quantity, there is but one
+        class, or a class has fewer rows than the folds of cross-validation.
+    """
+    frame = _read(Path(path))
+    _check_target(frame, target, Path(path).name)
+    kept = frame[frame[target].notna()]
+    lost = len(frame) - len(kept)
+    notes = (f"{lost} of {len(frame)} rows have no {target!r} and were left out",) if lost else ()
+    labels, classes = _classes(kept[target], target)
+    return LabelledTable(Path(path), target, kept.drop(columns=target), labels, classes, notes)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = next((line for line in file if line.strip()), "")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; give a CSV file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}); save it as a UTF-8 CSV") from None
+    if not first:
+        raise InputError(f"{path}: is empty; give a CSV with a header line and rows")
+    separator = max(SEPARATORS, key=first.count)
+    _refuse_repeated_names(next(csv.reader([first], delimiter=separator, skipinitialspace=True)), path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path,
+                sep=separator,
+                encoding="utf-8-sig",
+                index_col=False,  # else rows with a field too many would turn the first column into names
+                skipinitialspace=True,
+                na_values=MISSING,
+                low_memory=False,
+            )
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: can't be read as a CSV: {str(error).strip()}") from None
+    if frame.empty:
+        raise InputError(f"{path}: has a header but no rows")
+    return frame.rename(columns=lambda name: str(name).strip())
+
+
+def _refuse_repeated_names(names: Sequence[str], path: Path) -> None:
+    repeated = [name for name, count in Counter(name.strip() for name in names).items() if count > 1 and name]
+    if repeated:
+        raise InputError(f"{path}: columns {repeated} stand more than once in the header; give each its own name")
+
+
+def _check_target(frame: pd.DataFrame, target: str, name: str) -> None:
+    if target in frame.columns:
+        return
+    lowered = {column.lower(): column for column in frame.columns}
+    near = [lowered[found] for found in difflib.get_close_matches(target.lower(), lowered, n=3, cutoff=0.5)]
+    shown = ", ".join(map(repr, list(frame.columns)[:12])) + (" …" if len(frame.columns) > 12 else "")
+    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise InputError(f"--target: {name} has no column {target!r}{meant} Its columns are {shown}")
+
+
+def _classes(column: pd.Series, target: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    if column.empty:
+        raise InputError(f"--target: column {target!r} is empty in every row")
+    values = column if types.is_numeric_dtype(column) else column.astype(str).str.strip()
+    distinct, labels, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    quantity = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
+    if quantity and len(distinct) > MOST_NUMBERS:
+        raise InputError(
+            f"--target: {target!r} is numeric with {len(distinct):,} distinct values, a quantity rather than a "
+            "class; regression isn't supported here. Cut it into classes, or give a study file"
+        )
+    if len(distinct) == 1:
+        raise InputError(
+            f"--target: {target!r} holds one class only ({_name(distinct[0])!r} in all {len(column):,} rows); "
+            "two or more are needed"
+        )
+    if len(distinct) > MOST_CLASSES or 2 * len(distinct) > len(column):
+        raise InputError(
+            f"--target: {target!r} has {len(distinct):,} distinct values in {len(column):,} rows; that is text or "
+            f"an identifier rather than a class (up to {MOST_CLASSES} classes are allowed)"
+        )
+    names = tuple(_name(value) for value in distinct)
+    rare = [f"{name!r} ({count})" for name, count in zip(names, counts, strict=True) if count < FEWEST_PER_CLASS]
+    if rare:
+        raise InputError(
+            f"--target: {target!r} has classes with fewer than {FEWEST_PER_CLASS} rows, too few for "
+            f"cross-validation: {', '.join(rare[:5])}{' …' if len(rare) > 5 else ''}; merge or remove them"
+        )
+    return labels.astype(np.int64), names
+
+
+def _name(value: Any) -> str:
+    """Whole numbers without the ``.0`` that a missing value elsewhere in the column adds."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if is_whole else str(value)

@@ -1,0 +1,114 @@
+"""What a classifier's outputs say: class, probability, and whether the given label is among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from upweight import losses
+from upweight.messages import InputError
+from upweight.objective import Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A classifier's word on examples.
+
+    Attributes
+    ----------
+    given, predicted
+        Class numbers, ``[examples]``.
+    probabilities
+        ``[examples, classes]``; None for losses that give none (hinge, one against the rest).
+    losses
+        Loss of the given label, ``[examples]``.
+    """
+
+    given: Int[Tensor, " examples"]
+    predicted: Int[Tensor, " examples"]
+    probabilities: Float[Tensor, "examples classes"] | None
+    losses: Float[Tensor, " examples"]
+
+    @property
+    def wrong(self) -> Bool[Tensor, " examples"]:
+        """Where the prediction is not the given label."""
+        return self.given != self.predicted
+
+    def probability(self, classes: Int[Tensor, " examples"]) -> Float[Tensor, " examples"] | None:
+        """The probability of one class for each example."""
+        if self.probabilities is None:
+            return None
+        return self.probabilities.gather(1, classes[:, None]).squeeze(1)
+
+    def hardest(self) -> int:
+        """Position of the wrong prediction of highest loss; of the highest loss, where none is wrong."""
+        among = self.losses.masked_fill(~self.wrong, -torch.inf) if self.wrong.any() else self.losses
+        return int(among.argmax())
+
+
+def predictions(objective: Objective, data: Any = None, outputs: Tensor | None = None) -> Predictions:
+    """What the model (or, if given, what other ``outputs`` ``[examples, …]``) says of examples.
+
+    Parameters
+    ----------
+    data
+        Examples in the form of the training data (default: the training data).
+
+    Raises
+    ------
+    InputError
+        If the objective isn't a classification with one label an example.
+    """
+    source = objective.data if data is None else objective.queries(data)
+    loss = objective.loss
+    if not isinstance(loss, losses.Loss) or isinstance(loss, losses.SquaredError):
+        raise InputError(
+            f"loss: {type(loss).__name__} doesn't say which class is predicted; this needs a classification loss of "
+            "upweight.losses, such as CrossEntropy"
+        )
+    values = objective.outputs(source) if outputs is None else outputs
+    parts, compared, start = [], [], 0
+    for _, batch in source.batches(None, objective.batch_size):
+        targets = losses.split_batch(batch)[1]
+        if targets.dim() != 1 and targets.numel() != len(targets):
+            raise InputError(f"data: targets {tuple(targets.shape)} hold several labels an example; one is needed")
+        chunk = values[start : start + len(targets)]
+        start += len(targets)
+        parts.append(targets.reshape(len(targets)))
+        compared.append(loss.of_outputs(chunk, batch))
+    by_class = _by_class(values)
+    given = torch.cat(parts)
+    single = by_class.shape[1] == 2 and values[0].numel() == 1
+    return Predictions(
+        # Binary targets may be −1 and 1.
+        given=(given > 0).long() if single else given.long(),
+        predicted=by_class.argmax(1),
+        probabilities=by_class.softmax(1) if _is_probability(loss, single) else None,
+        losses=torch.cat(compared),
+    )
+
+
+def _by_class(outputs: Tensor) -> Float[Tensor, "examples classes"]:
+    """A single output f is the second of two classes' outputs 0 and f."""
+    flat = outputs.reshape(len(outputs), -1)
+    return torch.cat([torch.zeros_like(flat), flat], dim=1) if flat.shape[1] == 1 else flat
+
+
+def _is_probability(loss: losses.Loss, single: bool) -> bool:
+    return isinstance(loss, losses.CrossEntropy) or (single and isinstance(loss, losses.BinaryLogistic))
+
+
+def named(classes: Any, names: Sequence[str] | None) -> np.ndarray:
+    """Class names for class numbers ``[examples]``; the numbers themselves where there are no names."""
+    numbers = torch.as_tensor(classes).cpu().numpy()
+    if names is None:
+        return numbers
+    if numbers.size and int(numbers.max()) >= len(names):
+        raise InputError(f"class_names: {len(names)} names, but class {int(numbers.max())} is among the labels")
+    return np.asarray(names, dtype=object)[numbers]
