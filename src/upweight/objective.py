@@ -108,7 +108,7 @@ class Objective:
         l2: float | Mapping[str, float] = 0.0,
         parameters: Selection = None,
         weights: Any = None,
-        ids: Sequence[Any] | None = None,
+        ids: Sequence[Any] | np.ndarray | None = None,
         batch_size: int | None = None,
         num_workers: int = 0,
         collate: Callable[[list[Any]], Batch] | None = None,
@@ -411,7 +411,7 @@ def _weights(weights: Any, n: int, params: Tensor) -> Tensor:
     return values
 
 
-def _ids(ids: Sequence[Any] | None, n: int) -> np.ndarray:
+def _ids(ids: Sequence[Any] | np.ndarray | None, n: int) -> np.ndarray:
     values = np.arange(n) if ids is None else np.asarray(ids)
     if values.shape != (n,):
         raise InputError(f"ids: need {n}, one per training example; got shape {values.shape}")
