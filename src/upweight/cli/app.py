@@ -1,0 +1,66 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from upweight.cli import data
+from upweight.cli.demo import demo
+from upweight.cli.explain import explain
+from upweight.cli.label_errors import label_errors
+from upweight.cli.options import EXAMPLES
+from upweight.cli.verify import verify
+
+app = typer.Typer(
+    help="Which training examples made a model do this, and what would change without them?",
+    epilog=EXAMPLES
+    + "upweight demo\n\nupweight label-errors people.csv --target income\n\n"
+    + "upweight explain people.csv --target income --row 17\n\nupweight verify study.py",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"upweight {metadata.version('upweight')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(
+    epilog=EXAMPLES + "upweight demo\n\nupweight demo --seed 1 --output /tmp/report\n\nupweight demo --json",
+)(demo)
+app.command(
+    "label-errors",
+    epilog=EXAMPLES
+    + "upweight label-errors people.csv --target income\n\n"
+    + "upweight label-errors people.csv --target income --top 50 --output checked\n\n"
+    + "upweight label-errors people.csv --target income --json",
+)(label_errors)
+app.command(
+    epilog=EXAMPLES
+    + "upweight explain people.csv --target income\n\n"
+    + "upweight explain people.csv --target income --row 17 --top 10\n\n"
+    + "upweight explain study.py --query 3 --json",
+)(explain)
+app.command(
+    epilog=EXAMPLES
+    + "upweight verify people.csv --target income\n\n"
+    + "upweight verify study.py --query 3 --k 50 --output proof",
+)(verify)
+app.add_typer(data.app, name="data")

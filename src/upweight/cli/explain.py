@@ -1,0 +1,216 @@
+"""`upweight explain`: which training examples made the model say this?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from upweight.cli.options import FOLDER, AsJson, Output, Query, Quiet, Row, Seed, Source, Target, Top, report_path
+from upweight.cli.session import session
+
+if TYPE_CHECKING:
+    from upweight.cli import sources
+    from upweight.report import Report
+    from upweight.tasks import Explanation
+
+
+def explain(
+    source: Source,
+    target: Target = None,
+    row: Row = None,
+    query: Query = None,
+    top: Top = 5,
+    output: Output = FOLDER,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the training examples that helped and harmed one prediction most.
+
+    Of a CSV, a fifth is held out, a logistic model is trained on the rest, and the held-out row that it gets most
+    wrong is explained, unless --row says which. Of a study file, one of its queries.
+    """
+    with session(as_json, quiet) as run:
+        from upweight.cli.layout import meaning, meaning_json
+        from upweight.cli.sources import open_source
+        from upweight.tasks import explain as attribute
+
+        run.stage(f"reading {source.name} and training")
+        opened = open_source(source, target, row, query, seed)
+        position = opened.query()
+        facts = query_facts(opened, position)
+        run.stage(f"scoring {opened.objective.n:,} training examples")
+        asked = opened.queries.take([position])
+        found = attribute(opened.objective, asked, top, query_ids=opened.query_ids[[position]])
+        page = make_report(opened, position, facts, found, run.warnings)
+        path = page.save(report_path(output, "explain"))
+        if not as_json:
+            for note in opened.notes:
+                run.note(note)
+            run.show(_headline(opened, facts), _shown(opened, position, found), meaning(found.attribution.quantity))
+        run.files = {"report": path}
+        run.result = {
+            "source": source,
+            "notes": opened.notes,
+            "query": facts | {"values": _values(opened.query_frame, position)},
+            "quantity": meaning_json(found.attribution.quantity),
+            "solver": found.attribution.report,
+            "damping": found.attribution.damping,
+            "helpful": _as_json(opened, found.helpful.positions[0].tolist(), found.helpful.scores[0].tolist()),
+            "harmful": _as_json(opened, found.harmful.positions[0].tolist(), found.harmful.scores[0].tolist()),
+        }
+
+
+def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
+    """The query in figures: its name, given label, prediction with probability, loss."""
+    from upweight.tasks.predictions import named
+
+    said = opened.predictions()
+    facts: dict[str, Any] = {opened.noun: opened.query_ids[position]}
+    if said is not None:
+        facts["label"] = named(said.given[[position]], opened.class_names)[0]
+        facts["predicted"] = named(said.predicted[[position]], opened.class_names)[0]
+        probability = said.probability(said.predicted)
+        if probability is not None:
+            facts["probability"] = float(probability[position])
+    facts["loss"] = float(opened.objective.losses(opened.queries.take([position]))[0])
+    return facts
+
+
+def _headline(opened: sources.Source, facts: dict[str, Any]) -> str:
+    words = f"{opened.title}, {opened.noun} {facts[opened.noun]}"
+    if "predicted" in facts:
+        words += f": labelled {facts['label']!s}, predicted {facts['predicted']!s}"
+    if "probability" in facts:
+        words += f" (p = {facts['probability']:.3f})"
+    return f"{words}; loss {facts['loss']:.3g}"
+
+
+def labels(opened: sources.Source, positions: Sequence[int]) -> list[Any]:
+    """The labels of training examples; gaps where the loss knows no classes."""
+    from upweight.losses import split_batch
+    from upweight.messages import InputError
+    from upweight.tasks.predictions import named
+
+    try:
+        targets = split_batch(opened.objective.data.take(list(positions)))[1]
+    except InputError:
+        return [None] * len(positions)
+    if targets.dim() > 1 and targets.numel() > len(targets):
+        return [None] * len(positions)
+    flat = targets.reshape(-1)
+    names = None if flat.is_floating_point() else opened.class_names
+    return named(flat, names).tolist()
+
+
+def _values(frame: Any, position: int) -> dict[str, Any] | None:
+    return None if frame is None else frame.astype(object).where(frame.notna(), None).iloc[position].to_dict()
+
+
+def _as_json(opened: sources.Source, positions: list[int], scores: list[float]) -> list[dict[str, Any]]:
+    return [
+        {
+            opened.noun: opened.objective.ids[position],
+            "position": position,
+            "label": label,
+            "score": score,
+            "values": _values(opened.train_frame, position),
+        }
+        for position, score, label in zip(positions, scores, labels(opened, positions), strict=True)
+    ]
+
+
+def _rows(opened: sources.Source, found: Explanation) -> list[tuple[str, int, float, Any]]:
+    """Side, position, score and label of every example shown, the most helpful first, the most harmful last."""
+    rows = []
+    for side, ranking in (("helpful", found.helpful), ("harmful", found.harmful)):
+        positions = ranking.positions[0].tolist()
+        rows += list(
+            zip([side] * len(positions), positions, ranking.scores[0].tolist(), labels(opened, positions), strict=True)
+        )
+    return rows
+
+
+def _shown(opened: sources.Source, position: int, found: Explanation) -> Any:
+    from upweight.cli.layout import signed, table
+
+    columns = [] if opened.weightiest is None else opened.weightiest(position)
+    rows = _rows(opened, found)
+    body: list[list[Any]] = []
+    if opened.query_frame is not None:
+        asked = opened.query_frame.iloc[position]
+        body.append(["query", opened.query_ids[position], asked.iloc[0], "", *asked[columns]])
+    for side, index, score, label in rows:
+        values = [] if opened.train_frame is None else list(opened.train_frame.iloc[index][columns])
+        body.append([side, opened.objective.ids[index], label, signed(score), *values])
+    rules = [len(body) - len(rows) - 1, len(body) - len(rows) + found.helpful.positions.shape[1] - 1]
+    unit = found.attribution.quantity.unit
+    return table(
+        "Most helpful and most harmful training examples",
+        ["", opened.noun, "label", f"score [{unit}]", *columns],
+        body,
+        sections=rules,
+    )
+
+
+def make_report(
+    opened: sources.Source, position: int, facts: dict[str, Any], found: Explanation, warnings: list[str]
+) -> Report:
+    """The page: the query, its helpful and harmful training examples with values or pictures, all scores."""
+    from upweight import plots
+    from upweight.cli.layout import meaning_block
+    from upweight.report import Facts, Figure, Images, Report, Table, Text, Warnings
+
+    quantity = found.attribution.quantity
+    rows = _rows(opened, found)
+    ids = [opened.objective.ids[index] for _, index, _, _ in rows]
+    scores = [score for _, _, score, _ in rows]
+    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
+    blocks: list[Any] = [meaning_block(quantity)]
+    if opened.images is not None:
+        captions = [f"{opened.noun} {name}: {row[3]}, {row[2]:+.3g}" for name, row in zip(ids, rows, strict=True)]
+        pictures = [np.asarray(opened.images[index]) for _, index, _, _ in rows]
+        blocks.append(Images(pictures, captions, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
+    blocks.append(Table(*_table(opened, position, rows, ids), "The examples, and the query above them."))
+    asked: list[Any] = [Facts(facts), Facts(opened.facts), *notes, Warnings(warnings)]
+    if opened.query_images is not None:
+        asked.insert(0, Images([np.asarray(opened.query_images[position])], [_headline(opened, facts)]))
+    bars = plots.ranking_bars(
+        [f"{opened.noun} {name} ({row[3]})" for name, row in zip(ids, rows, strict=True)],
+        scores,
+        unit=quantity.unit,
+        quantity=quantity.name,
+    )
+    histogram = plots.score_histogram(
+        found.attribution.scores, unit=quantity.unit, quantity=quantity.name, signs=("harmful", "helpful")
+    )
+    return (
+        Report(f"Why? {opened.title}", _headline(opened, facts) + ".")
+        .section("The query", *asked)
+        .section("The training examples that helped and harmed", *blocks)
+        .section(
+            "Scores",
+            Figure(bars, "The examples above.", "Bars of the scores of the most helpful and most harmful examples"),
+            Figure(histogram, "All training examples.", "Histogram of the scores of all training examples"),
+        )
+    )
+
+
+def _table(
+    opened: sources.Source, position: int, rows: list[tuple[str, int, float, Any]], ids: list[Any]
+) -> tuple[list[str], list[list[Any]]]:
+    frame, asked = opened.train_frame, opened.query_frame
+    names = [] if frame is None else [str(name) for name in frame.columns[1:]]
+    body: list[list[Any]] = []
+    if frame is not None and asked is not None:
+        body.append(["query", opened.query_ids[position], *_cells(asked, position)[:1], None, *_cells(asked, position)[1:]])
+    for (side, index, score, label), name in zip(rows, ids, strict=True):
+        body.append([side, name, label, score, *([] if frame is None else _cells(frame, index)[1:])])
+    return ["", opened.noun, "label", "score", *names], body
+
+
+def _cells(frame: Any, position: int) -> list[Any]:
+    values = frame.iloc[position]
+    return values.astype(object).where(values.notna(), None).tolist()

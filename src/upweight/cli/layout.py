@@ -1,0 +1,78 @@
+"""Tables for a terminal of 80 columns, and blocks that every report shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from upweight import report
+from upweight.attribution import Quantity
+from upweight.report.numbers import cell
+
+WIDEST = 22
+"""Characters of a cell in the terminal; the report shows all."""
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, sections: Iterable[int] = ()) -> Table:
+    """A Rich table: numbers to the right with three digits, long words cut, a rule after the rows ``sections``."""
+    given = [list(row) for row in rows]
+    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, name in enumerate(columns):
+        numeric = any(_is_number(row[i]) for row in given)
+        shown.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    breaks = set(sections)
+    for number, row in enumerate(given):
+        shown.add_row(*(Text(_short(value)) for value in row), end_section=number in breaks)
+    return shown
+
+
+def facts(title: str, values: Mapping[str, Any]) -> Table:
+    """Names and values in two columns."""
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    shown.add_column(overflow="fold")
+    shown.add_column(overflow="fold")
+    for name, value in values.items():
+        shown.add_row(Text(name, style="dim"), Text(cell(value, 4).text))
+    return shown
+
+
+def signed(value: float) -> str:
+    """A score with its sign and three digits."""
+    text = cell(value, 3).text
+    return text if text.startswith("-") else f"+{text}"
+
+
+def meaning(quantity: Quantity) -> Text:
+    """What a score is, its unit and its sign, in one sentence."""
+    return Text(f"{quantity.name}: {quantity.words}, in {quantity.unit}; positive: {quantity.positive}.", style="dim")
+
+
+def meaning_block(quantity: Quantity) -> report.Meaning:
+    """The same as a block of a report."""
+    return report.Meaning(quantity=f"{quantity.name}: {quantity.words}", sign=quantity.positive, unit=quantity.unit)
+
+
+def meaning_json(quantity: Quantity) -> dict[str, Any]:
+    """The same for machines."""
+    return asdict(quantity)
+
+
+def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:
+    """A data frame as a table of a report; missing values as gaps."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    return report.Table([str(name) for name in frame.columns], cells.to_numpy().tolist(), caption)
+
+
+def _short(value: Any) -> str:
+    text = cell(None if value is None or value is pd.NA else value, 3).text
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def _is_number(value: Any) -> bool:
+    return cell(value, 3).numeric or (isinstance(value, str) and value[:1] in "+-" and value[1:2].isdigit())

@@ -1,0 +1,117 @@
+"""One run of a command: what it prints, for people or for machines, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.text import Text
+
+from upweight.datasets.errors import DataUnavailable
+from upweight.messages import DivergedError, InputError, NegativeCurvatureError, UpweightWarning
+
+REFUSALS = (InputError, NegativeCurvatureError, DivergedError, DataUnavailable, OSError)
+"""What a user can mend; anything else is a fault of the package and shows its traceback."""
+
+
+class Session:
+    """Collects what a command has to say; made by `session`."""
+
+    def __init__(self, as_json: bool, quiet: bool):
+        self.as_json, self.quiet = as_json, quiet
+        self.out = Console(highlight=False)
+        self.err = Console(stderr=True, highlight=False)
+        self.result: dict[str, Any] = {}
+        self.warnings: list[str] = []
+        self.files: dict[str, Path] = {}
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the command began."""
+        return time.perf_counter() - self.started
+
+    def stage(self, text: str) -> None:
+        """Say what is being done, on the error stream."""
+        if not (self.as_json or self.quiet):
+            self.err.print(Text(f"· {text}", style="dim"))
+
+    def show(self, *parts: RenderableType) -> None:
+        """Print results for people."""
+        if not (self.as_json or self.quiet):
+            self.out.print(*parts, sep="\n")
+
+    def note(self, text: str) -> None:
+        """Print a remark that is no result."""
+        self.show(Text(f"note: {text}", style="yellow"))
+
+    def finish(self) -> None:
+        """Print the warnings and where the results are, or the JSON object."""
+        if self.as_json:
+            end = {"warnings": self.warnings, "files": self.files, "seconds": round(self.seconds, 3)}
+            print(json.dumps(plain({**self.result, **end}), allow_nan=False, ensure_ascii=False, indent=2))
+            return
+        for message in self.warnings:
+            self.note(message)
+        for name, path in self.files.items():
+            self.out.print(Text(f"{name}: {path}"), soft_wrap=True)
+
+    def fail(self, error: BaseException) -> None:
+        """Print one clear message without traceback."""
+        if self.as_json:
+            print(json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}}, ensure_ascii=False))
+            return
+        self.err.print(Panel(Text(str(error)), title="error", title_align="left", border_style="red"))
+
+
+@contextmanager
+def session(as_json: bool, quiet: bool) -> Iterator[Session]:
+    """Run a command: the package's warnings become notes, what a user can mend an error panel and exit code 1."""
+    run = Session(as_json, quiet)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UpweightWarning)
+        elsewhere = warnings.showwarning
+
+        def collect(message: Any, category: type[Warning], *details: Any, **options: Any) -> None:
+            if not issubclass(category, UpweightWarning):
+                elsewhere(message, category, *details, **options)
+            elif str(message) not in run.warnings:
+                run.warnings.append(str(message))
+
+        warnings.showwarning = collect
+        try:
+            yield run
+            run.finish()
+        except BrokenPipeError:  # the reader (head, less) has seen enough
+            sys.stderr.close()
+            raise typer.Exit(1) from None
+        except REFUSALS as error:
+            run.fail(error)
+            raise typer.Exit(1) from None
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: numbers of Python, paths as text, NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in value]
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        value = item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)

@@ -1,0 +1,138 @@
+"""`upweight verify`: are the predictions of influence right? Retrain, and compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from upweight.cli.options import FOLDER, AsJson, Output, Query, Quiet, Row, Seed, Source, Target, Top, report_path
+from upweight.cli.session import session
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from upweight.evaluation import Verification
+    from upweight.report import Report
+
+
+def verify(
+    source: Source,
+    target: Target = None,
+    row: Row = None,
+    query: Query = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=2, help="Training examples to leave out, one by one.")] = 20,
+    top: Top = 5,
+    output: Output = FOLDER,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Leave out the k most influential training examples, retrain, and compare with the prediction.
+
+    The query is chosen as by `upweight explain`. Prints Pearson and Spearman correlation and the slope of actual on
+    predicted changes (1 where magnitudes are right), and writes a figure and a report.
+    """
+    with session(as_json, quiet) as run:
+        from upweight.cli.layout import meaning, meaning_json, signed, table
+        from upweight.cli.sources import open_source
+        from upweight.influence import Influence
+
+        run.stage(f"reading {source.name} and training")
+        opened = open_source(source, target, row, query, seed)
+        position = opened.query()
+        name = f"{opened.noun} {opened.query_ids[position]}"
+        run.stage(f"retraining without each of the {k} most influential training examples of {name}")
+        found = Influence(opened.objective).verify(opened.queries.take([position]), k)
+        path = report_path(output, "verify")
+        page = make_report(opened.title, name, opened.facts, found, run.warnings).save(path)
+        figure = path.with_suffix(".png")
+        found.figure().savefig(figure, dpi=150)
+        if not as_json:
+            for note in opened.notes:
+                run.note(note)
+            largest = found.to_pandas().head(top)
+            pairs = [
+                (left_out, signed(predicted), signed(actual))
+                for left_out, predicted, actual in zip(
+                    largest["id"], largest["predicted"], largest["actual"], strict=True
+                )
+            ]
+            unit = found.quantity.unit
+            run.show(
+                agreement_table(found, f"{opened.title}, {name}: predicted against actual"),
+                table(
+                    f"The {len(pairs)} largest",
+                    [f"without {opened.noun}", f"predicted [{unit}]", f"actual [{unit}]"],
+                    pairs,
+                ),
+                meaning(found.quantity),
+            )
+        run.files = {"figure": figure, "report": page}
+        run.result = {
+            "source": source,
+            "notes": opened.notes,
+            "query": {opened.noun: opened.query_ids[position]},
+            "quantity": meaning_json(found.quantity),
+            "agreement": agreement_json(found),
+            "pairs": found.to_pandas().drop(columns="query").to_dict("records"),
+        }
+
+
+def agreement_facts(found: Verification) -> dict[str, Any]:
+    """Correlations and slope, and how well the models were retrained."""
+    return {
+        "pairs": found.agreement.pairs,
+        "Pearson": found.pearson,
+        "Spearman": found.spearman,
+        "slope (1: magnitudes are right)": found.slope,
+        "largest ‖∇R‖ of the retrained models": float(found.gradient_norms.max()),
+        f"noise floor [{found.quantity.unit}]": found.noise_floor,
+        "seconds": found.seconds,
+    }
+
+
+def agreement_table(found: Verification, title: str) -> Table:
+    """The same for the terminal."""
+    from upweight.cli.layout import facts
+
+    return facts(title, agreement_facts(found))
+
+
+def agreement_json(found: Verification) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "pairs": found.agreement.pairs,
+        "pearson": found.pearson,
+        "spearman": found.spearman,
+        "slope": found.slope,
+        "gradient_norm": float(found.gradient_norms.max()),
+        "noise_floor": found.noise_floor,
+        "seconds": found.seconds,
+    }
+
+
+def make_report(
+    title: str, name: str, model: dict[str, Any], found: Verification, warnings: list[str]
+) -> Report:
+    """The page: the figure, the agreement, every pair."""
+    from upweight.cli.layout import frame_block, meaning_block
+    from upweight.report import Facts, Figure, Report, Warnings
+
+    return (
+        Report(
+            f"Verified: {title}",
+            f"{found.agreement.pairs} models were retrained, each without one training example, and the change of the "
+            f"loss of {name} compared with what influence had predicted: Pearson {found.pearson:.4f}, slope "
+            f"{found.slope:.3f}.",
+        )
+        .section(
+            "Predicted against actual",
+            meaning_block(found.quantity),
+            Figure(found.figure(), "Each point is a training example left out.", "Actual over predicted changes"),
+            Facts(agreement_facts(found), digits=4),
+            Warnings(warnings),
+        )
+        .section("The model", Facts(model))
+        .section("Every pair", frame_block(found.to_pandas().drop(columns="query"), "In order of |predicted|."))
+    )
