@@ -1,6 +1,6 @@
 """upweight: which training examples made a model do this, and what would change without them."""
 
-from upweight import curvature, evaluation, inverse, losses, measurements, retraining
+from upweight import curvature, datasets, evaluation, inverse, losses, measurements, plots, report, retraining
 from upweight.attribution import Attribution, Quantity
 from upweight.influence import Influence
 from upweight.objective import Objective
@@ -11,9 +11,12 @@ __all__ = [
     "Objective",
     "Quantity",
     "curvature",
+    "datasets",
     "evaluation",
     "inverse",
     "losses",
     "measurements",
+    "plots",
+    "report",
     "retraining",
 ]

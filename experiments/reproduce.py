@@ -1,0 +1,32 @@
+"""Run every experiment, each in a process of its own, and gather RESULTS.md. ``QUICK=1``: minutes, on less data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from experiments.results import gather
+
+EXPERIMENTS = [
+    "experiments.koh_liang.fig1_components",
+    "experiments.koh_liang.fig2_leave_one_out",
+    "experiments.koh_liang.fig3_smooth_hinge",
+]
+
+
+def main() -> int:
+    failed = []
+    for module in EXPERIMENTS:
+        print(f"== {module}", flush=True)
+        # A process each, so that peak memory is that experiment's own.
+        if subprocess.run([sys.executable, "-m", module], check=False).returncode:
+            failed.append(module)
+    print(f"wrote {gather(['koh_liang'], quick=bool(os.environ.get('QUICK')))}")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What an experiment leaves behind: a JSON of numbers, PNG figures, and their line in RESULTS.md."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+GIB = 2**20  # ru_maxrss counts KiB
+
+
+@dataclass
+class Result:
+    """One figure or table of a paper, with ours beside it.
+
+    Attributes
+    ----------
+    paper, ours
+        The published figures and ours, in words with numbers.
+    why
+        Where they differ, and why.
+    numbers
+        Everything measured, for the JSON.
+    """
+
+    id: str
+    title: str
+    paper: str
+    ours: str
+    why: str
+    numbers: dict[str, Any]
+    quick: bool
+    seconds: float = 0.0
+    peak_memory_gib: float = 0.0
+    figures: list[str] = field(default_factory=list)
+    machine: str = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+class Stopwatch:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what runs inside."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begin, 2)
+        print(f"  {name}: {self.seconds[name]:.1f} s", flush=True)
+
+    def total(self) -> float:
+        """Seconds since the stopwatch was made."""
+        return round(time.perf_counter() - self._started, 1)
+
+
+def save(result: Result, figures: dict[str, Figure], watch: Stopwatch, folder: str = "koh_liang") -> None:
+    """Write figures and numbers under ``folder/results`` (``folder/quick`` for quick runs)."""
+    target = HERE / folder / ("quick" if result.quick else "results")
+    target.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(target / f"{name}.png", dpi=110, bbox_inches="tight")
+        result.figures.append(f"{folder}/{target.name}/{name}.png")
+    result.seconds = watch.total()
+    result.peak_memory_gib = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB, 2)
+    result.numbers["seconds_by_stage"] = watch.seconds
+    path = target / f"{result.id}.json"
+    path.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
+    print(f"{result.id}: {result.ours} ({result.seconds:.0f} s, {result.peak_memory_gib:.1f} GiB) -> {path}")
+
+
+def gather(folders: list[str], quick: bool) -> Path:
+    """Write RESULTS.md from the JSON files of the latest runs."""
+    name = "quick" if quick else "results"
+    found = [
+        json.loads(path.read_text()) for folder in folders for path in sorted((HERE / folder / name).glob("*.json"))
+    ]
+    lines = [
+        "# Results",
+        "",
+        "Written by `make reproduce` from the JSON file beside each figure; every number was measured in that run.",
+        "",
+        "| figure | paper | ours | seconds | memory |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| [{r['title']}](#{r['id']}) | {r['paper']} | {r['ours']} | {r['seconds']:.0f} | {r['peak_memory_gib']:.1f} GiB |"
+        for r in found
+    ]
+    for r in found:
+        lines += ["", f'<a id="{r["id"]}"></a>', f"## {r['title']}", "", f"**Paper:** {r['paper']}", ""]
+        lines += [f"**Ours:** {r['ours']}", "", r["why"], ""]
+        lines += [f"![{r['title']}]({figure})" for figure in r["figures"]]
+        stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in r["numbers"]["seconds_by_stage"].items())
+        lines += ["", f"Stages: {stages}. Machine: {r['machine']}."]
+    target = HERE / ("RESULTS-quick.md" if quick else "RESULTS.md")
+    target.write_text("\n".join(lines) + "\n")
+    return target
