@@ -96,7 +96,8 @@ def gather(folders: list[str], quick: bool) -> Path:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| [{r['title']}](#{r['id']}) | {r['paper']} | {r['ours']} | {r['seconds']:.0f} | {r['peak_memory_gib']:.1f} GiB |"
+        f"| [{r['title']}](#{r['id']}) | {r['paper']} | {r['ours']} | {r['seconds']:.0f} | "
+        f"{r['peak_memory_gib']:.1f} GiB |"
         for r in found
     ]
     for r in found:

@@ -73,7 +73,7 @@ def main() -> None:
     )
 
 
-def draw(variants, true, same, test_image, harmful_image) -> Figure:  # noqa: ANN001
+def draw(variants, true, same, test_image, harmful_image) -> Figure:
     """Three scatters, the test image and a harmful image of its class."""
     figure = Figure(figsize=(13, 3.2), layout="constrained")
     axes = figure.subplots(1, 5)

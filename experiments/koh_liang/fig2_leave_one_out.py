@@ -72,12 +72,12 @@ def main() -> None:
             title="Fig 2 left, middle: leave-one-out",
             paper="on the diagonal, range ≈ ±.03",
             ours=f"CG: Pearson {left.pearson:.5f}, slope {left.slope:.4f} (leverage-corrected: {leverage.pearson:.6f}, "
-            f"{leverage.slope:.4f}); LiSSA: Pearson {middle.pearson:.4f}, slope {middle.slope:.3f}, standard error "
-            f"{numbers['lissa']['median_standard_error'] / numbers['lissa']['median_size']:.1%} of the median prediction",
-            why=f"{POINTS} models retrained to ‖∇R‖ ≤ {numbers['largest_retrained_gradient_norm']:.1e}, changes from "
-            f"{numbers['range_of_actual_changes'][0]:+.4f} to {numbers['range_of_actual_changes'][1]:+.4f}. A slope above "
-            "1 is the leverage h of the left-out image: leaving it out also takes away its curvature, so the change is "
-            "larger by 1/(1 − h); dividing it out brings the slope to 1.",
+            f"{leverage.slope:.4f}); LiSSA: Pearson {middle.pearson:.4f}, slope {middle.slope:.3f}, "
+            f"standard error {float(error.median() / stochastic.abs().median()):.1%} of the median prediction",
+            why=f"{POINTS} models retrained to ‖∇R‖ ≤ {float(left.gradient_norms.max()):.1e}, changes from "
+            f"{float(left.actual.min()):+.4f} to {float(left.actual.max()):+.4f}. A slope above 1 is the "
+            "leverage h of the left-out image: leaving it out also takes away its curvature, so the change is larger by "
+            "1/(1 − h); dividing it out brings the slope to 1.",
             numbers=numbers,
             quick=QUICK,
         ),

@@ -63,8 +63,8 @@ def main() -> None:
             ours=f"R = {r[0]:.3f} / {r[1]:.3f} / {r[2]:.3f}; slopes "
             + " / ".join(f"{agree[t].slope:.3g}" for t in TEMPERATURES),
             why="At t = 0 the hinge has no second derivative, so H = λI: nothing tells that the "
-            f"{numbers['on_the_margin']} images that sit on the margin hold the boundary in place and pull it back when "
-            "one image goes. Predictions ignore that, and are far too large (slope of actual on predicted "
+            f"{numbers['on_the_margin']} images on the margin hold the boundary in place and pull it back when one "
+            "image goes. Predictions ignore that, and are far too large (slope of actual on predicted "
             f"{agree[0.0].slope:.2g}). Smoothing gives the images near the margin their curvature σ(1−σ)/t back.",
             numbers=numbers,
             quick=QUICK,
@@ -85,7 +85,7 @@ def hinge(weights: np.ndarray, query: tuple[torch.Tensor, torch.Tensor]) -> floa
     return max(0.0, 1 - float(query[1][0]) * float(query[0][0].numpy() @ weights))
 
 
-def predict(weights: np.ndarray, train, query, t: float) -> torch.Tensor:  # noqa: ANN001
+def predict(weights: np.ndarray, train, query, t: float) -> torch.Tensor:
     """Predicted change of the query's loss without each training image, with SmoothHinge(t) at these weights."""
     model = torch.nn.Linear(len(weights), 1, bias=False, dtype=torch.float64)
     model.weight.data[0] = torch.as_tensor(weights)
@@ -94,7 +94,7 @@ def predict(weights: np.ndarray, train, query, t: float) -> torch.Tensor:  # noq
     return uw.Influence(objective, uw.inverse.Dense()).attribute(query).scores[0]
 
 
-def draw(predicted, actual, agree) -> Figure:  # noqa: ANN001
+def draw(predicted, actual, agree) -> Figure:
     """Predicted against actual for the paper's temperatures, and R against temperature."""
     figure = Figure(figsize=(13, 3.4), layout="constrained")
     axes = figure.subplots(1, 4)

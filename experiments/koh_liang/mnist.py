@@ -27,7 +27,7 @@ def one_against_seven(limit: int | None = None) -> tuple[Split, Split]:
     )
 
 
-def _split(images, labels) -> Split:  # noqa: ANN001
+def _split(images, labels) -> Split:
     pixels = torch.tensor(images.reshape(len(images), -1), dtype=torch.float64) / 255
     return pixels, torch.tensor(labels, dtype=torch.long)
 
