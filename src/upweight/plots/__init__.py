@@ -1,0 +1,33 @@
+"""Figures of attributions, as pure functions from arrays to a matplotlib ``Figure``.
+
+Conventions of this room:
+
+- Arrays may be numpy, torch (any device, any float type) or nested lists. Nothing given is changed.
+- A figure belongs to the caller: it is never registered with pyplot, so there is nothing to close; save it
+  with ``figure.savefig`` or put it into a ``upweight.report.Report``.
+- Blue stands for positive and vermilion for negative scores (Okabe and Ito's palette, safe for the
+  colour-blind); marker, line style, side of zero or words say the same as the colour.
+- User text is drawn as it is: a ``$`` in an example's id is a dollar sign, not mathematics.
+- Empty, mismatched or non-finite input raises ``InputError`` (a ``ValueError``) naming the argument, the
+  value and the mend.
+"""
+
+from upweight.plots.agreement import predicted_against_actual
+from upweight.plots.checks import Values
+from upweight.plots.histogram import score_histogram
+from upweight.plots.images import example_grid, perturbation, pixels
+from upweight.plots.ranking import ranking_bars
+from upweight.plots.recovery import recovery_curve
+from upweight.plots.scatter import influence_against
+
+__all__ = [
+    "Values",
+    "example_grid",
+    "influence_against",
+    "perturbation",
+    "pixels",
+    "predicted_against_actual",
+    "ranking_bars",
+    "recovery_curve",
+    "score_histogram",
+]

@@ -1,0 +1,153 @@
+"""Images: a grid of examples, and the gradient with respect to the pixels of one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from upweight.messages import InputError
+from upweight.plots import checks
+from upweight.plots.checks import Array, Values
+from upweight.plots.style import WIDTH, styled
+from upweight.plots.words import number, with_unit
+
+
+@styled
+def example_grid(
+    images: Sequence[Values] | Values,
+    captions: Sequence[object],
+    *,
+    columns: int = 5,
+    title: str | None = None,
+) -> Figure:
+    """Grid of images, row by row, with a caption under each.
+
+    Args:
+        images: k images, each in a form that :func:`pixels` takes.
+        captions: k captions.
+        columns: images in a row.
+        title: written above the grid.
+
+    Raises:
+        InputError: no image, another number of captions, an array that is no image.
+    """
+    shown = pixels(images)
+    texts = checks.names("captions", captions, ("images", (len(shown),)))
+    if columns < 1:
+        raise InputError(f"columns: got {columns}; give a whole number of at least 1")
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    cell = min(WIDTH / columns, 2.4)
+    wrapped = [textwrap.fill(text, max(8, round(cell * 13))) for text in texts]
+    lines = max(text.count("\n") + 1 for text in wrapped)
+    tall = max(image.shape[0] / image.shape[1] for image in shown)
+    height = (cell * min(tall, 3.0) + 0.17 * lines + 0.1) * rows + (0.35 if title else 0)
+    figure = Figure(figsize=(cell * columns, height), layout="constrained")
+    for i, (image, text) in enumerate(zip(shown, wrapped, strict=True)):
+        _show(figure.add_subplot(rows, columns, i + 1), image, text)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False)
+    return figure
+
+
+@styled
+def perturbation(
+    original: Values,
+    gradient: Values,
+    *,
+    unit: str = "",
+    quantity: str = "gradient",
+    caption: str = "input",
+    title: str | None = None,
+) -> Figure:
+    """Draw an input image beside the signed gradient with respect to its pixels.
+
+    Args:
+        original: the image, in a form that :func:`pixels` takes.
+        gradient: of the same shape, or ``[height, width]``; the gradients of colour channels are added up,
+            which is the effect of making a pixel brighter in all of them.
+        unit: the unit of the gradient, such as ``"nats per unit of pixel"``.
+        quantity: what the gradient is of, in words.
+        caption: written under the image.
+        title: written above the figure.
+
+    Raises:
+        InputError: arrays that are no images or do not fit each other; non-finite values.
+    """
+    image = pixels([original])[0]
+    slopes = _channels_last("gradient", checks.numbers("gradient", gradient))
+    slopes = slopes.sum(-1) if slopes.ndim == 3 else slopes
+    if slopes.shape != image.shape[:2]:
+        raise InputError(
+            f"gradient: its height and width are {slopes.shape}, those of original {image.shape[:2]}; "
+            "give the gradient with respect to this very image"
+        )
+    bound = float(np.abs(slopes).max())
+
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    _show(figure.add_subplot(1, 2, 1), image, caption)
+    right = figure.add_subplot(1, 2, 2)
+    words = f"largest |value| {number(bound)} · ‖·‖ = {number(float(np.linalg.norm(slopes)))}"
+    drawn = _show(right, slopes, words, cmap="RdBu", vmin=-(bound or 1.0), vmax=bound or 1.0)
+    bar = figure.colorbar(drawn, ax=right, fraction=0.046, pad=0.03)
+    bar.set_label(with_unit(quantity, unit), fontsize=9, parse_math=False)
+    bar.ax.tick_params(labelsize=8.5, width=0.7)
+    bar.outline.set_linewidth(0.5)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False)
+    return figure
+
+
+def pixels(images: Sequence[Values] | Values) -> list[npt.NDArray[np.uint8]]:
+    """The images as bytes to show, each ``[height, width]`` or ``[height, width, 3]``.
+
+    Taken are ``[height, width]``, ``[height, width, 1 or 3]`` and ``[1 or 3, height, width]``; where both of
+    the latter fit, the channels are last. Bytes are shown as they are, other numbers within 0 … 1 as black …
+    white. Numbers beyond that (normalised images, the digits' 0 … 16) are stretched from the least to the
+    greatest of *all* images given, so that images shown together stay comparable.
+
+    Raises:
+        InputError: no image, an empty or non-finite one, or an array of another shape.
+    """
+    if len(images) == 0:  # type: ignore[arg-type]
+        raise InputError("images: got none; give at least one image")
+    arrays = [
+        _channels_last(f"images[{i}]", checks.finite(f"images[{i}]", image))
+        for i, image in enumerate(images)  # type: ignore[arg-type]
+    ]
+    numbers = [array for array in arrays if array.dtype != np.uint8]
+    low = min((float(array.min()) for array in numbers), default=0.0)
+    high = max((float(array.max()) for array in numbers), default=1.0)
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    span = (high - low) or 1.0
+    return [
+        array if array.dtype == np.uint8 else np.rint((array.astype(float) - low) / span * 255).astype(np.uint8)
+        for array in arrays
+    ]
+
+
+def _channels_last(name: str, array: Array) -> Array:
+    """``[height, width]`` or ``[height, width, 3]``."""
+    if array.ndim == 3 and array.shape[-1] not in (1, 3) and array.shape[0] in (1, 3):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 3):
+        return array
+    raise InputError(f"{name}: got shape {array.shape}; give [H, W], [H, W, 1 or 3] or [1 or 3, H, W]")
+
+
+def _show(axes: Axes, image: Array, caption: str, **colours: Any) -> Any:
+    gray: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.ndim == 2 and not colours else {}
+    drawn = axes.imshow(image, interpolation="nearest", **gray, **colours)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, linewidth=0.5)
+    axes.set_xlabel(caption, fontsize=9, parse_math=False)
+    return drawn

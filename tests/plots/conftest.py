@@ -1,0 +1,9 @@
+"""Numbers to draw."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
