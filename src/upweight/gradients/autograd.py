@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.func import grad as func_grad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
@@ -38,14 +42,37 @@ class _Call(nn.Module):
         return self.function(self.model, batch)
 
 
+class _ConstantPadding(TorchFunctionMode):
+    """Embeddings with their padding detached: torch takes it for constant in first derivatives, but not in second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.embedding:
+            return func(*args, **kwargs)
+        names = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        padding = given.pop("padding_idx", None)
+        out = func(**given)
+        if padding is None:
+            return out
+        constant = given["input"] == padding % given["weight"].shape[0]
+        return torch.where(constant.unsqueeze(-1), out.detach(), out)
+
+
 def substituted(
     model: nn.Module, function: Callable[[nn.Module, Batch], Tensor]
 ) -> Callable[[dict[str, Tensor], Batch], Tensor]:
-    """``function(model, batch)`` as a function of named parameters; the model itself is never changed."""
+    """``function(model, batch)`` as a function of named parameters; the model itself is never changed.
+
+    It can be differentiated twice: the fused attention kernels, which can't, are left out.
+    """
     module = _Call(model, function)
+    padded = any(isinstance(part, nn.Embedding) and part.padding_idx is not None for part in model.modules())
 
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
-        return functional_call(module, {f"model.{name}": value for name, value in named.items()}, (batch,))
+        values = {f"model.{name}": value for name, value in named.items()}
+        with sdpa_kernel(SDPBackend.MATH), _ConstantPadding() if padded else nullcontext():
+            return functional_call(module, values, (batch,))
 
     return evaluate
 
@@ -62,14 +89,21 @@ def derivative(
     k = () if not batched or seeds is None else (seeds[0].shape[0],)
     if not pairs:
         return [value.new_zeros(*k, *value.shape) for value in inputs]
-    results = torch.autograd.grad(
-        [out for out, _ in pairs],
-        list(inputs),
-        None if seeds is None else [seed for _, seed in pairs],
-        retain_graph=True,
-        allow_unused=True,
-        is_grads_batched=batched,
-    )
+    try:
+        results = torch.autograd.grad(
+            [out for out, _ in pairs],
+            list(inputs),
+            None if seeds is None else [seed for _, seed in pairs],
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=batched,
+        )
+    except RuntimeError:
+        if not batched or seeds is None:
+            raise
+        # Some second derivatives (group norm's) can't be batched: one vector after the other.
+        rows = [derivative(outputs, inputs, [seed[i] for seed in seeds]) for i in range(*k)]
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
     return [
         value.new_zeros(*k, *value.shape) if result is None else result
         for result, value in zip(results, inputs, strict=True)
