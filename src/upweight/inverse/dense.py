@@ -81,9 +81,10 @@ class DenseSolver:
         damped = matrix.clone()
         damped.diagonal().add_(damping)
         factor, info = torch.linalg.cholesky_ex(damped)
-        if int(info) != 0:
-            smallest = float(torch.linalg.eigvalsh(matrix.double())[0])
-            raise _not_positive(name_of(operator), smallest, damping)
+        pivots = factor.diagonal() ** 2
+        # A matrix that is singular to rounding may have a factor all the same; solutions would be noise.
+        if int(info) != 0 or pivots.min() <= torch.finfo(pivots.dtype).eps * pivots.max():
+            raise _not_positive(name_of(operator), torch.linalg.eigvalsh(matrix.double()), damping)
         return cls(operator, damping, matrix, settings, cholesky=factor)
 
     def _checked_spectrum(self) -> DenseSolver:
@@ -91,7 +92,7 @@ class DenseSolver:
         shifted = self.eigen[0] + self.damping
         tiny = torch.finfo(self.matrix.dtype).eps * shifted.abs().max()
         if (shifted.abs() <= tiny).any() or (not self.settings.indefinite and shifted[0] <= 0):
-            raise _not_positive(name_of(self.operator), float(self.eigen[0][0]), self.damping)
+            raise _not_positive(name_of(self.operator), self.eigen[0], self.damping)
         return self
 
     def with_damping(self, damping: float) -> DenseSolver:
@@ -130,8 +131,14 @@ class DenseSolver:
         return x @ self.matrix + self.damping * x
 
 
-def _not_positive(name: str, smallest: float, damping: float) -> NegativeCurvatureError:
-    needed = f"damping > {-smallest:.3g}" if smallest < 0 else f"a larger damping, or l2 > 0 (λ_min = {smallest:.1e})"
+def _not_positive(name: str, eigenvalues: Float[Tensor, " p"], damping: float) -> NegativeCurvatureError:
+    smallest = float(eigenvalues[0])
+    rounding = len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * float(eigenvalues.abs().max())
+    needed = (
+        f"damping > {-smallest:.3g}"
+        if smallest < -rounding
+        else f"a larger damping, or l2 > 0 (λ_min = {smallest:.1e})"
+    )
     return NegativeCurvatureError(
         f"{name} + δI is not positive definite: its smallest eigenvalue is {smallest:.3e} and damping is "
         f"{damping:.3g}. Use {needed}, curvature.GGN(), or train to a minimum"
