@@ -76,7 +76,7 @@ def main() -> None:
             f"standard error {float(error.median() / stochastic.abs().median()):.1%} of the median prediction",
             why=f"{POINTS} models retrained to ‖∇R‖ ≤ {float(left.gradient_norms.max()):.1e}, changes from "
             f"{float(left.actual.min()):+.4f} to {float(left.actual.max()):+.4f}. A slope above 1 is the "
-            "leverage h of the left-out image: leaving it out also takes away its curvature, so the change is larger by "
+            "leverage h of the left-out image: leaving it out takes its curvature away too, so the change is larger by "
             "1/(1 − h); dividing it out brings the slope to 1.",
             numbers=numbers,
             quick=QUICK,

@@ -25,6 +25,7 @@ Batch = Any
 # A batch of arrays holds about this many numbers of input: small enough for a core's cache and for
 # activations, large enough for the matrix products to run at full speed.
 BATCH_ELEMENTS = 2**20
+MAP_ROWS = 256
 
 
 @runtime_checkable
@@ -32,6 +33,11 @@ class Data(Protocol):
     """Examples that can be counted, taken by position and walked in order."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def rows(self) -> int:
+        """Examples per batch where the user doesn't say."""
+        ...
 
     def take(self, indices: Sequence[int] | Tensor) -> Batch:
         """The examples at these positions, as one batch."""
@@ -91,7 +97,7 @@ class ArrayData:
 
     def batches(self, indices: Tensor | None, batch_size: int | None) -> Iterator[tuple[Tensor, Batch]]:
         """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
-        size = batch_size or self._rows()
+        size = batch_size or self.rows
         if indices is not None:
             for chunk in indices.split(size):
                 yield chunk, self.take(chunk)
@@ -105,7 +111,9 @@ class ArrayData:
         """The same examples with floating-point tensors in ``dtype`` on ``device``."""
         return ArrayData(cast(self.arrays, dtype, device))
 
-    def _rows(self) -> int:
+    @property
+    def rows(self) -> int:
+        """Examples per batch where the user doesn't say: as many as hold ``BATCH_ELEMENTS`` numbers."""
         per_example = sum(math.prod(leaf.shape[1:]) for leaf in tensors(self.arrays))
         return min(max(BATCH_ELEMENTS // max(per_example, 1), 32), 4096)
 
@@ -123,6 +131,11 @@ class MapData:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def rows(self) -> int:
+        """Examples per batch where the user doesn't say."""
+        return MAP_ROWS
+
     def _cast(self, batch: Batch) -> Batch:
         if self.dtype is None or self.device is None:
             return batch
@@ -134,7 +147,7 @@ class MapData:
 
     def batches(self, indices: Tensor | None, batch_size: int | None) -> Iterator[tuple[Tensor, Batch]]:
         """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
-        size = batch_size or 256
+        size = batch_size or self.rows
         positions = torch.arange(len(self)) if indices is None else indices
         source = self.dataset if indices is None else Subset(self.dataset, indices.tolist())
         loader = DataLoader(source, batch_size=size, num_workers=self.num_workers, collate_fn=self.collate)

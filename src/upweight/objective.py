@@ -247,12 +247,14 @@ class Objective:
             grads += sums
         return risks / self.n + self.penalty(params), grads / self.n + self.l2 * params
 
+    def block_rows(self, numbers: int) -> int:
+        """Examples per block where each takes ``numbers`` numbers: bounded by memory, and by a pass's own batch."""
+        return min(max(GRADIENT_ELEMENTS // numbers, 1), self.batch_size or self.data.rows)
+
     def example_gradients(self, indices: Any = None) -> Iterator[tuple[Tensor, Float[Tensor, "batch p"]]]:
         """Pairs of positions and gradients w_i ∇ℓ_i, in blocks of bounded size."""
-        rows = max(GRADIENT_ELEMENTS // self.p, 1)
-        size = min(rows, self.batch_size or rows)
         positions = None if indices is None else self.positions(indices)
-        for index, batch in self.data.batches(positions, size):
+        for index, batch in self.data.batches(positions, self.block_rows(self.p)):
             yield index, self.weights[index, None] * self.function.materialize(self.params, batch)
 
     def bind(self, measurement: Any) -> ExampleFunction:

@@ -17,6 +17,7 @@ from upweight import plots, retraining
 from upweight.attribution import Quantity
 from upweight.evaluation.agreement import Agreement, agreement
 from upweight.inverse import Solver
+from upweight.inverse.dense import DenseSolver
 from upweight.messages import InputError, NotStationaryWarning
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ def verify(
     else:
         predicted = scored.scores.gather(1, positions.to(scored.scores.device))
     started = time.perf_counter()
+    if solver is None and isinstance(influence.solver, DenseSolver):
+        solver = influence.solver  # an exact factor is the best preconditioner there is
     models = retraining.leave_out(
         objective, needed.tolist(), renormalize=renormalize, tolerance=tolerance, solver=solver
     )

@@ -19,9 +19,7 @@ def default_inverse(objective: Objective) -> tuple[Inverse, str]:
         reason = "outputs are linear in θ, so the Hessian of a convex loss is exact and needs no damping"
     elif objective.function.split:
         curvature, damping = GGN(), MeanEigenvalue(0.1)
-        reason = (
-            "a non-convex model: the GGN (no negative curvature), damped by a tenth of its mean eigenvalue"
-        )
+        reason = "a non-convex model: the GGN (no negative curvature), damped by a tenth of its mean eigenvalue"
     else:
         curvature, damping = Hessian(), MeanEigenvalue(0.1)
         reason = "your own loss has no outputs to split at: the Hessian, damped by a tenth of its mean eigenvalue"

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.inverse import Solver
-from upweight.objective import GRADIENT_ELEMENTS, Objective
+from upweight.objective import Objective
 from upweight.progress import track
 
 
@@ -61,7 +61,7 @@ def _blocks(
 ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]]:
     """Positions with J [b, c, p], JH⁻¹ [b, c, p], slopes [b, c] and wΛM [b, c, c], in blocks of bounded size."""
     width = objective.outputs(objective.data.take([0])).numel()
-    size = max(GRADIENT_ELEMENTS // (2 * objective.p * width), 1)
+    size = objective.block_rows(2 * objective.p * width)
     total = objective.n if positions is None else len(positions)
     batches = objective.data.batches(positions, size)
     for index, batch in track(batches, "leverages", total=-(-total // size)):
