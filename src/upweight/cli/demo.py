@@ -66,7 +66,13 @@ def _explained(found: Demo) -> Any:
     unit = found.explanation.attribution.quantity.unit
     given, predicted = int(found.test.given[found.query]), int(found.test.predicted[found.query])
     rows = [
-        (side, position, found.digits.given[position], "flipped" if found.digits.flipped[position] else "", signed(score))
+        (
+            side,
+            position,
+            found.digits.given[position],
+            "flipped" if found.digits.flipped[position] else "",
+            signed(score),
+        )
         for side, position, score in examples(found)
     ]
     return table(

@@ -16,8 +16,8 @@ def make_report(found: Demo, warnings: list[str]) -> Report:
     flips = int(digits.flipped.sum())
     tenth = found.recovery("out-of-sample loss")[1]
     summary = (
-        f"{flips} of {len(digits.given):,} training labels ({FLIPPED:.0%}) were flipped before a softmax regression was "
-        f"trained. Checking the most suspicious tenth of the data finds {tenth:.0%} of them.\n\n"
+        f"{flips} of {len(digits.given):,} training labels ({FLIPPED:.0%}) were flipped before a softmax regression "
+        f"was trained. Checking the most suspicious tenth of the data finds {tenth:.0%} of them.\n\n"
         f"For one wrong prediction, the page shows the training images that caused it; {LEFT_OUT} models, retrained "
         f"without one image each, changed as predicted: Pearson {found.verification.pearson:.4f}, slope "
         f"{found.verification.slope:.3f}."
@@ -72,8 +72,7 @@ def _finding(found: Demo) -> list[Block]:
         Images(
             [digits.train[i].reshape(8, 8) for i in top],
             captions,
-            ["harmful" if digits.flipped[i] else "neutral" for i in top],
-            f"The {GALLERY} most suspicious training images.",
+            caption=f"The {GALLERY} most suspicious training images.",
         ),
     ]
 
@@ -116,6 +115,8 @@ def _checking(found: Demo) -> list[Block]:
             f"Each of the {LEFT_OUT} training images of largest influence was left out in turn, and the model "
             "retrained to its optimum. On the diagonal, the loss of the test image changed exactly as predicted."
         ),
-        Figure(checked.figure(), "Each point is a training image left out.", "Actual over predicted changes of the loss"),
+        Figure(
+            checked.figure(), "Each point is a training image left out.", "Actual over predicted changes of the loss"
+        ),
         Facts(agreement_facts(checked), digits=4),
     ]

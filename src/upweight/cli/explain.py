@@ -29,8 +29,8 @@ def explain(
 ) -> None:
     """Show the training examples that helped and harmed one prediction most.
 
-    Of a CSV, a fifth is held out, a logistic model is trained on the rest, and the held-out row that it gets most
-    wrong is explained, unless --row says which. Of a study file, one of its queries.
+    Of a CSV, a fifth is held out and a logistic model trained on the rest. Explained is what it gets most wrong
+    among the held-out rows, or the queries of a study file, unless --row or --query says which.
     """
     with session(as_json, quiet) as run:
         from upweight.cli.layout import meaning, meaning_json
@@ -160,8 +160,8 @@ def make_report(
 ) -> Report:
     """The page: the query, its helpful and harmful training examples with values or pictures, all scores."""
     from upweight import plots
-    from upweight.cli.layout import meaning_block
-    from upweight.report import Facts, Figure, Images, Report, Table, Text, Warnings
+    from upweight.cli.layout import WideTable, meaning_block
+    from upweight.report import Facts, Figure, Images, Report, Text, Warnings
 
     quantity = found.attribution.quantity
     rows = _rows(opened, found)
@@ -173,7 +173,7 @@ def make_report(
         captions = [f"{opened.noun} {name}: {row[3]}, {row[2]:+.3g}" for name, row in zip(ids, rows, strict=True)]
         pictures = [np.asarray(opened.images[index]) for _, index, _, _ in rows]
         blocks.append(Images(pictures, captions, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
-    blocks.append(Table(*_table(opened, position, rows, ids), "The examples, and the query above them."))
+    blocks.append(WideTable(*_table(opened, position, rows, ids), "The examples, and the query above them."))
     asked: list[Any] = [Facts(facts), Facts(opened.facts), *notes, Warnings(warnings)]
     if opened.query_images is not None:
         asked.insert(0, Images([np.asarray(opened.query_images[position])], [_headline(opened, facts)]))
@@ -205,7 +205,9 @@ def _table(
     names = [] if frame is None else [str(name) for name in frame.columns[1:]]
     body: list[list[Any]] = []
     if frame is not None and asked is not None:
-        body.append(["query", opened.query_ids[position], *_cells(asked, position)[:1], None, *_cells(asked, position)[1:]])
+        body.append(
+            ["query", opened.query_ids[position], *_cells(asked, position)[:1], None, *_cells(asked, position)[1:]]
+        )
     for (side, index, score, label), name in zip(rows, ids, strict=True):
         body.append([side, name, label, score, *([] if frame is None else _cells(frame, index)[1:])])
     return ["", opened.noun, "label", "score", *names], body

@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from upweight.tasks import LabelErrors
 
 EVIDENCE = 3
-SHOWN_IN_REPORT = 100
+SHOWN_IN_REPORT = 50
 
 
 def label_errors(
     file: Annotated[Path, typer.Argument(help="A CSV file with a header line.", show_default=False)],
-    target: Annotated[
-        str, typer.Option("--target", "-t", help="The column that holds the class.", show_default=False)
-    ],
+    target: Annotated[str, typer.Option("--target", "-t", help="The column that holds the class.", show_default=False)],
     top: Top = 20,
     output: Output = FOLDER,
     seed: Seed = 0,
@@ -139,9 +137,9 @@ def make_report(
 ) -> Report:
     """The page: the model, the most suspicious rows with their values, what speaks against them, all scores."""
     from upweight import plots
-    from upweight.cli.layout import frame_block, meaning_block
+    from upweight.cli.layout import WideTable, frame_block, meaning_block
     from upweight.cli.sources import model_facts
-    from upweight.report import Facts, Figure, Report, Table, Text, Warnings
+    from upweight.report import Facts, Figure, Report, Text, Warnings
 
     quantity = errors.attribution.quantity
     histogram = plots.score_histogram(errors.attribution.scores, unit=quantity.unit, quantity=quantity.name)
@@ -169,7 +167,7 @@ def make_report(
         )
         .section(
             "What speaks against them",
-            Table(
+            WideTable(
                 ["suspicious row", "row", "its label", "change of the suspicious row's loss without it [nats]"],
                 against,
                 "Left out of training, these rows would make the loss of the suspicious row's label fall most.",

@@ -4,42 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from upweight import report
 from upweight.attribution import Quantity
-from upweight.report.numbers import cell
+from upweight.report.numbers import Cell, cell
 
 WIDEST = 22
 """Characters of a cell in the terminal; the report shows all."""
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, sections: Iterable[int] = ()) -> Table:
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, sections: Iterable[int] = ()) -> Group:
     """A Rich table: numbers to the right with three digits, long words cut, a rule after the rows ``sections``."""
     given = [list(row) for row in rows]
-    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, name in enumerate(columns):
         numeric = any(_is_number(row[i]) for row in given)
         shown.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     breaks = set(sections)
     for number, row in enumerate(given):
         shown.add_row(*(Text(_short(value)) for value in row), end_section=number in breaks)
-    return shown
+    return _titled(title, shown)
 
 
-def facts(title: str, values: Mapping[str, Any]) -> Table:
+def facts(title: str, values: Mapping[str, Any]) -> Group:
     """Names and values in two columns."""
-    shown = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    shown = Table(box=None, show_header=False, pad_edge=False)
     shown.add_column(overflow="fold")
     shown.add_column(overflow="fold")
     for name, value in values.items():
         shown.add_row(Text(name, style="dim"), Text(cell(value, 4).text))
-    return shown
+    return _titled(title, shown)
+
+
+def _titled(title: str, shown: Table) -> Group:
+    """The title above, on the whole width; a table's own title is broken to the width of its columns."""
+    return Group(Text(f"\n{title}", style="bold"), shown)
 
 
 def signed(value: float) -> str:
@@ -63,10 +70,24 @@ def meaning_json(quantity: Quantity) -> dict[str, Any]:
     return asdict(quantity)
 
 
+class WideTable(report.Table):
+    """A table of a report whose cells are written once; the template asks for them again at every cell."""
+
+    @cached_property
+    def cells(self) -> list[list[Cell]]:
+        """The cells as shown."""
+        return super().cells
+
+    @cached_property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers alone."""
+        return super().numeric
+
+
 def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:
     """A data frame as a table of a report; missing values as gaps."""
     cells = frame.astype(object).where(frame.notna(), None)
-    return report.Table([str(name) for name in frame.columns], cells.to_numpy().tolist(), caption)
+    return WideTable([str(name) for name in frame.columns], cells.to_numpy().tolist(), caption)
 
 
 def _short(value: Any) -> str:

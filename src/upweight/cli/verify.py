@@ -10,7 +10,7 @@ from upweight.cli.options import FOLDER, AsJson, Output, Query, Quiet, Row, Seed
 from upweight.cli.session import session
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
     from upweight.evaluation import Verification
     from upweight.report import Report
@@ -92,7 +92,7 @@ def agreement_facts(found: Verification) -> dict[str, Any]:
     }
 
 
-def agreement_table(found: Verification, title: str) -> Table:
+def agreement_table(found: Verification, title: str) -> Group:
     """The same for the terminal."""
     from upweight.cli.layout import facts
 
@@ -112,9 +112,7 @@ def agreement_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def make_report(
-    title: str, name: str, model: dict[str, Any], found: Verification, warnings: list[str]
-) -> Report:
+def make_report(title: str, name: str, model: dict[str, Any], found: Verification, warnings: list[str]) -> Report:
     """The page: the figure, the agreement, every pair."""
     from upweight.cli.layout import frame_block, meaning_block
     from upweight.report import Facts, Figure, Report, Warnings

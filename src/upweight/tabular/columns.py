@@ -95,9 +95,7 @@ def encoder(columns: Columns) -> ColumnTransformer:
         feature_name_combiner=lambda name, level: f"{name}={level}",
     )
     parts = [("numeric", numbers, list(columns.numeric)), ("categorical", levels, list(columns.categorical))]
-    return ColumnTransformer(
-        [part for part in parts if part[2]], sparse_threshold=0, verbose_feature_names_out=False
-    )
+    return ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0, verbose_feature_names_out=False)
 
 
 def prepared(features: pd.DataFrame, columns: Columns) -> pd.DataFrame:

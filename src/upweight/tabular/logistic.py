@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import nn
 
 from upweight import losses
@@ -76,7 +76,7 @@ class Logistic:
 
     def weightiest_columns(self, example: Matrix, k: int) -> list[str]:
         """The k columns of the table that move the outputs of this example ``[features]`` most."""
-        weights = self.objective.model.weight.detach().numpy()
+        (weights, _) = (parameter.detach().numpy() for parameter in self.objective.model.parameters())
         sources = np.array(source_columns(list(self.encoder.get_feature_names_out()), self.columns))
         shares = np.ptp(np.vstack([weights * example, np.zeros_like(example)]), axis=0)
         totals = {name: float(shares[sources == name].sum()) for name in dict.fromkeys(sources.tolist())}
@@ -168,7 +168,6 @@ def _refuse_large(design: Matrix) -> None:
     if design.size > LARGEST:
         raise InputError(
             f"the table has {len(design):,} rows and {design.shape[1]:,} columns once encoded, "
-            f"{design.nbytes / 2**30:.1f} GiB; up to {LARGEST * 8 / 2**30:.0f} GiB are allowed. Give fewer rows or columns"
+            f"{design.nbytes / 2**30:.1f} GiB; up to {LARGEST * 8 / 2**30:.0f} GiB are allowed. "
+            "Give fewer rows or columns"
         )
-
-

@@ -174,4 +174,6 @@ def _affordable(objective: Objective) -> bool:
 
 
 def _meaning(name: str, words: str, unit: str) -> Quantity:
-    return Quantity(name, words, unit, "large: the rest of the data speaks against the label", helpful_sign=0)
+    return Quantity(
+        name, words, unit, "the larger, the more the rest of the data speaks against the label", helpful_sign=0
+    )
