@@ -20,6 +20,7 @@ from torch import Tensor
 from upweight.messages import InputError
 
 FORMAT = 1
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,11 @@ class Ranking:
 
     def __repr__(self) -> str:
         lines = [self.title]
-        for row, query in enumerate(self.query_ids):
+        for row, query in enumerate(self.query_ids[:SHOWN]):
             pairs = zip(self.ids[row], self.scores[row].tolist(), strict=True)
             lines.append(f"  query {query}: " + ", ".join(f"{name} ({score:+.3g})" for name, score in pairs))
+        if len(self.query_ids) > SHOWN:
+            lines.append(f"  … and {len(self.query_ids) - SHOWN} more queries; .to_pandas() holds all")
         return "\n".join(lines)
 
 
@@ -169,7 +172,7 @@ class Attribution:
         """Write to a zarr folder, whole or not at all; an earlier result is replaced only at the end."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not (target / "zarr.json").exists():
+        if target.exists() and _saved(target) is None:
             raise InputError(f"path: {target} exists and is not a saved attribution; choose another path")
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
@@ -186,7 +189,12 @@ class Attribution:
             }
             if target.exists():
                 os.replace(target, work / "old")
-            os.replace(work / "new", target)
+            try:
+                os.replace(work / "new", target)
+            except BaseException:
+                if (work / "old").exists():
+                    os.replace(work / "old", target)
+                raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
         return target
@@ -194,14 +202,12 @@ class Attribution:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Attribution:
         """Read what `save` wrote."""
-        try:
-            group = zarr.open_group(Path(path), mode="r")
-            saved: Any = group.attrs["upweight"]
-        except (FileNotFoundError, KeyError) as error:
-            raise InputError(f"path: {path} holds no saved attribution") from error
+        saved = _saved(Path(path))
+        if saved is None:
+            raise InputError(f"path: {path} holds no saved attribution")
         if saved["format"] != FORMAT:
             raise InputError(f"path: {path} has format {saved['format']}; this version reads {FORMAT}")
-        scores: Any = group["scores"]
+        scores: Any = zarr.open_group(Path(path), mode="r")["scores"]
         return cls(
             torch.from_numpy(np.asarray(scores[:])),
             Quantity(**saved["quantity"]),
@@ -232,6 +238,14 @@ class Attribution:
         if self.scores.dim() == 1:
             return self
         return Attribution(self.scores[rows], self.quantity, self.ids, self.query_ids[rows])
+
+
+def _saved(path: Path) -> Any:
+    """What a saved attribution says of itself; None where there is none."""
+    try:
+        return zarr.open_group(path, mode="r").attrs["upweight"]
+    except (OSError, KeyError, ValueError):  # nothing there, something else there, or nothing that zarr can read
+        return None
 
 
 def _jsonable(values: np.ndarray) -> list[Any]:
