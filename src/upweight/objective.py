@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from upweight.data import ArrayData, Batch, Data, as_data, batch_length
 from upweight.gradients import ExampleFunction, LinearFactors, LinearFunction, example_function
+from upweight.gradients.autograd import substituted
 from upweight.losses import Loss, as_loss, as_split
 from upweight.messages import InputError
 from upweight.parameters import Layout, Selection, select
@@ -193,8 +194,13 @@ class Objective:
         InputError
             If a position is out of range, repeated, or there are none.
         """
-        index = torch.as_tensor(indices)
-        if index.dtype == torch.bool and index.shape == (self.n,):
+        try:
+            index = torch.as_tensor(indices)
+        except (TypeError, ValueError, RuntimeError):
+            index = torch.empty(0)
+        if index.dtype == torch.bool:
+            if index.shape != (self.n,):
+                raise InputError(f"indices: a mask needs one entry per example, {self.n}; got {tuple(index.shape)}")
             index = index.nonzero().flatten()
         index = index.reshape(-1)
         if index.is_floating_point() or index.numel() == 0:
@@ -217,11 +223,10 @@ class Objective:
     def outputs(self, data: Any = None) -> Tensor:
         """The model's outputs on examples, as the loss sees them."""
         source = self.data if data is None else self.queries(data)
-        outputs_of = as_split(self.loss).outputs
+        outputs_of = substituted(self.model, as_split(self.loss).outputs)
+        named = self.layout.unflatten(self.params)
         with torch.no_grad():
-            return torch.cat(
-                [outputs_of(self.model, batch) for _, batch in source.batches(None, self.batch_size)]
-            )
+            return torch.cat([outputs_of(named, batch) for _, batch in source.batches(None, self.batch_size)])
 
     def penalty(self, params: Float[Tensor, "*k p"]) -> Float[Tensor, "*k"]:
         """½ Σ λ_k θ_k²."""
@@ -323,7 +328,10 @@ class Objective:
             "num_workers": self.num_workers,
             "validate": False,
         }
-        return Objective(**{**arguments, **changes})
+        other = Objective(**{**arguments, **changes})
+        if not {"model", "parameters"} & set(changes):
+            other.params = self.params  # the model may have been trained further since
+        return other
 
     def at(self, params: Float[Tensor, " p"]) -> Objective:
         """The same objective with the model at other parameters (in a copy of it)."""

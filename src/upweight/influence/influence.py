@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -226,19 +226,19 @@ class Influence:
             scores = leverage.self_removal(objective, self.solver, positions)
             return self.result(scores, meaning, None, positions, np.array([]))
         parts, solution = [], None
-        for index, gradients in self._gradient_blocks(positions):
+        size = objective.block_rows(objective.p)
+        total = -(-(objective.n if positions is None else len(positions)) // size)
+        batches = objective.data.batches(positions, size)
+        for index, batch in track(batches, "solving for training examples", total=total):
+            gradients = objective.function.materialize(objective.params, batch)
             solution = self.solve(gradients)
-            products = (gradients * solution.x).sum(1)
+            # The example's own loss is unweighted; w_i belongs to its pull on θ alone.
+            products = objective.weights[index] * (gradients * solution.x).sum(1)
             if renormalize:
                 products = products + solution.x @ (objective.l2 * objective.params)
-            # The example's own loss is unweighted; its gradients here carry w_i once too often.
-            weights = objective.weights[index]
-            parts.append(torch.where(weights > 0, products / weights.clamp_min(1e-30), 0.0))
+            parts.append(products)
         scores = torch.cat(parts) / (objective.n - renormalize)
         return self.result(scores, meaning, solution, positions, np.array([]))
-
-    def _gradient_blocks(self, positions: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from track(self.objective.example_gradients(positions), "solving for training examples")
 
     def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
         """I_up,params(z) = −(H+δI)⁻¹∇ℓ(z): derivative of θ̂ by the weight ε of each example (eq. 1).
@@ -274,7 +274,7 @@ class Influence:
         Attribution
             Scores ``[queries, groups]``; ids are the groups' numbers.
         """
-        nested = len(indices) > 0 and isinstance(indices[0], list | tuple | np.ndarray | range)
+        nested = len(indices) > 0 and (np.ndim(indices[0]) > 0 or isinstance(indices[0], range))
         members = [self.objective.positions(group) for group in (indices if nested else [indices])]
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
