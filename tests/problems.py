@@ -108,10 +108,7 @@ class Problem:
 
         jacobian, at = jacrev(outputs)(self.theta), outputs(self.theta)
         middle = torch.stack(
-            [
-                hessian(lambda z, y=y: self.compare(z[None], y[None])[0])(z)
-                for z, y in zip(at, self.y, strict=True)
-            ]
+            [hessian(lambda z, y=y: self.compare(z[None], y[None])[0])(z) for z, y in zip(at, self.y, strict=True)]
         )
         total = torch.einsum("ncp,ncd,ndq->pq", jacobian, middle, jacobian) / self.n
         return total + self.l2 * torch.eye(len(self.theta), dtype=DOUBLE)
@@ -188,15 +185,14 @@ def mlp(n: int = 30, l2: float = 0.02) -> Problem:
 def conv(n: int = 8) -> Problem:
     """A small convolutional network, untrained."""
     torch.manual_seed(5)
-    model = nn.Sequential(
-        nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(18, 3)
-    ).to(DOUBLE)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(18, 3)).to(DOUBLE)
     x, y = _inputs(6, n, 1, 6, 6), torch.arange(n) % 3
     return Problem(model.eval(), softmax, x, y, x[:3] + 1, y[:3], 0.01)
 
 
 def close(actual: Any, expected: Any, rtol: float = 1e-9, atol: float = 1e-11) -> None:
     """Equal to rounding in float64."""
-    torch.testing.assert_close(
-        torch.as_tensor(actual), torch.as_tensor(expected), rtol=rtol, atol=atol, check_dtype=False
-    )
+    tensors = [
+        value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value)) for value in (actual, expected)
+    ]
+    torch.testing.assert_close(*tensors, rtol=rtol, atol=atol, check_dtype=False)
