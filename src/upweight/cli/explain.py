@@ -43,7 +43,7 @@ def explain(
         facts = query_facts(opened, position)
         run.stage(f"scoring {opened.objective.n:,} training examples")
         asked = opened.queries.take([position])
-        found = attribute(opened.objective, asked, top, query_ids=opened.query_ids[[position]])
+        found = attribute(opened.objective, asked, top, query_ids=[opened.query_ids[position]])
         page = make_report(opened, position, facts, found, run.warnings)
         path = page.save(report_path(output, "explain"))
         if not as_json:

@@ -85,10 +85,13 @@ def label_errors(
 
 def ranked(errors: LabelErrors, model: Logistic) -> pd.DataFrame:
     """All rows, the most suspicious first: rank, row, labels, score, and the table's own columns."""
+    import pandas as pd
+
     found = errors.to_pandas()
     values = model.table.features.iloc[found["position"].to_numpy()].reset_index(drop=True)
     shown = found.drop(columns="position").rename(columns={"id": "row"})
-    return shown.join(values, rsuffix=" (column)")
+    values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
+    return pd.concat([shown, values], axis=1)
 
 
 def speaking_against(errors: LabelErrors, model: Logistic, k: int) -> dict[Any, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ no example can hide by having been memorised. *Self-influence* ∇ℓ_iᵀH⁻¹
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -87,14 +87,18 @@ class LabelErrors:
         return self.to_pandas().head(k)
 
     def evidence(self, k: int = 20, examples: int = 3) -> Ranking:
-        """For each of the k most suspicious, the training examples that speak most against its label.
+        """For each of the k most suspicious, the training examples of another label that speak most against its own.
 
-        Left out of training, they would make its loss fall most: usually its look-alikes with another label.
+        Left out of training, they would make its loss fall most: usually its look-alikes.
         """
         positions = self.order[:k].copy()
         queries = self.influence.objective.data.take(positions.tolist())
-        names = self.attribution.ids[positions]
-        return self.influence.attribute(queries, query_ids=names).bottom(examples)
+        found = self.influence.attribute(queries, query_ids=self.attribution.ids[positions].tolist())
+        given = self.predictions.given
+        agrees = given[positions][:, None] == given[None]
+        others = int((~agrees).sum(1).min())
+        contradicting = replace(found, scores=found.scores.masked_fill(agrees, torch.inf))
+        return contradicting.bottom(max(min(examples, others), 1))
 
     def __repr__(self) -> str:
         quantity = self.attribution.quantity

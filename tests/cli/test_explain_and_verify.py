@@ -1,0 +1,142 @@
+"""`upweight explain` and `upweight verify`, on a CSV and on a study file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Planted, Run, assert_self_contained
+
+Ask = Callable[..., dict[str, Any]]
+
+STUDY = """
+import torch
+from sklearn.datasets import load_iris
+import upweight as uw
+from upweight.retraining import fit
+from upweight.study import Study
+
+def study():
+    features, labels = load_iris(return_X_y=True)
+    model = torch.nn.Linear(4, 3, dtype=torch.float64)
+    objective = fit(uw.Objective(model, uw.losses.CrossEntropy(), (features, labels), l2=0.01))
+    pictures = features.reshape(-1, 2, 2)
+    return Study(objective, (features[:60], labels[:60]), class_names=["a", "b", "c"], images=pictures,
+                 query_images=pictures[:60])
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "my_study.py"
+    path.write_text(STUDY)
+    return path
+
+
+def test_explains_a_wrong_held_out_row(cancer: Planted, answer: Ask) -> None:
+    found = answer("explain", cancer.path, "-t", "target", "--top", 3)
+    query = found["query"]
+    assert query["label"] != query["predicted"]
+    assert query["row"] in cancer.errors  # the hardest row is one of the planted errors
+    helpful, harmful = found["helpful"], found["harmful"]
+    assert [len(helpful), len(harmful)] == [3, 3]
+    assert all(example["score"] > 0 for example in helpful)
+    assert all(example["score"] < 0 for example in harmful)
+    assert helpful[0]["label"] == query["label"]
+    assert harmful[0]["label"] == query["predicted"]
+    assert helpful[0]["values"]["target"] == helpful[0]["label"]
+    assert_self_contained(Path(found["files"]["report"]))
+
+
+def test_row_is_held_out_and_explained(iris: Planted, answer: Ask) -> None:
+    found = answer("explain", iris.path, "-t", "target", "--row", 7)
+    assert found["query"]["row"] == 7
+    assert 7 not in {example["row"] for example in found["helpful"] + found["harmful"]}
+
+
+def test_table_fits_80_columns(cancer: Planted, run: Run) -> None:
+    result = run("explain", cancer.path, "-t", "target")
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "predicted change of the query's loss" in " ".join(result.stdout.split())
+
+
+def test_verify_agrees_with_retraining(cancer: Planted, answer: Ask, run: Run) -> None:
+    found = answer("verify", cancer.path, "-t", "target", "--k", 10)
+    assert found["agreement"]["pairs"] == 10
+    assert found["agreement"]["pearson"] > 0.99
+    assert found["agreement"]["slope"] == pytest.approx(1, abs=0.2)
+    assert found["agreement"]["gradient_norm"] < 1e-8
+    assert_self_contained(Path(found["files"]["report"]))
+    assert Path(found["files"]["figure"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_study_file_is_explained_with_pictures(study: Path, answer: Ask, run: Run) -> None:
+    found = answer("explain", study, "--query", 51, "--top", 2)
+    assert found["query"]["example"] == 51
+    assert found["query"]["label"] == "b"
+    assert found["helpful"][0]["label"] == "b"
+    assert "data:image/png" in Path(found["files"]["report"]).read_text()
+    shown = run("explain", study)
+    assert shown.exit_code == 0, shown.output
+
+
+def test_study_file_is_verified(study: Path, run: Run) -> None:
+    result = run("verify", study, "--query", 51, "--k", 5, "--top", 2)
+    assert result.exit_code == 0, result.output
+    assert "Pearson" in result.stdout
+
+
+BAD_STUDIES = {
+    "no study": ("x = 1\n", "defines no 'study'"),
+    "wrong type": ("def study():\n    return 3\n", "study gives int"),
+    "wrong tuple": ("study = (1, 2)\n", "objective: got int"),
+    "syntax": ("def study(:\n    pass\n", "line 1"),
+    "raises": ("def study():\n    numbers = []\n    return numbers[4]\n", "line 3, in study: IndexError"),
+    "raises on import": ("import not_a_module_of_mine\n", "line 1, in <module>: ModuleNotFoundError"),
+    "exits": ("raise SystemExit(3)\n", "SystemExit: 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_STUDIES)
+def test_bad_study_is_one_clear_error(name: str, run: Run, tmp_path: Path) -> None:
+    content, message = BAD_STUDIES[name]
+    (tmp_path / "bad.py").write_text(content)
+    result = run("explain", "bad.py", "--json")
+    assert result.exit_code == 1
+    assert message in json.loads(result.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["nowhere.py"], 1, "there is no such file"),
+        (["my_study.py", "--query", 60], 1, "has queries 0 … 59"),
+        (["my_study.py", "--target", "y"], 2, "--target and --row are for CSV files"),
+        (["table.csv"], 2, "say which column holds the class"),
+        (["table.csv", "--target", "y", "--query", 1], 2, "--query is for study files"),
+    ],
+)
+def test_wrong_options_say_so(options: list[object], code: int, message: str, study: Path, run: Run) -> None:
+    result = run("explain", *options)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_row_without_target_is_refused(iris: Planted, run: Run) -> None:
+    result = run("explain", iris.path, "-t", "target", "--row", 150)
+    assert result.exit_code == 1
+    assert "has no row 150" in result.stderr
+
+
+def test_warnings_are_notes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "untrained.py").write_text(STUDY.replace("fit(uw.", "(uw."))
+    result = run("explain", "untrained.py", "--query", 0)
+    assert result.exit_code == 0
+    assert "note: θ is not at an optimum" in result.stdout
+    told = json.loads(run("explain", "untrained.py", "--query", 0, "--json").stdout)["warnings"]
+    assert len(told) == 1

@@ -1,0 +1,104 @@
+"""`upweight label-errors` finds planted errors, and refuses what is no classification."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from .conftest import Planted, Run, assert_self_contained
+
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize("name", ["cancer", "iris"])
+def test_planted_errors_are_among_the_first(name: str, answer: Ask, request: pytest.FixtureRequest) -> None:
+    planted: Planted = request.getfixturevalue(name)
+    found = answer("label-errors", planted.path, "--target", "target", "--top", 2 * len(planted.errors))
+    assert found["method"] == "out-of-sample"
+    assert found["quantity"]["unit"] == "nats"
+    listed = planted.errors & {row["id"] for row in found["top"]}
+    assert len(listed) >= 0.85 * len(planted.errors)  # 28 of 28 and 6 of 7
+    scores = [row["score"] for row in found["top"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(len(row["evidence"]) == 3 for row in found["top"])
+
+
+def test_evidence_bears_the_suggested_label(cancer: Planted, answer: Ask) -> None:
+    for row in answer("label-errors", cancer.path, "-t", "target", "--top", 5)["top"]:
+        assert {other["label"] for other in row["evidence"]} == {row["suggested"]}
+        assert all(other["score"] < 0 for other in row["evidence"])
+
+
+def test_csv_and_report_hold_every_row(iris: Planted, run: Run, tmp_path: Path) -> None:
+    result = run("label-errors", iris.path, "-t", "target", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.stdout.splitlines()[:-2])) <= 80
+    written = pd.read_csv(tmp_path / "out" / "label-errors.csv")
+    given = pd.read_csv(iris.path)
+    assert sorted(written["row"]) == list(range(len(given)))
+    assert (written["given"].to_numpy() == given["target"][written["row"]].to_numpy()).all()
+    assert (written["plot"].to_numpy() == given["plot"][written["row"]].to_numpy()).all()
+    assert_self_contained(tmp_path / "out" / "label-errors.html")
+
+
+def test_same_seed_same_answer(iris: Planted, answer: Ask) -> None:
+    first, second = (answer("label-errors", iris.path, "-t", "target", "--seed", 3) for _ in range(2))
+    assert first["top"] == second["top"]
+
+
+def test_quiet_prints_only_where_the_results_are(iris: Planted, run: Run, tmp_path: Path) -> None:
+    result = run("label-errors", iris.path, "-t", "target", "-q", "-o", tmp_path / "page.html")
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        f"all rows: {tmp_path / 'page.csv'}",
+        f"report: {tmp_path / 'page.html'}",
+    ]
+
+
+ROWS = "\n".join(f"{i % 7}.5,{'yes' if i % 2 else 'no'}" for i in range(40))
+BAD = {
+    "no such file": (None, "there is no such file"),
+    "empty": ("", "is empty"),
+    "header only": ("x,y\n", "has a header but no rows"),
+    "not text": (b"\xff\xfe\x00x", "is not UTF-8 text"),
+    "missing column": (f"x,Y1\n{ROWS}\n", "has no column 'y'; did you mean 'Y1'?"),
+    "one class": ("x,y\n" + "1.5,a\n2.5,a\n" * 20, "holds one class only ('a' in all 40 rows)"),
+    "regression": ("x,y\n" + "".join(f"{i % 3},{i * 0.7}\n" for i in range(60)), "regression isn't supported"),
+    "an identifier": ("x,y\n" + "".join(f"{i % 3},name{i}\n" for i in range(60)), "an identifier rather than a class"),
+    "too few rows": ("x,y\n1,a\n2,a\n3,b\n4,b\n", "too few for cross-validation: 'a' (2), 'b' (2)"),
+    "same names": (f"y,y\n{ROWS}\n", "columns ['y'] stand more than once"),
+    "no column left": ("x,y\n" + "1,a\n1,b\n" * 20, "no column is left to predict from"),
+    "ragged": (f"x,y\n{ROWS}\n1,2,3,4\n", "can't be read as a CSV"),
+    "empty target": ("x,y\n" + "1.5,\n2.5,\n" * 20, "is empty in every row"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_error(name: str, run: Run, tmp_path: Path) -> None:
+    content, message = BAD[name]
+    path = tmp_path / "bad.csv"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = run("label-errors", path, "--target", "y", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)["error"]
+    assert told["kind"] == "InputError"
+    assert message in told["message"]
+    assert list(tmp_path.iterdir()) == ([path] if content is not None else [])
+
+
+def test_errors_are_a_panel_without_traceback(run: Run) -> None:
+    result = run("label-errors", "nowhere.csv", "--target", "y")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "nowhere.csv: there is no such file" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_option_is_a_usage_error(run: Run) -> None:
+    assert run("label-errors", "nowhere.csv").exit_code == 2
