@@ -26,6 +26,8 @@ class Measurement:
 
     name = "measurement"
     helpful_sign = 0
+    reads_targets = True
+    """Whether the value depends on the query's own target, which must then be one that the loss is defined for."""
 
     def bind(self, loss: AnyLoss) -> Any:
         """The per-example function of ``(model, batch)`` this measures, where possible a `losses.Split`."""
@@ -112,6 +114,11 @@ class LogProbability(Measurement):
     name = "log-probability"
     helpful_sign = 1
 
+    @property
+    def reads_targets(self) -> bool:  # type: ignore[override]
+        """Not where a class is given."""
+        return self.target is None
+
     def bind(self, loss: AnyLoss) -> Any:
         """Log-probability of the class."""
         return _OfOutputs(_needs_outputs(loss, "LogProbability"), self._value)
@@ -134,6 +141,7 @@ class Function(Measurement):
     name: str = "measurement"
     units: str = "units of the measurement"
     helpful_sign: int = 0
+    reads_targets = False
 
     def bind(self, loss: AnyLoss) -> Any:
         """The user's function."""

@@ -346,11 +346,15 @@ class Objective:
         """The same objective in another precision, with a copy of the model; itself if it is that already."""
         return self if dtype == self.dtype else self.replace(model=copy.deepcopy(self.model).to(dtype))
 
+    def check_targets(self, batch: Batch) -> None:
+        """Refuse targets that the loss isn't defined for."""
+        if isinstance(self.loss, Loss):
+            with torch.no_grad():
+                self.loss.check(self.loss.outputs(self.model, batch), batch)
+
     def _refuse_bad_values(self) -> None:
         for index, batch in self.batches():
-            if isinstance(self.loss, Loss):
-                with torch.no_grad():
-                    self.loss.check(self.loss.outputs(self.model, batch), batch)
+            self.check_targets(batch)
             values = self.function.values(self.params, batch)
             finite = torch.isfinite(values)
             if not finite.all():
@@ -382,8 +386,9 @@ def _refuse_training_mode(model: nn.Module) -> None:
 
 def _refuse_bad_loss(objective: Objective, batch: Batch) -> None:
     count = batch_length(batch)
+    objective.check_targets(batch)
     with torch.no_grad():
-        values = objective.loss(objective.model, batch)
+        values, again = objective.loss(objective.model, batch), objective.loss(objective.model, batch)
     if not isinstance(values, Tensor):
         raise InputError(f"loss: must return a tensor of one value per example; got {type(values).__name__}")
     if values.shape != (count,):
@@ -394,6 +399,21 @@ def _refuse_bad_loss(objective: Objective, batch: Batch) -> None:
         )
         raise InputError(
             f"loss: returned shape {tuple(values.shape)} for {count} examples, expected ({count},): {hint}"
+        )
+    if not torch.allclose(values, again, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise InputError(
+            f"loss: it is random, {float(values[0]):.4g} and then {float(again[0]):.4g} for the same example; "
+            "call model.eval() first, or take out what draws random numbers"
+        )
+    try:
+        with torch.no_grad():
+            alone = objective.loss(objective.model, objective.data.take([0]))
+    except (RuntimeError, ValueError, IndexError):  # a model that can't take one example alone
+        return
+    if alone.shape == (1,) and not torch.allclose(alone, values[:1], rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise InputError(
+            f"loss: an example's value depends on the other examples of its batch, {float(alone[0]):.4g} alone and "
+            f"{float(values[0]):.4g} beside another; take out what averages over the batch"
         )
 
 

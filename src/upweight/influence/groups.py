@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature import Difference, ObjectiveCurvature
-from upweight.inverse import CG
+from upweight.inverse import CG, warned
 from upweight.messages import InputError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def step(
         return first + influence.solve(removed.apply(first)).x
     tolerance = 1e-12 if objective.dtype == torch.float64 else 1e-6
     newton = CG(damping=solver.damping, preconditioner=solver, tolerance=tolerance)
-    return newton.fit(Difference(operator, removed)).solve(pull[None]).x
+    return warned(newton.fit(Difference(operator, removed)).solve(pull[None])).x
 
 
 class _Removed:

@@ -16,10 +16,10 @@ from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
 from upweight.influence import groups, leverage, perturbation, quantities, replacement
 from upweight.influence.default import default_inverse
-from upweight.inverse import Inverse, Solution, Solver, as_solver
+from upweight.inverse import Inverse, Solution, Solver, as_solver, warned
 from upweight.losses import with_targets
 from upweight.measurements import as_measurement
-from upweight.messages import InputError, NotConvergedWarning, NotStationaryWarning
+from upweight.messages import InputError, NotStationaryWarning
 from upweight.objective import Objective, Stationarity
 from upweight.progress import track
 
@@ -83,10 +83,7 @@ class Influence:
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """(H+δI)⁻¹ of k vectors as rows; warns if the solver's tolerance was not reached."""
         _ = self.stationarity
-        solution = self.solver.solve(vectors)
-        if not solution.report.converged:
-            warnings.warn(str(solution.report), NotConvergedWarning, stacklevel=3)
-        return solution
+        return warned(self.solver.solve(vectors))
 
     def attribute(
         self,
@@ -135,7 +132,7 @@ class Influence:
         positions = None if train is None else self.objective.positions(train)
         n = self.objective.n
         if leverage_corrected:
-            scores = leverage.removal(self.objective, self.solver, solution.x, positions)
+            scores = leverage.removal(self.objective, self.solve, solution.x, positions)
             meaning = quantities.removal(kind, loss, leverage=True)
         elif quantity == "upweight":
             scores = -self.objective.inner(solution.x, positions)
@@ -155,9 +152,7 @@ class Influence:
     ) -> tuple[Solution, np.ndarray]:
         """s_test = (H+δI)⁻¹∇L_q of each query ``[queries, p]``, and the queries' names."""
         data = self.objective.queries(queries)
-        names = np.arange(len(data)) if query_ids is None else np.asarray(query_ids)
-        if names.shape != (len(data),):
-            raise InputError(f"query_ids: need {len(data)}, one per query; got shape {names.shape}")
+        names = _query_names(data, query_ids)
         return self.solve(self.query_gradients(data, measurement)), names
 
     def measure(
@@ -173,9 +168,12 @@ class Influence:
     def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
         """Gradient of each query's measurement, without the regulariser."""
         data: Data = self.objective.queries(queries)
-        function = self.objective.bind(as_measurement(measurement).bind(self.objective.loss))
+        kind = as_measurement(measurement)
+        function = self.objective.bind(kind.bind(self.objective.loss))
         rows = []
         for _, batch in data.batches(None, self.objective.batch_size or 64):
+            if kind.reads_targets:
+                self.objective.check_targets(batch)
             rows.append(function.materialize(self.objective.params, batch))
         gradients = torch.cat(rows)
         if not torch.isfinite(gradients).all():
@@ -223,7 +221,7 @@ class Influence:
         positions = None if train is None else objective.positions(train)
         meaning = quantities.self_influence(loss, renormalize=renormalize, leverage=leverage_corrected)
         if leverage_corrected:
-            scores = leverage.self_removal(objective, self.solver, positions)
+            scores = leverage.self_removal(objective, self.solve, positions)
             return self.result(scores, meaning, None, positions, np.array([]))
         parts, solution = [], None
         size = objective.block_rows(objective.p)
@@ -278,7 +276,7 @@ class Influence:
         members = [self.objective.positions(group) for group in (indices if nested else [indices])]
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
-        names = np.arange(len(data)) if query_ids is None else np.asarray(query_ids)
+        names = _query_names(data, query_ids)
         gradients = self.query_gradients(data, kind)
         steps = torch.cat([groups.step(self, group, order, renormalize) for group in members])
         meaning = quantities.removal(kind, self.objective.loss, renormalize=renormalize, group=True)
@@ -321,7 +319,9 @@ class Influence:
     def relabel(self, indices: Any, targets: Any, queries: Any, *, measurement: Any = None) -> Attribution:
         """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``."""
         positions = self.objective.positions(indices)
-        given = torch.as_tensor(targets, device=self.objective.device)
+        given = torch.atleast_1d(torch.as_tensor(targets, device=self.objective.device))
+        if len(given) != len(positions):
+            raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(given)}")
         batch = self.objective.data.take(positions)
         examples = with_targets(batch, given)
         return self.replacement(positions, examples, queries, measurement=measurement, what="relabelling")
@@ -331,3 +331,10 @@ class Influence:
         from upweight.evaluation.verification import verify  # evaluation stands on influence, not under it
 
         return verify(self, queries, k, **options)
+
+
+def _query_names(data: Data, query_ids: Sequence[Any] | None) -> np.ndarray:
+    names = np.arange(len(data)) if query_ids is None else np.asarray(query_ids)
+    if names.shape != (len(data),):
+        raise InputError(f"query_ids: need {len(data)}, one per query; got shape {names.shape}")
+    return names

@@ -7,57 +7,60 @@ outputs. Exact for squared error; one Newton step for GLMs (spec: rescaled influ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.inverse import Solver
+from upweight.inverse import Solution
 from upweight.objective import Objective
 from upweight.progress import track
 
+Solve = Callable[[Tensor], Solution]
+"""(H+δI)⁻¹ of vectors as rows."""
+
 
 def removal(
-    objective: Objective, solver: Solver, directions: Float[Tensor, "queries p"], positions: Tensor | None
+    objective: Objective, solve: Solve, directions: Float[Tensor, "queries p"], positions: Tensor | None
 ) -> Float[Tensor, "queries train"]:
     """Predicted change of each query's measurement, ``directions`` being s_q = (H+δI)⁻¹∇L_q."""
     parts = [
         torch.einsum("bcp,qp,bc->qb", jacobian, directions, slope)
-        for jacobian, _, slope, _ in _corrected(objective, solver, positions)
+        for jacobian, _, slope, _ in _corrected(objective, solve, positions)
     ]
     return torch.cat(parts, dim=1) / objective.n
 
 
-def self_removal(objective: Objective, solver: Solver, positions: Tensor | None) -> Float[Tensor, " train"]:
+def self_removal(objective: Objective, solve: Solve, positions: Tensor | None) -> Float[Tensor, " train"]:
     """Predicted change of each example's own loss."""
     parts = []
-    for jacobian, solved, slope, raw in _corrected(objective, solver, positions):
+    for jacobian, solved, slope, raw in _corrected(objective, solve, positions):
         moved = torch.einsum("bcp,bc->bp", solved, slope)
         parts.append(torch.einsum("bcp,bp,bc->b", jacobian, moved, raw))
     return torch.cat(parts) / objective.n
 
 
-def leverages(objective: Objective, solver: Solver, positions: Tensor | None = None) -> Float[Tensor, " train"]:
+def leverages(objective: Objective, solve: Solve, positions: Tensor | None = None) -> Float[Tensor, " train"]:
     """h_i: the largest eigenvalue of Λ_iM_i, the share of the fit at example i that is its own; 0 ≤ h_i < 1."""
     parts = []
-    for _, batch_leverage in _blocks(objective, solver, positions):
+    for _, batch_leverage in _blocks(objective, solve, positions):
         parts.append(torch.linalg.eigvals(batch_leverage[3]).real.amax(-1))
     return torch.cat(parts)
 
 
 def _corrected(
-    objective: Objective, solver: Solver, positions: Tensor | None
+    objective: Objective, solve: Solve, positions: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Jacobians, solved Jacobians, corrected weighted slopes (I − ΛM)⁻¹ w r, and raw slopes r."""
-    for index, (jacobian, solved, slope, inner) in _blocks(objective, solver, positions):
+    for index, (jacobian, solved, slope, inner) in _blocks(objective, solve, positions):
         units = torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
         weighted = objective.weights[index, None] * slope
         yield jacobian, solved, torch.linalg.solve(units - inner, weighted.unsqueeze(-1)).squeeze(-1), slope
 
 
 def _blocks(
-    objective: Objective, solver: Solver, positions: Tensor | None
+    objective: Objective, solve: Solve, positions: Tensor | None
 ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]]:
     """Positions with J [b, c, p], JH⁻¹ [b, c, p], slopes [b, c] and wΛM [b, c, c], in blocks of bounded size."""
     width = objective.outputs(objective.data.take([0])).numel()
@@ -67,7 +70,7 @@ def _blocks(
     for index, batch in track(batches, "leverages", total=-(-total // size)):
         jacobian, slope, curvature = objective.function.output_factors(objective.params, batch)
         flat = jacobian.flatten(0, 1)
-        solved = solver.solve(flat).x.reshape(jacobian.shape)
+        solved = solve(flat).x.reshape(jacobian.shape)
         inner = torch.einsum("bcp,bdp->bcd", jacobian, solved) / objective.n
         weighted = objective.weights[index, None, None] * curvature
         yield index, (jacobian, solved, slope, weighted @ inner)

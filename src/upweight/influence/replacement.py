@@ -22,5 +22,6 @@ def scores(
     weights = objective.weights[positions]
     parts = []
     for index, batch in data.batches(None, objective.batch_size):
+        objective.check_targets(batch)
         parts.append(weights[index] * objective.function.inner(objective.params, batch, directions))
     return (objective.inner(directions, positions) - torch.cat(parts, dim=1)) / objective.n

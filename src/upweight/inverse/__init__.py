@@ -9,7 +9,7 @@ as δI to the curvature, which already holds the l2 of the objective.
 from upweight.inverse.cg import CG
 from upweight.inverse.damping import MeanEigenvalue
 from upweight.inverse.dense import Dense
-from upweight.inverse.interface import Inverse, Solution, Solver, SolveReport, as_solver
+from upweight.inverse.interface import Inverse, Solution, Solver, SolveReport, as_solver, precondition, warned
 from upweight.inverse.lissa import LiSSA
 from upweight.inverse.lsmr import LSMR
 
@@ -24,4 +24,6 @@ __all__ = [
     "SolveReport",
     "Solver",
     "as_solver",
+    "precondition",
+    "warned",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature import Curvature, Operator
-from upweight.messages import InputError
+from upweight.messages import InputError, NotConvergedWarning
 from upweight.objective import Objective
 
 
@@ -99,6 +100,18 @@ class Inverse(Protocol):
 def as_solver(inverse: Inverse | Solver, target: Objective | Operator) -> Solver:
     """The inverse fitted to the target; itself if it is fitted already."""
     return inverse if isinstance(inverse, Solver) else inverse.fit(target)
+
+
+def warned(solution: Solution) -> Solution:
+    """The solution, with a warning if its solver stopped before its tolerance."""
+    if not solution.report.converged:
+        warnings.warn(str(solution.report), NotConvergedWarning, stacklevel=4)
+    return solution
+
+
+def precondition(solver: Solver, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+    """Apply an approximate inverse, in the solver's own precision: float32 is enough to precondition float64."""
+    return solver.solve(vectors.to(solver.operator.dtype)).x.to(vectors.dtype)
 
 
 def operator_of(target: Objective | Operator, curvature: Curvature) -> Operator:
