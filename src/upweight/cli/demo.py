@@ -55,7 +55,6 @@ def _show(run: Session, found: Demo) -> None:
         ),
         _explained(found),
         meaning(found.explanation.attribution.quantity),
-        "",
         agreement_table(found.verification, "Checked by retraining without each of 20 training images"),
     )
 
@@ -76,7 +75,7 @@ def _explained(found: Demo) -> Any:
         for side, position, score in examples(found)
     ]
     return table(
-        f"Test image {found.query}, a {given}, was taken for a {predicted}: the training images that mattered",
+        f"Test image {found.query}, labelled {given}, predicted {predicted}: the training images that mattered",
         ["", "image", "label", "", f"score [{unit}]"],
         rows,
         sections=[len(rows) // 2 - 1],

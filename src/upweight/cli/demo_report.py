@@ -95,7 +95,9 @@ def _explaining(found: Demo) -> list[Block]:
     return [
         Images(
             [digits.test[query].reshape(8, 8)],
-            [f"test image {query}: a {given}, taken for a {predicted}; loss {float(found.test.losses[query]):.2f}"],
+            [
+                f"test image {query}: labelled {given}, predicted {predicted}; loss {float(found.test.losses[query]):.2f}"
+            ],
         ),
         meaning_block(quantity),
         Images(

@@ -91,7 +91,13 @@ def _from_study(path: Path, query: int | None) -> Source:
         query_ids=np.arange(len(queries)) if study.query_ids is None else np.asarray(study.query_ids),
         class_names=None if study.class_names is None else tuple(study.class_names),
         chosen=query,
-        facts={"model": repr(study.objective)},
+        facts={
+            "model": type(study.objective.model).__name__,
+            "loss": type(study.objective.loss).__name__,
+            "training examples": study.objective.n,
+            "parameters": study.objective.p,
+            "queries": len(queries),
+        },
         images=study.images,
         query_images=study.query_images,
     )

@@ -166,7 +166,7 @@ def outputs_without(influence: Influence) -> Float[Tensor, "train ..."]:
     outputs = objective.outputs()
     changes = [
         torch.einsum("bcp,bdp,bd->bc", jacobian, solved, slope)
-        for jacobian, solved, slope, _ in leverage._corrected(objective, influence.solver, None)
+        for jacobian, solved, slope, _ in leverage._corrected(objective, influence.solve, None)
     ]
     return outputs + (torch.cat(changes) / objective.n).reshape(outputs.shape)
 
