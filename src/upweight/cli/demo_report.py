@@ -95,9 +95,7 @@ def _explaining(found: Demo) -> list[Block]:
     return [
         Images(
             [digits.test[query].reshape(8, 8)],
-            [
-                f"test image {query}: labelled {given}, predicted {predicted}; loss {float(found.test.losses[query]):.2f}"
-            ],
+            [f"image {query}: labelled {given}, predicted {predicted}; loss {float(found.test.losses[query]):.2f}"],
         ),
         meaning_block(quantity),
         Images(
