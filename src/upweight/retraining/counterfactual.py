@@ -14,7 +14,7 @@ from torch import Tensor
 
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.data import Batch
-from upweight.inverse import CG, Dense, Solver
+from upweight.inverse import CG, Dense, Solver, precondition
 from upweight.losses import with_targets
 from upweight.messages import InputError, NotConvergedWarning
 from upweight.objective import Objective
@@ -86,7 +86,7 @@ def leave_out(
     tolerance
         ‖∇R_j‖ of each model (default 1e-9 in float64, 1e-5 in float32).
     solver
-        A fitted inverse of the objective's curvature to precondition with (default: made here).
+        A fitted inverse of the objective's curvature to precondition with, in any precision (default: made here).
     """
     members = [objective.positions(group) for group in groups]
     if not members:
@@ -146,7 +146,8 @@ def _retrain(
             return _counterfactual(objective, params, [chosen[row] for row in rows.tolist()], renormalize)
 
         begin = objective.params.expand(len(chosen), -1)
-        parts.append(minimise(evaluate, begin, lambda v: fitted.solve(v).x, goal, max_iterations))
+        first_step = _counterfactual(objective, begin, chosen, renormalize, shared=True)
+        parts.append(minimise(evaluate, begin, first_step, lambda v: precondition(fitted, v), goal, max_iterations))
     result = Retrained(
         torch.cat([part.params for part in parts]),
         torch.cat([part.gradient_norms for part in parts]),
@@ -174,10 +175,15 @@ def _preconditioner(objective: Objective) -> Solver:
 
 
 def _counterfactual(
-    objective: Objective, params: Float[Tensor, "k p"], changes: list[Change], renormalize: bool
+    objective: Objective, params: Float[Tensor, "k p"], changes: list[Change], renormalize: bool, shared: bool = False
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
-    """R_j and ∇R_j: the whole objective at every θ_j in one pass, less and plus each one's own examples."""
-    risks, grads = objective.risks_and_gradients(params)
+    """R_j and ∇R_j: the whole objective at every θ_j in one pass, less and plus each one's own examples.
+
+    ``shared`` says that all θ_j are the same, so that the whole objective is evaluated once.
+    """
+    risks, grads = objective.risks_and_gradients(params[:1] if shared else params)
+    if shared:
+        risks, grads = risks.repeat(len(params)), grads.repeat(len(params), 1)
     function, n = objective.function, objective.n
     for j, (theta, change) in enumerate(zip(params, changes, strict=True)):
         value, gradient = function.gradient(theta, change.removed, change.removed_weights)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.curvature import GGN, Hessian
+from upweight.curvature import GGN, Curvature, Hessian
 from upweight.inverse import CG, Dense
 from upweight.messages import InputError, NegativeCurvatureError, NotConvergedWarning
 from upweight.objective import Objective
@@ -16,6 +16,8 @@ from upweight.objective import Objective
 DENSE_UP_TO = 1500
 """p up to which a factorisation per step is cheaper than conjugate gradients."""
 SUFFICIENT = 1e-4
+ROUGHEST = 1e-3
+"""Smallest relative residual of a Newton direction: below it the next gradient costs less than the last digits."""
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
@@ -33,26 +35,30 @@ def fit(objective: Objective, *, tolerance: float | None = None, max_iterations:
 
     Notes
     -----
-    Newton steps with the GGN (the Hessian, where outputs are linear in θ), solved to a forcing term that
-    falls with ‖∇R‖, and backtracking by Armijo's rule. A non-convex model reaches a local minimum at best.
+    Newton steps with the Hessian where it is factorised and positive definite, else with the GGN, solved to a forcing
+    term that falls with ‖∇R‖, and backtracking by Armijo's rule. A non-convex model reaches a local minimum at best.
     """
     goal = default_tolerance(objective.dtype) if tolerance is None else tolerance
     if not goal > 0:
         raise InputError(f"tolerance: ‖∇R‖ must be > 0; got {goal}")
-    current = objective
-    risk, gradient = _evaluate(current)
+    current, risk, gradient = objective, *_evaluate(objective)
+    # The direction need not be exact: float32 halves the memory traffic of its products, and gradients stay exact.
+    coarse = objective.to(torch.float32) if objective.is_linear and objective.p > DENSE_UP_TO else None
     for _ in range(max_iterations):
         norm = float(gradient.norm())
         if norm <= goal:
             break
-        direction = -_newton(current, gradient, min(0.1, norm**0.5, 0.1 * goal / norm + 1e-3))
+        model = current if coarse is None else coarse.at(current.params.float())
+        direction = -_newton(model, gradient / norm, max(min(0.1, norm**0.5), ROUGHEST)) * norm
         slope = float(direction @ gradient)
         length = 1.0
         while length > 1e-10:
             trial = objective.at(current.params + length * direction)
             trial_risk, trial_gradient = _evaluate(trial)
-            # Near the optimum R is flat to rounding, and the gradient alone can tell.
-            if trial_risk <= risk + SUFFICIENT * length * slope or float(trial_gradient.norm()) < 0.5 * norm:
+            # Near the optimum R is flat to rounding, and only the gradient can tell.
+            rounding = 100 * torch.finfo(objective.dtype).eps * abs(risk)
+            flat = abs(trial_risk - risk) <= rounding and float(trial_gradient.norm()) < 0.5 * norm
+            if flat or trial_risk <= risk + SUFFICIENT * length * slope:
                 break
             length /= 2
         else:
@@ -75,18 +81,23 @@ def _evaluate(objective: Objective) -> tuple[float, Tensor]:
 
 
 def _newton(objective: Objective, gradient: Float[Tensor, " p"], accuracy: float) -> Float[Tensor, " p"]:
-    curvature = GGN() if objective.function.split else Hessian()
+    """H⁻¹ ∇R to a relative residual, in the precision of the objective."""
+    return _solve(objective, gradient.to(objective.dtype), accuracy).to(gradient.dtype)
+
+
+def _solve(objective: Objective, gradient: Float[Tensor, " p"], accuracy: float) -> Float[Tensor, " p"]:
     if objective.p <= DENSE_UP_TO:
-        try:
-            return Dense(curvature).fit(objective).solve(gradient[None]).x[0]
-        except NegativeCurvatureError:
-            pass  # singular, e.g. no l2 and more parameters than examples: CG stays in the range
-    operator = curvature.of(objective)
+        # The Hessian converges faster where it is positive definite, the GGN always points downhill.
+        choices: list[Curvature] = [Hessian()]
+        if objective.function.split and not objective.is_linear:
+            choices.append(GGN())
+        for curvature in choices:
+            try:
+                return Dense(curvature).fit(objective).solve(gradient[None]).x[0]
+            except NegativeCurvatureError:
+                continue  # or singular, e.g. no l2 and more parameters than examples: CG stays in the range
+    operator = (GGN() if objective.function.split else Hessian()).of(objective)
     # A little damping keeps CG from dividing by rounding along flat directions; the line search does the rest.
     scale = float((gradient @ operator.apply(gradient[None])[0]) / (gradient @ gradient))
-    return (
-        CG(curvature, 1e-12 * max(scale, 0.0), tolerance=accuracy, max_iterations=500)
-        .fit(operator)
-        .solve(gradient[None])
-        .x[0]
-    )
+    solver = CG(damping=1e-12 * max(scale, 0.0), tolerance=accuracy, max_iterations=500).fit(operator)
+    return solver.solve(gradient[None]).x[0]

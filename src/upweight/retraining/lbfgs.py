@@ -34,16 +34,20 @@ class Minimum:
 def minimise(
     evaluate: Evaluate,
     start: Float[Tensor, "k p"],
+    at_start: tuple[Tensor, Tensor],
     precondition: Callable[[Tensor], Tensor],
     tolerance: float,
     max_iterations: int,
 ) -> Minimum:
-    """Minimise k problems together; each leaves the pass when its gradient norm is below ``tolerance``."""
+    """Minimise k problems together; each leaves the pass when its gradient norm is below ``tolerance``.
+
+    ``at_start`` are the values and gradients at ``start``.
+    """
     theta = start.clone()
     problems = torch.arange(len(start))
-    values, grads = evaluate(theta, problems)
+    values, grads = at_start
     norms = grads.norm(dim=1)
-    evaluations = torch.ones(len(start), dtype=torch.long)
+    evaluations = torch.zeros(len(start), dtype=torch.long)
     rows = problems[(norms > tolerance).cpu()]
     value, grad = values[rows], grads[rows]
     pairs: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -56,8 +60,10 @@ def minimise(
         trial_value, trial_grad = evaluate(trial, rows)
         evaluations[rows] += 1
         trial_norm = trial_grad.norm(dim=1)
-        # Near the optimum values are equal to rounding; a smaller gradient is then the better witness.
-        accepted = (trial_value <= value + SUFFICIENT * length * slope) | (trial_norm < 0.5 * grad.norm(dim=1))
+        # Near the optimum values are equal to rounding, and only the gradient can tell.
+        rounding = 100 * torch.finfo(value.dtype).eps * value.abs()
+        flat = ((trial_value - value).abs() <= rounding) & (trial_norm < 0.5 * grad.norm(dim=1))
+        accepted = flat | (trial_value <= value + SUFFICIENT * length * slope)
         accepted |= length < SHORTEST
         moved = torch.where(accepted[:, None], trial, theta[rows])
         step, change = moved - theta[rows], torch.where(accepted[:, None], trial_grad - grad, 0.0)
