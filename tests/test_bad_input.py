@@ -78,6 +78,11 @@ def nan_model():
     return uw.Objective(model, uw.losses.CrossEntropy(), (softmax().x, softmax().y))
 
 
+def in_inference_mode():
+    with torch.inference_mode():
+        return softmax().objective()
+
+
 CE = uw.losses.CrossEntropy()
 REFUSED = {
     "NaN input": (
@@ -142,6 +147,7 @@ REFUSED = {
         lambda: uw.Objective(lambda x: x, CE, (softmax().x, softmax().y)),
         "model: got function; give a torch",
     ),
+    "inference mode": (in_inference_mode, r"model: nothing can be differentiated under torch.inference_mode\(\)"),
     "no batches": (with_(batch_size=0), "batch_size: must be at least 1, got 0"),
 }
 

@@ -120,6 +120,8 @@ class Objective:
                 f"model: got {type(model).__name__}; give a torch.nn.Module (for scikit-learn estimators use "
                 "upweight.from_estimator)"
             )
+        if torch.is_inference_mode_enabled():
+            raise InputError("model: nothing can be differentiated under torch.inference_mode(); leave it for this")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size: must be at least 1, got {batch_size}")
         _refuse_training_mode(model)
