@@ -1,23 +1,30 @@
-"""upweight: which training examples made a model do this, and what would change without them."""
+"""upweight: which training examples made a model do this, and what would change without them.
 
-from upweight import (
-    curvature,
-    datasets,
-    estimators,
-    evaluation,
-    inverse,
-    losses,
-    measurements,
-    plots,
-    report,
-    retraining,
-    tasks,
-)
-from upweight.attribution import Attribution, Quantity
-from upweight.estimators import from_estimator
-from upweight.influence import Influence, similarity
-from upweight.objective import Objective
-from upweight.study import Study
+Names are loaded at first use, so that the command line answers before PyTorch and matplotlib are in memory.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upweight import (
+        curvature,
+        datasets,
+        estimators,
+        evaluation,
+        inverse,
+        losses,
+        measurements,
+        plots,
+        report,
+        retraining,
+        tasks,
+    )
+    from upweight.attribution import Attribution, Quantity
+    from upweight.estimators import from_estimator
+    from upweight.influence import Influence, similarity
+    from upweight.objective import Objective
+    from upweight.study import Study
 
 __all__ = [
     "Attribution",
@@ -39,3 +46,25 @@ __all__ = [
     "similarity",
     "tasks",
 ]
+
+_HOMES = {
+    "Attribution": "attribution",
+    "Influence": "influence",
+    "Objective": "objective",
+    "Quantity": "attribution",
+    "Study": "study",
+    "from_estimator": "estimators",
+    "similarity": "influence",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'upweight' has no attribute {name!r}")
+    if name in _HOMES:
+        return getattr(import_module(f"upweight.{_HOMES[name]}"), name)
+    return import_module(f"upweight.{name}")
+
+
+def __dir__() -> list[str]:
+    return __all__

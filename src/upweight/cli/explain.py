@@ -160,8 +160,8 @@ def make_report(
 ) -> Report:
     """The page: the query, its helpful and harmful training examples with values or pictures, all scores."""
     from upweight import plots
-    from upweight.cli.layout import WideTable, meaning_block
-    from upweight.report import Facts, Figure, Images, Report, Text, Warnings
+    from upweight.cli.layout import meaning_block
+    from upweight.report import Facts, Figure, Images, Report, Table, Text, Warnings
 
     quantity = found.attribution.quantity
     rows = _rows(opened, found)
@@ -173,7 +173,7 @@ def make_report(
         captions = [f"{opened.noun} {name}: {row[3]}, {row[2]:+.3g}" for name, row in zip(ids, rows, strict=True)]
         pictures = [np.asarray(opened.images[index]) for _, index, _, _ in rows]
         blocks.append(Images(pictures, captions, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
-    blocks.append(WideTable(*_table(opened, position, rows, ids), "The examples, and the query above them."))
+    blocks.append(Table(*_table(opened, position, rows, ids), "The examples, and the query above them."))
     asked: list[Any] = [Facts(facts), Facts(opened.facts), *notes, Warnings(warnings)]
     if opened.query_images is not None:
         asked.insert(0, Images([np.asarray(opened.query_images[position])], [_headline(opened, facts)]))

@@ -140,9 +140,9 @@ def make_report(
 ) -> Report:
     """The page: the model, the most suspicious rows with their values, what speaks against them, all scores."""
     from upweight import plots
-    from upweight.cli.layout import WideTable, frame_block, meaning_block
+    from upweight.cli.layout import frame_block, meaning_block
     from upweight.cli.sources import model_facts
-    from upweight.report import Facts, Figure, Report, Text, Warnings
+    from upweight.report import Facts, Figure, Report, Table, Text, Warnings
 
     quantity = errors.attribution.quantity
     histogram = plots.score_histogram(errors.attribution.scores, unit=quantity.unit, quantity=quantity.name)
@@ -170,7 +170,7 @@ def make_report(
         )
         .section(
             "What speaks against them",
-            WideTable(
+            Table(
                 ["suspicious row", "row", "its label", "change of the suspicious row's loss without it [nats]"],
                 against,
                 "Left out of training, these rows would make the loss of the suspicious row's label fall most.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from upweight import report
 from upweight.attribution import Quantity
-from upweight.report.numbers import Cell, cell
+from upweight.report.numbers import cell
 
 WIDEST = 22
 """Characters of a cell in the terminal; the report shows all."""
@@ -70,24 +69,10 @@ def meaning_json(quantity: Quantity) -> dict[str, Any]:
     return asdict(quantity)
 
 
-class WideTable(report.Table):
-    """A table of a report whose cells are written once; the template asks for them again at every cell."""
-
-    @cached_property
-    def cells(self) -> list[list[Cell]]:
-        """The cells as shown."""
-        return super().cells
-
-    @cached_property
-    def numeric(self) -> list[bool]:
-        """Which columns hold numbers alone."""
-        return super().numeric
-
-
 def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:
     """A data frame as a table of a report; missing values as gaps."""
     cells = frame.astype(object).where(frame.notna(), None)
-    return WideTable([str(name) for name in frame.columns], cells.to_numpy().tolist(), caption)
+    return report.Table([str(name) for name in frame.columns], cells.to_numpy().tolist(), caption)
 
 
 def _short(value: Any) -> str:

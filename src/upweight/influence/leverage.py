@@ -34,10 +34,19 @@ def removal(
 
 def self_removal(objective: Objective, solve: Solve, positions: Tensor | None) -> Float[Tensor, " train"]:
     """Predicted change of each example's own loss."""
-    parts = []
-    for jacobian, solved, slope, raw in _corrected(objective, solve, positions):
-        moved = torch.einsum("bcp,bc->bp", solved, slope)
-        parts.append(torch.einsum("bcp,bp,bc->b", jacobian, moved, raw))
+    parts = [
+        torch.einsum("bcp,bdp,bd,bc->b", jacobian, solved, slope, raw)
+        for jacobian, solved, slope, raw in _corrected(objective, solve, positions)
+    ]
+    return torch.cat(parts) / objective.n
+
+
+def output_changes(objective: Objective, solve: Solve, positions: Tensor | None = None) -> Float[Tensor, "train c"]:
+    """Predicted change of each example's own (flattened) outputs if it were left out of training."""
+    parts = [
+        torch.einsum("bcp,bdp,bd->bc", jacobian, solved, slope)
+        for jacobian, solved, slope, _ in _corrected(objective, solve, positions)
+    ]
     return torch.cat(parts) / objective.n
 
 

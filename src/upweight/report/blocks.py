@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import matplotlib.figure
@@ -59,12 +60,13 @@ class Table:
                 raise InputError(f"rows[{i}]: got {len(row)} cells for {len(self.columns)} columns; give one for each")
         _check_digits(self.digits)
 
-    @property
+    # Cached, because the template asks again at every cell.
+    @cached_property
     def cells(self) -> list[list[Cell]]:
         """The cells as shown, ``[rows][columns]``."""
         return [[cell(value, self.digits) for value in row] for row in self.rows]
 
-    @property
+    @cached_property
     def numeric(self) -> list[bool]:
         """Whether each column holds numbers alone, which are aligned at the right."""
         shown = [[row[i] for row in self.cells] for i in range(len(self.columns))]

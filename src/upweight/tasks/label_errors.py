@@ -164,11 +164,7 @@ def outputs_without(influence: Influence) -> Float[Tensor, "train ..."]:
     """
     objective = influence.objective
     outputs = objective.outputs()
-    changes = [
-        torch.einsum("bcp,bdp,bd->bc", jacobian, solved, slope)
-        for jacobian, solved, slope, _ in leverage._corrected(objective, influence.solve, None)
-    ]
-    return outputs + (torch.cat(changes) / objective.n).reshape(outputs.shape)
+    return outputs + leverage.output_changes(objective, influence.solve).reshape(outputs.shape)
 
 
 def _affordable(objective: Objective) -> bool:
