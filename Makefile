@@ -25,8 +25,8 @@ test-data: $(READY) ## the tests that download large data sets
 	$(BIN)/python -m pytest -m 'download or slow_download'
 
 lint: $(READY)   ## ruff: style and imports
-	$(BIN)/ruff check src tests experiments benchmarks
-	$(BIN)/ruff format --check src tests experiments benchmarks
+	$(BIN)/ruff check src tests experiments benchmarks docs examples
+	$(BIN)/ruff format --check src tests experiments benchmarks docs examples
 
 types: $(READY)  ## mypy
 	$(BIN)/mypy
