@@ -7,6 +7,7 @@ from scipy import stats
 
 from figures import legend, statistic, texts
 from upweight import plots
+from upweight.plots import words
 from upweight.plots.style import NAMED
 
 
@@ -89,3 +90,18 @@ def test_agreement_does_not_depend_on_how_arrays_lie_in_memory(rng):
     axes = plots.predicted_against_actual(predicted, actual).axes[0]
     pairs = [[predicted[i, j], actual[i, j]] for i in range(3) for j in range(4)]
     np.testing.assert_array_equal(axes.collections[-1].get_offsets(), pairs)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.5, "0.500"),
+        (-0.98765, "−0.988"),
+        (0.99994, "0.99994"),
+        (1.0061, "1.006"),
+        (1.0, "1"),
+        (-0.004227, "−0.00423"),
+    ],
+)
+def test_coefficients_are_told_from_one(value: float, written: str) -> None:
+    assert words.coefficient(value) == written

@@ -23,7 +23,7 @@ from upweight.plots.style import (
     write_labels,
     write_legend,
 )
-from upweight.plots.words import correlation, number, with_unit
+from upweight.plots.words import coefficient, correlation, with_unit
 
 
 @styled
@@ -119,7 +119,7 @@ def _agreement(x: Array, y: Array) -> tuple[str, tuple[float, float] | None]:
     if x.size < 2 or np.ptp(x) == 0:
         return " · ".join(words), None
     line = stats.linregress(x, y)
-    return " · ".join([*words, f"slope = {number(line.slope)}"]), (float(line.slope), float(line.intercept))
+    return " · ".join([*words, f"slope = {coefficient(line.slope)}"]), (float(line.slope), float(line.intercept))
 
 
 def _limits(values: Array) -> tuple[float, float]:

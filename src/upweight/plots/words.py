@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,16 @@ from upweight.plots.checks import Array
 def number(value: float) -> str:
     """Three significant digits and a true minus sign."""
     return f"{value:.3g}".replace("-", "−")
+
+
+def coefficient(value: float) -> str:
+    """A correlation or slope: three significant digits, or as many as tell it from ±1."""
+    nearest = min(abs(value), abs(1 - abs(value)))
+    if nearest == 0:
+        return number(value)
+    near_one = abs(value) > 0.5
+    digits = -math.floor(math.log10(nearest)) + (0 if near_one else 2)
+    return f"{value:.{min(max(3, digits), 7)}f}".replace("-", "−")
 
 
 def shortened(text: str, most: int = 36) -> str:
@@ -29,4 +40,4 @@ def correlation(word: str, measure: Any, x: Array, y: Array) -> list[str]:
     """The statistic in words, or nothing where it is undefined."""
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return []
-    return [f"{word} = {number(measure(x, y).statistic)}"]
+    return [f"{word} = {coefficient(measure(x, y).statistic)}"]
