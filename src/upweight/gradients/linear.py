@@ -157,7 +157,8 @@ class LinearFunction:
         parts = []
         for chunk in vectors.split(self._chunk(len(a))):
             pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), -1, self.outputs_count)
-            curved = (pushed @ curvature).flatten(1)
+            # A batch of 1 × 1 products costs more than the numbers in them.
+            curved = (pushed * curvature if self.outputs_count == 1 else pushed @ curvature).flatten(1)
             parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, -1))
         return self.vector(torch.cat(parts))
 
