@@ -1,0 +1,1 @@
+"""Speed and memory beside a peer, each in its own environment: ``python -m benchmarks.run``."""
