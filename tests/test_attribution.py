@@ -41,6 +41,13 @@ def test_top_is_helpful_and_bottom_harmful_whatever_the_sign_and_ties_keep_their
     close(result.top(3).scores, SCORES.gather(1, result.top(3).positions))
 
 
+def test_many_ties_rank_by_position():
+    scores = (torch.arange(5000) % 3).double()[None]
+    result = attribution(scores=scores, ids=range(5000), query_ids=(0,))
+    assert result.top(1000).positions[0].tolist() == list(range(2, 3002, 3))
+    assert result.bottom(1000).positions[0].tolist() == list(range(0, 3000, 3))
+
+
 @pytest.mark.parametrize("measurement", [None, "margin", "log-probability"])
 def test_helpful_examples_are_on_top_by_retraining_for_losses_and_margins(measurement):
     problem = convex("logistic", n=60)
