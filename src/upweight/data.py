@@ -227,7 +227,8 @@ def _arrays(source: Any, name: str) -> ArrayData:
     if 0 in lengths:
         raise InputError(f"{name}: it is empty (0 examples)")
     for number, leaf in enumerate(leaves):
-        if leaf.is_floating_point() and not torch.isfinite(leaf).all():
+        # A finite sum has finite terms; only a sum that isn't needs every term looked at.
+        if leaf.is_floating_point() and not torch.isfinite(leaf.sum()) and not torch.isfinite(leaf).all():
             bad = (~torch.isfinite(leaf)).reshape(leaf.shape[0], -1).any(1).nonzero().flatten()
             raise InputError(
                 f"{name}: array {number} has NaN or infinite values in {len(bad)} examples, first at position "

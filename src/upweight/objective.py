@@ -281,11 +281,14 @@ class Objective:
         if numbers > FACTOR_ELEMENTS:
             return None
         parts = []
-        for index, batch in self.batches():
+        # Held whole anyway: one batch of arrays is a view, not a copy.
+        whole = self.n if isinstance(self.data, ArrayData) else self.batch_size
+        for index, batch in self.data.batches(None, whole):
             features, slope, curvature = function.output_curvature(self.params, batch)
             weight = self.weights[index]
             parts.append((features, weight[:, None] * slope, weight[:, None, None] * curvature))
-        return LinearFactors(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        columns = zip(*parts, strict=True)
+        return LinearFactors(*(column[0] if len(column) == 1 else torch.cat(column) for column in columns))
 
     def inner(self, vectors: Float[Tensor, "k p"], indices: Any = None) -> Float[Tensor, "k train"]:
         """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them."""
@@ -304,9 +307,10 @@ class Objective:
         total = torch.zeros_like(self.params, dtype=torch.float64)
         squares = 0.0
         factors = self.linear_factors
-        if factors is not None:  # ‖r ⊗ a‖² = ‖r‖²‖a‖²
-            squares = float(((factors.features**2).sum(1) * (factors.slopes**2).sum(1)).double().sum())
-            total += (self.gradient() - self.l2 * self.params).double() * self.n
+        if factors is not None and isinstance(self.function, LinearFunction):
+            features, slopes = (torch.linalg.vector_norm(side, dim=1) for side in (factors.features, factors.slopes))
+            squares = float(((features * slopes).double() ** 2).sum())  # ‖r ⊗ a‖ = ‖r‖‖a‖
+            total += self.function.vector(factors.slopes.T @ factors.features)
         else:
             for _, grads in self.example_gradients():
                 total += grads.sum(0, dtype=torch.float64)

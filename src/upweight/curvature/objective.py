@@ -155,10 +155,8 @@ class ObjectiveCurvature:
 
     def _dense_linear(self, function: LinearFunction) -> Tensor:
         c, d = function.outputs_count, function.features_count
-        blocks = torch.zeros(c, d, c, d, dtype=self.dtype, device=self.device)
-        for features, curvature in self._linear_blocks(function):
-            function.add_dense(blocks, features, curvature * self._scale)
-        matrix = blocks.reshape(c * d, c * d)
+        scaled = ((features, curvature * self._scale) for features, curvature in self._linear_blocks(function))
+        matrix = function.dense(scaled).reshape(c * d, c * d)
         order = function.order().to(self.device)
         # With no bias θ is the flattened matrix already, and a copy of p² numbers is saved.
         return matrix if torch.equal(order, torch.arange(len(order))) else matrix[order][:, order]

@@ -7,7 +7,9 @@ everything below works on these factors. A θ-vector is used here as a matrix ``
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ from upweight.data import Batch, tensors
 from upweight.gradients.autograd import output_derivatives
 from upweight.parameters import Layout
 
+TILES = 4
+"""Bands of rows in which a symmetric product is made, each from its diagonal on: 5/8 of the work of the whole."""
 BLOCK_ELEMENTS = 2**24
 """Numbers in the largest temporary: vectors are cut so that batch · k · outputs stays below it."""
 
@@ -162,19 +166,29 @@ class LinearFunction:
             parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, -1))
         return self.vector(torch.cat(parts))
 
-    def add_dense(
-        self,
-        blocks: Float[Tensor, "c d c d"],
-        a: Float[Tensor, "batch d"],
-        curvature: Float[Tensor, "batch c c"],
-    ) -> None:
-        """Add Σ Λ_i ⊗ a_i a_iᵀ in place; blocks by pairs of outputs, of which half are computed."""
-        for c in range(self.outputs_count):
-            for other in range(c, self.outputs_count):
-                block = (a * curvature[:, c, other, None]).T @ a
-                blocks[c, :, other] += block
-                if other != c:
-                    blocks[other, :, c] += block.T
+    def dense(self, factors: Iterable[tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c c"]]]) -> Tensor:
+        """Σ Λ_i ⊗ a_i a_iᵀ as ``[c, d, c, d]`` from blocks of features and (weighted) output curvatures.
+
+        Every pair of outputs has a symmetric block, so that about half of the products suffice, and so has the whole.
+        """
+        count, width = self.outputs_count, self.features_count
+        edges = torch.linspace(0, width, TILES + 1).long().tolist()
+        total = None
+        for a, curvature in factors:
+            if total is None:
+                total = a.new_zeros(count, width, count, width)
+            for c in range(count):
+                for other in range(c, count):
+                    weighted = a * curvature[:, c, other, None]
+                    for start, stop in pairwise(edges):
+                        total[c, start:stop, other, start:] += weighted[:, start:stop].T @ a[:, start:]
+        assert total is not None
+        for c in range(count):
+            for other in range(c, count):
+                upper = total[c, :, other]
+                block = upper.triu() + upper.triu(1).T
+                total[c, :, other] = total[other, :, c] = block
+        return total
 
     def order(self) -> Tensor:
         """Positions of θ's entries in the flattened [outputs, features] matrix."""

@@ -50,14 +50,6 @@ def output_changes(objective: Objective, solve: Solve, positions: Tensor | None 
     return torch.cat(parts) / objective.n
 
 
-def leverages(objective: Objective, solve: Solve, positions: Tensor | None = None) -> Float[Tensor, " train"]:
-    """h_i: the largest eigenvalue of Λ_iM_i, the share of the fit at example i that is its own; 0 ≤ h_i < 1."""
-    parts = []
-    for _, batch_leverage in _blocks(objective, solve, positions):
-        parts.append(torch.linalg.eigvals(batch_leverage[3]).real.amax(-1))
-    return torch.cat(parts)
-
-
 def _corrected(
     objective: Objective, solve: Solve, positions: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
