@@ -8,8 +8,17 @@ from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 ROOMS = [
-    *("objective", "losses", "measurements", "data", "parameters", "attribution", "select", "estimators"),
-    *("gradients", "curvature", "inverse", "influence", "retraining", "evaluation", "tasks", "store"),
+    *("arguments", "objective", "losses", "measurements", "data", "parameters", "attribution", "estimators"),
+    *(
+        "gradients",
+        "curvature",
+        "inverse",
+        "influence",
+        "retraining",
+        "evaluation",
+        "tasks",
+        "tabular",
+    ),
 ]
 # Before anything imports upweight.
 install_import_hook([f"upweight.{room}" for room in ROOMS], "typechecker.check")

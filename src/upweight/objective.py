@@ -7,7 +7,6 @@ so its parameters, gradients, hooks and mode stay as they are.
 from __future__ import annotations
 
 import copy
-import fnmatch
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from upweight.data import ArrayData, Batch, Data, as_data, batch_length
+from upweight.arguments import example_ids, example_weights, penalties, refuse_bad_loss, refuse_training_mode
+from upweight.data import ArrayData, Batch, Data, as_data
 from upweight.gradients import ExampleFunction, LinearFactors, LinearFunction, example_function
 from upweight.gradients.autograd import substituted
 from upweight.losses import Loss, as_loss, as_split
@@ -124,7 +124,7 @@ class Objective:
             raise InputError("model: nothing can be differentiated under torch.inference_mode(); leave it for this")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size: must be at least 1, got {batch_size}")
-        _refuse_training_mode(model)
+        refuse_training_mode(model)
         self.model = model
         self.loss = as_loss(loss)
         self.layout: Layout = select(model, parameters)
@@ -136,12 +136,14 @@ class Objective:
         self.data: Data = as_data(data, num_workers=num_workers, collate=collate).to(self.dtype, self.device)
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.l2: Float[Tensor, " p"] = _penalties(l2, self.layout, self.params)
-        self.weights: Float[Tensor, " train"] = _weights(weights, self.n, self.params)
-        self.ids = _ids(ids, self.n)
+        self.l2: Float[Tensor, " p"] = penalties(l2, self.layout, self.params)
+        self.weights: Float[Tensor, " train"] = example_weights(weights, self.n, self.params)
+        self.ids = example_ids(ids, self.n)
         example = self.data.take([0])
         if validate:
-            _refuse_bad_loss(self, self.data.take(list(range(min(self.n, 2)))))
+            pair = self.data.take(list(range(min(self.n, 2))))
+            self.check_targets(pair)
+            refuse_bad_loss(self.loss, model, pair, example)
         self.function: ExampleFunction = example_function(model, self.loss, self.layout, self.params, example)
         if validate:
             self._refuse_bad_values()
@@ -369,93 +371,3 @@ class Objective:
                     f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
                     f"position {first}; look for NaN inputs or an overflowing model"
                 )
-
-
-def _refuse_training_mode(model: nn.Module) -> None:
-    """In training mode dropout makes the loss random and batch-norm makes examples depend on each other."""
-    for name, module in model.named_modules():
-        if not module.training:
-            continue
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            raise InputError(
-                f"model: dropout {name!r} (p={module.p}) is in training mode, so the loss is random; "
-                "call model.eval() first"
-            )
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise InputError(
-                f"model: batch-norm {name!r} is in training mode, so examples depend on their batch; "
-                "call model.eval() first"
-            )
-        if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0:
-            raise InputError(f"model: {name!r} has dropout {module.dropout} in training mode; call model.eval() first")
-
-
-def _refuse_bad_loss(objective: Objective, batch: Batch) -> None:
-    count = batch_length(batch)
-    objective.check_targets(batch)
-    with torch.no_grad():
-        values, again = objective.loss(objective.model, batch), objective.loss(objective.model, batch)
-    if not isinstance(values, Tensor):
-        raise InputError(f"loss: must return a tensor of one value per example; got {type(values).__name__}")
-    if values.shape != (count,):
-        hint = (
-            "it is already reduced; use reduction='none' and sum over each example"
-            if values.dim() == 0
-            else ("sum over positions and outputs so that one value per example is left")
-        )
-        raise InputError(
-            f"loss: returned shape {tuple(values.shape)} for {count} examples, expected ({count},): {hint}"
-        )
-    if not torch.allclose(values, again, rtol=1e-3, atol=1e-5, equal_nan=True):
-        raise InputError(
-            f"loss: it is random, {float(values[0]):.4g} and then {float(again[0]):.4g} for the same example; "
-            "call model.eval() first, or take out what draws random numbers"
-        )
-    try:
-        with torch.no_grad():
-            alone = objective.loss(objective.model, objective.data.take([0]))
-    except (RuntimeError, ValueError, IndexError):  # a model that can't take one example alone
-        return
-    if alone.shape == (1,) and not torch.allclose(alone, values[:1], rtol=1e-3, atol=1e-5, equal_nan=True):
-        raise InputError(
-            f"loss: an example's value depends on the other examples of its batch, {float(alone[0]):.4g} alone and "
-            f"{float(values[0]):.4g} beside another; take out what averages over the batch"
-        )
-
-
-def _penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor) -> Tensor:
-    rules = l2 if isinstance(l2, Mapping) else {"*": l2}
-    values = dict.fromkeys(layout.names, 0.0)
-    for pattern, value in rules.items():
-        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-            raise InputError(f"l2: λ must be a finite number ≥ 0; got {value!r} for {pattern!r}")
-        matched = fnmatch.filter(layout.names, pattern)
-        if not matched:
-            raise InputError(f"l2: {pattern!r} matches none of the parameters {list(layout.names)}")
-        values.update(dict.fromkeys(matched, float(value)))
-    return torch.cat(
-        [params.new_full((size,), values[name]) for name, size in zip(layout.names, layout.sizes, strict=True)]
-    )
-
-
-def _weights(weights: Any, n: int, params: Tensor) -> Tensor:
-    if weights is None:
-        return params.new_ones(n)
-    values = torch.as_tensor(weights).to(dtype=params.dtype, device=params.device)
-    if values.shape != (n,) or not torch.isfinite(values).all() or (values < 0).any():
-        raise InputError(f"weights: need {n} finite numbers ≥ 0, one per example; got shape {tuple(values.shape)}")
-    return values
-
-
-def _ids(ids: Sequence[Any] | np.ndarray | None, n: int) -> np.ndarray:
-    values = np.arange(n) if ids is None else np.asarray(ids)
-    if values.shape != (n,):
-        raise InputError(f"ids: need {n}, one per training example; got shape {values.shape}")
-    if ids is not None:
-        unique, counts = np.unique(values, return_counts=True)
-        if len(unique) != n:
-            raise InputError(f"ids: must be unique; {unique[counts > 1][0]!r} stands {counts.max()} times")
-    return values
-
-
-__all__ = ["ArrayData", "Objective", "Stationarity"]

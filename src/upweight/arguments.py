@@ -1,0 +1,108 @@
+"""What an objective's arguments must be: each is refused before work starts, or read into its final form."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from upweight.data import Batch, batch_length
+from upweight.losses import AnyLoss
+from upweight.messages import InputError
+from upweight.parameters import Layout
+
+
+def refuse_training_mode(model: nn.Module) -> None:
+    """In training mode dropout makes the loss random and batch-norm makes examples depend on each other."""
+    for name, module in model.named_modules():
+        if not module.training:
+            continue
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+            raise InputError(
+                f"model: dropout {name!r} (p={module.p}) is in training mode, so the loss is random; "
+                "call model.eval() first"
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise InputError(
+                f"model: batch-norm {name!r} is in training mode, so examples depend on their batch; "
+                "call model.eval() first"
+            )
+        if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0:
+            raise InputError(f"model: {name!r} has dropout {module.dropout} in training mode; call model.eval() first")
+
+
+def refuse_bad_loss(loss: AnyLoss, model: nn.Module, pair: Batch, single: Batch) -> None:
+    """A loss gives one value per example, twice the same, that doesn't depend on the other examples."""
+    count = batch_length(pair)
+    with torch.no_grad():
+        values, again = loss(model, pair), loss(model, pair)
+    if not isinstance(values, Tensor):
+        raise InputError(f"loss: must return a tensor of one value per example; got {type(values).__name__}")
+    if values.shape != (count,):
+        hint = (
+            "it is already reduced; use reduction='none' and sum over each example"
+            if values.dim() == 0
+            else ("sum over positions and outputs so that one value per example is left")
+        )
+        raise InputError(
+            f"loss: returned shape {tuple(values.shape)} for {count} examples, expected ({count},): {hint}"
+        )
+    if not torch.allclose(values, again, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise InputError(
+            f"loss: it is random, {float(values[0]):.4g} and then {float(again[0]):.4g} for the same example; "
+            "call model.eval() first, or take out what draws random numbers"
+        )
+    try:
+        with torch.no_grad():
+            alone = loss(model, single)
+    except (RuntimeError, ValueError, IndexError):  # a model that can't take one example alone
+        return
+    if alone.shape == (1,) and not torch.allclose(alone, values[:1], rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise InputError(
+            f"loss: an example's value depends on the other examples of its batch, {float(alone[0]):.4g} alone and "
+            f"{float(values[0]):.4g} beside another; take out what averages over the batch"
+        )
+
+
+def penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor) -> Float[Tensor, " p"]:
+    """λ of each entry of θ."""
+    rules = l2 if isinstance(l2, Mapping) else {"*": l2}
+    values = dict.fromkeys(layout.names, 0.0)
+    for pattern, value in rules.items():
+        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            raise InputError(f"l2: λ must be a finite number ≥ 0; got {value!r} for {pattern!r}")
+        matched = fnmatch.filter(layout.names, pattern)
+        if not matched:
+            raise InputError(f"l2: {pattern!r} matches none of the parameters {list(layout.names)}")
+        values.update(dict.fromkeys(matched, float(value)))
+    return torch.cat(
+        [params.new_full((size,), values[name]) for name, size in zip(layout.names, layout.sizes, strict=True)]
+    )
+
+
+def example_weights(weights: Any, n: int, params: Tensor) -> Float[Tensor, " train"]:
+    """The weights given, or ones."""
+    if weights is None:
+        return params.new_ones(n)
+    values = torch.as_tensor(weights).to(dtype=params.dtype, device=params.device)
+    if values.shape != (n,) or not torch.isfinite(values).all() or (values < 0).any():
+        raise InputError(f"weights: need {n} finite numbers ≥ 0, one per example; got shape {tuple(values.shape)}")
+    return values
+
+
+def example_ids(ids: Sequence[Any] | np.ndarray | None, n: int) -> np.ndarray:
+    """The ids given, or positions."""
+    values = np.arange(n) if ids is None else np.asarray(ids)
+    if values.shape != (n,):
+        raise InputError(f"ids: need {n}, one per training example; got shape {values.shape}")
+    if ids is not None:
+        unique, counts = np.unique(values, return_counts=True)
+        if len(unique) != n:
+            raise InputError(f"ids: must be unique; {unique[counts > 1][0]!r} stands {counts.max()} times")
+    return values
