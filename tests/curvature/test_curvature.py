@@ -162,3 +162,15 @@ def test_a_matrix_must_be_square_and_symmetric(matrix):
 def test_vectors_must_be_rows_of_p():
     with pytest.raises(InputError, match=r"expected \[k, 3\] \(rows\); got \(1, 4\)"):
         Hessian().of(convex("logistic").objective()).apply(torch.zeros(1, 4, dtype=DOUBLE))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_features_that_are_zero_everywhere_keep_their_place_in_the_dense_matrix(bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 9, generator=generator, dtype=torch.float64)
+    x[:, [0, 4, 8]] = 0
+    model = torch.nn.Linear(9, 3, bias=bias, dtype=torch.float64)
+    objective = uw.Objective(model, uw.losses.CrossEntropy(), (x, torch.arange(20) % 3), l2=0.1)
+    operator = uw.curvature.Hessian().of(objective)
+    identity = torch.eye(objective.p, dtype=torch.float64)
+    torch.testing.assert_close(operator.dense(), operator.apply(identity), rtol=1e-12, atol=1e-14)

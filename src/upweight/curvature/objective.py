@@ -156,7 +156,11 @@ class ObjectiveCurvature:
     def _dense_linear(self, function: LinearFunction) -> Tensor:
         c, d = function.outputs_count, function.features_count
         scaled = ((features, curvature * self._scale) for features, curvature in self._linear_blocks(function))
-        matrix = function.dense(scaled).reshape(c * d, c * d)
+        factors, used = self.objective.linear_factors, torch.arange(d, device=self.device)
+        if factors is not None:
+            low, high = factors.features.aminmax(dim=0)
+            used = ((low != 0) | (high != 0)).nonzero().flatten()
+        matrix = function.dense(scaled, used).reshape(c * d, c * d)
         order = function.order().to(self.device)
         # With no bias θ is the flattened matrix already, and a copy of p² numbers is saved.
         return matrix if torch.equal(order, torch.arange(len(order))) else matrix[order][:, order]

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight.data import Batch, tensors
@@ -166,17 +166,25 @@ class LinearFunction:
             parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, -1))
         return self.vector(torch.cat(parts))
 
-    def dense(self, factors: Iterable[tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c c"]]]) -> Tensor:
-        """Σ Λ_i ⊗ a_i a_iᵀ as ``[c, d, c, d]`` from blocks of features and (weighted) output curvatures.
+    def dense(
+        self,
+        factors: Iterable[tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c c"]]],
+        used: Int[Tensor, " u"],
+    ) -> Float[Tensor, "c d c d"]:
+        """Σ Λ_i ⊗ a_i a_iᵀ from blocks of features and (weighted) output curvatures.
+
+        ``used`` are the features that are not zero in every example (the rim of an image often is).
 
         Every pair of outputs has a symmetric block, so that about half of the products suffice, and so has the whole.
         """
-        count, width = self.outputs_count, self.features_count
+        count, width = self.outputs_count, len(used)
+        every = width == self.features_count
         edges = torch.linspace(0, width, TILES + 1).long().tolist()
         total = None
         for a, curvature in factors:
             if total is None:
                 total = a.new_zeros(count, width, count, width)
+            a = a if every else a.index_select(1, used)
             for c in range(count):
                 for other in range(c, count):
                     weighted = a * curvature[:, c, other, None]
@@ -188,7 +196,13 @@ class LinearFunction:
                 upper = total[c, :, other]
                 block = upper.triu() + upper.triu(1).T
                 total[c, :, other] = total[other, :, c] = block
-        return total
+        if every:
+            return total
+        whole = total.new_zeros(count, self.features_count, count, self.features_count)
+        for c in range(count):
+            for other in range(count):
+                whole[c, used[:, None], other, used] = total[c, :, other]
+        return whole
 
     def order(self) -> Tensor:
         """Positions of θ's entries in the flattened [outputs, features] matrix."""
