@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+import datasets as huggingface
+import upweight as uw
 from upweight.data import ArrayData, MapData, as_data, batch_length, cast, join
 from upweight.messages import InputError
 
@@ -132,3 +134,19 @@ def test_what_is_no_training_data_is_refused_by_name(source, message):
 def test_a_batch_without_tensors_has_no_length():
     with pytest.raises(InputError, match="no tensor with a first dimension"):
         batch_length({"a": 1})
+
+
+def test_a_hugging_face_dataset_gives_the_scores_of_its_arrays() -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Numbers that float32 holds exactly: Hugging Face's torch format gives no others.
+    x = torch.randint(-8, 9, (30, 3), generator=generator).double() / 4
+    labels = (x[:, 0] + x[:, 1] > 0).long()
+    source = huggingface.Dataset.from_dict({"input": x.tolist(), "label": labels.tolist()})
+    model = torch.nn.Linear(3, 2, dtype=torch.float64)
+    scores = []
+    for data, queries in ((source, source.select(range(4))), ({"input": x, "label": labels}, None)):
+        objective = uw.Objective(model, uw.losses.CrossEntropy(), data, l2=0.1, batch_size=7)
+        influence = uw.Influence(uw.retraining.fit(objective))
+        scores.append(influence.attribute(queries or {"input": x[:4], "label": labels[:4]}).scores)
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-9, atol=1e-12)
+    assert source.format["type"] is None  # the user's own view of it is as it was

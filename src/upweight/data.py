@@ -172,7 +172,7 @@ def as_data(
     ----------
     source
         A tuple or dict (nested as you like) of arrays or tensors of equal first dimension; a ``TensorDataset``;
-        any map-style dataset, a Hugging Face dataset or a list of examples.
+        any map-style dataset, a list of examples, or a Hugging Face dataset (read in its torch format, in float32).
 
     Raises
     ------
