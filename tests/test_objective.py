@@ -175,3 +175,12 @@ def test_what_an_objective_is_can_be_read():
 def test_positions_that_name_no_example_are_refused(indices, message):
     with pytest.raises(InputError, match=f"indices: .*{message}"):
         convex("ridge").objective().positions(indices)
+
+
+def test_another_precision_keeps_the_copied_parameters_when_the_model_trains_on():
+    model = torch.nn.Linear(2, 1, dtype=torch.float64)
+    objective = uw.Objective(model, uw.losses.SquaredError(), (torch.ones(3, 2), torch.ones(3)))
+    before = objective.params.clone()
+    with torch.no_grad():
+        model.weight.add_(1)
+    torch.testing.assert_close(objective.to(torch.float32).params, before.float())

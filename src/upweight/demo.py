@@ -30,6 +30,7 @@ HELD_OUT = 0.3
 CHECKED = (0.05, 0.1, 0.2)
 LEFT_OUT = 20
 EXAMPLES = 5
+GALLERY = 20
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -77,6 +78,15 @@ class Demo:
     def accuracy(self) -> float:
         """Share of the test images that are recognised."""
         return float((~self.test.wrong).double().mean())
+
+    def examples(self) -> list[tuple[str, int, float]]:
+        """Side, training position and score of the most helpful and most harmful images."""
+        sides = (("helpful", self.explanation.helpful), ("harmful", self.explanation.harmful))
+        return [
+            (side, position, score)
+            for side, ranking in sides
+            for position, score in zip(ranking.positions[0].tolist(), ranking.scores[0].tolist(), strict=True)
+        ]
 
     def recovery(self, method: str) -> list[float]:
         """Share of the flipped labels found by checking each share of the training data in ``CHECKED``."""

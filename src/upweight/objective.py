@@ -352,7 +352,8 @@ class Objective:
 
     def to(self, dtype: torch.dtype) -> Objective:
         """The same objective in another precision, with a copy of the model; itself if it is that already."""
-        return self if dtype == self.dtype else self.replace(model=copy.deepcopy(self.model).to(dtype))
+        # By way of `at`, since the model itself may have been trained further since.
+        return self if dtype == self.dtype else self.replace(model=self.at(self.params).model.to(dtype))
 
     def check_targets(self, batch: Batch) -> None:
         """Refuse targets that the loss isn't defined for."""
@@ -360,10 +361,18 @@ class Objective:
             with torch.no_grad():
                 self.loss.check(self.loss.outputs(self.model, batch), batch)
 
+    def _checked_losses(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """The losses of a batch, its targets checked on the way: one run of the model for both."""
+        if not isinstance(self.loss, Loss):
+            return self.function.values(self.params, batch)
+        with torch.no_grad():
+            outputs = self.loss.outputs(self.model, batch)
+            self.loss.check(outputs, batch)
+            return self.loss.of_outputs(outputs, batch)
+
     def _refuse_bad_values(self) -> None:
         for index, batch in self.batches():
-            self.check_targets(batch)
-            values = self.function.values(self.params, batch)
+            values = self._checked_losses(batch)
             finite = torch.isfinite(values)
             if not finite.all():
                 first = int(index[(~finite).nonzero()[0, 0].cpu()])

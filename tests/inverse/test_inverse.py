@@ -310,3 +310,10 @@ def test_single_precision_reaches_what_it_promises_without_a_word():
             assert solution.x.dtype == torch.float32
             assert solution.report.converged
             close(solution.x, exact(problem.hessian(), vectors.double()), rtol=1e-3, atol=1e-3)
+
+
+def test_lissa_does_not_choose_millions_of_steps_for_a_tiny_penalty():
+    model = torch.nn.Linear(2, 1, dtype=torch.float64)
+    x = torch.eye(2, dtype=torch.float64).repeat(4, 1)
+    objective = uw.Objective(model, uw.losses.SquaredError(), (x, x[:, 0]), l2=1e-9)
+    assert uw.inverse.LiSSA(batch_size=None).fit(objective).settings.depth == 50_000

@@ -10,8 +10,6 @@ from upweight.cli.session import Session, session
 if TYPE_CHECKING:
     from upweight.demo import Demo
 
-GALLERY = 20
-
 
 def demo(output: Output = FOLDER, seed: Seed = 0, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Flip labels of the digits, find them, explain an error, prove it by retraining, write a report.
@@ -72,7 +70,7 @@ def _explained(found: Demo) -> Any:
             "flipped" if found.digits.flipped[position] else "",
             signed(score),
         )
-        for side, position, score in examples(found)
+        for side, position, score in found.examples()
     ]
     return table(
         f"Test image {found.query}, labelled {given}, predicted {predicted}: the training images that mattered",
@@ -80,16 +78,6 @@ def _explained(found: Demo) -> Any:
         rows,
         sections=[len(rows) // 2 - 1],
     )
-
-
-def examples(found: Demo) -> list[tuple[str, int, float]]:
-    """Side, training position and score of the most helpful and most harmful images."""
-    sides = (("helpful", found.explanation.helpful), ("harmful", found.explanation.harmful))
-    return [
-        (side, position, score)
-        for side, ranking in sides
-        for position, score in zip(ranking.positions[0].tolist(), ranking.scores[0].tolist(), strict=True)
-    ]
 
 
 def _as_json(found: Demo, seed: int) -> dict[str, Any]:
@@ -120,7 +108,7 @@ def _as_json(found: Demo, seed: int) -> dict[str, Any]:
                     "flipped": bool(found.digits.flipped[position]),
                     "score": score,
                 }
-                for side, position, score in examples(found)
+                for side, position, score in found.examples()
             ],
         },
         "agreement": agreement_json(found.verification),

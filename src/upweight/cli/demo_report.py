@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from upweight import plots
-from upweight.cli.demo import GALLERY, examples
 from upweight.cli.layout import meaning_block
 from upweight.cli.verify import agreement_facts
-from upweight.demo import CHECKED, FLIPPED, L2, LEFT_OUT, Demo
+from upweight.demo import CHECKED, FLIPPED, GALLERY, L2, LEFT_OUT, Demo
 from upweight.report import Block, Facts, Figure, Images, Report, Table, Text, Warnings
 
 
@@ -18,8 +17,8 @@ def make_report(found: Demo, warnings: list[str]) -> Report:
     summary = (
         f"{flips} of {len(digits.given):,} training labels ({FLIPPED:.0%}) were flipped before a softmax regression "
         f"was trained. Checking the most suspicious tenth of the data finds {tenth:.0%} of them.\n\n"
-        f"For one wrong prediction, the page shows the training images that caused it; {LEFT_OUT} models, retrained "
-        f"without one image each, changed as predicted: Pearson {found.verification.pearson:.4f}, slope "
+        f"For one wrong prediction, the page shows the training images that mattered most; {LEFT_OUT} models, "
+        f"retrained without one image each, changed as predicted: Pearson {found.verification.pearson:.4f}, slope "
         f"{found.verification.slope:.3f}."
     )
     return (
@@ -81,7 +80,7 @@ def _explaining(found: Demo) -> list[Block]:
     digits, query = found.digits, found.query
     given, predicted = int(found.test.given[query]), int(found.test.predicted[query])
     quantity = found.explanation.attribution.quantity
-    shown = examples(found)
+    shown = found.examples()
     captions = [
         f"labelled {digits.given[i]}{' (flipped)' if digits.flipped[i] else ''}, {score:+.3g} {quantity.unit}"
         for _, i, score in shown
@@ -113,7 +112,7 @@ def _checking(found: Demo) -> list[Block]:
     return [
         Text(
             f"Each of the {LEFT_OUT} training images of largest influence was left out in turn, and the model "
-            "retrained to its optimum. On the diagonal, the loss of the test image changed exactly as predicted."
+            "retrained to its optimum. A point on the diagonal is a loss that changed just as predicted."
         ),
         Figure(
             checked.figure(), "Each point is a training image left out.", "Actual over predicted changes of the loss"

@@ -96,12 +96,14 @@ class CGSolver:
         residual = vectors.clone()
         iterations, smallest, best = 0, float("inf"), torch.ones(len(vectors))
         for _ in range(RESTARTS):
-            todo = relative(residual, vectors) > tolerance
-            if not todo.any() or iterations >= self.settings.max_iterations:
+            unfinished = relative(residual, vectors) > tolerance
+            if not unfinished.any() or iterations >= self.settings.max_iterations:
                 break
-            targets = MARGIN * tolerance * vectors[todo].norm(dim=1)
-            step, used, quotient = self._iterate(residual[todo], targets, self.settings.max_iterations - iterations)
-            x[todo] += step
+            targets = MARGIN * tolerance * vectors[unfinished].norm(dim=1)
+            step, used, quotient = self._iterate(
+                residual[unfinished], targets, self.settings.max_iterations - iterations
+            )
+            x[unfinished] += step
             iterations += used
             smallest = min(smallest, quotient)
             residual = vectors - self._damped(x)

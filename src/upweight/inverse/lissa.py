@@ -33,6 +33,8 @@ from upweight.progress import track
 POWER_STEPS = 12
 SAMPLED_BATCHES = 8
 DEFAULT_DEPTH = 5000
+DEEPEST = 50_000
+"""Steps per repeat that are chosen at most: a tiny l2 would ask for millions; the residual tells what is missing."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class LiSSA:
     scale
         s; default 1.2 × the largest eigenvalue met by power iteration on sampled batches.
     depth
-        Steps K per repeat; default so that an eigenvalue at l2 + δ is resolved to ``bias``, else 5000.
+        Steps K per repeat; default so that an eigenvalue at l2 + δ is resolved to ``bias``, up to 50,000; 5000 if that
+        is 0.
     batch_size
         Examples per step, drawn without replacement from a shuffled order; None: all (no noise).
     repeats
@@ -85,7 +88,7 @@ class LiSSA:
     def _depth(self, operator: Operator, damping: float, scale: float) -> int:
         penalty = float(operator.objective.l2.min()) if isinstance(operator, ObjectiveCurvature) else 0.0
         floor = damping + penalty
-        return math.ceil(scale / floor * math.log(1 / self.bias)) if floor > 0 else DEFAULT_DEPTH
+        return min(math.ceil(scale / floor * math.log(1 / self.bias)), DEEPEST) if floor > 0 else DEFAULT_DEPTH
 
 
 @dataclass(frozen=True)
