@@ -39,8 +39,8 @@ def main() -> None:
     axis.scatter(proof.predicted, proof.actual, s=14, color="#2c5f8a", alpha=0.8, linewidths=0)
     ends = [float(proof.actual.min()), float(proof.actual.max())]
     axis.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
-    axis.set_xlabel("predicted change of the loss, leverage-corrected [nats]")
-    axis.set_ylabel("actual change, by retraining")
+    axis.set_xlabel("predicted, leverage-corrected [nats]")
+    axis.set_ylabel("actual change of the loss [nats]")
     axis.set_title(f"{LEFT_OUT} left out one by one: r = {proof.pearson:.4f}, slope {proof.slope:.3f}", fontsize=9)
     target = Path(__file__).parent / "images" / "overview.png"
     target.parent.mkdir(exist_ok=True)
