@@ -139,12 +139,12 @@ class Objective:
         self.l2: Float[Tensor, " p"] = penalties(l2, self.layout, self.params)
         self.weights: Float[Tensor, " train"] = example_weights(weights, self.n, self.params)
         self.ids = example_ids(ids, self.n)
-        example = self.data.take([0])
         if validate:
+            example = self.data.take([0])
             pair = self.data.take(list(range(min(self.n, 2))))
             self.check_targets(pair)
             refuse_bad_loss(self.loss, model, pair, example)
-        self.function: ExampleFunction = example_function(model, self.loss, self.layout, self.params, example)
+        self.function: ExampleFunction = self._bound(self.loss)
         if validate:
             self._refuse_bad_values()
 
@@ -268,7 +268,11 @@ class Objective:
 
     def bind(self, measurement: Any) -> ExampleFunction:
         """A per-example function of (model, batch) with its derivatives in this objective's θ."""
-        return example_function(self.model, measurement, self.layout, self.params, self.data.take([0]))
+        return self._bound(measurement)
+
+    def _bound(self, function: Any) -> ExampleFunction:
+        spread = sorted({0, self.n // 2, self.n - 1})
+        return example_function(self.model, function, self.layout, self.params, self.data.take(spread))
 
     @cached_property
     def linear_factors(self) -> LinearFactors | None:

@@ -51,7 +51,7 @@ class Layout:
         parts = vectors.split(self.sizes, dim=-1)
         leading = vectors.shape[:-1]
         return {
-            name: part.reshape(*leading, *shape)
+            name: part.reshape((*leading, *shape))
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
 

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from problems import DOUBLE, close
 from upweight import losses
-from upweight.gradients import AutogradFunction, LinearFunction, example_function
+from upweight.gradients import AutogradFunction, FactoredFunction, LinearFunction, example_function
 from upweight.messages import InputError, SlowPathWarning
 from upweight.parameters import select
 
@@ -279,7 +279,7 @@ WEIGHTS = torch.tensor([1.0, 0.5, 2.0, 0.0, 3.0], dtype=DOUBLE)
 
 def test_the_linear_form_serves_where_outputs_are_linear_in_theta(case, reference):
     chosen = example_function(case.model, case.loss, reference.layout, reference.params, case.batch)
-    assert isinstance(chosen, LinearFunction if case.linear else AutogradFunction)
+    assert isinstance(chosen, LinearFunction if case.linear else FactoredFunction)
 
 
 def test_values_and_gradients_are_those_of_torch_func(case, reference, function):

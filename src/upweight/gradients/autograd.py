@@ -60,18 +60,19 @@ class _ConstantPadding(TorchFunctionMode):
 
 
 def substituted(
-    model: nn.Module, function: Callable[[nn.Module, Batch], Tensor]
+    model: nn.Module, function: Callable[[nn.Module, Batch], Tensor], *, twice: bool = True
 ) -> Callable[[dict[str, Tensor], Batch], Tensor]:
     """``function(model, batch)`` as a function of named parameters; the model itself is never changed.
 
-    It can be differentiated twice: the fused attention kernels, which can't, are left out.
+    ``twice``: it can be differentiated twice, for which the fused attention kernels, which can't, are left out.
     """
     module = _Call(model, function)
     padded = any(isinstance(part, nn.Embedding) and part.padding_idx is not None for part in model.modules())
 
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
         values = {f"model.{name}": value for name, value in named.items()}
-        with sdpa_kernel(SDPBackend.MATH), _ConstantPadding() if padded else nullcontext():
+        attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
+        with attention, _ConstantPadding() if twice and padded else nullcontext():
             return functional_call(module, values, (batch,))
 
     return evaluate
@@ -179,7 +180,7 @@ class AutogradFunction:
             leaves = self._leaves(params)
             values = self._evaluate(leaves, batch)
             rows = [derivative([value], list(leaves.values()), None) for value in values]
-            return torch.stack([self.layout.flatten(dict(zip(leaves, row, strict=True))) for row in rows])
+            return torch.stack([self.layout.flatten(dict(zip(leaves, row, strict=True))) for row in rows]).detach()
 
     def inner(
         self, params: Float[Tensor, " p"], batch: Batch, vectors: Float[Tensor, "k p"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight.data import Batch
+from upweight.data import Batch, batch_length
 from upweight.gradients.autograd import AutogradFunction, substituted
+from upweight.gradients.factored import FactoredFunction
 from upweight.gradients.interface import ExampleFunction
 from upweight.gradients.linear import LinearFunction, applies, split_model
 from upweight.losses import Split
+from upweight.messages import SlowPathWarning
 from upweight.parameters import Layout
 
 
@@ -24,7 +27,7 @@ def example_function(
     Parameters
     ----------
     example
-        A batch, on which the linear form is checked against the model before it is trusted.
+        A batch of a few examples, on which the linear form, or that of factors, is checked before it is trusted.
     """
     parts = split_model(model, layout)
     if parts is not None and isinstance(function, Split):
@@ -33,4 +36,15 @@ def example_function(
             outputs = substituted(model, function.outputs)(layout.unflatten(params), example)
         if applies(linear, outputs, params, example):
             return linear
-    return AutogradFunction(model, function, layout)
+    if batch_length(example) < 2:
+        return AutogradFunction(model, function, layout)
+    try:
+        return FactoredFunction(model, function, layout, params, example)
+    except RuntimeError as error:  # a model that can't be differentiated by outputs, e.g. re-entrant checkpoints
+        reason = str(error).strip().splitlines()[0][:160]
+        warnings.warn(
+            f"per-example gradients: no factors can be read off this model ({reason}); plain differentiation is used",
+            SlowPathWarning,
+            stacklevel=3,
+        )
+        return AutogradFunction(model, function, layout)

@@ -1,0 +1,247 @@
+"""Per-example gradients of a batch as blocks of factors, one block a parameter (a weight with its bias).
+
+A block's matrix is ``[r, c]``; a bias that every use shares with its weight is one more column, whose right factor
+is 1. `Factors` holds the blocks of a batch and offers what curvature and influence need of them, block by block or
+summed: inner products, Gram matrices, norms, weighted sums, and, where somebody really wants them, the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.gradients.terms import Direct, Outer, Term, compact, gram
+from upweight.parameters import Layout
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a block's matrix lies in θ.
+
+    Attributes
+    ----------
+    weight, bias
+        Names of the parameters; the bias, if it is part of the block, is the matrix's last column.
+    rows, columns
+        Size of the matrix, the bias's column included.
+    transposed
+        Whether the parameter is stored as ``[c, r]``.
+    """
+
+    weight: str
+    bias: str | None
+    rows: int
+    columns: int
+    transposed: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the block."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def matrices(self, named: Mapping[str, Float[Tensor, "*k ..."]], k: int) -> Float[Tensor, "k r c"]:
+        """The block's part of k vectors, given as named tensors with a leading dimension k."""
+        width = self.columns - (self.bias is not None)
+        weight = named[self.weight]
+        if self.transposed:
+            matrix = weight.reshape(k, width, self.rows).mT
+        else:
+            matrix = weight.reshape(k, self.rows, width)
+        if self.bias is None:
+            return matrix
+        return torch.cat([matrix, named[self.bias].reshape(k, self.rows, 1)], dim=2)
+
+    def named(self, matrices: Float[Tensor, "k r c"]) -> dict[str, Float[Tensor, "k n"]]:
+        """The inverse of `matrices`: flattened parameters by name."""
+        weight = matrices if self.bias is None else matrices[:, :, :-1]
+        found = {self.weight: (weight.mT if self.transposed else weight).flatten(1)}
+        if self.bias is not None:
+            found[self.bias] = matrices[:, :, -1]
+        return found
+
+
+@dataclass(frozen=True)
+class Block:
+    """Factors of one parameter's per-example gradients; several uses are several terms, whose sum counts."""
+
+    shape: Shape
+    terms: tuple[Term, ...]
+
+    def inner(self, matrices: Float[Tensor, "k r c"]) -> Float[Tensor, "k b"]:
+        """Inner products of k matrices with every example's gradient."""
+        return _sum(term.inner(matrices) for term in self.terms)
+
+    def combine(self, weights: Float[Tensor, "k b"]) -> Float[Tensor, "k r c"]:
+        """k weighted sums of the gradients."""
+        return _sum(term.combine(weights) for term in self.terms)
+
+    def gram(self, other: Block) -> Float[Tensor, "m n"]:
+        """Inner products of every gradient here with every one of another batch."""
+        return _sum(gram(first, second) for first in self.terms for second in other.terms)
+
+    def norms(self) -> Float[Tensor, " b"]:
+        """‖gradient‖² of every example, in this block."""
+        if len(self.terms) == 1:
+            return self.terms[0].norms()
+        return Direct(self.materialize()).norms()
+
+    def materialize(self) -> Float[Tensor, "b r c"]:
+        """The gradients themselves."""
+        return _sum(term.materialize() for term in self.terms)
+
+    def squares(self) -> Float[Tensor, "r c"]:
+        """Σ_b of squared entries."""
+        if len(self.terms) == 1:
+            return self.terms[0].squares()
+        return Direct(self.materialize()).squares()
+
+    def scaled(self, columns: Float[Tensor, " c"]) -> Block:
+        """Every gradient's columns multiplied: a metric that differs between weight and bias, or one factor for all."""
+        scaled = []
+        for term in self.terms:
+            if isinstance(term, Direct):
+                scaled.append(Direct(term.values * columns))
+            else:
+                scaled.append(replace(term, right=term.right * columns))
+        return replace(self, terms=tuple(scaled))
+
+    def weighted(self, rows: Float[Tensor, " b"]) -> Block:
+        """Every example's gradient multiplied by its own number."""
+        scaled: list[Term] = []
+        for term in self.terms:
+            if isinstance(term, Direct):
+                scaled.append(Direct(term.values * rows[:, None, None]))
+            elif isinstance(term, Outer):
+                scaled.append(Outer(term.left * rows[:, None, None], term.right))
+            else:
+                scaled.append(replace(term, right=term.right * rows[:, None, None]))
+        return replace(self, terms=tuple(scaled))
+
+    def compact(self) -> Block:
+        """Each term, or their sum, in the form that holds fewest numbers."""
+        terms = tuple(compact(term) for term in self.terms)
+        if len(terms) > 1 and any(isinstance(term, Direct) for term in terms):
+            return replace(self, terms=(Direct(_sum(term.materialize() for term in terms)),))
+        return replace(self, terms=terms)
+
+    def take(self, rows: Tensor | slice) -> Block:
+        """Some of the examples."""
+        return replace(self, terms=tuple(term.take(rows) for term in self.terms))
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Per-example gradients of a batch, block by block."""
+
+    layout: Layout
+    blocks: tuple[Block, ...]
+    examples: int
+
+    @property
+    def numbers(self) -> int:
+        """Numbers held per example."""
+        return sum(term.numbers for block in self.blocks for term in block.terms)
+
+    def matrices(self, vectors: Float[Tensor, "k p"]) -> list[Float[Tensor, "k _ _"]]:
+        """k vectors as a matrix for every block."""
+        named = self.layout.unflatten(vectors)
+        return [block.shape.matrices(named, len(vectors)) for block in self.blocks]
+
+    def vectors(self, matrices: Sequence[Float[Tensor, "k _ _"]]) -> Float[Tensor, "k p"]:
+        """Matrices of every block as k vectors."""
+        named: dict[str, Tensor] = {}
+        for block, matrix in zip(self.blocks, matrices, strict=True):
+            named.update(block.shape.named(matrix))
+        return torch.cat([named[name] for name in self.layout.names], dim=1)
+
+    def inner(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k b"]:
+        """Inner products of k vectors with every example's gradient."""
+        pairs = zip(self.blocks, self.matrices(vectors), strict=True)
+        return _sum(block.inner(matrix) for block, matrix in pairs)
+
+    def combine(self, weights: Float[Tensor, "k b"]) -> Float[Tensor, "k p"]:
+        """k weighted sums of the gradients."""
+        return self.vectors([block.combine(weights) for block in self.blocks])
+
+    def gram(self, other: Factors) -> Float[Tensor, "m n"]:
+        """Inner products of every gradient here with every one of another batch."""
+        return _sum(mine.gram(its) for mine, its in zip(self.blocks, other.blocks, strict=True))
+
+    def norms(self) -> Float[Tensor, " b"]:
+        """‖gradient‖² of every example."""
+        return _sum(block.norms() for block in self.blocks)
+
+    def materialize(self) -> Float[Tensor, "b p"]:
+        """The gradients themselves."""
+        return self.vectors([block.materialize() for block in self.blocks])
+
+    def scaled(self, metric: Float[Tensor, " p"]) -> Factors:
+        """Gradients with every entry multiplied; the metric must be one number per parameter tensor.
+
+        So (AᵀA + D)⁻¹ with a diagonal D, constant on each parameter, becomes (ÃᵀÃ + I)⁻¹ in à = A D^{-1/2}.
+        """
+        blocks = []
+        for block, matrix in zip(self.blocks, self.matrices(metric[None]), strict=True):
+            blocks.append(block.scaled(matrix[0, 0]))
+        return replace(self, blocks=tuple(blocks))
+
+    def weighted(self, rows: Float[Tensor, " b"]) -> Factors:
+        """Every example's gradient multiplied by its own number."""
+        return replace(self, blocks=tuple(block.weighted(rows) for block in self.blocks))
+
+    def compact(self) -> Factors:
+        """The form that holds fewest numbers."""
+        return replace(self, blocks=tuple(block.compact() for block in self.blocks))
+
+    def take(self, rows: Tensor | slice) -> Factors:
+        """Some of the examples."""
+        blocks = tuple(block.take(rows) for block in self.blocks)
+        count = len(torch.arange(self.examples)[rows.cpu() if isinstance(rows, Tensor) else rows])
+        return replace(self, blocks=blocks, examples=count)
+
+
+def concatenated(parts: Sequence[Factors]) -> Factors:
+    """Several batches as one; their terms must have the same form (lookups and positions of equal length)."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    blocks = []
+    for number, block in enumerate(first.blocks):
+        columns = zip(*(part.blocks[number].terms for part in parts), strict=True)
+        blocks.append(replace(block, terms=tuple(_joined(column) for column in columns)))
+    return replace(first, blocks=tuple(blocks), examples=sum(part.examples for part in parts))
+
+
+def _joined(terms: Sequence[Term]) -> Term:
+    forms = {type(term) for term in terms}
+    if forms == {Direct} or len(forms) > 1:
+        return Direct(torch.cat([term.materialize() for term in terms]))
+    longest = max(_positions(term) for term in terms)
+    fields = {
+        name: torch.cat([_padded(getattr(term, name), longest) for term in terms])
+        for name in ("left", "index", "right")
+        if hasattr(terms[0], name)
+    }
+    return replace(terms[0], **fields)
+
+
+def _positions(term: Term) -> int:
+    return 1 if isinstance(term, Direct) else term.right.shape[1]
+
+
+def _padded(values: Tensor, length: int) -> Tensor:
+    """Positions that aren't there are zeros, which add nothing."""
+    missing = length - values.shape[1]
+    return values if not missing else torch.cat([values, values.new_zeros(len(values), missing, *values.shape[2:])], 1)
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    total: Tensor | None = None
+    for value in values:
+        total = value if total is None else total + value
+    assert total is not None
+    return total

@@ -1,0 +1,421 @@
+"""Per-example derivatives by factors: one forward pass, one backward pass to operations' outputs, no weight gradient.
+
+The autograd graph of the forward pass tells where each parameter enters (`upweight.gradients.graph`); differentiating
+with respect to those operations' outputs gives the left factors, their saved inputs are the right ones
+(`upweight.gradients.rules`). A first small batch settles how examples lie in each operation and checks every
+parameter's numbers against plain differentiation, example by example; what doesn't agree, or has no rule, goes the
+slow way (`torch.func`, for those parameters alone), and the coverage report says so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+from torch.func import grad as func_grad
+from torch.utils import _pytree as pytree
+
+from upweight.data import Batch, batch_length
+from upweight.gradients.autograd import AutogradFunction, derivative, substituted
+from upweight.gradients.blocks import Block, Factors, Shape
+from upweight.gradients.graph import Use, uses
+from upweight.gradients.rules import ROW_DIMS, RULES, Context, Examples
+from upweight.gradients.terms import Direct, Outer, Term
+from upweight.messages import SlowPathWarning
+from upweight.parameters import Layout
+
+Key = tuple[str, str, int]
+"""A parameter, an operation, and which of its inputs: all uses alike share one way of holding examples."""
+
+MATRIX = ("AddmmBackward0", "MmBackward0")
+TRANSPOSITIONS = ("TBackward0", "TransposeBackward0")
+AGREEMENT = {torch.float64: 1e-8, torch.float32: 2e-3}
+"""‖difference‖/‖gradient‖ of a parameter that the check allows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the first batch settled.
+
+    Attributes
+    ----------
+    shapes
+        The blocks, in the order of θ.
+    examples
+        How examples lie in the operations.
+    unbatched
+        Operations on a parameter that don't depend on the examples.
+    slow
+        Parameters without a rule, with the reason.
+    unused
+        Parameters that the value doesn't depend on.
+    """
+
+    shapes: tuple[Shape, ...]
+    examples: Mapping[Key, Examples]
+    unbatched: frozenset[tuple[str, str]]
+    slow: Mapping[str, str]
+    unused: tuple[str, ...]
+
+
+    def without(self, name: str, leaves: Mapping[str, Tensor], reason: str = "its operation changes form") -> Plan:
+        """The plan with a parameter, and a bias that shares its block, moved to the slow way."""
+        slow = dict(self.slow)
+        shapes: list[Shape] = []
+        for shape in self.shapes:
+            if name not in shape.names:
+                shapes.append(shape)
+                continue
+            shapes += [_plain(part, leaves[part]) for part in shape.names]
+            slow.update({part: reason for part in shape.names if part not in slow})
+        return replace(self, shapes=tuple(shapes), slow=slow)
+
+
+class _OtherForm(Exception):
+    """A parameter's operation took a form that its rule doesn't hold for; the argument is the parameter's name."""
+
+
+class FactoredFunction(AutogradFunction):
+    """Derivatives of ``function(model, batch) -> [batch]`` of any model, by factors wherever its operations allow."""
+
+    def __init__(self, model: nn.Module, function: Any, layout: Layout, params: Float[Tensor, " p"], probe: Batch):
+        super().__init__(model, function, layout)
+        self._once = substituted(model, function, twice=False)
+        self._outputs_once = substituted(model, function.outputs, twice=False) if self.split else None
+        self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
+        self.plan = self._planned(params, probe)
+
+    def factors(
+        self, params: Float[Tensor, " p"], batch: Batch, cotangents: Tensor | None = None
+    ) -> Factors:
+        """Per-example gradients of f, or, with cotangents u_i of the outputs ``[batch, …]``, rows J_iᵀu_i."""
+        count = batch_length(batch)
+        with self._forward(params, batch, cotangents is not None) as (leaves, root):
+            seed = torch.ones_like(root) if cotangents is None else cotangents.reshape(root.shape)
+            try:
+                found = self._terms(root, leaves, seed, count)
+            except _OtherForm as other:  # e.g. bags of unequal length: from here on, that parameter goes the slow way
+                self.plan = self.plan.without(str(other), leaves)
+                return self.factors(params, batch, cotangents)
+            slow = self._slow_values(params, batch, cotangents)
+            blocks = tuple(self._block(shape, found, slow, count, params) for shape in self.plan.shapes)
+        return Factors(self.layout, blocks, count)
+
+    def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
+        """The gradient of every example."""
+        return self.factors(params, batch).materialize()
+
+    def inner(
+        self, params: Float[Tensor, " p"], batch: Batch, vectors: Float[Tensor, "k p"]
+    ) -> Float[Tensor, "k batch"]:
+        """Inner products of k vectors with every example's gradient."""
+        return self.factors(params, batch).inner(vectors)
+
+    @contextmanager
+    def _forward(self, params: Tensor, batch: Batch, outputs: bool) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())
+            if self._recurrent:  # fused recurrent kernels hide the products inside them
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            leaves = self._leaves(params)
+            if outputs:
+                self._require_outputs()
+                assert self._outputs_once is not None
+                yield leaves, self._outputs_once(leaves, batch)
+            else:
+                yield leaves, self._once(leaves, batch)
+
+    def _terms(
+        self, root: Tensor, leaves: dict[str, Tensor], seed: Tensor, count: int
+    ) -> dict[str, list[tuple[Use, Term]]]:
+        """The terms of every use of every parameter that goes the fast way."""
+        plan = self.plan
+        found = [use for use in uses([root], leaves, plan.unbatched) if use.name not in plan.slow]
+        gradients = output_gradients(root, found, seed)
+        terms: dict[str, list[tuple[Use, Term]]] = {}
+        for use in found:
+            g = gradients.get(use.node)
+            if g is None:
+                continue
+            at = plan.examples.get((use.name, use.kind, use.slot))
+            term = None if at is None else term_of(use, g, at, count, leaves[use.name])
+            if term is None:
+                raise _OtherForm(use.name)
+            terms.setdefault(use.name, []).append((use, term))
+        return terms
+
+    def _block(
+        self,
+        shape: Shape,
+        found: Mapping[str, list[tuple[Use, Term]]],
+        slow: Mapping[str, Tensor],
+        count: int,
+        like: Tensor,
+    ) -> Block:
+        if shape.weight in slow:
+            return Block(shape, (Direct(slow[shape.weight].reshape(count, shape.rows, shape.columns)),))
+        terms = [oriented(use, term, shape) for use, term in found.get(shape.weight, [])]
+        if shape.bias is not None:
+            terms = [_with_ones(term) for term in terms]
+        if not terms:
+            return Block(shape, (Direct(like.new_zeros(count, shape.rows, shape.columns)),))
+        return Block(shape, _merged(terms))
+
+    def _slow_values(self, params: Tensor, batch: Batch, cotangents: Tensor | None) -> dict[str, Tensor]:
+        """Gradients of the parameters without a rule, by vmap over examples or one example at a time."""
+        names = list(self.plan.slow)
+        if not names:
+            return {}
+        if self._vmap_works:
+            try:
+                return self._slow_vmap(params, batch, cotangents, names)
+            except (RuntimeError, ValueError, TypeError) as error:
+                self._vmap_works = False
+                reason = str(error).strip().splitlines()[0][:160]
+                warnings.warn(
+                    f"per-example gradients of {', '.join(names)} can't be vectorised over examples ({reason}); "
+                    f"differentiating one example at a time, {batch_length(batch)} passes per batch",
+                    SlowPathWarning,
+                    stacklevel=3,
+                )
+        return self._slow_loop(params, batch, cotangents, names)
+
+    def _slow_vmap(self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: list[str]) -> dict[str, Tensor]:
+        leaves, spec = pytree.tree_flatten(batch)
+        dims = [0 if isinstance(leaf, Tensor) else None for leaf in leaves]
+        named = {name: v.detach() for name, v in self.layout.unflatten(params).items()}
+        fixed = {name: v for name, v in named.items() if name not in names}
+
+        def value(chosen: dict[str, Tensor], seed: Tensor | None, *example: Any) -> Tensor:
+            single = [x.unsqueeze(0) if isinstance(x, Tensor) else x for x in example]
+            one = pytree.tree_unflatten(single, spec)
+            if seed is None:
+                return self._evaluate({**fixed, **chosen}, one).sum()
+            assert self._outputs is not None
+            return (self._outputs({**fixed, **chosen}, one)[0] * seed).sum()
+
+        seeded = None if cotangents is None else 0
+        per_example = torch.vmap(func_grad(value), in_dims=(None, seeded, *dims), randomness="error")
+        found = per_example({name: named[name] for name in names}, cotangents, *leaves)
+        return {name: value.detach() for name, value in found.items()}
+
+    def _slow_loop(self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: list[str]) -> dict[str, Tensor]:
+        with self._forward(params, batch, cotangents is not None) as (leaves, root):
+            values = root if cotangents is None else (root * cotangents.reshape(root.shape)).flatten(1).sum(1)
+            chosen = [leaves[name] for name in names]
+            rows = [derivative([value], chosen, None) for value in values]
+        columns = zip(*rows, strict=True)
+        return {name: torch.stack(column).detach() for name, column in zip(names, columns, strict=True)}
+
+    def _planned(self, params: Tensor, probe: Batch) -> Plan:
+        """Settle the plan on a batch of two or more examples, and check its numbers."""
+        self.plan = Plan((), {}, frozenset(), {}, ())
+        count = batch_length(probe)
+        with self._forward(params, probe, outputs=False) as (leaves, root):
+            examples, unbatched, slow, found = self._settled(root, leaves, count)
+            unused = tuple(name for name in self.layout.names if name not in {use.name for use in found})
+            weights = {use.name: use for use in found if use.name not in slow}
+            shapes = tuple(self._shapes(found, slow, leaves, weights))
+        self.plan = Plan(shapes, examples, unbatched, slow, unused)
+        return self._agreeing(params, probe)
+
+    def _settled(
+        self, root: Tensor, leaves: dict[str, Tensor], count: int
+    ) -> tuple[dict[Key, Examples], frozenset[tuple[str, str]], dict[str, str], list[Use]]:
+        unbatched: frozenset[tuple[str, str]] = frozenset()
+        while True:
+            found = list(uses([root], leaves, unbatched))
+            seeds = torch.eye(count, dtype=root.dtype, device=root.device)
+            gradients = [output_gradients(root, found, seed) for seed in seeds]
+            examples: dict[Key, Examples] = {}
+            slow: dict[str, str] = {}
+            fixed: set[tuple[str, str]] = set()
+            for use in found:
+                rows = [gradient[use.node] for gradient in gradients if use.node in gradient]
+                at = located(use, rows, count, examples.get((use.name, use.kind, use.slot))) if rows else None
+                if use.kind not in RULES:
+                    slow[use.name] = f"no rule for {use.kind}"
+                elif at is None:
+                    # No way of holding examples fits: the operation may not depend on them.
+                    fixed.add((use.name, use.kind))
+                    slow[use.name] = f"{use.kind} doesn't keep examples apart"
+                elif term_of(use, rows[0], at, count, leaves[use.name]) is None:
+                    slow[use.name] = f"{use.kind} in a form without a rule"
+                else:
+                    examples[use.name, use.kind, use.slot] = at
+            if fixed <= unbatched:
+                return examples, unbatched, slow, found
+            unbatched |= fixed
+
+    def _shapes(
+        self, found: list[Use], slow: Mapping[str, str], leaves: Mapping[str, Tensor], weights: Mapping[str, Use]
+    ) -> Iterator[Shape]:
+        nodes: dict[str, list[Any]] = {}
+        for use in found:
+            nodes.setdefault(use.name, []).append(use.node)
+        biases: dict[str, str] = {}
+        for name, use in weights.items():
+            partner = next((other for other in found if joins(use, other)), None)
+            if partner is None or partner.name in slow or partner.name in biases.values():
+                continue
+            kinds_fit = all(joinable(other) for other in found if other.name == name)
+            if kinds_fit and nodes[name] == nodes[partner.name]:
+                biases[name] = partner.name
+        for name in self.layout.names:
+            if name in biases.values():
+                continue
+            size = leaves[name].shape
+            rows = size[0] if len(size) else 1
+            columns = leaves[name].numel() // max(rows, 1)
+            transposed = name in weights and needs_transposition(weights[name])
+            if transposed:
+                rows, columns = columns, rows
+            yield Shape(name, biases.get(name), rows, columns + (name in biases), transposed)
+
+    def _agreeing(self, params: Tensor, probe: Batch) -> Plan:
+        """The plan, with parameters whose numbers differ from plain differentiation moved to the slow way."""
+        plan = self.plan
+        fast = self.layout.unflatten(self.factors(params, probe).materialize())
+        true = self.layout.unflatten(self._materialize_loop(params, probe))
+        allowed = AGREEMENT.get(params.dtype, 2e-3)
+        leaves = {name: value[0] for name, value in true.items()}
+        scale = float(torch.cat([value.flatten() for value in true.values()]).norm())
+        for name, value in true.items():
+            gap, size = float((fast[name] - value).norm()), float(value.norm())
+            if name not in plan.slow and not gap <= allowed * (size + 1e-3 * scale):
+                reason = f"its factors differ from plain differentiation by {gap / max(size, 1e-300):.0%}"
+                plan = plan.without(name, leaves, reason)
+        return plan
+
+
+def _plain(name: str, value: Tensor) -> Shape:
+    rows = value.shape[0] if value.dim() else 1
+    return Shape(name, None, rows, value.numel() // max(rows, 1))
+
+
+def output_gradients(root: Tensor, found: list[Use], seed: Tensor) -> dict[Any, Tensor]:
+    """Gradients at the outputs of the operations that hold parameters; no gradient of a parameter is computed."""
+    nodes = list(dict.fromkeys(use.node for use in found))
+    if not nodes:
+        return {}
+    gradients = torch.autograd.grad(
+        root, [GradientEdge(node, 0) for node in nodes], seed, retain_graph=True, allow_unused=True
+    )
+    return {node: g.detach() for node, g in zip(nodes, gradients, strict=True) if g is not None}
+
+
+def located(use: Use, rows: list[Tensor], count: int, known: Examples | None) -> Examples | None:
+    """How the examples lie in an operation's output: where each example's own loss has a gradient.
+
+    ``rows[i]`` is the gradient of example i's value alone; it must vanish at the other examples' places.
+    """
+    shape = rows[0].shape
+    dims = ROW_DIMS[use.kind](use, shape) if use.kind in ROW_DIMS else list(range(len(shape)))
+    candidates = [Examples(dim, before) for before in (1, 0) for dim in dims]
+    candidates += [Examples(dim, before) for dim in dims for before in range(2, shape[dim] // count)]
+    for candidate in candidates if known is None else [known]:
+        if candidate.fits(shape, count) and all(
+            _alone(candidate.split(g, count), example) for example, g in enumerate(rows)
+        ):
+            return candidate
+    return None
+
+
+def _alone(parted: Tensor, example: int) -> bool:
+    others = torch.arange(len(parted), device=parted.device) != example
+    return not bool(parted[others].any())
+
+
+def needs_transposition(use: Use) -> bool:
+    """Whether the term's matrix is the parameter's transpose: a product sees [in, out], its term is [out, in]."""
+    if use.kind not in MATRIX:
+        return False
+    return sum(kind in TRANSPOSITIONS for kind in use.chain) % 2 == 0
+
+
+def arranged(use: Use) -> bool:
+    """Whether more than a transposition stands between the parameter and its use."""
+    return bool(use.chain) and not (use.kind in MATRIX and all(kind in TRANSPOSITIONS for kind in use.chain))
+
+
+def joinable(use: Use) -> bool:
+    """Whether a bias could be one more column of the parameter in this use."""
+    if arranged(use):
+        return False
+    if use.kind == "AddmmBackward0":
+        return use.slot == 2
+    return use.kind == "ConvolutionBackward0" and use.slot == 1 and _ordinary(use.node)
+
+
+def _ordinary(node: Any) -> bool:
+    return int(node._saved_groups) == 1 and not node._saved_transposed
+
+
+def joins(weight: Use, bias: Use) -> bool:
+    """Whether ``bias`` is added by the operation that multiplies by ``weight``."""
+    slot = {"AddmmBackward0": 0, "ConvolutionBackward0": 2}.get(weight.kind)
+    return joinable(weight) and bias.node is weight.node and bias.slot == slot and not bias.chain
+
+
+def term_of(use: Use, g: Tensor, examples: Examples, count: int, leaf: Tensor) -> Term | None:
+    """The term of one use, in the entries of the parameter itself (transposed, where `needs_transposition`)."""
+    if not arranged(use):
+        with torch.no_grad():
+            found = RULES[use.kind](use, g, Context(count, examples, leaf.shape))
+        return None if found is None else found.detach()  # saved inputs belong to the graph
+    number = use.edge.output_nr
+    seen = torch.Size(use.edge.node._input_metadata[number].shape)
+    term = RULES[use.kind](use, g, Context(count, examples, seen))
+    if term is None:
+        return None
+    values = term.materialize()
+    if use.kind in MATRIX and use.slot == (2 if use.kind == "AddmmBackward0" else 1):
+        values = values.mT  # the arranged parameter is [in, out]
+    (pulled,) = torch.autograd.grad(
+        [use.edge], [leaf], [values.reshape(count, *seen)], is_grads_batched=True, retain_graph=True
+    )
+    if needs_transposition(use):
+        pulled = pulled.mT
+    rows = pulled.shape[1] if pulled.dim() > 1 else 1
+    return Direct(pulled.reshape(count, rows, -1).detach())
+
+
+def oriented(use: Use, term: Term, shape: Shape) -> Term:
+    """The term as the block stores it: uses of one parameter may differ in which side is the output's."""
+    if isinstance(term, Direct):
+        flip = needs_transposition(use) != shape.transposed and term.values.shape[1:] != (shape.rows, shape.columns)
+        values = term.values.mT if flip else term.values
+        return Direct(values.reshape(len(values), shape.rows, -1))
+    if needs_transposition(use) == shape.transposed:
+        return term
+    return Outer(term.right, term.left) if isinstance(term, Outer) else Direct(term.materialize().mT)
+
+
+def _with_ones(term: Term) -> Term:
+    assert isinstance(term, Outer)
+    ones = term.right.new_ones(*term.right.shape[:2], 1)
+    return Outer(term.left, torch.cat([term.right, ones], dim=2))
+
+
+def _merged(terms: list[Term]) -> tuple[Term, ...]:
+    """Outer terms of several uses as one term with more positions; sums of gradients as one."""
+    outer = [term for term in terms if isinstance(term, Outer)]
+    direct = [term for term in terms if isinstance(term, Direct)]
+    merged: list[Term] = [term for term in terms if not isinstance(term, Outer | Direct)]
+    if outer:
+        sides = [torch.cat([getattr(term, side) for term in outer], dim=1) for side in ("left", "right")]
+        merged.append(outer[0] if len(outer) == 1 else Outer(*sides))
+    if direct:
+        total = direct[0].values
+        for term in direct[1:]:
+            total = total + term.values
+        merged.append(Direct(total))
+    return tuple(merged)
