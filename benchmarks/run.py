@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks import problem, pydvl_environment, results
+from benchmarks import problem, results
+from benchmarks.fidelity import environments
 from benchmarks.peer_variants import VARIANTS
 
 ROOT = Path(__file__).parent.parent
@@ -77,9 +78,23 @@ def difference(ours: Path, peers: Path) -> dict[str, float]:
         }
 
 
+def environment() -> Path:
+    """The interpreter of the peer's environment.
+
+    Raises
+    ------
+    SystemExit
+        If the environment can't be made, with the reason.
+    """
+    try:
+        return environments.python("pydvl")
+    except environments.Unavailable as reason:
+        raise SystemExit(f"the peer's environment could not be made: {reason}") from None
+
+
 def comparison(run: Runner, repeats: int, note) -> dict[str, Any]:
     """Ours and the peer's in turn, on the same problem to the same tolerance."""
-    peer, path = pydvl_environment.python(), problem.make("1 vs 7")
+    peer, path = environment(), problem.make("1 vs 7")
     with tempfile.TemporaryDirectory() as folder:
         answers = {name: Path(folder, f"{name}.npz") for name in ("CG", "default", "peer")}
         best, variants = peers_best(run, peer, path, answers["peer"], note)
@@ -117,7 +132,7 @@ def measure(threads: int, repeats: int, note) -> dict[str, Any]:
             "threads": threads,
             "python": platform.python_version(),
         },
-        "pins": list(pydvl_environment.PINS),
+        "pins": list(environments.PEERS["pydvl"].pins),
         "repeats": repeats,
         "comparison": comparison(run, repeats, note),
     }

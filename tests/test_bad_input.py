@@ -389,12 +389,22 @@ def test_unpenalised_softmax_has_no_inverse_and_is_refused():
 
 
 def test_a_slow_path_is_said():
-    def counted(model, batch):
-        values = own_loss(model, batch)
-        return values * (1.0 if values.sum().item() > -1 else 2.0)
+    class Branching(torch.nn.Module):
+        """Its scale has no rule, and its branch on the data can't be vectorised."""
+
+        def __init__(self):
+            super().__init__()
+            self.linear, self.slope = torch.nn.Linear(3, 3, dtype=torch.float64), torch.nn.PReLU(dtype=torch.float64)
+
+        def forward(self, x):
+            out = self.slope(self.linear(x))
+            return out * (1.0 if out.sum().item() > -1e9 else 2.0)
 
     problem = softmax()
-    given = uw.Influence(problem.objective(loss=counted), uw.inverse.Dense())
     with pytest.warns(SlowPathWarning, match="one example at a time"):
-        attribution = given.attribute(problem.queries)
-    close(attribution.scores, influence().attribute(problem.queries).scores)
+        objective = uw.Objective(Branching(), uw.losses.CrossEntropy(), (problem.x, problem.y), l2=0.1)
+    rows = []
+    for i in range(problem.n):
+        value = uw.losses.CrossEntropy()(objective.model, (problem.x[i : i + 1], problem.y[i : i + 1])).sum()
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(value, list(objective.model.parameters()))]))
+    close(objective.function.materialize(objective.params, (problem.x, problem.y)), torch.stack(rows))

@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     )
     from upweight.attribution import Attribution, Quantity
     from upweight.estimators import from_estimator
-    from upweight.influence import Influence, similarity
+    from upweight.influence import TRAK, Ensemble, Influence, TracIn, similarity
     from upweight.objective import Objective
     from upweight.study import Study
 
 __all__ = [
+    "TRAK",
     "Attribution",
+    "Ensemble",
     "Influence",
     "Objective",
     "Quantity",
     "Study",
+    "TracIn",
     "curvature",
     "datasets",
     "estimators",
@@ -49,10 +52,13 @@ __all__ = [
 
 _HOMES = {
     "Attribution": "attribution",
+    "Ensemble": "influence",
     "Influence": "influence",
     "Objective": "objective",
     "Quantity": "attribution",
     "Study": "study",
+    "TRAK": "influence",
+    "TracIn": "influence",
     "from_estimator": "estimators",
     "similarity": "influence",
 }

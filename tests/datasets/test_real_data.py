@@ -77,6 +77,15 @@ def test_spam_assassin_emails(real):
     assert texts.undecodable < 300
 
 
+def test_shakespeares_plays(real):
+    plays = real("shakespeare")
+    assert len(plays.names) == len(plays.groups) == len(plays.texts) == 38
+    assert (plays.names[0], plays.groups[0]) == ("a-midsummer-night-s-dream", "comedies")
+    assert len(plays.characters) == 84
+    assert sum(map(len, plays.texts)) == 5_318_730
+    assert "To be, or not to be: that is the question" in plays.texts[plays.names.index("hamlet")]
+
+
 @heavy
 def test_efficientnet_features(real):
     real("efficientnet-lite0")

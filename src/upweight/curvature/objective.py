@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.curvature.operators import Operator
+from upweight.curvature.rows import Rows, spectral
 from upweight.gradients import LinearFunction
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -19,10 +21,22 @@ from upweight.objective import Objective
 class Curvature(Protocol):
     """Which matrix: a choice that becomes an operator when it meets an objective."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The matrix in words."""
+        ...
 
-    def of(self, objective: Objective) -> ObjectiveCurvature:
+    def of(self, objective: Objective) -> Operator:
         """The operator for this objective."""
+        ...
+
+
+@runtime_checkable
+class RowCurvature(Curvature, Protocol):
+    """A curvature that can be given by rows, as AᵀA + diag(λ)."""
+
+    def rows(self, objective: Objective, largest: int | None = None) -> Rows:
+        """The rows; where they are eigenvectors, the ``largest`` of them."""
         ...
 
 
@@ -58,6 +72,11 @@ class GGN:
                 "with your own function use curvature.Hessian()"
             )
         return ObjectiveCurvature(objective, self.name)
+
+    def rows(self, objective: Objective, largest: int | None = None) -> Rows:
+        """Eigenvectors of the loss's Hessian in the outputs, the ``largest`` first (default: all)."""
+        self.of(objective)
+        return spectral(objective, largest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from upweight.datasets.efficientnet import PretrainedFiles
 from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable, UnknownDataset
 from upweight.datasets.load import fetch, is_cached, load
 from upweight.datasets.registry import Archive, ArraySpec, DatasetInfo, info, names
+from upweight.datasets.shakespeare import Plays
 from upweight.datasets.spam_assassin import Emails, EmailTexts
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "DatasetInfo",
     "EmailTexts",
     "Emails",
+    "Plays",
     "PretrainedFiles",
     "UnknownDataset",
     "efficientnet",

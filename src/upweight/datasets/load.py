@@ -14,6 +14,7 @@ from upweight.datasets import (
     efficientnet,
     mnist,
     registry,
+    shakespeare,
     spam_assassin,
     support2,
 )
@@ -21,6 +22,7 @@ from upweight.datasets.dataset import Dataset
 from upweight.datasets.efficientnet import PretrainedFiles
 from upweight.datasets.fetch import ensure
 from upweight.datasets.registry import DatasetInfo
+from upweight.datasets.shakespeare import Plays
 from upweight.datasets.spam_assassin import Emails
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ _READERS: dict[str, _Reader] = {
     "spam-assassin": spam_assassin,
     "support2": support2,
     "adult": adult,
+    "shakespeare": shakespeare,
     "efficientnet-lite0": efficientnet,
 }
 
@@ -74,6 +77,8 @@ def load(name: Tables, *, progress: bool = ...) -> pd.DataFrame: ...
 @overload
 def load(name: Literal["spam-assassin"], *, progress: bool = ...) -> Emails: ...
 @overload
+def load(name: Literal["shakespeare"], *, progress: bool = ...) -> Plays: ...
+@overload
 def load(name: Literal["efficientnet-lite0"], *, progress: bool = ...) -> PretrainedFiles: ...
 @overload
 def load(name: str, *, progress: bool = ...) -> Any: ...
@@ -88,8 +93,8 @@ def load(name: str, *, progress: bool = True) -> Any:
     Returns
     -------
     ``Dataset`` for images (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), a pandas table for
-    ``support2`` and ``adult``, ``Emails`` for ``spam-assassin``, ``PretrainedFiles`` for
-    ``efficientnet-lite0``.
+    ``support2`` and ``adult``, ``Emails`` for ``spam-assassin``, ``Plays`` for ``shakespeare``,
+    ``PretrainedFiles`` for ``efficientnet-lite0``.
 
     Raises
     ------

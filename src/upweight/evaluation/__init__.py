@@ -1,6 +1,39 @@
-"""How far to believe a score: agreement with retraining."""
+"""How far to believe a score: agreement with counterfactual models, and detection of flipped labels.
+
+Metrics gather by ``update``, any number of times, and judge by ``compute``, as those of torchmetrics do; their
+results say how sure they are. Drivers (`verify`, `brittleness`) make the counterfactual models too.
+Scores are ``[queries, train]`` and large for helpful examples, as removal scores of a loss are; an `Attribution`
+says itself which sign is helpful.
+"""
 
 from upweight.evaluation.agreement import Agreement, agreement
-from upweight.evaluation.verification import Verification, verify
+from upweight.evaluation.bootstrap import Bootstrap, Estimate, Interval
+from upweight.evaluation.brittleness import Brittleness, brittleness
+from upweight.evaluation.detection import MislabelDetection, MislabelResult
+from upweight.evaluation.lds import LDS, LDSResult
+from upweight.evaluation.leave_one_out import LeaveOneOut, LeaveOneOutResult
+from upweight.evaluation.metric import Metric
+from upweight.evaluation.training import Training
+from upweight.evaluation.verification import Verification, against_pbrf, against_retraining, verify
 
-__all__ = ["Agreement", "Verification", "agreement", "verify"]
+__all__ = [
+    "LDS",
+    "Agreement",
+    "Bootstrap",
+    "Brittleness",
+    "Estimate",
+    "Interval",
+    "LDSResult",
+    "LeaveOneOut",
+    "LeaveOneOutResult",
+    "Metric",
+    "MislabelDetection",
+    "MislabelResult",
+    "Training",
+    "Verification",
+    "against_pbrf",
+    "against_retraining",
+    "agreement",
+    "brittleness",
+    "verify",
+]

@@ -1,9 +1,8 @@
-"""Proof against retraining: leave examples out for real, and compare with what influence predicted."""
+"""Proof against counterfactual models: leave examples out for real, and compare with what influence predicted."""
 
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,12 +12,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import plots, retraining
-from upweight.attribution import Quantity
+from upweight import plots
+from upweight.attribution import Attribution, Quantity
+from upweight.evaluation import counterfactuals
 from upweight.evaluation.agreement import Agreement, agreement
+from upweight.evaluation.training import Training
 from upweight.inverse import Solver
-from upweight.inverse.dense import DenseSolver
-from upweight.messages import InputError, NotStationaryWarning
+from upweight.messages import InputError
+from upweight.retraining.workers import Train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,11 +35,19 @@ class Verification:
     ----------
     predicted, actual
         ``[queries, k]``; column j belongs to the training example at ``positions[q, j]``.
+    counterfactual
+        How the models without an example were made.
+    models
+        Number of models made.
     gradient_norms
-        ‖∇R‖ of the retrained models.
+        ‖∇‖ of their objectives; empty for a user's training, which doesn't say.
     noise_floor
-        Change of the measurement that the remaining ‖∇R‖ of the trained model itself can explain, the largest
-        over queries; agreement below it means nothing.
+        Change of the measurement that means nothing, [its unit]: for ``retrain`` what the remaining ‖∇R‖ of the
+        trained model itself can explain, the largest over queries; for ``pbrf`` 0, since θ is the optimum of its
+        objective; for a user's training the root mean square, over queries and examples left out, of the
+        standard error over seeds; nan with one seed.
+    standard_errors
+        Of ``actual`` over seeds, ``[queries, k]``; None where there is one model per example.
     seconds
         Wall time of the retraining.
     """
@@ -50,8 +59,11 @@ class Verification:
     query_ids: np.ndarray
     quantity: Quantity
     agreement: Agreement
+    counterfactual: str
+    models: int
     gradient_norms: Float[Tensor, " models"]
     noise_floor: float
+    standard_errors: Float[Tensor, "queries k"] | None
     seconds: float
 
     @property
@@ -71,7 +83,9 @@ class Verification:
 
     def figure(self) -> Figure:
         """Predicted against actual, with the diagonal."""
-        return plots.predicted_against_actual(self.predicted, self.actual, unit=self.quantity.unit)
+        return plots.predicted_against_actual(
+            self.predicted, self.actual, unit=self.quantity.unit, standard_error=self.standard_errors
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per query and example left out."""
@@ -86,10 +100,11 @@ class Verification:
         )
 
     def __repr__(self) -> str:
+        reached = f" to ‖∇‖ ≤ {float(self.gradient_norms.max()):.1e}" if len(self.gradient_norms) else ""
         return (
-            f"Verification: {self.agreement}\n"
-            f"  {len(self.gradient_norms)} models retrained to ‖∇R‖ ≤ {float(self.gradient_norms.max()):.1e} "
-            f"in {self.seconds:.1f} s; noise floor {self.noise_floor:.1e} {self.quantity.unit}"
+            f"Verification against {self.counterfactual}: {self.agreement}\n"
+            f"  {self.models} models{reached} in {self.seconds:.1f} s; noise floor {self.noise_floor:.1e} "
+            f"{self.quantity.unit}"
         )
 
 
@@ -98,6 +113,7 @@ def verify(
     queries: Any,
     k: int = 20,
     *,
+    counterfactual: Literal["retrain", "pbrf"] | Train | Training = "retrain",
     select: Literal["largest", "random"] = "largest",
     leverage_corrected: bool = False,
     renormalize: bool = False,
@@ -106,57 +122,48 @@ def verify(
     solver: Solver | None = None,
     seed: int = 0,
 ) -> Verification:
-    """Leave out k training examples of each query, retrain, and compare with the predicted removal.
+    """Leave out k training examples of each query, make the models without them, and compare with the prediction.
 
     Parameters
     ----------
     k
         Examples per query: those of largest |score| (``largest``) or ``random`` ones.
+    counterfactual
+        ``retrain``: minimise the objective without the example, starting at θ; the truth for convex models.
+        ``pbrf``: the proximal Bregman response with the influence's own damping, which is what influence functions
+        of networks predict (Bae et al. 2022); the inverse should be of the GGN. A function
+        ``train(indices, seed)``, or a `Training` with several seeds: train from scratch, as the model itself was
+        trained, without the example and with all of them; the differences are averaged over seeds.
     tolerance
-        ‖∇R‖ of the retrained models (default 1e-9 in float64, 1e-5 in float32).
+        ‖∇‖ of the models made by ``retrain`` and ``pbrf`` (default 1e-9 in float64, 1e-5 in float32).
     solver
-        A fitted inverse to precondition the retraining with (default: the influence's own, if it is exact).
+        A fitted inverse to precondition both with (default: the influence's own, if it is exact).
+    seed
+        Of the ``random`` choice.
 
     Notes
     -----
-    The model is convex in θ, or the retraining finds the nearest minimum only. Models are shared between
-    queries: an example is left out once, whoever asks.
+    Models are shared between queries: an example is left out once, whoever asks.
     """
     objective = influence.objective
     if not 2 <= k <= objective.n:
         raise InputError(f"k: give between 2 and n={objective.n} examples to leave out; got {k}")
     if select not in ("largest", "random"):
         raise InputError(f"select: 'largest' or 'random'; got {select!r}")
+    make = counterfactuals.maker(counterfactual, renormalize, tolerance, solver)
     data = objective.queries(queries)
     scored = influence.attribute(data, renormalize=renormalize, measurement=measurement)
-    magnitude = scored.scores.abs()
-    if select == "random":
-        magnitude = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(seed))
-    positions = magnitude.topk(k, dim=1).indices.cpu()
+    positions = _chosen(scored, k, select, seed)
     needed, column = positions.unique(return_inverse=True)
     if leverage_corrected:
         scored = influence.attribute(data, measurement=measurement, train=needed, leverage_corrected=True)
-        predicted = scored.scores.gather(1, column.to(scored.scores.device))
-    else:
-        predicted = scored.scores.gather(1, positions.to(scored.scores.device))
+    columns = (column if leverage_corrected else positions).to(scored.scores.device)
+    predicted = scored.scores.gather(1, columns)
     started = time.perf_counter()
-    if solver is None and isinstance(influence.solver, DenseSolver):
-        solver = influence.solver  # an exact factor is the best preconditioner there is
-    models = retraining.leave_out(
-        objective, needed.tolist(), renormalize=renormalize, tolerance=tolerance, solver=solver
-    )
-    base = influence.measure(data, measurement)
-    after = torch.stack([influence.measure(data, measurement, theta) for theta in models.params], dim=1)
-    actual = (after - base[:, None]).gather(1, column.to(after.device))
-    floor = _noise_floor(influence, data, measurement)
-    if floor > 0.1 * float(actual.abs().median()):
-        warnings.warn(
-            f"verify: the model's own ‖∇R‖ = {influence.stationarity.gradient_norm:.1e} can move the measurement by "
-            f"{floor:.1e}, beside a median change of {float(actual.abs().median()):.1e}; train closer to the optimum "
-            "first (upweight.retraining.fit)",
-            NotStationaryWarning,
-            stacklevel=2,
-        )
+    changes = make(influence, data, measurement, needed)
+    column = column.to(changes.values.device)
+    actual = changes.values.gather(1, column)
+    changes.warn_if_drowned(actual)
     return Verification(
         predicted,
         actual,
@@ -165,13 +172,29 @@ def verify(
         scored.query_ids,
         scored.quantity,
         agreement(predicted.cpu(), actual.cpu()),
-        models.gradient_norms,
-        floor,
+        changes.words,
+        changes.models,
+        changes.gradient_norms,
+        changes.floor.value if changes.floor else 0.0,
+        None if changes.standard_errors is None else changes.standard_errors.gather(1, column),
         time.perf_counter() - started,
     )
 
 
-def _noise_floor(influence: Influence, data: Any, measurement: Any) -> float:
-    """|s_qᵀ∇R|: the change of the measurement on the way from θ to the optimum nearby."""
-    solution, _ = influence.query_solution(data, measurement)
-    return float((solution.x @ influence.objective.gradient()).abs().max())
+def against_pbrf(influence: Influence, queries: Any, k: int = 20, **options: Any) -> Verification:
+    """`verify` against the proximal Bregman response: is the inverse right, whatever the training did?"""
+    return verify(influence, queries, k, counterfactual="pbrf", **options)
+
+
+def against_retraining(
+    influence: Influence, queries: Any, train: Train | Training, k: int = 20, **options: Any
+) -> Verification:
+    """`verify` against the user's own training from scratch: does influence predict what really happens?"""
+    return verify(influence, queries, k, counterfactual=train, **options)
+
+
+def _chosen(scored: Attribution, k: int, select: str, seed: int) -> Int[Tensor, "queries k"]:
+    magnitude = scored.scores.abs()
+    if select == "random":
+        magnitude = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(seed))
+    return magnitude.topk(k, dim=1).indices.cpu()

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.gradients.terms import Direct, Outer, Term, compact, gram
+from upweight.gradients.terms import Direct, Lookup, Outer, Term, compact, gram, pair_work
 from upweight.parameters import Layout
 
 
@@ -101,7 +101,7 @@ class Block:
 
     def scaled(self, columns: Float[Tensor, " c"]) -> Block:
         """Every gradient's columns multiplied: a metric that differs between weight and bias, or one factor for all."""
-        scaled = []
+        scaled: list[Term] = []
         for term in self.terms:
             if isinstance(term, Direct):
                 scaled.append(Direct(term.values * columns))
@@ -146,6 +146,11 @@ class Factors:
         """Numbers held per example."""
         return sum(term.numbers for block in self.blocks for term in block.terms)
 
+    @property
+    def pair_work(self) -> int:
+        """Multiplications of the inner product of two examples' gradients."""
+        return sum(pair_work(term) for block in self.blocks for term in block.terms)
+
     def matrices(self, vectors: Float[Tensor, "k p"]) -> list[Float[Tensor, "k _ _"]]:
         """k vectors as a matrix for every block."""
         named = self.layout.unflatten(vectors)
@@ -169,7 +174,12 @@ class Factors:
 
     def gram(self, other: Factors) -> Float[Tensor, "m n"]:
         """Inner products of every gradient here with every one of another batch."""
-        return _sum(mine.gram(its) for mine, its in zip(self.blocks, other.blocks, strict=True))
+        total: Tensor | None = None
+        for mine, its in zip(self.blocks, other.blocks, strict=True):
+            part = mine.gram(its)
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return total
 
     def norms(self) -> Float[Tensor, " b"]:
         """‖gradient‖² of every example."""
@@ -221,12 +231,14 @@ def _joined(terms: Sequence[Term]) -> Term:
     if forms == {Direct} or len(forms) > 1:
         return Direct(torch.cat([term.materialize() for term in terms]))
     longest = max(_positions(term) for term in terms)
-    fields = {
-        name: torch.cat([_padded(getattr(term, name), longest) for term in terms])
-        for name in ("left", "index", "right")
-        if hasattr(terms[0], name)
-    }
-    return replace(terms[0], **fields)
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([_padded(getattr(term, name), longest) for term in terms])
+
+    first = terms[0]
+    if isinstance(first, Outer):
+        return Outer(joined("left"), joined("right"))
+    return Lookup(joined("index"), joined("right"), first.shape[0])
 
 
 def _positions(term: Term) -> int:

@@ -18,24 +18,23 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
 from torch.func import grad as func_grad
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
+from upweight.gradients.assemble import joinable, joins, merged, needs_transposition, oriented, term_of, with_ones
 from upweight.gradients.autograd import AutogradFunction, derivative, substituted
 from upweight.gradients.blocks import Block, Factors, Shape
 from upweight.gradients.graph import Use, uses
-from upweight.gradients.rules import ROW_DIMS, RULES, Context, Examples
-from upweight.gradients.terms import Direct, Outer, Term
+from upweight.gradients.locate import located, output_gradients
+from upweight.gradients.rules import RULES, Examples
+from upweight.gradients.terms import Direct, Term, compact
 from upweight.messages import SlowPathWarning
 from upweight.parameters import Layout
 
 Key = tuple[str, str, int]
 """A parameter, an operation, and which of its inputs: all uses alike share one way of holding examples."""
 
-MATRIX = ("AddmmBackward0", "MmBackward0")
-TRANSPOSITIONS = ("TBackward0", "TransposeBackward0")
 AGREEMENT = {torch.float64: 1e-8, torch.float32: 2e-3}
 """‖difference‖/‖gradient‖ of a parameter that the check allows."""
 
@@ -64,7 +63,6 @@ class Plan:
     slow: Mapping[str, str]
     unused: tuple[str, ...]
 
-
     def without(self, name: str, leaves: Mapping[str, Tensor], reason: str = "its operation changes form") -> Plan:
         """The plan with a parameter, and a bias that shares its block, moved to the slow way."""
         slow = dict(self.slow)
@@ -90,23 +88,35 @@ class FactoredFunction(AutogradFunction):
         self._once = substituted(model, function, twice=False)
         self._outputs_once = substituted(model, function.outputs, twice=False) if self.split else None
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
+        self.peak = 1
+        """Numbers per example in the largest operation's factors, which bounds a batch."""
         self.plan = self._planned(params, probe)
 
     def factors(
-        self, params: Float[Tensor, " p"], batch: Batch, cotangents: Tensor | None = None
+        self, params: Float[Tensor, " p"], batch: Batch, cotangents: Tensor | None = None, *, compacted: bool = True
     ) -> Factors:
-        """Per-example gradients of f, or, with cotangents u_i of the outputs ``[batch, …]``, rows J_iᵀu_i."""
+        """Per-example gradients of f, or, with cotangents u_i of the outputs ``[batch, …]``, rows J_iᵀu_i.
+
+        ``compacted``: each in the form that holds fewest numbers, one operation after the other; where factors must
+        stay factors (Kronecker statistics), say False.
+        """
         count = batch_length(batch)
         with self._forward(params, batch, cotangents is not None) as (leaves, root):
             seed = torch.ones_like(root) if cotangents is None else cotangents.reshape(root.shape)
             try:
-                found = self._terms(root, leaves, seed, count)
+                found = self._terms(root, leaves, seed, count, compacted)
             except _OtherForm as other:  # e.g. bags of unequal length: from here on, that parameter goes the slow way
                 self.plan = self.plan.without(str(other), leaves)
-                return self.factors(params, batch, cotangents)
+                return self.factors(params, batch, cotangents, compacted=compacted)
             slow = self._slow_values(params, batch, cotangents)
             blocks = tuple(self._block(shape, found, slow, count, params) for shape in self.plan.shapes)
         return Factors(self.layout, blocks, count)
+
+    def outputs(self, params: Float[Tensor, " p"], batch: Batch) -> Tensor:
+        """The model's outputs, ``[batch, …]``."""
+        self._require_outputs()
+        assert self._outputs_once is not None
+        return self._outputs_once(self.layout.unflatten(params), batch)
 
     def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
         """The gradient of every example."""
@@ -134,14 +144,18 @@ class FactoredFunction(AutogradFunction):
                 yield leaves, self._once(leaves, batch)
 
     def _terms(
-        self, root: Tensor, leaves: dict[str, Tensor], seed: Tensor, count: int
-    ) -> dict[str, list[tuple[Use, Term]]]:
+        self, root: Tensor, leaves: dict[str, Tensor], seed: Tensor, count: int, compacted: bool
+    ) -> dict[str, list[Term]]:
         """The terms of every use of every parameter that goes the fast way."""
         plan = self.plan
         found = [use for use in uses([root], leaves, plan.unbatched) if use.name not in plan.slow]
         gradients = output_gradients(root, found, seed)
-        terms: dict[str, list[tuple[Use, Term]]] = {}
+        terms: dict[str, list[Term]] = {}
+        shapes = {shape.weight: shape for shape in plan.shapes}
         for use in found:
+            shape = shapes.get(use.name)
+            if shape is None:
+                continue  # a bias: one more column of its weight
             g = gradients.get(use.node)
             if g is None:
                 continue
@@ -149,25 +163,29 @@ class FactoredFunction(AutogradFunction):
             term = None if at is None else term_of(use, g, at, count, leaves[use.name])
             if term is None:
                 raise _OtherForm(use.name)
-            terms.setdefault(use.name, []).append((use, term))
+            self.peak = max(self.peak, term.numbers)
+            term = oriented(use, term, shape)
+            if shape.bias is not None:
+                term = with_ones(term)
+            if compacted:
+                term = compact(term)
+            terms.setdefault(use.name, []).append(term)
         return terms
 
     def _block(
         self,
         shape: Shape,
-        found: Mapping[str, list[tuple[Use, Term]]],
+        found: Mapping[str, list[Term]],
         slow: Mapping[str, Tensor],
         count: int,
         like: Tensor,
     ) -> Block:
         if shape.weight in slow:
             return Block(shape, (Direct(slow[shape.weight].reshape(count, shape.rows, shape.columns)),))
-        terms = [oriented(use, term, shape) for use, term in found.get(shape.weight, [])]
-        if shape.bias is not None:
-            terms = [_with_ones(term) for term in terms]
+        terms = found.get(shape.weight, [])
         if not terms:
             return Block(shape, (Direct(like.new_zeros(count, shape.rows, shape.columns)),))
-        return Block(shape, _merged(terms))
+        return Block(shape, merged(terms))
 
     def _slow_values(self, params: Tensor, batch: Batch, cotangents: Tensor | None) -> dict[str, Tensor]:
         """Gradients of the parameters without a rule, by vmap over examples or one example at a time."""
@@ -188,7 +206,9 @@ class FactoredFunction(AutogradFunction):
                 )
         return self._slow_loop(params, batch, cotangents, names)
 
-    def _slow_vmap(self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: list[str]) -> dict[str, Tensor]:
+    def _slow_vmap(
+        self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: list[str]
+    ) -> dict[str, Tensor]:
         leaves, spec = pytree.tree_flatten(batch)
         dims = [0 if isinstance(leaf, Tensor) else None for leaf in leaves]
         named = {name: v.detach() for name, v in self.layout.unflatten(params).items()}
@@ -207,7 +227,9 @@ class FactoredFunction(AutogradFunction):
         found = per_example({name: named[name] for name in names}, cotangents, *leaves)
         return {name: value.detach() for name, value in found.items()}
 
-    def _slow_loop(self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: list[str]) -> dict[str, Tensor]:
+    def _slow_loop(
+        self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: list[str]
+    ) -> dict[str, Tensor]:
         with self._forward(params, batch, cotangents is not None) as (leaves, root):
             values = root if cotangents is None else (root * cotangents.reshape(root.shape)).flatten(1).sum(1)
             chosen = [leaves[name] for name in names]
@@ -299,123 +321,3 @@ class FactoredFunction(AutogradFunction):
 def _plain(name: str, value: Tensor) -> Shape:
     rows = value.shape[0] if value.dim() else 1
     return Shape(name, None, rows, value.numel() // max(rows, 1))
-
-
-def output_gradients(root: Tensor, found: list[Use], seed: Tensor) -> dict[Any, Tensor]:
-    """Gradients at the outputs of the operations that hold parameters; no gradient of a parameter is computed."""
-    nodes = list(dict.fromkeys(use.node for use in found))
-    if not nodes:
-        return {}
-    gradients = torch.autograd.grad(
-        root, [GradientEdge(node, 0) for node in nodes], seed, retain_graph=True, allow_unused=True
-    )
-    return {node: g.detach() for node, g in zip(nodes, gradients, strict=True) if g is not None}
-
-
-def located(use: Use, rows: list[Tensor], count: int, known: Examples | None) -> Examples | None:
-    """How the examples lie in an operation's output: where each example's own loss has a gradient.
-
-    ``rows[i]`` is the gradient of example i's value alone; it must vanish at the other examples' places.
-    """
-    shape = rows[0].shape
-    dims = ROW_DIMS[use.kind](use, shape) if use.kind in ROW_DIMS else list(range(len(shape)))
-    candidates = [Examples(dim, before) for before in (1, 0) for dim in dims]
-    candidates += [Examples(dim, before) for dim in dims for before in range(2, shape[dim] // count)]
-    for candidate in candidates if known is None else [known]:
-        if candidate.fits(shape, count) and all(
-            _alone(candidate.split(g, count), example) for example, g in enumerate(rows)
-        ):
-            return candidate
-    return None
-
-
-def _alone(parted: Tensor, example: int) -> bool:
-    others = torch.arange(len(parted), device=parted.device) != example
-    return not bool(parted[others].any())
-
-
-def needs_transposition(use: Use) -> bool:
-    """Whether the term's matrix is the parameter's transpose: a product sees [in, out], its term is [out, in]."""
-    if use.kind not in MATRIX:
-        return False
-    return sum(kind in TRANSPOSITIONS for kind in use.chain) % 2 == 0
-
-
-def arranged(use: Use) -> bool:
-    """Whether more than a transposition stands between the parameter and its use."""
-    return bool(use.chain) and not (use.kind in MATRIX and all(kind in TRANSPOSITIONS for kind in use.chain))
-
-
-def joinable(use: Use) -> bool:
-    """Whether a bias could be one more column of the parameter in this use."""
-    if arranged(use):
-        return False
-    if use.kind == "AddmmBackward0":
-        return use.slot == 2
-    return use.kind == "ConvolutionBackward0" and use.slot == 1 and _ordinary(use.node)
-
-
-def _ordinary(node: Any) -> bool:
-    return int(node._saved_groups) == 1 and not node._saved_transposed
-
-
-def joins(weight: Use, bias: Use) -> bool:
-    """Whether ``bias`` is added by the operation that multiplies by ``weight``."""
-    slot = {"AddmmBackward0": 0, "ConvolutionBackward0": 2}.get(weight.kind)
-    return joinable(weight) and bias.node is weight.node and bias.slot == slot and not bias.chain
-
-
-def term_of(use: Use, g: Tensor, examples: Examples, count: int, leaf: Tensor) -> Term | None:
-    """The term of one use, in the entries of the parameter itself (transposed, where `needs_transposition`)."""
-    if not arranged(use):
-        with torch.no_grad():
-            found = RULES[use.kind](use, g, Context(count, examples, leaf.shape))
-        return None if found is None else found.detach()  # saved inputs belong to the graph
-    number = use.edge.output_nr
-    seen = torch.Size(use.edge.node._input_metadata[number].shape)
-    term = RULES[use.kind](use, g, Context(count, examples, seen))
-    if term is None:
-        return None
-    values = term.materialize()
-    if use.kind in MATRIX and use.slot == (2 if use.kind == "AddmmBackward0" else 1):
-        values = values.mT  # the arranged parameter is [in, out]
-    (pulled,) = torch.autograd.grad(
-        [use.edge], [leaf], [values.reshape(count, *seen)], is_grads_batched=True, retain_graph=True
-    )
-    if needs_transposition(use):
-        pulled = pulled.mT
-    rows = pulled.shape[1] if pulled.dim() > 1 else 1
-    return Direct(pulled.reshape(count, rows, -1).detach())
-
-
-def oriented(use: Use, term: Term, shape: Shape) -> Term:
-    """The term as the block stores it: uses of one parameter may differ in which side is the output's."""
-    if isinstance(term, Direct):
-        flip = needs_transposition(use) != shape.transposed and term.values.shape[1:] != (shape.rows, shape.columns)
-        values = term.values.mT if flip else term.values
-        return Direct(values.reshape(len(values), shape.rows, -1))
-    if needs_transposition(use) == shape.transposed:
-        return term
-    return Outer(term.right, term.left) if isinstance(term, Outer) else Direct(term.materialize().mT)
-
-
-def _with_ones(term: Term) -> Term:
-    assert isinstance(term, Outer)
-    ones = term.right.new_ones(*term.right.shape[:2], 1)
-    return Outer(term.left, torch.cat([term.right, ones], dim=2))
-
-
-def _merged(terms: list[Term]) -> tuple[Term, ...]:
-    """Outer terms of several uses as one term with more positions; sums of gradients as one."""
-    outer = [term for term in terms if isinstance(term, Outer)]
-    direct = [term for term in terms if isinstance(term, Direct)]
-    merged: list[Term] = [term for term in terms if not isinstance(term, Outer | Direct)]
-    if outer:
-        sides = [torch.cat([getattr(term, side) for term in outer], dim=1) for side in ("left", "right")]
-        merged.append(outer[0] if len(outer) == 1 else Outer(*sides))
-    if direct:
-        total = direct[0].values
-        for term in direct[1:]:
-            total = total + term.values
-        merged.append(Direct(total))
-    return tuple(merged)

@@ -144,9 +144,9 @@ def convolution(use: Use, g: Tensor, at: Context) -> Term | None:
     if groups == 1:
         return Outer(*(_joined_rows(side, at) for side in (left, right)))
     n, t = left.shape[:2]
-    by_group = torch.einsum(
-        "ntgi,ntgj->ngij", left.reshape(n, t, groups, -1), right.reshape(n, t, groups, -1)
-    ).flatten(1, 2)
+    by_group = torch.einsum("ntgi,ntgj->ngij", left.reshape(n, t, groups, -1), right.reshape(n, t, groups, -1)).flatten(
+        1, 2
+    )
     return Direct(at.examples.split(by_group, at.count).sum(1))
 
 

@@ -212,6 +212,16 @@ def compact(term: Term) -> Term:
     return term if term.numbers <= rows * columns else Direct(term.materialize())
 
 
+def pair_work(term: Term) -> int:
+    """Multiplications of an inner product with another example's gradient of the same form."""
+    rows, columns = term.shape
+    if isinstance(term, Direct):
+        return rows * columns
+    positions = term.right.shape[1]
+    across = rows + columns if isinstance(term, Outer) else columns
+    return min(positions**2 * across, rows * columns)
+
+
 def gram(first: Term, second: Term) -> Float[Tensor, "m n"]:
     """Inner products of every gradient of one set with every gradient of another, of the same parameter."""
     if isinstance(first, Outer) and isinstance(second, Outer):

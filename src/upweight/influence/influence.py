@@ -14,14 +14,18 @@ from torch import Tensor
 
 from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
+from upweight.gradients.denormals import flushed
 from upweight.influence import groups, leverage, perturbation, quantities, replacement
-from upweight.influence.default import default_inverse
-from upweight.inverse import Inverse, Solution, Solver, as_solver, warned
+from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors
+from upweight.influence.plan import DEFAULT_MEMORY, DEFAULT_QUERIES, Counts, Plan, choose, plan
+from upweight.influence.queries import check_query_targets, query_gradient_blocks, query_names
+from upweight.inverse import Inverse, Solution, Solver, SolveReport, as_solver, warned
 from upweight.losses import with_targets
-from upweight.measurements import as_measurement
+from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError, NotStationaryWarning
-from upweight.objective import Objective, Stationarity
+from upweight.objective import Objective
 from upweight.progress import track
+from upweight.stationarity import Stationarity
 
 if TYPE_CHECKING:
     from upweight.evaluation.verification import Verification
@@ -35,8 +39,10 @@ class Influence:
     objective
         The trained model with what it minimised.
     inverse
-        One of `upweight.inverse`, fitted or not; default: chosen from p and the form of the model. ``choice``
-        says what was chosen and why.
+        One of `upweight.inverse`, fitted or not; default: chosen from n, p, the outputs, the form of the model and
+        ``memory``. ``choice`` says what was chosen and why, `plan` what it will cost.
+    memory
+        Bytes that the curvature may take, beyond model and data.
 
     Notes
     -----
@@ -44,15 +50,17 @@ class Influence:
     I_up,loss(z, q) = −∇L(q)ᵀ(H+δI)⁻¹∇ℓ(z) (Koh & Liang 2017, eqs. 1 and 2); leaving z out is ε = −1/n.
     """
 
-    def __init__(self, objective: Objective, inverse: Inverse | Solver | None = None):
+    def __init__(self, objective: Objective, inverse: Inverse | Solver | None = None, *, memory: int = DEFAULT_MEMORY):
         if not isinstance(objective, Objective):
             raise InputError(
                 f"objective: got {type(objective).__name__}; give upweight.Objective(model, loss, data) or "
                 "upweight.from_estimator(estimator, X, y)"
             )
-        self.objective = objective
+        if memory < 1:
+            raise InputError(f"memory: a number of bytes, e.g. 2 * 2**30; got {memory}")
+        self.objective, self.memory = objective, memory
         if inverse is None:
-            chosen, self.choice = default_inverse(objective)
+            chosen, self.choice = choose(Counts(objective, DEFAULT_QUERIES, memory))
             self.inverse: Inverse | Solver = chosen
         else:
             if not (hasattr(inverse, "fit") or hasattr(inverse, "solve")):
@@ -65,7 +73,8 @@ class Influence:
     @cached_property
     def solver(self) -> Solver:
         """The inverse fitted to the objective's curvature; made at first use, then kept."""
-        return as_solver(self.inverse, self.objective)
+        with flushed():
+            return as_solver(self.inverse, self.objective)
 
     @cached_property
     def stationarity(self) -> Stationarity:
@@ -79,6 +88,17 @@ class Influence:
                 stacklevel=3,
             )
         return found
+
+    def plan(self, queries: Any = DEFAULT_QUERIES) -> Plan:
+        """The stages of the work with estimated operations, memory and seconds; nothing is computed.
+
+        ``queries``: their number, or the queries themselves.
+        """
+        count = queries if isinstance(queries, int) else len(self.objective.queries(queries))
+        if count < 1:
+            raise InputError(f"queries: give one or more; got {count}")
+        inverse = self.inverse if hasattr(self.inverse, "fit") else getattr(self.inverse, "settings", None)
+        return plan(self.objective, inverse, self.choice, count, self.memory)  # type: ignore[arg-type]
 
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """(H+δI)⁻¹ of k vectors as rows; warns if the solver's tolerance was not reached."""
@@ -128,31 +148,43 @@ class Influence:
         if renormalize and leverage_corrected:
             raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
         kind, loss = as_measurement(measurement), self.objective.loss
-        solution, names = self.query_solution(queries, kind, query_ids)
+        data = self.objective.queries(queries)
+        names = query_names(data, query_ids)
         positions = None if train is None else self.objective.positions(train)
+        with flushed():
+            if leverage_corrected:
+                solution = self.solve(self.query_gradients(data, kind))
+                scores, report = leverage.removal(self.objective, self.solve, solution.x, positions), solution.report
+                meaning = quantities.removal(kind, loss, leverage=True)
+                return self.result(scores, meaning, report, positions, names)
+            products, penalties, report = self._products(data, kind, positions, renormalize)
         n = self.objective.n
-        if leverage_corrected:
-            scores = leverage.removal(self.objective, self.solve, solution.x, positions)
-            meaning = quantities.removal(kind, loss, leverage=True)
-        elif quantity == "upweight":
-            scores = -self.objective.inner(solution.x, positions)
-            meaning = quantities.upweight(kind, loss)
-        else:
-            scores = self.objective.inner(solution.x, positions)
-            if renormalize:
-                penalty = solution.x @ (self.objective.l2 * self.objective.params)
-                scores = (scores + penalty[:, None]) / (n - 1)
-            else:
-                scores = scores / n
-            meaning = quantities.removal(kind, loss, renormalize=renormalize)
-        return self.result(scores, meaning, solution, positions, names)
+        if quantity == "upweight":
+            return self.result(-products, quantities.upweight(kind, loss), report, positions, names)
+        scores = (products + penalties[:, None]) / (n - 1) if renormalize else products / n
+        return self.result(scores, quantities.removal(kind, loss, renormalize=renormalize), report, positions, names)
+
+    def _products(
+        self, data: Data, kind: Measurement, positions: Tensor | None, renormalize: bool
+    ) -> tuple[Float[Tensor, "queries train"], Float[Tensor, " queries"], SolveReport]:
+        """s_qᵀ w_z∇ℓ_z and s_qᵀ(λθ), s_q = (H+δI)⁻¹∇L_q: pair by pair from factors where that costs less."""
+        objective = self.objective
+        _ = self.stationarity
+        if isinstance(self.solver, PairSolver) and not renormalize:
+            factors = query_factors(objective, data, kind)
+            if factors is not None and pays(self.solver, factors, objective.n, objective.p):
+                found = pair_scores(objective, self.solver, factors, positions)
+                return found, found.new_zeros(len(found)), self.solver.report(found.new_zeros(0))
+        solution = self.solve(self.query_gradients(data, kind))
+        penalties = solution.x @ (objective.l2 * objective.params)
+        return objective.inner(solution.x, positions), penalties, solution.report
 
     def query_solution(
         self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None
     ) -> tuple[Solution, np.ndarray]:
         """s_test = (H+δI)⁻¹∇L_q of each query ``[queries, p]``, and the queries' names."""
         data = self.objective.queries(queries)
-        names = _query_names(data, query_ids)
+        names = query_names(data, query_ids)
         return self.solve(self.query_gradients(data, measurement)), names
 
     def measure(
@@ -167,25 +199,15 @@ class Influence:
 
     def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
         """Gradient of each query's measurement, without the regulariser."""
-        data: Data = self.objective.queries(queries)
-        kind = as_measurement(measurement)
-        function = self.objective.bind(kind.bind(self.objective.loss))
-        rows = []
-        for _, batch in data.batches(None, self.objective.batch_size or 64):
-            if kind.reads_targets:
-                self.objective.check_targets(batch)
-            rows.append(function.materialize(self.objective.params, batch))
-        gradients = torch.cat(rows)
-        if not torch.isfinite(gradients).all():
-            bad = int((~torch.isfinite(gradients)).any(1).nonzero()[0, 0])
-            raise InputError(f"queries: the gradient of query {bad} is NaN or infinite; check its input and label")
-        return gradients
+        data, kind = self.objective.queries(queries), as_measurement(measurement)
+        check_query_targets(self.objective, data, kind)
+        return torch.cat(list(query_gradient_blocks(self.objective, data, kind)))
 
     def result(
         self,
         scores: Tensor,
         quantity: Quantity,
-        solution: Solution | None,
+        report: SolveReport | None,
         positions: Tensor | None,
         query_ids: np.ndarray,
         ids: np.ndarray | None = None,
@@ -204,7 +226,7 @@ class Influence:
             names if ids is None else ids,
             query_ids,
             self.solver.damping,
-            "" if solution is None else str(solution.report),
+            "" if report is None else str(report),
             facts,
         )
 
@@ -223,20 +245,21 @@ class Influence:
         if leverage_corrected:
             scores = leverage.self_removal(objective, self.solve, positions)
             return self.result(scores, meaning, None, positions, np.array([]))
-        parts, solution = [], None
+        parts, report = [], None
         size = objective.block_rows(objective.p)
         total = -(-(objective.n if positions is None else len(positions)) // size)
         batches = objective.data.batches(positions, size)
         for index, batch in track(batches, "solving for training examples", total=total):
             gradients = objective.function.materialize(objective.params, batch)
             solution = self.solve(gradients)
+            report = solution.report
             # The example's own loss is unweighted; w_i belongs to its pull on θ alone.
             products = objective.weights[index] * (gradients * solution.x).sum(1)
             if renormalize:
                 products = products + solution.x @ (objective.l2 * objective.params)
             parts.append(products)
         scores = torch.cat(parts) / (objective.n - renormalize)
-        return self.result(scores, meaning, solution, positions, np.array([]))
+        return self.result(scores, meaning, report, positions, np.array([]))
 
     def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
         """I_up,params(z) = −(H+δI)⁻¹∇ℓ(z): derivative of θ̂ by the weight ε of each example (eq. 1).
@@ -276,7 +299,7 @@ class Influence:
         members = [self.objective.positions(group) for group in (indices if nested else [indices])]
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
-        names = _query_names(data, query_ids)
+        names = query_names(data, query_ids)
         gradients = self.query_gradients(data, kind)
         steps = torch.cat([groups.step(self, group, order, renormalize) for group in members])
         meaning = quantities.removal(kind, self.objective.loss, renormalize=renormalize, group=True)
@@ -314,7 +337,7 @@ class Influence:
         solution, names = self.query_solution(queries, kind)
         scores = replacement.scores(self.objective, solution.x, positions, examples)
         meaning = quantities.replacement(kind, self.objective.loss, what)
-        return self.result(scores, meaning, solution, positions, names)
+        return self.result(scores, meaning, solution.report, positions, names)
 
     def relabel(self, indices: Any, targets: Any, queries: Any, *, measurement: Any = None) -> Attribution:
         """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``."""
@@ -331,10 +354,3 @@ class Influence:
         from upweight.evaluation.verification import verify  # evaluation stands on influence, not under it
 
         return verify(self, queries, k, **options)
-
-
-def _query_names(data: Data, query_ids: Sequence[Any] | None) -> np.ndarray:
-    names = np.arange(len(data)) if query_ids is None else np.asarray(query_ids)
-    if names.shape != (len(data),):
-        raise InputError(f"query_ids: need {len(data)}, one per query; got shape {names.shape}")
-    return names

@@ -75,6 +75,53 @@ def replacement(measurement: Measurement, loss: AnyLoss, what: str) -> Quantity:
     )
 
 
+def tracin(measurement: Measurement, loss: AnyLoss, *, normalize: bool) -> Quantity:
+    """Decrease of the query's measurement by the steps taken on one example, summed over checkpoints."""
+    sign = -measurement.helpful_sign
+    verdict = {1: "the example was helpful", -1: "the example was harmful", 0: "it pulled the value down"}[sign]
+    words = f"predicted decrease of the query's {measurement.name} by the gradient steps taken on this example"
+    return Quantity(
+        name="TracIn, normalised" if normalize else "TracIn",
+        words=f"{words}, gradients scaled to length 1" if normalize else words,
+        unit="sum of learning rates times cosine" if normalize else measurement.unit(loss),
+        positive=f"{verdict}: its steps lower the {measurement.name}",
+        helpful_sign=sign,
+    )
+
+
+def tracin_self(loss: AnyLoss) -> Quantity:
+    """Decrease of an example's own loss by its own steps."""
+    return Quantity(
+        name="TracIn self-influence",
+        words="predicted decrease of the example's own loss by the gradient steps taken on it",
+        unit=loss.unit,
+        positive="its steps lower its own loss; large: the rest of the data does not explain it",
+        helpful_sign=0,
+    )
+
+
+def trak(measurement: Measurement, loss: AnyLoss) -> Quantity:
+    """Change of the query's measurement by having an example in the training data (Park et al. 2023)."""
+    return Quantity(
+        name="TRAK",
+        words=f"predicted change of the query's {measurement.name} by training on this example",
+        unit=measurement.unit(loss),
+        positive=f"training on it raises the {measurement.name}",
+        helpful_sign=measurement.helpful_sign,
+    )
+
+
+def trak_self(measurement: Measurement, loss: AnyLoss) -> Quantity:
+    """The same of an example's own output."""
+    return Quantity(
+        name="TRAK self-influence",
+        words=f"predicted change of the example's own {measurement.name} by training on it",
+        unit=measurement.unit(loss),
+        positive=f"training on it raises its own {measurement.name}",
+        helpful_sign=0,
+    )
+
+
 def similarity(name: str, words: str, unit: str) -> Quantity:
     """A baseline without curvature."""
     return Quantity(name=name, words=words, unit=unit, positive="more similar to the query", helpful_sign=1)

@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from upweight.attribution import Attribution, Quantity
 from upweight.data import Batch, tensors
 from upweight.influence import quantities
+from upweight.influence.products import gradient_products, units
+from upweight.influence.representations import representations
 from upweight.losses import split_batch
+from upweight.measurements import Loss
 from upweight.objective import Objective
 
 
@@ -19,32 +23,65 @@ def euclidean_distance(objective: Objective, queries: Any) -> Attribution:
     """−‖x_train − x_query‖ of the flattened inputs, ``[queries, train]``."""
     data = objective.queries(queries)
     wanted = torch.cat([_inputs(batch) for _, batch in data.batches(None, objective.batch_size)])
-    parts = [-torch.cdist(wanted, _inputs(batch)) for _, batch in objective.batches()]
+    parts = [_nearness(wanted, _inputs(batch)) for _, batch in objective.batches()]
     meaning = quantities.similarity("euclidean distance", "negative distance of the inputs", "units of the input")
     return _result(objective, torch.cat(parts, dim=1), meaning)
 
 
 def gradient_dot(objective: Objective, queries: Any) -> Attribution:
     """∇L_q · ∇ℓ_z, ``[queries, train]``: influence with H = I."""
-    scores = objective.inner(_query_gradients(objective, queries))
+    scores = gradient_products(objective, objective.queries(queries), Loss(), None)
     meaning = quantities.similarity("gradient dot product", "inner product of the loss gradients", "loss² per θ²")
     return _result(objective, scores, meaning)
 
 
 def gradient_cosine(objective: Objective, queries: Any) -> Attribution:
     """Cosine of ∇L_q and ∇ℓ_z, ``[queries, train]``; 0 where a gradient vanishes."""
-    gradients = _query_gradients(objective, queries)
-    tiny = torch.finfo(objective.dtype).tiny
-    units = gradients / gradients.norm(dim=1, keepdim=True).clamp_min(tiny)
-    norms = torch.cat([grads.norm(dim=1) for _, grads in objective.example_gradients()])
+    scores = gradient_products(objective, objective.queries(queries), Loss(), None, cosine=True)
     meaning = quantities.similarity("gradient cosine", "cosine of the loss gradients", "−1 to 1")
-    return _result(objective, objective.inner(units) / norms.clamp_min(tiny), meaning)
+    return _result(objective, scores, meaning)
 
 
-def _query_gradients(objective: Objective, queries: Any) -> Tensor:
-    data = objective.queries(queries)
-    batches = data.batches(None, objective.batch_size or 64)
-    return torch.cat([objective.function.materialize(objective.params, batch) for _, batch in batches])
+def representation_dot(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
+    """h_q · h_z of what a layer sees, ``[queries, train]``.
+
+    Parameters
+    ----------
+    layer
+        The module whose input is compared, by its name in ``model.named_modules()``; default the last ``nn.Linear``,
+        so that h is the last hidden layer. Positions of a sequence are averaged.
+    """
+    query, train = _represented(objective, queries, layer)
+    meaning = quantities.similarity(
+        "representation dot product", "inner product of the representations", "square of the representation's unit"
+    )
+    return _result(objective, query @ train.T, meaning)
+
+
+def representation_cosine(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
+    """Cosine of h_q and h_z, ``[queries, train]``; 0 where one vanishes. ``layer`` as for `representation_dot`."""
+    query, train = _represented(objective, queries, layer)
+    meaning = quantities.similarity("representation cosine", "cosine of the representations", "−1 to 1")
+    return _result(objective, units(query) @ units(train).T, meaning)
+
+
+def representation_distance(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
+    """−‖h_q − h_z‖, ``[queries, train]``. ``layer`` as for `representation_dot`."""
+    query, train = _represented(objective, queries, layer)
+    meaning = quantities.similarity(
+        "representation distance", "negative distance of the representations", "units of the representation"
+    )
+    return _result(objective, _nearness(query, train), meaning)
+
+
+def _represented(objective: Objective, queries: Any, layer: str | None) -> tuple[Tensor, Tensor]:
+    query, train = representations(objective, layer, objective.queries(queries), objective.data)
+    return query, train
+
+
+def _nearness(first: Float[Tensor, "queries d"], second: Float[Tensor, "train d"]) -> Float[Tensor, "queries train"]:
+    """Negative distances, without matrix products: their rounding hides small distances and depends on the batch."""
+    return -torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _inputs(batch: Batch) -> Tensor:
@@ -56,4 +93,11 @@ def _result(objective: Objective, scores: Tensor, meaning: Quantity) -> Attribut
     return Attribution(scores, meaning, objective.ids, np.arange(len(scores)))
 
 
-__all__ = ["euclidean_distance", "gradient_cosine", "gradient_dot"]
+__all__ = [
+    "euclidean_distance",
+    "gradient_cosine",
+    "gradient_dot",
+    "representation_cosine",
+    "representation_distance",
+    "representation_dot",
+]

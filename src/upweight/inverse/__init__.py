@@ -3,23 +3,52 @@
 Three nouns, as in the field's best solver libraries: a *curvature* operator, an *inverse* (an algorithm with
 its settings) and a *solution* that carries its report. ``inverse.fit(objective)`` gives a `Solver` whose
 ``solve(vectors)`` takes rows ``[k, p]``; every solver can precondition `CG`. Damping δ is absolute, and added
-as δI to the curvature, which already holds the l2 of the objective.
+as δI to the curvature, which already holds the l2 of the objective; ``solver.with_damping(δ)`` changes it without
+another fit.
 """
 
+from upweight.inverse.arnoldi import Arnoldi
 from upweight.inverse.cg import CG
-from upweight.inverse.damping import MeanEigenvalue
+from upweight.inverse.damping import Damping, MeanEigenvalue, MeanLeverage
+from upweight.inverse.datainf import DataInf
 from upweight.inverse.dense import Dense
-from upweight.inverse.interface import Inverse, Solution, Solver, SolveReport, as_solver, precondition, warned
+from upweight.inverse.diagonal import Diagonal
+from upweight.inverse.ekfac import EKFAC
+from upweight.inverse.identity import Identity
+from upweight.inverse.dual import Dual
+from upweight.inverse.interface import (
+    Inverse,
+    Preconditioner,
+    Solution,
+    Solver,
+    SolveReport,
+    as_solver,
+    precondition,
+    warned,
+)
+from upweight.inverse.kfac import KFAC
 from upweight.inverse.lissa import LiSSA
 from upweight.inverse.lsmr import LSMR
+from upweight.inverse.nystrom import Nystrom
 
 __all__ = [
     "CG",
+    "EKFAC",
+    "KFAC",
     "LSMR",
+    "Arnoldi",
+    "Damping",
+    "DataInf",
     "Dense",
+    "Diagonal",
+    "Dual",
+    "Identity",
     "Inverse",
     "LiSSA",
     "MeanEigenvalue",
+    "MeanLeverage",
+    "Nystrom",
+    "Preconditioner",
     "Solution",
     "SolveReport",
     "Solver",

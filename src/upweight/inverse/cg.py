@@ -12,7 +12,7 @@ of other groupings agree to the tolerance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -54,7 +54,8 @@ class CG:
     max_iterations
         Passes over the data before giving up (the report then says not converged).
     preconditioner
-        Any inverse, fitted or not; an approximation of (H+δI)⁻¹ that is symmetric and positive definite.
+        Any inverse, fitted or not; an approximation of (H+δI)⁻¹ that is symmetric and positive definite. One that
+        isn't fitted and has no damping of its own (0) takes this one's δ.
 
     Raises
     ------
@@ -75,8 +76,16 @@ class CG:
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise InputError(f"tolerance: a relative residual between 0 and 1; got {self.tolerance}")
         operator = operator_of(target, self.curvature)
-        preconditioner = None if self.preconditioner is None else as_solver(self.preconditioner, target)
-        return CGSolver(operator, resolve(self.damping, operator), self, preconditioner)
+        damping = resolve(self.damping, operator)
+        preconditioner = None if self.preconditioner is None else _fitted(self.preconditioner, target, damping)
+        return CGSolver(operator, damping, self, preconditioner)
+
+
+def _fitted(preconditioner: Inverse | Solver, target: Objective | Operator, damping: float) -> Solver:
+    unset = isinstance(preconditioner, Inverse) and getattr(preconditioner, "damping", None) == 0
+    if unset and is_dataclass(preconditioner) and not isinstance(preconditioner, type):
+        preconditioner = replace(preconditioner, damping=damping)
+    return as_solver(preconditioner, target)
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,14 @@ class CGSolver:
     damping: float
     settings: CG
     preconditioner: Solver | None = None
+
+    def with_damping(self, damping: Damping) -> CGSolver:
+        """The same matrix with another δ, and the preconditioner with that and what damping it had more; no fit."""
+        absolute, preconditioner = resolve(damping, self.operator), self.preconditioner
+        if preconditioner is not None:
+            more = max(preconditioner.damping - self.damping, 0.0)
+            preconditioner = preconditioner.with_damping(absolute + more)
+        return replace(self, damping=absolute, preconditioner=preconditioner)
 
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """X = V (H+δI)⁻¹ to the tolerance."""

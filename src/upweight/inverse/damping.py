@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from upweight.curvature import Operator, mean_eigenvalue
+from upweight.inverse.effective import MEAN_LEVERAGE, Spectrum, damping_at, quadrature
 from upweight.messages import InputError
 
 
@@ -17,19 +23,64 @@ class MeanEigenvalue:
     seed: int = 0
 
 
-Damping = float | MeanEigenvalue
+@dataclass(frozen=True)
+class MeanLeverage:
+    """δ at which the effective dimension of the curvature is ``share`` of the number of examples; "auto" is this.
+
+    See `upweight.inverse.effective` for why, and for the measurements.
+    """
+
+    share: float = MEAN_LEVERAGE
+    seed: int = 0
 
 
-def resolve(damping: Damping, operator: Operator) -> float:
+Damping = float | Literal["auto"] | MeanEigenvalue | MeanLeverage
+
+_SPECTRA: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_MEANS: WeakIdKeyDictionary = WeakIdKeyDictionary()
+"""The mean eigenvalue of each operator by seed, as long as the operator lives: an estimate costs some 32 products."""
+
+
+def resolve(damping: Damping, operator: Operator, spectrum: Callable[[], Spectrum] | None = None) -> float:
     """The absolute δ for this matrix.
+
+    ``spectrum`` gives the spectrum without the penalty, where a solver knows it; else it is estimated by products.
 
     Raises
     ------
     InputError
         If it is not a finite number ≥ 0 (use the GGN rather than a negative damping).
     """
+    if damping == "auto":
+        damping = MeanLeverage()
+    if isinstance(damping, MeanLeverage):
+        return _by_leverage(damping, operator, spectrum)
     if isinstance(damping, MeanEigenvalue):
-        return damping.multiple * mean_eigenvalue(operator, seed=damping.seed)
+        means = _MEANS.setdefault(operator, {})
+        if damping.seed not in means:
+            means[damping.seed] = mean_eigenvalue(operator, seed=damping.seed)
+        return damping.multiple * means[damping.seed]
     if isinstance(damping, bool) or not isinstance(damping, int | float) or not math.isfinite(damping) or damping < 0:
-        raise InputError(f"damping: give a finite number ≥ 0 or inverse.MeanEigenvalue(multiple); got {damping!r}")
+        raise InputError(
+            f"damping: give a finite number ≥ 0, 'auto' or inverse.MeanEigenvalue(multiple); got {damping!r}"
+        )
     return float(damping)
+
+
+def _by_leverage(damping: MeanLeverage, operator: Operator, spectrum: Callable[[], Spectrum] | None) -> float:
+    objective = getattr(operator, "objective", None)
+    if objective is None:
+        raise InputError("damping: 'auto' needs an objective, whose number of examples it goes by; give a number")
+    if not 0 < damping.share < 1:
+        raise InputError(f"share: a mean leverage between 0 and 1; got {damping.share}")
+    found = _SPECTRA.setdefault(operator, {})
+    if damping.seed not in found:
+        found[damping.seed] = spectrum() if spectrum is not None else _estimated(operator, objective.l2, damping.seed)
+    return damping_at(found[damping.seed], objective.n, float(objective.l2.mean()), damping.share)
+
+
+def _estimated(operator: Operator, penalty: Tensor, seed: int) -> Spectrum:
+    def unpenalised(vectors: Tensor) -> Tensor:
+        return operator.apply(vectors) - penalty * vectors
+
+    return quadrature(unpenalised, operator.size, operator.dtype, operator.device, seed=seed)

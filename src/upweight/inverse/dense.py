@@ -95,12 +95,12 @@ class DenseSolver:
             raise _not_positive(name_of(self.operator), self.eigen[0], self.damping)
         return self
 
-    def with_damping(self, damping: float) -> DenseSolver:
+    def with_damping(self, damping: Damping) -> DenseSolver:
         """The same matrix with another δ; the matrix is not built again."""
-        damping = resolve(damping, self.operator)
+        absolute = resolve(damping, self.operator)
         if self.eigen is not None:
-            return replace(self, damping=damping)._checked_spectrum()
-        return DenseSolver.factorised(self.operator, self.matrix, damping, self.settings)
+            return replace(self, damping=absolute)._checked_spectrum()
+        return DenseSolver.factorised(self.operator, self.matrix, absolute, self.settings)
 
     def _inverse(self, vectors: Tensor) -> Tensor:
         if self.cholesky is not None:

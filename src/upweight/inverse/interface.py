@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature import Curvature, Operator
+from upweight.inverse.damping import Damping
 from upweight.messages import InputError, NotConvergedWarning
 from upweight.objective import Objective
 
@@ -28,11 +30,11 @@ class SolveReport:
     iterations
         Products with the matrix for the slowest vector; 0 for direct methods.
     residuals
-        ‖v − (H+δI)x‖/‖v‖ per vector, recomputed with the matrix, ``[k]``.
+        ‖v − (H+δI)x‖/‖v‖ per vector, recomputed with the matrix, ``[k]`` (nan: not measured).
     tolerance
         The relative residual that was asked for (nan: no such promise).
     smallest_curvature
-        Smallest xᵀ(H+δI)x/xᵀx seen; an upper bound of the smallest eigenvalue.
+        Smallest xᵀ(H+δI)x/xᵀx seen, an upper bound of the smallest eigenvalue (nan: not measured).
     standard_error
         For stochastic methods: standard error of x relative to ‖x‖, per vector, ``[k]``.
     """
@@ -52,7 +54,8 @@ class SolveReport:
 
     def __str__(self) -> str:
         worst = float(self.residuals.max()) if len(self.residuals) else 0.0
-        text = f"{self.solver}, δ={self.damping:.3g}: relative residual ≤ {worst:.1e}"
+        residual = "residual not measured" if math.isnan(worst) else f"relative residual ≤ {worst:.1e}"
+        text = f"{self.solver}, δ={self.damping:.3g}: {residual}"
         if self.iterations:
             text += f" in {self.iterations} iterations"
         if self.standard_error is not None:
@@ -87,6 +90,19 @@ class Solver(Protocol):
         """X = V (H+δI)⁻¹ for k vectors as rows."""
         ...
 
+    def with_damping(self, damping: Damping) -> Solver:
+        """The same matrix with another δ; what was learned of the matrix is kept, and no fit is repeated."""
+        ...
+
+
+@runtime_checkable
+class Preconditioner(Protocol):
+    """A solver that can be applied without a report, and so without the product that measures a residual."""
+
+    def precondition(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """V P⁻¹, P⁻¹ symmetric and positive definite, in place of V (H+δI)⁻¹ up to a factor."""
+        ...
+
 
 @runtime_checkable
 class Inverse(Protocol):
@@ -99,7 +115,7 @@ class Inverse(Protocol):
 
 def as_solver(inverse: Inverse | Solver, target: Objective | Operator) -> Solver:
     """The inverse fitted to the target; itself if it is fitted already."""
-    return inverse if isinstance(inverse, Solver) else inverse.fit(target)
+    return inverse.fit(target) if isinstance(inverse, Inverse) else inverse
 
 
 def warned(solution: Solution) -> Solution:
@@ -111,7 +127,9 @@ def warned(solution: Solution) -> Solution:
 
 def precondition(solver: Solver, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
     """Apply an approximate inverse, in the solver's own precision: float32 is enough to precondition float64."""
-    return solver.solve(vectors.to(solver.operator.dtype)).x.to(vectors.dtype)
+    rows = vectors.to(solver.operator.dtype)
+    x = solver.precondition(rows) if isinstance(solver, Preconditioner) else solver.solve(rows).x
+    return x.to(vectors.dtype)
 
 
 def operator_of(target: Objective | Operator, curvature: Curvature) -> Operator:

@@ -30,6 +30,8 @@ from upweight.messages import DivergedError, InputError
 from upweight.objective import Objective
 from upweight.progress import track
 
+MARGIN = 1.2
+"""Scale over the largest eigenvalue met: power iteration on some batches may miss the largest of all."""
 POWER_STEPS = 12
 SAMPLED_BATCHES = 8
 DEFAULT_DEPTH = 5000
@@ -44,7 +46,7 @@ class LiSSA:
     Parameters
     ----------
     scale
-        s; default 1.2 × the largest eigenvalue met by power iteration on sampled batches.
+        s; default 1.2 × the largest eigenvalue met by power iteration on sampled batches, damping included.
     depth
         Steps K per repeat; default so that an eigenvalue at l2 + δ is resolved to ``bias``, up to 50,000; 5000 if that
         is 0.
@@ -81,9 +83,14 @@ class LiSSA:
         operator = operator_of(target, self.curvature)
         damping = resolve(self.damping, operator)
         generator = torch.Generator().manual_seed(self.seed)
-        scale = self.scale or 1.2 * (largest_eigenvalue(operator, self.batch_size, generator) + damping)
+        largest = None if self.scale else largest_eigenvalue(operator, self.batch_size, generator)
+        return self._bound(operator, damping, largest)
+
+    def _bound(self, operator: Operator, damping: float, largest: float | None) -> LiSSASolver:
+        scale = self.scale if largest is None else MARGIN * (largest + damping)
+        assert scale is not None
         depth = self.depth or self._depth(operator, damping, scale)
-        return LiSSASolver(operator, damping, replace(self, scale=scale, depth=depth))
+        return LiSSASolver(operator, damping, replace(self, scale=scale, depth=depth), self, largest)
 
     def _depth(self, operator: Operator, damping: float, scale: float) -> int:
         penalty = float(operator.objective.l2.min()) if isinstance(operator, ObjectiveCurvature) else 0.0
@@ -93,11 +100,25 @@ class LiSSA:
 
 @dataclass(frozen=True)
 class LiSSASolver:
-    """LiSSA with its scale and depth found."""
+    """LiSSA with its scale and depth found.
+
+    Attributes
+    ----------
+    settings, requested
+        The settings with scale and depth, and as they were given.
+    largest
+        The largest eigenvalue met, None where the scale was given.
+    """
 
     operator: Operator
     damping: float
     settings: LiSSA
+    requested: LiSSA
+    largest: float | None
+
+    def with_damping(self, damping: Damping) -> LiSSASolver:
+        """The same matrix with another δ: scale and depth follow, where they weren't given, from the eigenvalue met."""
+        return self.requested._bound(self.operator, resolve(damping, self.operator), self.largest)
 
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """The mean of the repeats, each a row-wise estimate of V (H+δI)⁻¹."""

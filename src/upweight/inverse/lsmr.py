@@ -9,7 +9,7 @@ and the iteration restarted from it while that helps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -65,6 +65,10 @@ class LSMRSolver:
     operator: Operator
     damping: float
     settings: LSMR
+
+    def with_damping(self, damping: Damping) -> LSMRSolver:
+        """The same matrix with another δ."""
+        return replace(self, damping=resolve(damping, self.operator))
 
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """X = V (H+δI)⁻¹, or the shortest least-squares solution if that is singular."""

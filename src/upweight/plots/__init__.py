@@ -13,7 +13,9 @@ Conventions of this room:
 """
 
 from upweight.plots.agreement import predicted_against_actual
+from upweight.plots.bands import curves_with_bands
 from upweight.plots.checks import Values
+from upweight.plots.fidelity import correlation_histogram
 from upweight.plots.histogram import score_histogram
 from upweight.plots.images import example_grid, perturbation, pixels
 from upweight.plots.ranking import ranking_bars
@@ -22,6 +24,8 @@ from upweight.plots.scatter import influence_against
 
 __all__ = [
     "Values",
+    "correlation_histogram",
+    "curves_with_bands",
     "example_grid",
     "influence_against",
     "perturbation",

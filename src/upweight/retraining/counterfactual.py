@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -39,8 +40,8 @@ class Retrained:
         ‖∇R_j‖ of each model's own objective, ``[k]``.
     evaluations
         Passes over the data that each took, ``[k]``.
-    tolerance
-        The gradient norm asked for.
+    tolerances
+        The norm asked for, ``[k]``.
     seconds
         Wall time, the factorisation included.
     """
@@ -48,13 +49,13 @@ class Retrained:
     params: Float[Tensor, "k p"]
     gradient_norms: Float[Tensor, " k"]
     evaluations: Int[Tensor, " k"]
-    tolerance: float
+    tolerances: Float[Tensor, " k"]
     seconds: float
 
     @property
     def converged(self) -> bool:
         """Whether every model reached the tolerance."""
-        return bool((self.gradient_norms <= self.tolerance).all())
+        return bool((self.gradient_norms <= self.tolerances).all())
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class Change:
     removed: Batch
     removed_weights: Float[Tensor, " u"]
     added: Batch | None = None
+
+
+Problem = TypeVar("Problem")
+
+Evaluate = Callable[[Tensor, Sequence[Problem], bool], tuple[Tensor, Tensor]]
+"""(θ [k, p], k problems, whether all θ are the same) -> values [k] and gradients [k, p], each at its own θ."""
 
 
 def leave_out(
@@ -133,49 +140,85 @@ def _retrain(
     solver: Solver | None,
     max_iterations: int,
 ) -> Retrained:
-    started = time.perf_counter()
     goal = default_tolerance(objective.dtype) if tolerance is None else tolerance
-    fitted = solver or _preconditioner(objective)
-    block = max(MODEL_ELEMENTS // (objective.p * (2 * HISTORY + 6)), 1)
-    starts = range(0, len(changes), block)
-    parts = []
-    for first in track(starts, f"retraining {len(changes)} models"):
-        chosen = changes[first : first + block]
+    return retrain_all(
+        objective,
+        changes,
+        partial(_counterfactual, objective, renormalize),
+        lambda norms: torch.full_like(norms, goal),
+        lambda: solver or preconditioner(objective),
+        max_iterations,
+    )
 
-        def evaluate(params: Tensor, rows: Tensor, chosen: list[Change] = chosen) -> tuple[Tensor, Tensor]:
-            return _counterfactual(objective, params, [chosen[row] for row in rows.tolist()], renormalize)
+
+def retrain_all(
+    objective: Objective,
+    problems: Sequence[Problem],
+    evaluate: Evaluate[Problem],
+    goals: Callable[[Tensor], Tensor],
+    solver: Callable[[], Solver],
+    max_iterations: int,
+) -> Retrained:
+    """Minimise one objective per problem from the trained θ, in blocks of bounded memory.
+
+    Parameters
+    ----------
+    goals
+        From ‖∇‖ of each problem at the trained θ, ``[k]``, the norm to reach.
+    solver
+        Makes the fitted inverse that preconditions all of them.
+    """
+    started = time.perf_counter()
+    fitted = solver()
+    block = max(MODEL_ELEMENTS // (objective.p * (2 * HISTORY + 6)), 1)
+    parts, tolerances = [], []
+    for first in track(range(0, len(problems), block), f"retraining {len(problems)} models"):
+        chosen = problems[first : first + block]
+
+        def values(params: Tensor, rows: Tensor, chosen: Sequence[Problem] = chosen) -> tuple[Tensor, Tensor]:
+            return evaluate(params, [chosen[row] for row in rows.tolist()], False)
 
         begin = objective.params.expand(len(chosen), -1)
-        first_step = _counterfactual(objective, begin, chosen, renormalize, shared=True)
-        parts.append(minimise(evaluate, begin, first_step, lambda v: precondition(fitted, v), goal, max_iterations))
+        at_start = evaluate(begin, chosen, True)
+        tolerances.append(goals(at_start[1].norm(dim=1)))
+        parts.append(
+            minimise(values, begin, at_start, lambda v: precondition(fitted, v), tolerances[-1], max_iterations)
+        )
     result = Retrained(
         torch.cat([part.params for part in parts]),
         torch.cat([part.gradient_norms for part in parts]),
         torch.cat([part.evaluations for part in parts]),
-        goal,
+        torch.cat(tolerances),
         time.perf_counter() - started,
     )
     if not result.converged:
-        failed = int((result.gradient_norms > goal).sum())
-        warnings.warn(
-            f"retraining: {failed} of {len(changes)} models stopped at ‖∇R‖ up to "
-            f"{float(result.gradient_norms.max()):.2e}, above the tolerance {goal:.0e}; use float64 "
-            "(objective.to(torch.float64)), more max_iterations or a larger tolerance",
-            NotConvergedWarning,
-            stacklevel=3,
-        )
+        _warn(result)
     return result
 
 
-def _preconditioner(objective: Objective) -> Solver:
+def _warn(result: Retrained) -> None:
+    failed = result.gradient_norms > result.tolerances
+    worst = (result.gradient_norms - result.tolerances).argmax()
+    warnings.warn(
+        f"retraining: {int(failed.sum())} of {len(failed)} models stopped at ‖∇R‖ up to "
+        f"{float(result.gradient_norms[worst]):.2e}, above the tolerance {float(result.tolerances[worst]):.0e}; use "
+        "float64 (objective.to(torch.float64)), more max_iterations or a larger tolerance. A model with kinks (ReLU) "
+        "may have its minimum at one, where no gradient is small",
+        NotConvergedWarning,
+        stacklevel=5,
+    )
+
+
+def preconditioner(objective: Objective, damping: float = 0.0) -> Solver:
+    """An inverse of the objective's curvature + δI: its factor where that fits, else loose conjugate gradients."""
     curvature: Curvature = GGN() if objective.function.split else Hessian()
     if objective.p <= DENSE_UP_TO:
-        return Dense(curvature).fit(objective)
-    return CG(curvature, tolerance=1e-4).fit(objective)
+        return Dense(curvature, damping).fit(objective)
+    return CG(curvature, damping, tolerance=1e-4).fit(objective)
 
 
 def _counterfactual(
-    objective: Objective, params: Float[Tensor, "k p"], changes: list[Change], renormalize: bool, shared: bool = False
+    objective: Objective, renormalize: bool, params: Float[Tensor, "k p"], changes: Sequence[Change], shared: bool
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
     """R_j and ∇R_j: the whole objective at every θ_j in one pass, less and plus each one's own examples.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from upweight.attribution import Attribution, Quantity, Ranking
 from upweight.influence import Influence, leverage
-from upweight.influence.default import DENSE_UP_TO
+from upweight.influence.plan import DENSE_UP_TO
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.tasks.predictions import Predictions, named, predictions

@@ -1,0 +1,104 @@
+"""Fisher matrices as operators: sampled from the model, exact, or empirical."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.curvature.rows import Rows, empirical, sampleable, sampled, spectral
+from upweight.messages import InputError
+from upweight.objective import Objective
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """E[∇log p(ỹ) ∇log p(ỹ)ᵀ] over targets ỹ of the model's own distribution, mean over examples, + diag(λ).
+
+    ``samples`` targets are drawn for each example (an unbiased estimate); None: the expectation itself, which for the
+    likelihoods of `upweight.losses` is the GGN (Martens 2020, section 9).
+    """
+
+    samples: int | None = 1
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The matrix in words."""
+        return "exact Fisher" if self.samples is None else f"Fisher of {self.samples} samples"
+
+    def rows(self, objective: Objective, largest: int | None = None) -> Rows:
+        """The rows that make it."""
+        if self.samples is None:
+            sampleable(objective)
+            return spectral(objective, largest)
+        return sampled(objective, self.samples, self.seed)
+
+    def of(self, objective: Objective) -> RowsOperator:
+        """The operator for this objective."""
+        return RowsOperator(objective, self.rows(objective), self.name)
+
+
+@dataclass(frozen=True)
+class EmpiricalFisher:
+    """(1/n) Σ w_i ∇ℓ_i ∇ℓ_iᵀ + diag(λ) at the data's own targets (weights w_i count once). Any loss has one."""
+
+    name = "empirical Fisher"
+
+    def rows(self, objective: Objective, largest: int | None = None) -> Rows:
+        """The gradient of every example."""
+        return empirical(objective)
+
+    def of(self, objective: Objective) -> RowsOperator:
+        """The operator for this objective."""
+        return RowsOperator(objective, self.rows(objective), self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class RowsOperator:
+    """AᵀA + diag(λ) by products with its rows, which are never all materialised."""
+
+    objective: Objective
+    rows: Rows
+    name: str
+
+    @property
+    def size(self) -> int:
+        """The number of parameters p."""
+        return self.objective.p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of θ."""
+        return self.objective.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of θ."""
+        return self.objective.device
+
+    def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """Product with k vectors, given as rows; one pass over the matrix's rows."""
+        if vectors.dim() != 2 or vectors.shape[1] != self.size:
+            raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")
+        total = self.objective.l2 * vectors
+        for _, factors in self.rows.blocks(self.objective.pass_rows, compacted=True):
+            total = total + factors.combine(factors.inner(vectors))
+        return total
+
+    def trace(self) -> float:
+        """Sum of the eigenvalues: lengths of the rows, in one pass."""
+        total = float(self.objective.l2.sum(dtype=torch.float64))
+        for _, factors in self.rows.blocks(self.objective.pass_rows, compacted=True):
+            total += float(factors.norms().sum(dtype=torch.float64))
+        return total
+
+    def dense(self) -> Float[Tensor, "p p"]:
+        """The matrix itself; for small p."""
+        matrix = torch.diag(self.objective.l2)
+        for _, factors in self.rows.blocks(self.objective.block_rows(self.size), compacted=True):
+            gradients = factors.materialize()
+            matrix = matrix + gradients.T @ gradients
+        return matrix

@@ -1,0 +1,67 @@
+"""Scores of pairs straight from factors: no vector of the length of θ is made where a solver can do without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.data import Data
+from upweight.gradients import FactoredFunction, Factors
+from upweight.gradients.blocks import concatenated
+from upweight.inverse import Solver, SolveReport
+from upweight.measurements import Measurement
+from upweight.objective import Objective
+from upweight.progress import track
+
+
+@runtime_checkable
+class PairSolver(Solver, Protocol):
+    """A solver that scores pairs of factored gradients."""
+
+    @property
+    def rank(self) -> int:
+        """Rows that every query and every example meets on the way (0: none)."""
+        ...
+
+    def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
+        """A function of a batch's factors that gives ∇L_qᵀ(H+δI)⁻¹∇ℓ_z."""
+        ...
+
+    def report(self, residuals: Tensor) -> SolveReport:
+        """What the solver is."""
+        ...
+
+
+def query_factors(objective: Objective, data: Data, measurement: Measurement) -> Factors | None:
+    """The gradients of the queries' measurement as factors; None where they have none."""
+    function = objective.bind(measurement.bind(objective.loss))
+    if not isinstance(function, FactoredFunction):
+        return None
+    parts = []
+    for _, batch in data.batches(None, objective.pass_rows):
+        if measurement.reads_targets:
+            objective.check_targets(batch)
+        parts.append(function.factors(objective.params, batch))
+    return concatenated(parts)
+
+
+def pays(solver: Solver, queries: Factors, n: int, p: int) -> bool:
+    """Whether pairs cost fewer multiplications than solving for every query and n inner products of length p."""
+    if not isinstance(solver, PairSolver):
+        return False
+    q, rank = queries.examples, solver.rank
+    return (q * n + q * rank + rank * n) * queries.pair_work < q * p * (2 * rank + n)
+
+
+def pair_scores(
+    objective: Objective, solver: PairSolver, queries: Factors, positions: Tensor | None
+) -> Float[Tensor, "q n"]:
+    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data."""
+    score = solver.scorer(queries)
+    n = objective.n if positions is None else len(positions)
+    total = -(-n // objective.pass_rows)
+    return torch.cat([score(found) for _, found in track(objective.factors(positions), "scoring", total)], dim=1)

@@ -1,0 +1,284 @@
+"""Which inverse serves an objective when the user doesn't say, and what it will cost, before anything runs.
+
+Counted in multiplications, from the form of the factors of two examples; seconds come from the speed of one matrix
+product measured on the spot, so they are orders of magnitude, not promises.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from upweight.curvature import GGN, Curvature, EmpiricalFisher, Fisher, Hessian, RowCurvature
+from upweight.gradients import FactoredFunction
+from upweight.gradients.autograd import substituted
+from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, MeanEigenvalue
+from upweight.inverse.dual import DEFAULT_ROWS, fitting, gram_bytes
+from upweight.losses import Loss
+from upweight.objective import Objective
+
+DENSE_UP_TO = 4000
+"""p up to which the whole matrix is cheaper than iterating: 128 MB and a second in float64."""
+DEFAULT_MEMORY = 2**31
+DEFAULT_QUERIES = 100
+EIGEN_COST = 25
+"""Multiplications of a symmetric eigendecomposition over r³."""
+DUAL_OVER_PASSES = 400
+"""Work of the dual, in forward and backward passes over the training data, up to which it is preferred to EK-FAC."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the work: multiplications and additions, and bytes at its peak."""
+
+    name: str
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done.
+
+    Attributes
+    ----------
+    inverse
+        The inverse chosen, or given.
+    reason
+        Why, in words.
+    stages
+        The work.
+    speed
+        Floating-point operations a second of a matrix product here, in the objective's precision.
+    """
+
+    inverse: Inverse
+    reason: str
+    stages: tuple[Stage, ...]
+    speed: float
+
+    @property
+    def flops(self) -> float:
+        """Operations of all stages."""
+        return sum(stage.flops for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated seconds, at the speed of matrix products."""
+        return self.flops / self.speed
+
+    @property
+    def peak_bytes(self) -> float:
+        """Bytes of the largest stage, beyond the model and the data."""
+        return max(stage.bytes for stage in self.stages)
+
+    def table(self) -> Table:
+        """The stages as a table."""
+        table = Table(title=f"{type(self.inverse).__name__}: {self.reason}", title_justify="left", min_width=60)
+        for name in ("stage", "GFLOP", "MiB", "seconds"):
+            table.add_column(name, justify="left" if name == "stage" else "right")
+        total = Stage("all", self.flops, self.peak_bytes)
+        for stage in (*self.stages, total):
+            cells = (f"{stage.flops / 1e9:,.1f}", f"{stage.bytes / 2**20:,.0f}", f"{stage.flops / self.speed:.2f}")
+            table.add_row(stage.name, *cells, end_section=stage is self.stages[-1])
+        return table
+
+    def __str__(self) -> str:
+        console = Console(width=100, record=True, file=StringIO())
+        console.print(self.table())
+        return console.export_text()
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What the costs are counted from."""
+
+    objective: Objective
+    queries: int
+    memory: int
+
+    @cached_property
+    def pass_flops(self) -> float:
+        """Of one forward and backward over all training data."""
+        objective = self.objective
+        batch = objective.data.take([0])
+        leaves = {n: v.detach().requires_grad_() for n, v in objective.layout.unflatten(objective.params).items()}
+        with FlopCounterMode(display=False) as counter, torch.enable_grad():
+            total = substituted(objective.model, objective.loss)(leaves, batch).sum()
+            torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        return float(max(counter.get_total_flops(), 6 * objective.p)) * objective.n
+
+    @cached_property
+    def pair(self) -> int:
+        """Multiplications of an inner product of two gradients."""
+        objective = self.objective
+        function = objective.function
+        if not isinstance(function, FactoredFunction):
+            return objective.p
+        return function.factors(objective.params, objective.data.take([0])).pair_work
+
+    @cached_property
+    def sides(self) -> list[tuple[int, int]]:
+        """Rows and columns of every block."""
+        function = self.objective.function
+        if not isinstance(function, FactoredFunction):
+            return []
+        return [(shape.rows, shape.columns) for shape in function.plan.shapes]
+
+    @property
+    def item(self) -> int:
+        """Bytes of a number."""
+        return self.objective.dtype.itemsize
+
+    @property
+    def activations(self) -> float:
+        """Bytes of a batch's factors."""
+        function = self.objective.function
+        peak = function.peak if isinstance(function, FactoredFunction) else self.objective.p
+        return 3.0 * peak * self.objective.pass_rows * self.item
+
+
+def choose(counts: Counts) -> tuple[Inverse, str]:
+    """An inverse and the reason for it in words."""
+    objective = counts.objective
+    if objective.is_linear:
+        reason = "outputs are linear in θ, so the Hessian of a convex loss is exact and needs no damping"
+        if objective.p <= DENSE_UP_TO:
+            return Dense(Hessian(), 0.0), f"{reason}; p={objective.p:,} ≤ {DENSE_UP_TO:,}: factorised"
+        return CG(Hessian(), 0.0), f"{reason}; p={objective.p:,}: conjugate gradients"
+    if not isinstance(objective.function, FactoredFunction):
+        return _without_factors(objective)
+    curvature, why = row_curvature(objective)
+    rows = min(DEFAULT_ROWS, most_rows(counts, curvature))
+    levels = len(objective.l2.unique())
+    if rows >= min(objective.n, DEFAULT_ROWS) // 2 and gram_bytes(rows, levels, objective.dtype) <= counts.memory:
+        work = sum(stage.flops for stage in dual_stages(counts, rows))
+        if work <= DUAL_OVER_PASSES * counts.pass_flops or objective.n <= 1000:
+            exact = "exact" if not isinstance(curvature, GGN) else f"the {rows:,} rows that carry most of its trace"
+            reason = f"{why}; {exact}, inverted in the space of its rows ({objective.p:,} parameters)"
+            return Dual(curvature, "auto", rows=rows, memory=counts.memory), reason
+    factor = Fisher() if isinstance(objective.loss, Loss) and objective.loss.is_likelihood else EmpiricalFisher()
+    return EKFAC(factor, "auto"), f"the rows' inner products would cost too much at p={objective.p:,}: EK-FAC"
+
+
+def _without_factors(objective: Objective) -> tuple[Inverse, str]:
+    curvature: Curvature = GGN() if objective.function.split else Hessian()
+    reason = f"no factors can be read off this model: the {curvature.name}, damped by a tenth of its mean eigenvalue"
+    if objective.p <= DENSE_UP_TO:
+        return Dense(curvature, MeanEigenvalue(0.1)), f"{reason}; p={objective.p:,} ≤ {DENSE_UP_TO:,}: factorised"
+    return CG(curvature, MeanEigenvalue(0.1)), f"{reason}; p={objective.p:,}: conjugate gradients"
+
+
+def row_curvature(objective: Objective) -> tuple[RowCurvature, str]:
+    """Rows that serve best: the GGN's where an example has few outputs, else sampled ones, else its own gradient's."""
+    loss = objective.loss
+    if not isinstance(loss, Loss):
+        return EmpiricalFisher(), "your own loss has no outputs to split at: the empirical Fisher"
+    outputs = objective.outputs(objective.data.take([0]))
+    if outputs.numel() <= 64:
+        return GGN(), "a non-convex model: the GGN"
+    if loss.is_likelihood:
+        return Fisher(
+            samples=1
+        ), f"{outputs.numel():,} outputs an example: the Fisher matrix by one sampled target each"
+    return EmpiricalFisher(), f"{outputs.numel():,} outputs an example: the empirical Fisher"
+
+
+def most_rows(counts: Counts, curvature: RowCurvature) -> int:
+    """Rows that there are, or whose Gram matrix fits."""
+    objective = counts.objective
+    outputs = objective.outputs(objective.data.take([0])).numel() if isinstance(curvature, GGN) else 1
+    return min(objective.n * outputs, fitting(counts.memory, len(objective.l2.unique()), objective.dtype))
+
+
+def dual_stages(counts: Counts, rows: int) -> list[Stage]:
+    """The work of `Dual`."""
+    n, q, w, item, p = counts.objective.n, counts.queries, counts.pair, counts.item, counts.objective.p
+    pairs = 2.0 * (q * n + q * rows + rows * n) * w + 2.0 * q * rows * n
+    dense = 2.0 * q * p * (2 * rows + n)
+    kept = rows * min(p, 4 * w) * item
+    return [
+        Stage("rows", counts.pass_flops * rows / n, kept + counts.activations),
+        Stage("Gram matrix", 2.0 * rows**2 * w, 2 * rows**2 * item + kept),
+        Stage("Cholesky factor", rows**3 / 3, 3 * rows**2 * item),
+        Stage("queries", counts.pass_flops * q / n + 2.0 * q * rows**2, q * min(p, 4 * w) * item + rows**2 * item),
+        Stage("scores", counts.pass_flops + min(pairs, dense), (q * n + rows * counts.objective.pass_rows) * item),
+    ]
+
+
+def ekfac_stages(counts: Counts) -> list[Stage]:
+    """The work of `EKFAC`."""
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    sides, numbers = counts.sides, sum(r * r + c * c for r, c in counts.sides)
+    rotations = sum(2.0 * r * c * (r + c) for r, c in sides)
+    return [
+        Stage("Kronecker factors", counts.pass_flops + 2.0 * n * numbers, 3 * numbers * item + counts.activations),
+        Stage("eigenvectors", sum(EIGEN_COST * (r**3 + c**3) for r, c in sides), 24.0 * numbers),
+        Stage(
+            "second moments", counts.pass_flops + 2.0 * n * (numbers + p), (numbers + 2 * p) * item + counts.activations
+        ),
+        Stage("queries", counts.pass_flops * q / n + 2 * q * rotations, 3.0 * q * p * item),
+        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+    ]
+
+
+def iterative_stages(counts: Counts, iterations: int) -> list[Stage]:
+    """The work of an iterative solver, for an assumed number of products with the curvature."""
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    return [
+        Stage("queries", counts.pass_flops * q / n, q * p * item),
+        Stage(f"{iterations} products", iterations * q * 4.0 / 3 * counts.pass_flops, 6.0 * q * p * item),
+        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+    ]
+
+
+def dense_stages(counts: Counts) -> list[Stage]:
+    """The work of `Dense`."""
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    return [
+        Stage("matrix", 4.0 / 3 * p * counts.pass_flops, 2.0 * p * p * item),
+        Stage("Cholesky factor", p**3 / 3, 3.0 * p * p * item),
+        Stage("queries", counts.pass_flops * q / n + 2.0 * q * p * p, 2.0 * q * p * item),
+        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+    ]
+
+
+ASSUMED_ITERATIONS = 30
+
+
+def plan(objective: Objective, inverse: Inverse | None, reason: str, queries: int, memory: int) -> Plan:
+    """The stages of an inverse's work."""
+    counts = Counts(objective, queries, memory)
+    if inverse is None:
+        inverse, reason = choose(counts)
+    if isinstance(inverse, Dual):
+        rows = most_rows(counts, inverse.curvature)
+        stages = dual_stages(counts, min(rows, inverse.rows or rows))
+    elif isinstance(inverse, EKFAC):
+        stages = ekfac_stages(counts)
+    elif isinstance(inverse, Dense):
+        stages = dense_stages(counts)
+    else:
+        stages = iterative_stages(counts, ASSUMED_ITERATIONS)
+        reason = f"{reason}; {ASSUMED_ITERATIONS} products assumed"
+    return Plan(inverse, reason, tuple(stages), product_speed(objective))
+
+
+def product_speed(objective: Objective, size: int = 512) -> float:
+    """Operations a second of a square matrix product, the best of a few."""
+    a = torch.ones(size, size, dtype=objective.dtype, device=objective.device)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        float((a @ a)[0, 0])  # waits for a device to finish
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best

@@ -1,0 +1,42 @@
+"""The diagonal of the curvature alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from upweight.curvature import Fisher, Operator, RowCurvature
+from upweight.curvature.eigenbasis import Basis
+from upweight.inverse.damping import Damping
+from upweight.inverse.eigenbasis import EigenSolver, rows_of
+from upweight.inverse.ekfac import diagonalised
+from upweight.objective import Objective
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """diag(Σ rows²) + diag(λ) + δI: one pass, and p numbers.
+
+    Parameters
+    ----------
+    curvature
+        ``Fisher(samples, seed)``, ``EmpiricalFisher()`` or ``GGN()``.
+    damping
+        δ; > 0 wherever a parameter without l2 has no curvature.
+
+    Raises
+    ------
+    InputError
+        If a gradient is NaN, with its training example; if an entry of the damped diagonal is 0.
+    """
+
+    curvature: RowCurvature = field(default_factory=Fisher)
+    damping: Damping = 0.0
+
+    def fit(self, target: Objective | Operator) -> EigenSolver:
+        """One pass over the rows."""
+        rows = rows_of(target, self.curvature, "Diagonal")
+        first = rows.factors(torch.arange(min(2, len(rows))))
+        bases = [Basis(block.shape) for block in first.blocks]
+        return EigenSolver.of(diagonalised(rows, bases, f"diagonal of the {rows.name}"), self.damping)

@@ -1,0 +1,252 @@
+"""(AᵀA + diag(λ) + δI)⁻¹ in the space of the rows of A: exact, whatever p (Woodbury; spec: oracle 16).
+
+With D = diag(λ) + δI, D⁻¹ − D⁻¹Aᵀ(I + AD⁻¹Aᵀ)⁻¹AD⁻¹. The Gram matrix AAᵀ comes from factors, so that layers of
+any width cost in + out per pair, and so do the scores themselves: G(q,z) − G(q,A)(I + G(A,A))⁻¹G(A,z), G in the metric
+D⁻¹. Where λ differs between parameters there is a Gram matrix for each value, so another damping costs one
+Cholesky factor and no pass over the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.curvature import GGN, Operator, RowCurvature, Rows, RowsOperator
+from upweight.gradients import Factors
+from upweight.gradients.blocks import concatenated
+from upweight.inverse.damping import Damping, resolve
+from upweight.inverse.effective import Spectrum, quadrature
+from upweight.inverse.interface import Solution, SolveReport, checked, default_tolerance, relative, smallest_quotient
+from upweight.messages import InputError
+from upweight.objective import Objective
+from upweight.progress import track
+
+DEFAULT_MEMORY = 2**31
+DEFAULT_ROWS = 2500
+"""Rows kept of a GGN by default: on the benchmarks more gain a hundredth of LDS and cost the square."""
+
+
+@dataclass(frozen=True)
+class Dual:
+    """Exact damped inverse of a curvature given by rows.
+
+    Parameters
+    ----------
+    curvature
+        ``GGN()``: its spectral rows; ``Fisher(samples)``: sampled rows; ``EmpiricalFisher()``: gradients.
+    damping
+        δ > 0 unless every parameter has l2 > 0.
+    rows
+        For the GGN: how many rows are kept, those that carry most of the trace (None: all, exact).
+    memory
+        Bytes for Gram matrices, their factor and the rows' factors.
+
+    Raises
+    ------
+    InputError
+        If the memory is too small, with the number of rows that would fit; if λ + δ is 0 for a parameter.
+    """
+
+    curvature: RowCurvature = field(default_factory=GGN)
+    damping: Damping = "auto"
+    rows: int | None = DEFAULT_ROWS
+    memory: int = DEFAULT_MEMORY
+
+    def fit(self, target: Objective | Operator) -> DualSolver:
+        """Make the rows and their Gram matrices."""
+        if not isinstance(target, Objective):
+            raise InputError(
+                "inverse.Dual: needs an objective, whose curvature it takes by rows; for an operator use CG"
+            )
+        if not isinstance(self.curvature, RowCurvature):
+            raise InputError(
+                f"curvature: the {self.curvature.name} has no rows; use curvature.GGN(), Fisher() or EmpiricalFisher()"
+            )
+        if self.rows is not None and self.rows < 1:
+            raise InputError(f"rows: must be at least 1, or None for all; got {self.rows}")
+        rows = self.curvature.rows(target, self.rows)
+        levels, groups = metric_levels(target)
+        need = gram_bytes(len(rows), len(levels), target.dtype)
+        if need > self.memory:
+            raise InputError(
+                f"memory: {len(rows):,} rows need {need / 2**30:.1f} GiB for their Gram matrix and its factor, "
+                f"{self.memory / 2**30:.2g} GiB are allowed; up to {fitting(self.memory, len(levels), target.dtype):,} "
+                "rows fit (rows=…), or give more memory, or use inverse.EKFAC()"
+            )
+        kept = DualRows(rows, groups, self.memory - need)
+        gram = kept.gram()
+        operator = RowsOperator(target, rows, rows.name)
+        damping = resolve(self.damping, operator, lambda: row_spectrum(gram.sum(0)))
+        return DualSolver(operator, damping, kept, levels, gram)
+
+
+def metric_levels(objective: Objective) -> tuple[Float[Tensor, " g"], Float[Tensor, "g p"]]:
+    """The different values of λ, and an indicator of the parameters of each."""
+    levels, which = objective.l2.unique(return_inverse=True)
+    return levels, torch.nn.functional.one_hot(which, len(levels)).T.to(objective.dtype)
+
+
+def gram_bytes(rows: int, levels: int, dtype: torch.dtype) -> int:
+    """Bytes of the Gram matrices, the damped one, its factor and one temporary."""
+    return (levels + 3) * rows**2 * dtype.itemsize
+
+
+def fitting(memory: int, levels: int, dtype: torch.dtype) -> int:
+    """Most rows whose Gram matrices fit."""
+    return int((memory / ((levels + 3) * dtype.itemsize)) ** 0.5)
+
+
+def row_spectrum(gram: Float[Tensor, "r r"]) -> Spectrum:
+    """The spectrum of AᵀA from AAᵀ, which has the same eigenvalues but zeros."""
+    return quadrature(lambda rows: rows @ gram, len(gram), gram.dtype, gram.device)
+
+
+class DualRows:
+    """The rows as factors: kept where they fit, else made again block by block."""
+
+    def __init__(self, rows: Rows, groups: Float[Tensor, "g p"], memory: int):
+        self.rows, self.groups = rows, groups
+        self.function = rows.objective.factored
+        first = rows.factors(torch.arange(min(2, len(rows))), compacted=True)
+        self.row_bytes = first.numbers * rows.objective.dtype.itemsize
+        self.size = int(min(max(memory // (3 * max(self.row_bytes, 1)), 64), rows.objective.pass_rows))
+        self.keeps = len(rows) * self.row_bytes <= memory
+
+    @cached_property
+    def kept(self) -> Factors:
+        """All rows at once."""
+        return concatenated([factors for _, factors in self.rows.blocks(self.size, compacted=True)])
+
+    def blocks(self) -> list[Tensor]:
+        """Numbers of the rows, block by block."""
+        return list(torch.arange(len(self.rows)).split(len(self.rows) if self.keeps else self.size))
+
+    def block(self, chosen: Tensor) -> Factors:
+        """The factors of a block."""
+        return self.kept if self.keeps else self.rows.factors(chosen, compacted=True)
+
+    def grams(self, first: Factors, second: Factors) -> Float[Tensor, "g m n"]:
+        """Inner products of two sets, by value of λ."""
+        if len(self.groups) == 1:
+            return first.gram(second)[None]
+        return torch.stack([first.scaled(group).gram(second) for group in self.groups])
+
+    def gram(self) -> Float[Tensor, "g r r"]:
+        """Inner products of all rows."""
+        count, dtype = len(self.rows), self.rows.objective.dtype
+        if self.keeps:
+            return self.grams(self.kept, self.kept)
+        total = torch.empty(len(self.groups), count, count, dtype=dtype, device=self.rows.objective.device)
+        blocks = self.blocks()
+        for number, chosen in enumerate(track(blocks, "Gram matrix of the rows")):
+            here = self.block(chosen)
+            for other in blocks[number:]:
+                part = self.grams(here, here if other is chosen else self.block(other))
+                total[:, chosen[0] : chosen[-1] + 1, other[0] : other[-1] + 1] = part
+                total[:, other[0] : other[-1] + 1, chosen[0] : chosen[-1] + 1] = part.mT
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class DualSolver:
+    """A Gram matrix of rows with the factor of I + AD⁻¹Aᵀ."""
+
+    operator: Operator
+    damping: float
+    dual: DualRows
+    levels: Float[Tensor, " g"]
+    gram: Float[Tensor, "g r r"]
+
+    @cached_property
+    def scale(self) -> Float[Tensor, " g"]:
+        """1/(λ+δ) by value of λ."""
+        shifted = self.levels + self.damping
+        if not bool((shifted > 0).all()):
+            raise InputError(
+                f"damping: the curvature of {len(self.dual.rows):,} rows is singular where l2 = 0; give damping > 0 "
+                f"(got {self.damping:g})"
+            )
+        return 1 / shifted
+
+    @cached_property
+    def factor(self) -> Float[Tensor, "r r"]:
+        """Cholesky factor of I + AD⁻¹Aᵀ."""
+        damped = (
+            torch.einsum("g,grs->rs", self.scale, self.gram) if len(self.scale) > 1 else self.gram[0] * self.scale[0]
+        )
+        damped.diagonal().add_(1)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if int(failed):
+            factor = torch.linalg.cholesky(damped.double() + 1e-12 * torch.eye(len(damped))).to(damped.dtype)
+        return factor
+
+    @property
+    def rank(self) -> int:
+        """Number of rows."""
+        return len(self.dual.rows)
+
+    def with_damping(self, damping: Damping) -> DualSolver:
+        """The same rows with another δ: one Cholesky factor."""
+        resolved = resolve(damping, self.operator, lambda: row_spectrum(self.gram.sum(0)))
+        return DualSolver(self.operator, resolved, self.dual, self.levels, self.gram)
+
+    def inverse_metric(self) -> Float[Tensor, " p"]:
+        """1/(λ+δ) by parameter."""
+        return self.scale @ self.dual.groups
+
+    def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
+        """X = V (AᵀA + D)⁻¹: two passes over the rows."""
+        vectors = checked(vectors, self.operator)
+        x = self._inverse(vectors)
+        # The rows are few: the residual is recomputed with them, not with the whole matrix.
+        product = self._product(x)
+        report = self.report(relative(vectors - product, vectors), smallest_quotient(x, product))
+        return Solution(x, report)
+
+    def _inverse(self, vectors: Tensor) -> Tensor:
+        metric = self.inverse_metric()
+        scaled = vectors * metric
+        coefficients = torch.cholesky_solve(self._inner(scaled).T, self.factor).T
+        return scaled - self._combine(coefficients) * metric
+
+    def _inner(self, vectors: Tensor) -> Float[Tensor, "k r"]:
+        return torch.cat([self.dual.block(chosen).inner(vectors) for chosen in self.dual.blocks()], dim=1)
+
+    def _combine(self, coefficients: Tensor) -> Float[Tensor, "k p"]:
+        parts = [self.dual.block(chosen).combine(coefficients[:, chosen]) for chosen in self.dual.blocks()]
+        return torch.stack(parts).sum(0)
+
+    def _product(self, x: Tensor) -> Tensor:
+        return self._combine(self._inner(x)) + x / self.inverse_metric()
+
+    def report(self, residuals: Tensor, smallest: float = float("nan")) -> SolveReport:
+        """What the solve was."""
+        return SolveReport(
+            solver=f"dual of the {self.dual.rows.name} ({len(self.dual.rows):,} rows)",
+            damping=self.damping,
+            iterations=0,
+            residuals=residuals,
+            tolerance=100 * default_tolerance(self.operator.dtype),
+            smallest_curvature=smallest,
+        )
+
+    def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
+        """∇L_qᵀ(AᵀA + D)⁻¹∇ℓ_z of every query and every example of a batch; nothing of length p is made."""
+        parts = [self._metric_gram(queries, self.dual.block(chosen)) for chosen in self.dual.blocks()]
+        weights = torch.cholesky_solve(torch.cat(parts, dim=1).T, self.factor).T
+
+        def scores(train: Factors) -> Tensor:
+            found = self._metric_gram(queries, train)
+            for chosen in self.dual.blocks():
+                found -= weights[:, chosen] @ self._metric_gram(self.dual.block(chosen), train)
+            return found
+
+        return scores
+
+    def _metric_gram(self, first: Factors, second: Factors) -> Tensor:
+        return torch.einsum("g,gmn->mn", self.scale, self.dual.grams(first, second))

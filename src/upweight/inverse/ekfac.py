@@ -1,0 +1,54 @@
+"""EK-FAC: the eigenbasis of K-FAC with the eigenvalues that are best in it (George et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from upweight.curvature import Fisher, Operator, RowCurvature, Rows
+from upweight.curvature.eigenbasis import Basis, EigenOperator
+from upweight.curvature.kronecker import kronecker_factors, summed
+from upweight.inverse.damping import Damping
+from upweight.inverse.eigenbasis import EigenSolver, eigenbasis, rows_of
+from upweight.objective import Objective
+
+
+@dataclass(frozen=True)
+class EKFAC:
+    """Q diag(Λ) Qᵀ per layer, Q = Q_G ⊗ Q_A of K-FAC and Λ the second moments of the rows in that basis.
+
+    Two passes over the rows. No other diagonal in the basis is nearer to the layer's curvature in Frobenius norm
+    (George et al. 2018, proposition 1), and Λ + δ damps each direction by δ exactly, which K-FAC's factors can't.
+
+    Parameters
+    ----------
+    curvature
+        ``Fisher(samples, seed)``, ``EmpiricalFisher()`` or ``GGN()``.
+    damping
+        δ; > 0 wherever a parameter without l2 has directions without curvature.
+
+    Raises
+    ------
+    InputError
+        If a gradient is NaN, with its training example; if Λ + λ + δ is 0 in a direction.
+    """
+
+    curvature: RowCurvature = field(default_factory=Fisher)
+    damping: Damping = 0.0
+
+    def fit(self, target: Objective | Operator) -> EigenSolver:
+        """Eigenvectors from one pass over the rows, second moments in them from another."""
+        rows = rows_of(target, self.curvature, "EKFAC")
+        dtype = rows.objective.dtype
+        bases = [eigenbasis(shape, factors, dtype)[0] for shape, factors in kronecker_factors(rows).items()]
+        return EigenSolver.of(diagonalised(rows, bases, f"EK-FAC of the {rows.name}"), self.damping)
+
+
+def diagonalised(rows: Rows, bases: Sequence[Basis], name: str) -> EigenOperator:
+    """Λ = Σ over rows of their squared entries in the basis: with one position a product of squared factors."""
+    by_shape = {basis.shape: basis for basis in bases}
+    moments = summed(rows, lambda block, _: by_shape[block.shape].term(block).squares().double())
+    values: list[Tensor] = [value.to(rows.objective.dtype) for value in moments.values() if value is not None]
+    return EigenOperator(rows.objective, tuple(bases), tuple(values), name)

@@ -1,0 +1,181 @@
+"""K-FAC: every layer's curvature as a Kronecker product of two small matrices (Martens & Grosse 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.curvature import Fisher, Operator, RowCurvature
+from upweight.curvature.eigenbasis import Basis, EigenOperator
+from upweight.curvature.kronecker import Approximation, kronecker_factors
+from upweight.gradients import Block, Factors
+from upweight.gradients.terms import Direct, Lookup, Outer, Term
+from upweight.inverse.damping import Damping
+from upweight.inverse.eigenbasis import EigenSolver, cut_alike, eigenbasis, refuse_singular, report, resolved, rows_of
+from upweight.inverse.interface import Solution, checked
+from upweight.messages import InputError
+from upweight.objective import Objective
+
+DampingRule = Literal["factored", "eigenvalue"]
+
+
+@dataclass(frozen=True)
+class KFAC:
+    """G ⊗ A per layer, from one pass over the rows.
+
+    Parameters
+    ----------
+    curvature
+        ``Fisher(samples, seed)``, ``EmpiricalFisher()`` or ``GGN()``.
+    damping
+        δ.
+    approximation
+        For layers that share their weights over positions: ``expand`` takes positions for independent, ``reduce``
+        sums over them first (see `upweight.curvature.kronecker`).
+    damping_rule
+        ``factored``: (G + √δ/π I) ⊗ (A + π√δ I) with π² the ratio of the mean eigenvalues of A and G (Martens & Grosse
+        2015, section 6.3). It adds more than δ, but a query of one position stays a product of two vectors, so that a
+        pair of query and example costs in + out. ``eigenvalue``: δ is added to the eigenvalues of G ⊗ A.
+
+    Raises
+    ------
+    InputError
+        If a gradient is NaN, with its training example; if a damped factor is singular.
+    """
+
+    curvature: RowCurvature = field(default_factory=Fisher)
+    damping: Damping = 0.0
+    approximation: Approximation = "expand"
+    damping_rule: DampingRule = "factored"
+
+    def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
+        """Factors from one pass over the rows, and their eigenvectors."""
+        for name, options in (("approximation", Approximation), ("damping_rule", DampingRule)):
+            if getattr(self, name) not in get_args(options):
+                raise InputError(f"{name}: one of {get_args(options)}; got {getattr(self, name)!r}")
+        rows = rows_of(target, self.curvature, "KFAC")
+        dtype = rows.objective.dtype
+        found = kronecker_factors(rows, self.approximation)
+        parts = [eigenbasis(shape, factors, dtype) for shape, factors in found.items()]
+        bases, sides = tuple(basis for basis, _, _ in parts), tuple((left, right) for _, left, right in parts)
+        values = tuple(torch.outer(left, right) for left, right in sides)
+        operator = EigenOperator(rows.objective, bases, values, f"K-FAC ({self.approximation}) of the {rows.name}")
+        if self.damping_rule == "eigenvalue":
+            return EigenSolver.of(operator, self.damping)
+        return FactoredSolver(operator, resolved(self.damping, operator), sides)
+
+
+@dataclass(frozen=True, eq=False)
+class FactoredSolver:
+    """(G + √δ'/π I)⁻¹ ⊗ (A + π√δ' I)⁻¹ of every block, δ' = δ + the mean l2 of the block.
+
+    Attributes
+    ----------
+    operator
+        The approximation G ⊗ A of every block, with the penalty.
+    sides
+        Eigenvalues of both sides of every block.
+    """
+
+    operator: EigenOperator
+    damping: float
+    sides: tuple[tuple[Tensor, Tensor], ...]
+
+    def __post_init__(self) -> None:
+        damped = [torch.outer(*sides) for sides in self.damped]
+        refuse_singular(self.operator, self.damping, damped, self._shifts)
+
+    @cached_property
+    def _shifts(self) -> list[float]:
+        return [float(penalty.mean()) + self.damping for penalty in self.operator.penalty]
+
+    @cached_property
+    def damped(self) -> list[tuple[Tensor, Tensor]]:
+        """Damped eigenvalues of both sides."""
+        return [factored_damping(*sides, shift) for sides, shift in zip(self.sides, self._shifts, strict=True)]
+
+    def with_damping(self, damping: Damping) -> FactoredSolver:
+        """The same factors with another δ; nothing is fitted."""
+        return replace(self, damping=resolved(damping, self.operator))
+
+    def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
+        """V times the inverse; how far that is from the damped curvature itself is not measured."""
+        vectors = checked(vectors, self.operator)
+        return Solution(
+            self.precondition(vectors), report(self.operator, self.damping, vectors, ", factored damping")
+        )
+
+    def precondition(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """V times the inverse, which is positive definite."""
+        return self.operator.scaled(vectors, [1 / torch.outer(*sides) for sides in self.damped])
+
+    @cached_property
+    def inverses(self) -> list[tuple[Tensor, Tensor]]:
+        """The two inverse matrices of every block, or their diagonals."""
+        found = []
+        for basis, (left, right) in zip(self.operator.bases, self.damped, strict=True):
+            found.append((_inverse(basis.left, left), _inverse(basis.right, right)))
+        return found
+
+    def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
+        """∇L_qᵀ(H + δI)⁻¹∇ℓ_z of every query and every example of a batch, by the factors of both."""
+        if not cut_alike(queries, self.operator.bases):
+            x = self.precondition(queries.materialize())
+            return lambda train: train.inner(x)
+        triples = zip(self.operator.bases, queries.blocks, self.inverses, strict=True)
+        solved = replace(queries, blocks=tuple(_solved(*triple) for triple in triples))
+
+        def scores(train: Factors) -> Tensor:
+            if not cut_alike(train, self.operator.bases):
+                return train.inner(solved.materialize())
+            return solved.gram(train)
+
+        return scores
+
+
+def factored_damping(
+    left: Float[Tensor, " r"], right: Float[Tensor, " c"], damping: float
+) -> tuple[Float[Tensor, " r"], Float[Tensor, " c"]]:
+    """left + √δ/π and right + π√δ, π² = mean(right)/mean(left).
+
+    Where a side is a single number the damped matrix is a Kronecker product itself, and δ is added exactly.
+    """
+    if len(left) == 1:
+        return torch.ones_like(left), left * right + damping
+    if len(right) == 1:
+        return left * right + damping, torch.ones_like(right)
+    means = float(left.mean()), float(right.mean())
+    ratio = (means[1] / means[0]) ** 0.5 if min(means) > 0 else 1.0
+    root = damping**0.5
+    return left + root / ratio, right + root * ratio
+
+
+def _inverse(vectors: Tensor | None, values: Tensor) -> Tensor:
+    return 1 / values if vectors is None else (vectors / values) @ vectors.T
+
+
+def _solved(basis: Basis, block: Block, inverses: tuple[Tensor, Tensor]) -> Block:
+    """The gradients times the inverse, in the form they have."""
+    return replace(block, terms=tuple(_solved_term(basis, term, *inverses) for term in block.terms))
+
+
+def _solved_term(basis: Basis, term: Term, left: Tensor, right: Tensor) -> Term:
+    if isinstance(term, Outer) and not basis.flat:
+        return Outer(_product(term.left, left), _product(term.right, right))
+    if isinstance(term, Lookup) and left.dim() == 1 and not basis.flat:
+        return Lookup(term.index, _product(term.right * left[term.index][:, :, None], right), term.rows)
+    values = term.materialize()
+    if basis.flat:
+        return Direct(_product(values.flatten(1), right * left).reshape(values.shape))
+    return Direct(_product(_product(values, right).mT, left).mT)
+
+
+def _product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Rows times a symmetric matrix, or a diagonal one."""
+    return rows * matrix if matrix.dim() == 1 else rows @ matrix

@@ -1,0 +1,74 @@
+"""Curves with their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from upweight.messages import InputError
+from upweight.plots import checks
+from upweight.plots.checks import Values
+from upweight.plots.style import (
+    DASHES,
+    MARKERS,
+    PALETTE,
+    WIDTH,
+    new_axes,
+    styled,
+    write_heading,
+    write_labels,
+    write_legend,
+)
+
+
+@styled
+def curves_with_bands(
+    x: Values,
+    curves: Mapping[str, Values],
+    bands: Mapping[str, tuple[Values, Values]] | None = None,
+    *,
+    xlabel: str,
+    ylabel: str,
+    note: str = "",
+    title: str | None = None,
+) -> Figure:
+    """One line per name over the same ``x``, with a shaded band where there is one.
+
+    Args:
+        x: ``[k]``.
+        curves: for each name its values, ``[k]``.
+        bands: for some of the names the lower and upper ends of an interval, ``[k]`` each.
+        xlabel: what ``x`` is, with its unit.
+        ylabel: what the curves are, with their unit.
+        note: statistics, written under the title.
+        title: written above the figure.
+
+    Raises:
+        InputError: no curve, or arrays that are mismatched or non-finite; a band without its curve.
+    """
+    across = checks.vector("x", x)
+    points = ("x", across.shape)
+    if not curves:
+        raise InputError("curves: got none; give at least one name with its values")
+    limits = bands or {}
+    if not limits.keys() <= curves.keys():
+        raise InputError(f"bands: {sorted(limits.keys() - curves.keys())} have no curve of that name")
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = new_axes(figure)
+    legend: list[tuple[Any, str]] = []
+    for i, (name, values) in enumerate(curves.items()):
+        colour = PALETTE[i % len(PALETTE)]
+        height = checks.numbers(f"curves[{name!r}]", values, points)
+        look: dict[str, Any] = {"linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+        (line,) = axes.plot(across, height, color=colour, markersize=5, **look)
+        if name in limits:
+            low, high = (checks.numbers(f"bands[{name!r}]", end, points) for end in limits[name])
+            axes.fill_between(across, low, high, color=colour, alpha=0.18, linewidth=0)
+        legend.append((line, name))
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    write_labels(axes, xlabel, ylabel)
+    write_heading(axes, title, note)
+    write_legend(figure, legend)
+    return figure

@@ -1,0 +1,139 @@
+"""Many trained networks of one architecture: their parameters side by side, and what they say about examples."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from upweight.data import as_data
+from upweight.gradients.autograd import substituted
+from upweight.losses import as_loss
+from upweight.messages import InputError, NotConvergedWarning
+from upweight.parameters import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """k networks trained on subsets of the data.
+
+    Attributes
+    ----------
+    params
+        θ of each, ``[k, p]``: the parameters with ``requires_grad`` in the order of ``model.named_parameters()``.
+    constants
+        What training left alone, by name and stacked ``[k, ...]``: frozen parameters and buffers.
+    layout
+        Names and shapes of the parameters in θ.
+    subsets, seeds
+        The positions of each one's training examples, ``[size]`` each, and its seed.
+    architecture
+        The module whose state they are, in eval mode.
+    seconds
+        Wall time of the training.
+    """
+
+    params: Float[Tensor, "k p"]
+    constants: Mapping[str, Tensor]
+    layout: Layout
+    subsets: tuple[Tensor, ...]
+    seeds: tuple[int, ...]
+    architecture: nn.Module
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+    def __repr__(self) -> str:
+        sizes = sorted({len(subset) for subset in self.subsets})
+        examples = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        return (
+            f"Trained({len(self):,} × {type(self.architecture).__name__}, p={self.layout.p:,}, on {examples} examples "
+            f"each, {self.seconds:.1f} s)"
+        )
+
+    def state(self, number: int) -> dict[str, Tensor]:
+        """Parameters and buffers of one network, by name."""
+        constants = {name: values[number] for name, values in self.constants.items()}
+        return {**self.layout.unflatten(self.params[number]), **constants}
+
+    def model(self, number: int) -> nn.Module:
+        """One of the networks as a module of its own, in eval mode."""
+        model = copy.deepcopy(self.architecture)
+        targets = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        with torch.no_grad():
+            for name, value in self.state(number).items():
+                targets[name].copy_(value)
+        return model
+
+    def losses(self, loss: Any, queries: Any, *, batch_size: int | None = None) -> Float[Tensor, "k queries"]:
+        """The loss of every query under every network.
+
+        Parameters
+        ----------
+        loss
+            One of `upweight.losses`, or any function ``(model, batch) -> [batch]``.
+        queries
+            Examples in the form of the training data.
+        """
+        function = as_loss(loss)
+        data = as_data(queries, name="queries").to(self.params.dtype, self.params.device)
+        evaluate = substituted(self.architecture, function)
+        columns = []
+        with torch.no_grad():
+            for _, batch in data.batches(None, batch_size):
+                columns.append(torch.stack([evaluate(self.state(j), batch) for j in range(len(self))]))
+        return torch.cat(columns, dim=1)
+
+
+def checked_jobs(
+    subsets: Sequence[Any], seeds: Sequence[int], n: int | None = None
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Subsets as index tensors ``[size]`` and seeds as whole numbers, one of each per model.
+
+    Raises
+    ------
+    InputError
+        If their numbers differ, or a subset is empty or out of range (of n examples, if n is known).
+    """
+    if not len(subsets) or len(subsets) != len(seeds):
+        raise InputError(f"subsets: give one or more, and a seed for each; got {len(subsets)} and {len(seeds)} seeds")
+    members = []
+    for number, subset in enumerate(subsets):
+        index = torch.as_tensor(subset)
+        if index.dim() != 1 or not len(index) or index.is_floating_point() or index.dtype == torch.bool:
+            raise InputError(
+                f"subsets: number {number} must be a list of one or more positions; got {index.dtype} of shape "
+                f"{tuple(index.shape)}"
+            )
+        if int(index.min()) < 0 or (n is not None and int(index.max()) >= n):
+            highest = "" if n is None else f" … {n - 1}"
+            raise InputError(
+                f"subsets: positions must be in 0{highest}; number {number} has {int(index.min())} … {int(index.max())}"
+            )
+        members.append(index.long().cpu())
+    return tuple(members), tuple(int(seed) for seed in seeds)
+
+
+def constants_of(model: nn.Module, layout: Layout) -> dict[str, Tensor]:
+    """Everything of a model's state that is not in θ: frozen parameters and buffers."""
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: value.detach() for name, value in state.items() if name not in layout.names}
+
+
+def warn_if_diverged(params: Float[Tensor, "k p"], seeds: Sequence[int]) -> None:
+    """Say which models ended at NaN or infinite parameters; the others stand."""
+    diverged = (~torch.isfinite(params).all(dim=1)).nonzero().flatten().tolist()
+    if diverged:
+        warnings.warn(
+            f"training: {len(diverged)} of {len(params)} models diverged (NaN or infinite parameters), first number "
+            f"{diverged[0]} with seed {seeds[diverged[0]]}; use a smaller lr",
+            NotConvergedWarning,
+            stacklevel=3,
+        )

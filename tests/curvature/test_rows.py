@@ -1,0 +1,129 @@
+"""Curvature by rows: GGN, Fisher and empirical Fisher against whole Jacobians and expectations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, jacrev
+
+import upweight as uw
+from problems import close, conv, mlp
+from upweight.curvature import GGN, EmpiricalFisher, Fisher
+from upweight.losses import BinaryLogistic, CrossEntropy, SquaredError
+from upweight.messages import InputError
+
+DOUBLE = torch.float64
+
+
+def products(rows, objective) -> torch.Tensor:
+    factors = rows.factors(torch.arange(len(rows))).materialize()
+    return factors.T @ factors + torch.diag(objective.l2)
+
+
+@pytest.mark.parametrize("batch_size", [None, 3, 7])
+def test_all_spectral_rows_make_the_ggn(batch_size: int | None) -> None:
+    problem = mlp()
+    objective = problem.objective(batch_size=batch_size)
+    rows = GGN().rows(objective)
+    assert rows.share == pytest.approx(1.0)
+    assert len(rows) == problem.n * 2  # three classes have two directions
+    close(products(rows, objective), problem.ggn(), rtol=1e-8, atol=1e-8)
+
+
+def test_truncated_rows_are_the_ones_of_largest_trace_and_say_their_share() -> None:
+    objective = mlp().objective()
+    every, some = GGN().rows(objective), GGN().rows(objective, 20)
+    outputs = every.cotangents.flatten(1).norm(dim=1) ** 2
+    kept = some.cotangents.flatten(1).norm(dim=1) ** 2
+    close(kept.sort().values, outputs.sort().values[-20:])
+    assert some.share == pytest.approx(float(kept.sum() / outputs.sum()))
+    assert f"{some.share:.1%}" in some.name
+
+
+def test_the_exact_fisher_of_a_likelihood_is_its_ggn() -> None:
+    problem = mlp()
+    close(Fisher(samples=None).of(problem.objective()).dense(), problem.ggn(), rtol=1e-8, atol=1e-8)
+
+
+def test_the_empirical_fisher_is_the_mean_of_gradient_products() -> None:
+    problem = mlp()
+    weights = torch.rand(problem.n, dtype=DOUBLE)
+    objective = problem.objective(weights=weights)
+    grads = problem.gradients()
+    truth = torch.einsum("n,np,nq->pq", weights, grads, grads) / problem.n + torch.diag(objective.l2)
+    operator = EmpiricalFisher().of(objective)
+    close(operator.dense(), truth)
+    vectors = torch.randn(3, objective.p, dtype=DOUBLE)
+    close(operator.apply(vectors), vectors @ truth)
+
+
+def test_sampled_fishers_average_to_the_exact_one() -> None:
+    problem = mlp()
+    objective = problem.objective()
+    draws = [Fisher(samples=50, seed=seed).of(objective).dense() for seed in range(8)]
+    truth = problem.ggn()
+    assert unbiased(torch.stack(draws), truth)
+
+
+def unbiased(draws: torch.Tensor, truth: torch.Tensor) -> bool:
+    """Whether the mean of the draws is as near the truth as their own spread says, and the truth isn't each draw."""
+    error, expected = float((draws.mean(0) - truth).norm()), float(draws.std(0).norm()) / len(draws) ** 0.5
+    return 0.3 * expected < error < 2 * expected
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_sample_depends_on_seed_and_position_alone(samples: int) -> None:
+    problem = mlp()
+    whole = Fisher(samples, seed=3).rows(problem.objective())
+    for size in (1, 4):
+        other = Fisher(samples, seed=3).rows(problem.objective(batch_size=size))
+        close(other.cotangents, whole.cotangents)
+    if samples > 1:
+        drawn = whole.cotangents.reshape(problem.n, samples, -1)
+        assert not torch.equal(drawn[:, 0], drawn[:, 1])
+    assert not torch.equal(Fisher(samples, seed=4).rows(problem.objective()).cotangents, whole.cotangents)
+
+
+@pytest.mark.parametrize("kind", ["regression", "binary"])
+def test_fisher_equals_ggn_for_gaussian_and_binary_likelihoods(kind: str) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2 if kind == "regression" else 1)).to(DOUBLE)
+    x = torch.randn(12, 3, dtype=DOUBLE)
+    y = torch.randn(12, 2, dtype=DOUBLE) if kind == "regression" else torch.randint(0, 2, (12,))
+    loss = SquaredError() if kind == "regression" else BinaryLogistic()
+    objective = uw.Objective(model, loss, (x, y), l2=0.1)
+
+    def outputs(theta: torch.Tensor) -> torch.Tensor:
+        return functional_call(model, objective.layout.unflatten(theta), (x,))
+
+    jacobian, z = jacrev(outputs)(objective.params), outputs(objective.params)
+    middle = torch.ones_like(z) if kind == "regression" else z.sigmoid() * (1 - z.sigmoid())
+    truth = torch.einsum("ncp,nc,ncq->pq", jacobian, middle, jacobian) / 12 + 0.1 * torch.eye(objective.p)
+    close(Fisher(samples=None).of(objective).dense(), truth.detach(), rtol=1e-8, atol=1e-8)
+    draws = torch.stack([Fisher(40, seed).of(objective).dense() for seed in range(8)])
+    assert unbiased(draws, truth)
+
+
+def test_ignored_positions_have_no_rows() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5)).to(DOUBLE)
+    x, y = torch.randint(0, 5, (6, 3)), torch.randint(0, 5, (6, 3))
+    y[:, 1] = -100
+    objective = uw.Objective(model, CrossEntropy(), (x, y))
+    assert not GGN().rows(objective).cotangents[:, 1].any()
+    assert not Fisher(2).rows(objective).cotangents[:, 1].any()
+
+
+def test_a_convolution_has_rows_too() -> None:
+    problem = conv()
+    close(products(GGN().rows(problem.objective()), problem.objective()), problem.ggn(), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("loss", [uw.losses.SquaredHinge(), lambda model, batch: (model(batch[0]) ** 2).sum(1)])
+def test_what_cannot_be_sampled_says_which_curvature_can(loss: object) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    objective = uw.Objective(model, loss, (torch.randn(8, 3), torch.randint(0, 2, (8,))), l2=0.1)
+    with pytest.raises(InputError, match=r"no targets can be drawn.*EmpiricalFisher"):
+        Fisher().rows(objective)
+    EmpiricalFisher().rows(objective)

@@ -1,0 +1,90 @@
+"""What is chosen when the user doesn't say, and what a plan promises before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import upweight as uw
+from problems import convex, mlp
+from upweight.influence.plan import Counts, dual_stages
+from upweight.inverse import CG, EKFAC, Dense, Dual
+from upweight.messages import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")  # untrained models
+
+
+def objective(width: int = 32, n: int = 200, outputs: int = 5, loss: object = None) -> uw.Objective:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, width), nn.Tanh(), nn.Linear(width, outputs)).eval()
+    batch = (torch.randn(n, 20), torch.randint(0, outputs, (n,)))
+    return uw.Objective(model, loss or uw.losses.CrossEntropy(), batch, l2=0.01)
+
+
+def test_small_linear_models_are_factorised_and_large_ones_iterated() -> None:
+    assert isinstance(uw.Influence(convex("softmax").objective()).inverse, Dense)
+    torch.manual_seed(0)
+    wide = uw.Objective(nn.Linear(500, 10), uw.losses.CrossEntropy(), (torch.randn(30, 500), torch.arange(30) % 10))
+    assert isinstance(uw.Influence(wide).inverse, CG)
+
+
+def test_networks_are_inverted_in_the_space_of_rows_whose_kind_depends_on_the_outputs() -> None:
+    few = uw.Influence(objective())
+    assert isinstance(few.inverse, Dual)
+    assert "GGN" in few.choice
+    many = uw.Influence(objective(outputs=100))
+    assert "sampled target" in many.choice
+    own = uw.Influence(objective(loss=lambda model, batch: model(batch[0])[:, 0] ** 2))
+    assert "empirical Fisher" in own.choice
+
+
+def test_a_memory_too_small_for_rows_leads_to_layers() -> None:
+    chosen = uw.Influence(objective(n=2000), memory=2**16)
+    assert isinstance(chosen.inverse, EKFAC)
+    assert torch.isfinite(chosen.attribute((torch.randn(2, 20), torch.tensor([0, 1]))).scores).all()
+
+
+@pytest.mark.parametrize("inverse", [None, Dual(rows=50), EKFAC(damping=0.1), CG(damping=0.1), Dense(damping=0.1)])
+def test_a_plan_lists_stages_with_costs_and_runs_nothing(inverse, monkeypatch) -> None:
+    influence = uw.Influence(objective(), inverse)
+    monkeypatch.setattr("upweight.influence.influence.as_solver", lambda *_: pytest.fail("a solver was fitted"))
+    plan = influence.plan(queries=10)
+    assert plan.flops > 0
+    assert plan.seconds > 0
+    assert plan.peak_bytes > 0
+    text = str(plan)
+    assert "GFLOP" in text
+    assert all(stage.name in text for stage in plan.stages)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_costs_grow_as_the_work_does() -> None:
+    counts = Counts(objective(), 10, 2**31)
+    small, large = dual_stages(counts, 50), dual_stages(counts, 100)
+    gram = [next(stage.flops for stage in stages if stage.name == "Gram matrix") for stages in (small, large)]
+    assert gram[1] == pytest.approx(4 * gram[0])
+    more = Counts(objective(n=400), 10, 2**31)
+    assert more.pass_flops == pytest.approx(2 * counts.pass_flops)
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(InputError, match="memory: a number of bytes"):
+        uw.Influence(mlp().objective(), memory=0)
+    with pytest.raises(InputError, match="queries: give one or more"):
+        uw.Influence(mlp().objective()).plan(0)
+
+
+def test_an_ensemble_is_the_mean_of_its_members(unchecked: None) -> None:
+    problem = mlp()
+    base = problem.objective()
+    moved = [base.params + 0.01 * k for k in (1, 2)]
+    ensemble = uw.Ensemble(base, moved, Dual(damping=0.1, rows=None))
+    found = ensemble.attribute(problem.queries)
+    each = [
+        uw.Influence(base.at(theta), Dual(damping=0.1, rows=None)).attribute(problem.queries).scores for theta in moved
+    ]
+    torch.testing.assert_close(found.scores, (each[0] + each[1]) / 2)
+    assert found.facts["models"] == 2
+    with pytest.raises(InputError, match="fitted to one model already"):
+        uw.Ensemble(base, moved, Dual(damping=0.1).fit(base))  # type: ignore[arg-type]

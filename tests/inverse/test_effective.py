@@ -1,0 +1,83 @@
+"""Damping from the spectrum: the effective dimension, its estimate, and what follows from them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.optimize import brentq
+
+import upweight as uw
+from problems import close, convex, mlp
+from upweight.curvature import GGN
+from upweight.inverse import CG, Dual, MeanLeverage
+from upweight.inverse.effective import Spectrum, damping_at, quadrature
+from upweight.messages import InputError
+
+DOUBLE = torch.float64
+
+
+def matrix(size: int = 60) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=DOUBLE))
+    return basis * torch.logspace(-6, 1, size, dtype=DOUBLE) @ basis.T
+
+
+def test_the_effective_dimension_is_the_trace_formula() -> None:
+    a = matrix()
+    spectrum = Spectrum(torch.linalg.eigvalsh(a), torch.ones(60, dtype=DOUBLE))
+    expected = torch.trace(a @ torch.linalg.inv(a + 0.1 * torch.eye(60, dtype=DOUBLE)))
+    close(spectrum.effective_dimension(0.1), expected)
+    close(spectrum.trace, a.trace())
+
+
+def test_quadrature_is_near_the_truth_and_exact_in_the_mean_of_probes() -> None:
+    a = matrix()
+    exact = Spectrum(torch.linalg.eigvalsh(a), torch.ones(60, dtype=DOUBLE))
+    for shift in (1e-4, 1e-2, 1.0):
+        found = [
+            quadrature(lambda rows: rows @ a, 60, DOUBLE, a.device, seed=seed).effective_dimension(shift)
+            for seed in range(10)
+        ]
+        assert sum(found) / 10 == pytest.approx(exact.effective_dimension(shift), rel=0.1)
+
+
+def test_the_chosen_damping_has_the_mean_leverage_asked_for() -> None:
+    problem = mlp()
+    objective = problem.objective(l2=0.001)
+    values = torch.linalg.eigvalsh(problem.ggn() - problem.l2 * torch.eye(objective.p, dtype=DOUBLE)).clamp_min(0)
+
+    def leverage(shift: float) -> float:
+        return float((values / (values + shift)).sum()) / problem.n
+
+    for share in (0.05, 0.2):
+        expected = brentq(lambda shift: leverage(shift) - share, 1e-9, 1e3) - 0.001  # noqa: B023
+        solver = Dual(GGN(), MeanLeverage(share), rows=None).fit(objective)
+        assert solver.damping == pytest.approx(expected, rel=0.3)
+
+
+def test_auto_is_one_number_for_every_solver_of_a_matrix() -> None:
+    objective = mlp().objective()
+    dual = Dual(GGN(), "auto", rows=None).fit(objective)
+    cg = CG(GGN(), "auto").fit(objective)
+    assert cg.damping == pytest.approx(dual.damping, rel=0.25)
+    assert dual.with_damping("auto").damping == dual.damping
+
+
+def test_auto_scales_with_the_loss() -> None:
+    spectrum = Spectrum(torch.linalg.eigvalsh(matrix()), torch.ones(60, dtype=DOUBLE))
+    ten = Spectrum(10 * spectrum.values, spectrum.weights)
+    close(damping_at(ten, 100, 0.0), 10 * damping_at(spectrum, 100, 0.0), rtol=1e-3)
+
+
+def test_a_penalty_that_damps_enough_leaves_nothing_to_add() -> None:
+    assert damping_at(Spectrum(torch.ones(3), torch.ones(3)), 100, penalty=1e6) == 0
+
+
+def test_what_cannot_be_chosen_is_refused(unchecked: None) -> None:
+    operator = uw.curvature.Matrix(torch.eye(3, dtype=DOUBLE))
+    with pytest.raises(InputError, match="needs an objective"):
+        CG(damping="auto").fit(operator)
+    with pytest.raises(InputError, match="share: a mean leverage between 0 and 1"):
+        CG(GGN(), MeanLeverage(2.0)).fit(convex("softmax").objective())
+    with pytest.raises(InputError, match="'auto' or"):
+        CG(GGN(), "best").fit(convex("softmax").objective())  # type: ignore[arg-type]
