@@ -302,8 +302,8 @@ def test_only_one_batch_is_alive_at_a_time(operation, monkeypatch):
     alive, most = weakref.WeakSet(), []
     real = autograd.functional_call
 
-    def watched(*args):
-        out = real(*args)
+    def watched(*args, **options):
+        out = real(*args, **options)
         if out.grad_fn is not None:
             alive.add(out)
         most.append(len(alive))

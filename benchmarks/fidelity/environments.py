@@ -33,9 +33,14 @@ PEERS = {
     "dattri": Environment((TORCH, "dattri==0.3.0"), "dattri.algorithm"),
     "trak": Environment((TORCH, "traker==0.3.2"), "trak"),
     "captum": Environment((TORCH, "captum==0.9.0"), "captum.influence"),
-    "logix": Environment((TORCH, "logix-ai==0.1.1"), "logix"),
-    "bergson": Environment((TORCH, "bergson==2.5.1"), "bergson"),
 }
+
+NOT_RUN = {
+    "logix-ai 0.1.1": "no Python that this project supports: “Requires-Python <3.11.0,>=3.6.0”",
+    "bergson 2.5.1": "models and data of Hugging Face's transformers only; beside torch's CPU build its import fails: "
+    "“ModuleNotFoundError: Could not import module 'PreTrainedModel'”",
+}
+"""Peers without a script, and why."""
 
 
 class Unavailable(Exception):

@@ -19,7 +19,7 @@ from upweight.gradients import FactoredFunction
 from upweight.gradients.blocks import concatenated
 from upweight.gradients.terms import Direct, Lookup, Outer, gram
 from upweight.losses import CrossEntropy
-from upweight.messages import SlowPathWarning
+from upweight.messages import InputError, SlowPathWarning
 from upweight.parameters import select
 
 DOUBLE = torch.float64
@@ -170,7 +170,7 @@ def test_the_model_comes_back_as_it_was_also_after_an_exception() -> None:
     assert not any(part._forward_hooks or part._backward_hooks for part in model.modules())
 
 
-def test_reentrant_checkpoints_are_differentiated_plainly_and_said() -> None:
+def test_reentrant_checkpoints_hide_parameters_and_are_refused() -> None:
     from torch.utils.checkpoint import checkpoint
 
     class Reentrant(nn.Module):
@@ -179,10 +179,10 @@ def test_reentrant_checkpoints_are_differentiated_plainly_and_said() -> None:
             self.first, self.last = nn.Linear(8, 4), nn.Linear(4, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.last(checkpoint(self.first, x.requires_grad_(), use_reentrant=True))
+            return self.last(checkpoint(self.first, x.detach().requires_grad_(), use_reentrant=True))
 
     batch = (torch.randn(6, 8), torch.randint(0, 3, (6,)))
-    with pytest.warns(SlowPathWarning, match="no factors can be read off this model"):
+    with pytest.raises(InputError, match="use_reentrant=False"):
         uw.Objective(Reentrant(), CrossEntropy(), batch)
 
 
@@ -213,6 +213,31 @@ def test_large_and_small_positions_take_every_contraction() -> None:
         close(term.norms(), (whole**2).sum((1, 2)))
         close(term.squares(), (whole**2).sum(0))
         close(gram(term, term.take(slice(1, 4))), torch.einsum("arc,brc->ab", whole, whole[1:4]))
+
+
+def test_a_module_under_two_names_is_differentiated_and_left_as_it_was() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+            self.again = self.layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.tanh(self.again(torch.tanh(self.layer(x)))))
+
+    model = Twice().to(DOUBLE)
+    weight = model.layer.weight
+    x, y = torch.randn(N, 8, dtype=DOUBLE), torch.randint(0, 3, (N,))
+    rows = []
+    for value in CrossEntropy()(model, (x, y)):
+        grads = torch.autograd.grad(value, list(model.parameters()), retain_graph=True)
+        rows.append(torch.cat([g.flatten() for g in grads]))
+    objective = uw.Objective(model, CrossEntropy(), (x, y))
+    close(objective.factored.factors(objective.params, (x, y)).materialize(), torch.stack(rows))
+    objective.gradient()
+    assert model.layer.weight is weight
+    assert model.again.weight is weight
+    assert isinstance(weight, nn.Parameter)
 
 
 def test_no_warning_where_everything_has_a_rule() -> None:

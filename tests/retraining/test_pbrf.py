@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 import upweight as uw
 from problems import DOUBLE, Problem, close, conv, convex, mlp, unflatten, with_parameters
 from upweight.messages import InputError, NotConvergedWarning
-from upweight.retraining import pbrf
+from upweight.retraining import Recipe, pbrf, train_together
 
 DAMPING = 0.03
 GROUPS = [[0], [9], [3, 11, 19]]
@@ -109,15 +109,20 @@ def test_float32_reaches_the_float64_responses() -> None:
     assert ((rounded - exact).norm(dim=1) / exact.norm(dim=1)).max() < 5e-3
 
 
+def relu_network() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3)).to(DOUBLE)
+
+
 def test_at_a_kink_it_ends_when_the_value_stalls() -> None:
-    torch.manual_seed(11)
     source = mlp()
-    network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).to(DOUBLE)
-    problem = replace(source, model=network.eval())
-    objective = uw.retraining.fit(problem.objective(), tolerance=1e-3)
-    problem = replace(problem, model=objective.model)
-    positions = objective.losses().topk(6).indices.tolist()
-    with pytest.warns(NotConvergedWarning, match=r"of 6 models stopped at .* kinks"):
+    recipe = Recipe(epochs=200, batch_size=source.n, lr=0.3, momentum=0.9, weight_decay=source.l2)
+    trained = train_together(
+        relu_network, source.objective().loss, (source.x, source.y), [range(source.n)], [11], recipe
+    )
+    problem = replace(source, model=trained.model(0))
+    objective = problem.objective()
+    positions = objective.losses().topk(3).indices.tolist()
+    with pytest.warns(NotConvergedWarning, match=r"of 3 models stopped at .* kinks"):
         found = pbrf(objective, positions, DAMPING, max_iterations=1000)
     assert found.evaluations.max() < 500
     weights = torch.ones(problem.n, dtype=DOUBLE)

@@ -20,9 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.fidelity import models
-from benchmarks.fidelity.peers.common import Fitted, Problem, Refused, run
+from benchmarks.fidelity.peers.common import ROWS, Fitted, Problem, Refused, run
 
-BATCH = 500
 RANK = 50
 KRYLOV = 200
 """Iterations from which its Arnoldi takes the eigenvalues: its default."""
@@ -51,7 +50,7 @@ class EachLoss(Loss):
 
 def loader(problem: Problem) -> DataLoader:
     """The training data in order."""
-    return DataLoader(TensorDataset(*problem.train), batch_size=BATCH)
+    return DataLoader(TensorDataset(*problem.train), batch_size=ROWS[problem.task])
 
 
 def tracin(problem: Problem, folder: Path, *, last: bool) -> Fitted:

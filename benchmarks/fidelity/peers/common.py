@@ -36,6 +36,10 @@ from benchmarks.fidelity import models
 from benchmarks.measure import Growth
 
 
+ROWS = {"digits": 1000, "mnist-mlp": 500, "cifar-cnn": 100, "char-gpt": 20}
+"""Examples whose own gradients, with the activations they come from, are to be held at once in about 2 GiB."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """A task as made by `benchmarks.fidelity.tasks`, in torch's terms."""

@@ -15,22 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from dattri.algorithm import (
-    IFAttributorArnoldi,
-    IFAttributorCG,
-    IFAttributorDataInf,
-    IFAttributorEKFAC,
-    IFAttributorExplicit,
-    LoGraAttributor,
-    TRAKAttributor,
-)
+from dattri import algorithm
 from dattri.task import AttributionTask
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.fidelity import models
-from benchmarks.fidelity.peers.common import Fitted, Problem, margin, run
+from benchmarks.fidelity.peers.common import ROWS, Fitted, Problem, margin, run
 
 GRID = (0.0001, 0.001, 0.01, 0.1)
 MULTIPLES = (0.1, 1.0, 10.0)
@@ -38,7 +30,6 @@ MULTIPLES = (0.1, 1.0, 10.0)
 DIMENSIONS = 2048
 RANK = 20
 """Of Arnoldi; of its default, 100, some eigenvalues are negative, and their roots make every score NaN."""
-BATCH = 500
 FEW = 16
 """Queries that DataInf takes at once: it holds their square times p."""
 
@@ -76,8 +67,8 @@ def influence(
 
 def ekfac(problem: Problem, folder: Path) -> Fitted:
     """Its EK-FAC: the empirical Fisher of Linear layers."""
-    attributor = IFAttributorEKFAC(task(problem))
-    attributor.cache(loader(problem.train, BATCH))
+    attributor = algorithm.IFAttributorEKFAC(task(problem))
+    attributor.cache(loader(problem.train, ROWS[problem.task]))
     values = attributor.cached_lambdas.values()
     mean = float(sum(value.sum() for value in values) / sum(value.numel() for value in values))
 
@@ -106,15 +97,12 @@ def logra(problem: Problem, folder: Path) -> Fitted:
     os.chdir(folder)  # it writes a file into the working directory, and reads what it finds there
     model = WithLoss(problem.model)
 
-    def loss(model: nn.Module, batch: dict[str, Tensor], device: str) -> Tensor:
-        return model(**batch).loss
-
     def named(part: tuple[Tensor, Tensor]) -> DataLoader:
-        return DataLoader([{"x": x, "y": y} for x, y in zip(*part, strict=True)], batch_size=BATCH)
+        return DataLoader([{"x": x, "y": y} for x, y in zip(*part, strict=True)], batch_size=ROWS[problem.task])
 
     def score(damping: float | None) -> Tensor:
-        given = AttributionTask(loss_func=loss, model=model, checkpoints=model.state_dict())
-        attributor = LoGraAttributor(given, damping=damping, offload="none")
+        given = AttributionTask(lambda model, batch, device: model(**batch).loss, model, model.state_dict())
+        attributor = algorithm.LoGraAttributor(given, damping=damping, offload="none")
         attributor.cache(named(problem.train))
         return attributor.attribute(named(problem.train), named(problem.queries)).T
 
@@ -135,14 +123,14 @@ def trak(problem: Problem, folder: Path, *, several: bool = False) -> Fitted:
         return margin(loss(parameters, example))
 
     def score(damping: float | None) -> Tensor:
-        attributor = TRAKAttributor(
+        attributor = algorithm.TRAKAttributor(
             AttributionTask(loss_func=target, model=problem.model, checkpoints=states),
             correct_probability_func=lambda parameters, example: torch.exp(-loss(parameters, example)),
             projector_kwargs={"proj_dim": dimensions},
             regularization=damping or 0.0,
         )
-        attributor.cache(loader(problem.train, BATCH))
-        return attributor.attribute(loader(problem.queries, BATCH)).detach().T
+        attributor.cache(loader(problem.train, ROWS[problem.task]))
+        return attributor.attribute(loader(problem.queries, ROWS[problem.task])).detach().T
 
     return Fitted(score, (), {"models": len(states), "dimensions": dimensions})
 
@@ -151,11 +139,11 @@ VARIANTS = {
     "TRAK, 1 model": trak,
     "TRAK, several models": partial(trak, several=True),
     "EK-FAC": ekfac,
-    "CG, 10 iterations": partial(influence, IFAttributorCG),
-    f"Arnoldi {RANK}": partial(influence, IFAttributorArnoldi, proj_dim=RANK),
-    "DataInf": partial(influence, IFAttributorDataInf, queries=FEW),
+    "CG, 10 iterations": partial(influence, algorithm.IFAttributorCG),
+    f"Arnoldi {RANK}": partial(influence, algorithm.IFAttributorArnoldi, proj_dim=RANK),
+    "DataInf": partial(influence, algorithm.IFAttributorDataInf, queries=FEW),
     "LoGra": logra,
-    "explicit": partial(influence, IFAttributorExplicit),
+    "explicit": partial(influence, algorithm.IFAttributorExplicit),
 }
 
 if __name__ == "__main__":

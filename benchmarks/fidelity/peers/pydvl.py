@@ -24,10 +24,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.fidelity import models
-from benchmarks.fidelity.peers.common import Fitted, Problem, equal_batch, run
+from benchmarks.fidelity.peers.common import ROWS, Fitted, Problem, equal_batch, run
 
-ROWS = 500
-"""Training gradients held at once."""
 GRID = (0.0001, 0.001, 0.01, 0.1)
 RANK = 50
 REGULARIZATION = 0.01
@@ -89,7 +87,7 @@ def fitted(problem: Problem, influence: Any, regularize: Callable, settings: dic
         regularize(REGULARIZATION if damping is None else damping)
         with sdpa_kernel(SDPBackend.MATH):
             factors = influence.influence_factors(*problem.queries).detach()
-            chunks = zip(*(part.split(ROWS) for part in problem.train), strict=True)
+            chunks = zip(*(part.split(ROWS[problem.task]) for part in problem.train), strict=True)
             values = [influence.influences_from_factors(factors, x, y).detach() for x, y in chunks]
         return torch.cat(values, dim=1) * (scale / len(problem.train[0]))
 
@@ -97,8 +95,10 @@ def fitted(problem: Problem, influence: Any, regularize: Callable, settings: dic
 
 
 def loader(problem: Problem) -> DataLoader:
-    """Batches of equal length, as large as memory allows a Hessian product over them."""
-    return DataLoader(TensorDataset(*problem.train), batch_size=equal_batch(len(problem.train[0]), 1000))
+    """Batches of equal length, as large as memory allows Hessian products with all vectors at once over them."""
+    return DataLoader(
+        TensorDataset(*problem.train), batch_size=equal_batch(len(problem.train[0]), ROWS[problem.task])
+    )
 
 
 VARIANTS = {

@@ -16,11 +16,10 @@ from trak.modelout_functions import AbstractModelOutput
 from trak.projectors import BasicSingleBlockProjector, ProjectionType
 
 from benchmarks.fidelity import models
-from benchmarks.fidelity.peers.common import Fitted, Problem, margin, run
+from benchmarks.fidelity.peers.common import ROWS, Fitted, Problem, margin, run
 
 DIMENSIONS = 2048
 """At most."""
-BATCH = 250
 MULTIPLES = (0.1, 1.0, 10.0)
 """The grid: ridges in multiples of the mean eigenvalue of the projected Gram matrix."""
 
@@ -57,7 +56,7 @@ class Kept(BasicSingleBlockProjector):
 def trak(problem: Problem, folder: Path, *, several: bool = False) -> Fitted:
     """Features of the training data for each model; a ridge asks only for the small inverses anew."""
     dimensions = min(DIMENSIONS, len(problem.train[0]) // 2)  # its inverse is singular when examples are fewer
-    states = problem.states(several=several)
+    states, batch_size = problem.states(several=several), ROWS[problem.task]
     p = sum(parameter.numel() for parameter in problem.model.parameters())
     traker = TRAKer(
         model=problem.model,
@@ -72,7 +71,7 @@ def trak(problem: Problem, folder: Path, *, several: bool = False) -> Fitted:
     )
     for number, state in enumerate(states):
         traker.load_checkpoint(state, model_id=number)
-        for batch in zip(*(part.split(BATCH) for part in problem.train), strict=True):
+        for batch in zip(*(part.split(batch_size) for part in problem.train), strict=True):
             traker.featurize(batch=batch, num_samples=len(batch[0]))
     finalize(traker, 0.0)
     trace = float((traker.saver.current_store["grads"].astype("float64") ** 2).sum())
@@ -83,11 +82,11 @@ def trak(problem: Problem, folder: Path, *, several: bool = False) -> Fitted:
         name = f"queries-{damping}"
         for number, state in enumerate(states):
             traker.start_scoring_checkpoint(name, state, number, num_targets=len(problem.queries[0]))
-            for batch in zip(*(part.split(BATCH) for part in problem.queries), strict=True):
+            for batch in zip(*(part.split(batch_size) for part in problem.queries), strict=True):
                 traker.score(batch=batch, num_samples=len(batch[0]))
         return torch.as_tensor(traker.finalize_scores(name)).T
 
-    settings = {"models": len(states), "dimensions": dimensions, "batch": BATCH}
+    settings = {"models": len(states), "dimensions": dimensions, "batch": batch_size}
     return Fitted(score, tuple(multiple * trace / dimensions for multiple in MULTIPLES), settings)
 
 

@@ -131,7 +131,8 @@ class EigenOperator:
         """The diagonal of λ in each block's basis, which is all of it where weight and bias have the same λ."""
         found = []
         for basis, (matrix,) in zip(self.bases, self.frame.matrices(self.objective.l2[None]), strict=True):
-            squared = Basis(basis.shape, *(None if q is None else q**2 for q in (basis.left, basis.right)), basis.flat)
+            left, right = (None if q is None else q**2 for q in (basis.left, basis.right))
+            squared = Basis(basis.shape, left, right, basis.flat)
             found.append(squared.into(matrix[None])[0])
         return tuple(found)
 

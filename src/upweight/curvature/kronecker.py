@@ -219,8 +219,8 @@ def _refuse_not_finite(rows: Rows, chosen: Tensor, factors: Factors) -> None:
             if len(bad):
                 position = int(rows.positions[chosen[int(bad[0, 0])]])
                 raise InputError(
-                    f"gradients: NaN or infinite for training example {position}, at {' and '.join(block.shape.names)}; "
-                    "look for a root, a norm or a logarithm at zero in the model, or leave the example out"
+                    f"gradients: NaN or infinite for training example {position}, at {' and '.join(block.shape.names)};"
+                    " look for a root, a norm or a logarithm at zero in the model, or leave the example out"
                 )
 
 

@@ -149,6 +149,13 @@ def spectral(objective: Objective, largest: int | None) -> Rows:
     return Rows(objective, torch.cat(positions), torch.cat(parts).to(objective.dtype), ones, share, words)
 
 
+def trace_share(objective: Objective, largest: int) -> float:
+    """Share of the GGN's trace in the outputs that its largest rows carry; one forward pass."""
+    batches = objective.batches()
+    values = torch.cat([output_spectrum(objective, batch, objective.weights[i])[0].flatten() for i, batch in batches])
+    return float(values.topk(min(largest, len(values))).values.sum() / values.sum())
+
+
 def output_spectrum(
     objective: Objective, batch: Batch, weights: Tensor
 ) -> tuple[Float[Tensor, "b r"], Float[Tensor, "b place c c"], torch.Size]:

@@ -67,15 +67,29 @@ def substituted(
     ``twice``: it can be differentiated twice, for which the fused attention kernels, which can't, are left out.
     """
     module = _Call(model, function)
+    places = slots(model)
     padded = any(isinstance(part, nn.Embedding) and part.padding_idx is not None for part in model.modules())
 
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
-        values = {f"model.{name}": value for name, value in named.items()}
+        values = {f"model.{slot}": named[name] for slot, name in places.items() if name in named}
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
         with attention, _ConstantPadding() if twice and padded else nullcontext():
-            return functional_call(module, values, (batch,))
+            # Tied parameters have all their places named, so torch needn't look for them: where a module stands under
+            # two names it would put back the wrong tensors.
+            return functional_call(module, values, (batch,), tie_weights=False)
 
     return evaluate
+
+
+def slots(model: nn.Module) -> dict[str, str]:
+    """Every place that holds a parameter, once for each module, and the parameter's name in `named_parameters`."""
+    canonical = {id(value): name for name, value in model.named_parameters()}
+    places = {}
+    for prefix, part in model.named_modules():  # a module that stands under several names comes once
+        for own, value in part._parameters.items():
+            if value is not None:
+                places[f"{prefix}.{own}" if prefix else own] = canonical[id(value)]
+    return places
 
 
 def derivative(

@@ -160,6 +160,8 @@ class FactoredFunction(AutogradFunction):
             if g is None:
                 continue
             at = plan.examples.get((use.name, use.kind, use.slot))
+            if at is None and count == 1:
+                at = Examples(0, 1)  # one example is everywhere; torch takes other operations where a batch is one
             term = None if at is None else term_of(use, g, at, count, leaves[use.name])
             if term is None:
                 raise _OtherForm(use.name)

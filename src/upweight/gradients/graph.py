@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from upweight.messages import InputError
+
 Node = Any
 """An autograd node; torch offers its saved tensors as attributes ``_saved_…``."""
 
@@ -39,6 +41,8 @@ VIEWS = frozenset(
     }
 )
 """Operations between a parameter and its use that only arrange its entries."""
+
+REENTRANT = "CheckpointFunctionBackward"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +81,11 @@ def uses(roots: list[Tensor], leaves: Mapping[str, Tensor], unbatched: frozenset
     unbatched
         Pairs (parameter, operation) known not to depend on the examples, such as a lookup of positions: they count
         as part of the chain, and the operation after them as the use.
+
+    Raises
+    ------
+    InputError
+        If a re-entrant checkpoint hides what is inside it.
     """
     names = {id(leaf): name for name, leaf in leaves.items()}
     seen: set[Node] = set()
@@ -86,6 +95,11 @@ def uses(roots: list[Tensor], leaves: Mapping[str, Tensor], unbatched: frozenset
         if node in seen:
             continue
         seen.add(node)
+        if node.name() == REENTRANT:
+            raise InputError(
+                "model: it holds torch.utils.checkpoint with use_reentrant=True, which hides the parameters inside from "
+                "differentiation by name; set use_reentrant=False, which costs the same"
+            )
         for slot, (child, number) in enumerate(node.next_functions):
             if child is None:
                 continue

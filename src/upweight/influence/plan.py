@@ -17,6 +17,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from upweight.curvature import GGN, Curvature, EmpiricalFisher, Fisher, Hessian, RowCurvature
+from upweight.curvature.rows import trace_share
 from upweight.gradients import FactoredFunction
 from upweight.gradients.autograd import substituted
 from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, MeanEigenvalue
@@ -30,6 +31,8 @@ DEFAULT_MEMORY = 2**31
 DEFAULT_QUERIES = 100
 EIGEN_COST = 25
 """Multiplications of a symmetric eigendecomposition over r³."""
+LEAST_SHARE = 0.6
+"""Share of the trace of the GGN that kept rows must carry; where examples are still far from fitted, none stand out."""
 DUAL_OVER_PASSES = 400
 """Work of the dual, in forward and backward passes over the training data, up to which it is preferred to EK-FAC."""
 
@@ -159,15 +162,29 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
         return _without_factors(objective)
     curvature, why = row_curvature(objective)
     rows = min(DEFAULT_ROWS, most_rows(counts, curvature))
-    levels = len(objective.l2.unique())
-    if rows >= min(objective.n, DEFAULT_ROWS) // 2 and gram_bytes(rows, levels, objective.dtype) <= counts.memory:
-        work = sum(stage.flops for stage in dual_stages(counts, rows))
-        if work <= DUAL_OVER_PASSES * counts.pass_flops or objective.n <= 1000:
-            exact = "exact" if not isinstance(curvature, GGN) else f"the {rows:,} rows that carry most of its trace"
-            reason = f"{why}; {exact}, inverted in the space of its rows ({objective.p:,} parameters)"
-            return Dual(curvature, "auto", rows=rows, memory=counts.memory), reason
+    against = _against_rows(counts, curvature, rows)
+    if not against:
+        exact = "exact" if not isinstance(curvature, GGN) else f"the {rows:,} rows that carry most of its trace"
+        reason = f"{why}; {exact}, inverted in the space of its rows ({objective.p:,} parameters)"
+        return Dual(curvature, "auto", rows=rows, memory=counts.memory), reason
     factor = Fisher() if isinstance(objective.loss, Loss) and objective.loss.is_likelihood else EmpiricalFisher()
-    return EKFAC(factor, "auto"), f"the rows' inner products would cost too much at p={objective.p:,}: EK-FAC"
+    return EKFAC(factor, "auto"), f"{why}; {against}: EK-FAC"
+
+
+def _against_rows(counts: Counts, curvature: RowCurvature, rows: int) -> str:
+    """Why the curvature is not to be inverted in the space of its rows; "" if it is."""
+    objective = counts.objective
+    if not isinstance(curvature, GGN) and rows < objective.n:
+        return f"its {objective.n:,} rows' inner products need more than {counts.memory / 2**30:.2g} GiB"
+    if rows < DEFAULT_ROWS // 2 and rows < objective.n:
+        return f"only {rows:,} rows' inner products fit {counts.memory / 2**30:.2g} GiB"
+    if sum(stage.flops for stage in dual_stages(counts, rows)) > DUAL_OVER_PASSES * counts.pass_flops:
+        return f"the rows' inner products would cost too much at p={objective.p:,}"
+    if isinstance(curvature, GGN):
+        share = trace_share(objective, rows)
+        if share < LEAST_SHARE:
+            return f"the {rows:,} largest rows carry only {share:.0%} of the trace"
+    return ""
 
 
 def _without_factors(objective: Objective) -> tuple[Inverse, str]:

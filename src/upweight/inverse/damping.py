@@ -41,10 +41,16 @@ _MEANS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 """The mean eigenvalue of each operator by seed, as long as the operator lives: an estimate costs some 32 products."""
 
 
-def resolve(damping: Damping, operator: Operator, spectrum: Callable[[], Spectrum] | None = None) -> float:
+def resolve(
+    damping: Damping,
+    operator: Operator,
+    spectrum: Callable[[], Spectrum] | None = None,
+    leverage: float = MEAN_LEVERAGE,
+) -> float:
     """The absolute δ for this matrix.
 
     ``spectrum`` gives the spectrum without the penalty, where a solver knows it; else it is estimated by products.
+    ``leverage`` is the mean leverage that "auto" goes by for this kind of matrix.
 
     Raises
     ------
@@ -52,7 +58,7 @@ def resolve(damping: Damping, operator: Operator, spectrum: Callable[[], Spectru
         If it is not a finite number ≥ 0 (use the GGN rather than a negative damping).
     """
     if damping == "auto":
-        damping = MeanLeverage()
+        damping = MeanLeverage(leverage)
     if isinstance(damping, MeanLeverage):
         return _by_leverage(damping, operator, spectrum)
     if isinstance(damping, MeanEigenvalue):
@@ -71,8 +77,8 @@ def _by_leverage(damping: MeanLeverage, operator: Operator, spectrum: Callable[[
     objective = getattr(operator, "objective", None)
     if objective is None:
         raise InputError("damping: 'auto' needs an objective, whose number of examples it goes by; give a number")
-    if not 0 < damping.share < 1:
-        raise InputError(f"share: a mean leverage between 0 and 1; got {damping.share}")
+    if not 0 < damping.share <= 1:
+        raise InputError(f"share: a mean leverage, above 0 and at most 1; got {damping.share}")
     found = _SPECTRA.setdefault(operator, {})
     if damping.seed not in found:
         found[damping.seed] = spectrum() if spectrum is not None else _estimated(operator, objective.l2, damping.seed)

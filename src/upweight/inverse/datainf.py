@@ -60,7 +60,9 @@ class DataInfSolver:
 
     def __post_init__(self) -> None:
         if not bool((self.operator.objective.l2 + self.damping > 0).all()):
-            raise InputError(f"damping: one example's matrix is singular where l2 = 0; give damping > 0 (got {self.damping:g})")
+            raise InputError(
+                f"damping: one example's matrix is singular where l2 = 0; give damping > 0 (got {self.damping:g})"
+            )
 
     def with_damping(self, damping: Damping) -> DataInfSolver:
         """The same rows with another δ."""

@@ -32,7 +32,7 @@ class Diagonal:
     """
 
     curvature: RowCurvature = field(default_factory=Fisher)
-    damping: Damping = 0.0
+    damping: Damping = "auto"
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """One pass over the rows."""

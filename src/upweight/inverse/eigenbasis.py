@@ -1,4 +1,4 @@
-"""Inverses of matrices that are diagonal, block by block, in a known basis: what K-FAC, EK-FAC and the diagonal share."""
+"""Inverses of matrices that are diagonal, block by block, in a known basis: K-FAC, EK-FAC and the diagonal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from torch import Tensor
 from upweight.curvature import RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Kronecker
-from upweight.gradients import Factors, Shape
+from upweight.gradients import Block, Factors, Shape
+from upweight.gradients.terms import Outer
 from upweight.inverse.damping import Damping, resolve
-from upweight.inverse.effective import Spectrum
+from upweight.inverse.effective import KRONECKER_LEVERAGE, Spectrum
 from upweight.inverse.interface import Solution, SolveReport, checked
 from upweight.inverse.low_rank import eigh
+from upweight.inverse.separable import pair_scores, separable
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -62,7 +64,7 @@ def resolved(damping: Damping, operator: EigenOperator) -> float:
         values = torch.cat([value.flatten() for value in operator.values]).double()
         return Spectrum(values, torch.ones_like(values))
 
-    return resolve(damping, operator, spectrum)
+    return resolve(damping, operator, spectrum, KRONECKER_LEVERAGE)
 
 
 def refuse_singular(
@@ -79,8 +81,8 @@ def refuse_singular(
         lowest = float(torch.as_tensor(shift).min())
         if lowest <= 0 and float(values.min()) <= torch.finfo(values.dtype).eps * float(values.max()):
             raise InputError(
-                f"damping: the {operator.name} is singular in {basis.shape.weight!r}, which has no l2; give damping > 0 "
-                f"(got {damping:g})"
+                f"damping: the {operator.name} is singular in {basis.shape.weight!r}, which has no l2; "
+                f"give damping > 0 (got {damping:g})"
             )
 
 
@@ -143,30 +145,46 @@ class EigenSolver:
         """∇L_qᵀ(H + δI)⁻¹∇ℓ_z of every query and every example of a batch.
 
         Queries are solved for in the eigenbasis. Then either they leave it, once, or the training gradients enter it,
-        batch by batch: per block, whichever counts fewer multiplications.
+        batch by batch: per block, whichever counts fewer multiplications. Where queries have one position, 1/(Λ+λ+δ)
+        may be a short sum of outer products instead (`upweight.inverse.separable`), to the root of the precision.
         """
-        bases = self.operator.bases
-        if not cut_alike(queries, bases):
+        if not cut_alike(queries, self.operator.bases):
             x = self.precondition(queries.materialize())
             return lambda train: train.inner(x)
-        solved, stays = [], []
-        for basis, block, values in zip(bases, queries.blocks, self.denominators, strict=True):
-            matrices = basis.term(block).materialize() / values
-            leaving = len(matrices) * _rotation(basis)
-            stays.append(self.operator.objective.n * basis.cost(block) < leaving)
-            solved.append(matrices if stays[-1] else basis.out_of(matrices))
+        parts = [self._block_scorer(number, block) for number, block in enumerate(queries.blocks)]
 
         def scores(train: Factors) -> Tensor:
-            if not cut_alike(train, bases):
+            if not cut_alike(train, self.operator.bases):
                 return train.inner(self.precondition(queries.materialize()))
-            parts = zip(bases, train.blocks, solved, stays, strict=True)
-            found = [
-                basis.term(block).inner(matrices) if inside else block.inner(matrices)
-                for basis, block, matrices, inside in parts
-            ]
+            found = [part(block) for part, block in zip(parts, train.blocks, strict=True)]
             return torch.stack(found).sum(0)
 
         return scores
+
+    def _block_scorer(self, number: int, queries: Block) -> Callable[[Block], Float[Tensor, "q n"]]:
+        """One block's part of the scores."""
+        basis, values = self.operator.bases[number], self.denominators[number]
+        term = basis.term(queries)
+        if isinstance(term, Outer) and term.left.shape[1] == 1:
+            sides = self._separable(number)
+            if sides is not None:
+                scores = pair_scores(term, sides)
+                return lambda train: scores(basis.term(train))
+        solved = term.materialize() / values
+        if self.operator.objective.n * basis.cost(queries) < len(solved) * _rotation(basis):
+            return lambda train: basis.term(train).inner(solved)
+        outside = basis.out_of(solved)
+        return lambda train: train.inner(outside)
+
+    def _separable(self, number: int) -> tuple[Tensor, Tensor] | None:
+        if number not in self._known:
+            self._known[number] = separable(1 / self.denominators[number], self.operator.values[number])
+        return self._known[number]
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[Tensor, Tensor] | None]:
+        """What `separable` made of the blocks that were asked for."""
+        return {}
 
 
 def cut_alike(factors: Factors, bases: Sequence[Basis]) -> bool:

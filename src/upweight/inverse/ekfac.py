@@ -36,7 +36,7 @@ class EKFAC:
     """
 
     curvature: RowCurvature = field(default_factory=Fisher)
-    damping: Damping = 0.0
+    damping: Damping = "auto"
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """Eigenvectors from one pass over the rows, second moments in them from another."""

@@ -50,7 +50,7 @@ class KFAC:
     """
 
     curvature: RowCurvature = field(default_factory=Fisher)
-    damping: Damping = 0.0
+    damping: Damping = "auto"
     approximation: Approximation = "expand"
     damping_rule: DampingRule = "factored"
 
@@ -107,9 +107,7 @@ class FactoredSolver:
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """V times the inverse; how far that is from the damped curvature itself is not measured."""
         vectors = checked(vectors, self.operator)
-        return Solution(
-            self.precondition(vectors), report(self.operator, self.damping, vectors, ", factored damping")
-        )
+        return Solution(self.precondition(vectors), report(self.operator, self.damping, vectors, ", factored damping"))
 
     def precondition(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """V times the inverse, which is positive definite."""
