@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from torch import Tensor
 import upweight as uw
 from benchmarks.fidelity import tasks
 from benchmarks.fidelity.ground_truth import CHECKPOINTS, FURTHER_SEEDS
-from benchmarks.fidelity.peers.common import Fitted, Problem, Refused, run
+from benchmarks.fidelity.peers.common import Fitted, Problem, run
+from upweight.curvature import EmpiricalFisher, Fisher
+from upweight.inverse import EKFAC, KFAC, Arnoldi, DataInf, Diagonal, Dual, Nystrom
 
 MULTIPLES = tuple(2.0**k for k in range(-4, 5))
 """The grid: dampings in multiples of the automatic one."""
 
 RANK = 200
-EARLY = 2
-"""Checkpoints, of five, that an early model has seen."""
 
 
 def objective(problem: Problem, l2: float | None = None) -> uw.Objective:
@@ -39,83 +40,63 @@ def objective(problem: Problem, l2: float | None = None) -> uw.Objective:
 def influence(problem: Problem, folder: Path, *, inverse: Any = None, l2: float | None = None) -> Fitted:
     """One inverse; another damping costs no fit."""
     fitted = uw.Influence(objective(problem, l2), inverse)
-    return scored(problem, fitted, {"inverse": repr(fitted.inverse), "choice": fitted.choice})
-
-
-def scored(problem: Problem, fitted: uw.Influence, settings: dict[str, Any]) -> Fitted:
-    """The scores of an influence whose solver is fitted here."""
     solver = fitted.solver
 
     def score(damping: float | None) -> Tensor:
-        if damping is None:
-            return fitted.attribute(problem.queries).scores
-        return uw.Influence(fitted.objective, solver.with_damping(damping)).attribute(problem.queries).scores
+        used = fitted if damping is None else uw.Influence(fitted.objective, solver.with_damping(damping))
+        return used.attribute(problem.queries).scores
 
-    grid = tuple(multiple * solver.damping for multiple in MULTIPLES)
-    return Fitted(score, grid, {"unit": "nats", "automatic damping": solver.damping, **settings})
+    settings = {"unit": "nats", "automatic damping": solver.damping}
+    settings |= {"inverse": repr(fitted.inverse), "choice": fitted.choice}
+    return Fitted(score, tuple(multiple * solver.damping for multiple in MULTIPLES), settings)
 
 
-def plain(problem: Problem, folder: Path, *, attribute: Callable[[Problem, dict[str, Any]], uw.Attribution]) -> Fitted:
-    """A method without a damping to choose, whose fit is part of its scores."""
-    settings: dict[str, Any] = {}
+def plain(problem: Problem, folder: Path, *, attribute: Callable[[Problem], uw.Attribution]) -> Fitted:
+    """A method without a damping to choose; its fit is part of its scores."""
 
     def score(damping: float | None) -> Tensor:
-        if damping is not None:
-            raise Refused("it has no damping to choose")
-        found = attribute(problem, settings)
+        found = attribute(problem)
         return found.quantity.helpful_sign * found.scores
 
-    return Fitted(score, (), settings)
+    return Fitted(score)
 
 
-def tracin(problem: Problem, settings: dict[str, Any]) -> uw.Attribution:
+def tracin(problem: Problem) -> uw.Attribution:
     """All checkpoints, at their mean learning rates."""
     states = [problem.with_parameters(each).state_dict() for each in problem.checkpoints]
-    settings["checkpoints"] = len(states)
     return uw.TracIn(objective(problem), states, problem.rates).attribute(problem.queries)
 
 
-def trak(problem: Problem, settings: dict[str, Any], *, several: bool) -> uw.Attribution:
+def trak(problem: Problem, *, several: bool) -> uw.Attribution:
     """Margins where each example has one label; the further models are those of the problem, as for the peers."""
-    states = problem.states(several=several)
-    settings["models"] = len(states)
     measurement = "loss" if problem.sequences else "margin"
-    return uw.TRAK(objective(problem), states, measurement=measurement).attribute(problem.queries)
+    return uw.TRAK(objective(problem), problem.states(several=several), measurement=measurement).attribute(
+        problem.queries
+    )
 
 
-def gradient_dot(problem: Problem, settings: dict[str, Any]) -> uw.Attribution:
+def gradient_dot(problem: Problem) -> uw.Attribution:
     """Influence with H = I."""
     return uw.similarity.gradient_dot(objective(problem), problem.queries)
 
 
 def seeds(problem: Problem) -> list[tasks.State]:
     """The model explained, and models of further seeds, trained now."""
-    n = len(problem.train[0])
-    further = [tasks.train(problem.task, range(n), seed) for seed in range(1, 1 + FURTHER_SEEDS)]
+    further = [tasks.train(problem.task, range(len(problem.train[0])), seed) for seed in range(1, 1 + FURTHER_SEEDS)]
     return [problem.model.state_dict(), *further]
 
 
-def checkpoint(problem: Problem) -> list[tasks.State]:
-    """The model explained on the way to its end; trained again up to there."""
-    return checkpoints(problem)[-1:]
-
-
-def checkpoints(problem: Problem) -> list[tasks.State]:
-    """Every checkpoint up to the early one, of the seed of the model explained."""
+def early(problem: Problem, *, fifths: tuple[int, ...], seeds: tuple[int, ...] = (0,)) -> list[tasks.State]:
+    """Models after some fifths of their training, which is done anew up to there; seed 0 is the model explained."""
     total = tasks.RECIPES[problem.task].epochs
-    ends = [-(-k * total // CHECKPOINTS) for k in range(1, EARLY + 1)]
+    ends = [-(-fifth * total // CHECKPOINTS) for fifth in fifths]
     states = []
-    for done, epoch in enumerate(tasks.epochs(problem.task, range(len(problem.train[0])), seed=0), start=1):
-        if done in ends:
-            states.append({name: value.clone() for name, value in epoch.model.state_dict().items()})
-        if done == ends[-1]:
-            break
+    for seed in seeds:
+        epochs = tasks.epochs(problem.task, range(len(problem.train[0])), seed)
+        for done, epoch in enumerate(islice(epochs, ends[-1]), start=1):
+            if done in ends:
+                states.append({name: value.detach().clone() for name, value in epoch.model.state_dict().items()})
     return states
-
-
-def early_seeds(problem: Problem) -> list[tasks.State]:
-    """Early models of the seed explained and of further seeds: a part of the training of each."""
-    raise NotImplementedError
 
 
 def ensemble(
@@ -131,3 +112,32 @@ def ensemble(
         return averaged.attribute(problem.queries).scores
 
     return Fitted(score, (), {"unit": "nats", "models": len(members), "training": training})
+
+
+ALL_SEEDS = tuple(range(1 + FURTHER_SEEDS))
+VARIANTS = {
+    "auto": influence,
+    "dual-2500": partial(influence, inverse=Dual(rows=2500)),
+    "dual-5000": partial(influence, inverse=Dual(rows=5000)),
+    "dual-empirical": partial(influence, inverse=Dual(EmpiricalFisher(), rows=None)),
+    "dual-fisher": partial(influence, inverse=Dual(Fisher(samples=1), rows=None)),
+    "ekfac": partial(influence, inverse=EKFAC(damping="auto")),
+    # Without l2, so that all damping is δ, and with true labels, so that nothing in it is random.
+    "ekfac-empirical": partial(influence, inverse=EKFAC(EmpiricalFisher(), "auto"), l2=0.0),
+    "kfac": partial(influence, inverse=KFAC(damping="auto")),
+    "diagonal": partial(influence, inverse=Diagonal(damping="auto")),
+    "datainf": partial(influence, inverse=DataInf()),
+    "nystrom": partial(influence, inverse=Nystrom(RANK, damping="auto", residuals=False)),
+    "arnoldi": partial(influence, inverse=Arnoldi(RANK, damping="auto", residuals=False)),
+    "tracin": partial(plain, attribute=tracin),
+    "trak-1": partial(plain, attribute=partial(trak, several=False)),
+    "trak-5": partial(plain, attribute=partial(trak, several=True)),
+    "gradient dot": partial(plain, attribute=gradient_dot),
+    "checkpoint": partial(ensemble, models=partial(early, fifths=(2,))),
+    "ensemble of early checkpoints": partial(ensemble, models=partial(early, fifths=(1, 2, 3))),
+    "ensemble of early seeds": partial(ensemble, models=partial(early, fifths=(2,), seeds=ALL_SEEDS)),
+    "ensemble": partial(ensemble, models=seeds),
+}
+
+if __name__ == "__main__":
+    run("upweight", VARIANTS)

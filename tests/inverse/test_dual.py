@@ -69,6 +69,16 @@ def test_attribution_by_pairs_equals_attribution_by_solving(monkeypatch) -> None
     close(*results, rtol=1e-8)
 
 
+def test_self_influence_by_factors_equals_solving_for_every_example() -> None:
+    problem = mlp()
+    objective = problem.objective(l2={"*.weight": 0.05, "*.bias": 0.01}, weights=torch.rand(problem.n) + 0.5)
+    influence = uw.Influence(objective, Dual(GGN(), DAMPING, rows=30))
+    grads = objective.factored.factors(objective.params, (problem.x, problem.y)).materialize()
+    expected = objective.weights * (grads * influence.solver.solve(grads).x).sum(1) / problem.n
+    found = influence.self_influence().scores
+    close(found, expected, rtol=1e-8)
+
+
 @pytest.mark.parametrize("memory", [2**31, 15_000])
 def test_blocks_of_rows_change_nothing(memory: int) -> None:
     problem = mlp()

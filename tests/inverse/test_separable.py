@@ -16,7 +16,7 @@ from upweight.inverse.separable import pair_scores, separable
 
 def spectrum(rows: int, columns: int) -> Tensor:
     """Falling eigenvalues of two sides, and noise as Λ has it."""
-    left, right = (0.9 ** torch.arange(d, dtype=DOUBLE) for d in (rows, columns))
+    left, right = (0.7 ** torch.arange(d, dtype=DOUBLE) for d in (rows, columns))
     return torch.outer(left, right) * torch.rand(rows, columns, dtype=DOUBLE)
 
 

@@ -35,7 +35,6 @@ from torch import Tensor, nn
 from benchmarks.fidelity import models
 from benchmarks.measure import Growth
 
-
 ROWS = {"digits": 1000, "mnist-mlp": 500, "cifar-cnn": 100, "char-gpt": 20}
 """Examples whose own gradients, with the activations they come from, are to be held at once in about 2 GiB."""
 

@@ -96,9 +96,7 @@ def fitted(problem: Problem, influence: Any, regularize: Callable, settings: dic
 
 def loader(problem: Problem) -> DataLoader:
     """Batches of equal length, as large as memory allows Hessian products with all vectors at once over them."""
-    return DataLoader(
-        TensorDataset(*problem.train), batch_size=equal_batch(len(problem.train[0]), ROWS[problem.task])
-    )
+    return DataLoader(TensorDataset(*problem.train), batch_size=equal_batch(len(problem.train[0]), ROWS[problem.task]))
 
 
 VARIANTS = {

@@ -16,7 +16,7 @@ from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
 from upweight.gradients.denormals import flushed
 from upweight.influence import groups, leverage, perturbation, quantities, replacement
-from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors
+from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
 from upweight.influence.plan import DEFAULT_MEMORY, DEFAULT_QUERIES, Counts, Plan, choose, plan
 from upweight.influence.queries import check_query_targets, query_gradient_blocks, query_names
 from upweight.inverse import Inverse, Solution, Solver, SolveReport, as_solver, warned
@@ -245,6 +245,11 @@ class Influence:
         if leverage_corrected:
             scores = leverage.self_removal(objective, self.solve, positions)
             return self.result(scores, meaning, None, positions, np.array([]))
+        _ = self.stationarity
+        if isinstance(self.solver, PairSolver) and not renormalize:
+            with flushed():
+                scores = self_scores(objective, self.solver, positions) / objective.n
+            return self.result(scores, meaning, self.solver.report(scores.new_zeros(0)), positions, np.array([]))
         parts, report = [], None
         size = objective.block_rows(objective.p)
         total = -(-(objective.n if positions is None else len(positions)) // size)

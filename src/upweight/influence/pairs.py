@@ -31,6 +31,10 @@ class PairSolver(Solver, Protocol):
         """A function of a batch's factors that gives ∇L_qᵀ(H+δI)⁻¹∇ℓ_z."""
         ...
 
+    def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
+        """∇ℓ_zᵀ(H+δI)⁻¹∇ℓ_z of every example of a batch."""
+        ...
+
     def report(self, residuals: Tensor) -> SolveReport:
         """What the solver is."""
         ...
@@ -65,3 +69,13 @@ def pair_scores(
     n = objective.n if positions is None else len(positions)
     total = -(-n // objective.pass_rows)
     return torch.cat([score(found) for _, found in track(objective.factors(positions), "scoring", total)], dim=1)
+
+
+def self_scores(objective: Objective, solver: PairSolver, positions: Tensor | None) -> Float[Tensor, " n"]:
+    """w_z∇ℓ_zᵀ(H+δI)⁻¹∇ℓ_z: the pull of an example on θ, seen by its own unweighted loss."""
+    n = objective.n if positions is None else len(positions)
+    function, parts = objective.factored, []
+    batches = objective.data.batches(positions, objective.pass_rows)
+    for index, batch in track(batches, "self-influence", -(-n // objective.pass_rows)):
+        parts.append(objective.weights[index] * solver.quadratic(function.factors(objective.params, batch)))
+    return torch.cat(parts)

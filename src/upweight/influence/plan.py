@@ -31,6 +31,10 @@ DEFAULT_MEMORY = 2**31
 DEFAULT_QUERIES = 100
 EIGEN_COST = 25
 """Multiplications of a symmetric eigendecomposition over r³."""
+SECONDS_OF_WORK = 2e11
+"""Operations that no machine minds."""
+SEPARABLE = 10
+"""p over the multiplications of a pair, above which gradients are products of two short vectors: one position each."""
 LEAST_SHARE = 0.6
 """Share of the trace of the GGN that kept rows must carry; where examples are still far from fitted, none stand out."""
 DUAL_OVER_PASSES = 400
@@ -174,11 +178,12 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
 def _against_rows(counts: Counts, curvature: RowCurvature, rows: int) -> str:
     """Why the curvature is not to be inverted in the space of its rows; "" if it is."""
     objective = counts.objective
-    if not isinstance(curvature, GGN) and rows < objective.n:
-        return f"its {objective.n:,} rows' inner products need more than {counts.memory / 2**30:.2g} GiB"
+    if not isinstance(curvature, GGN) and counts.pair * SEPARABLE > objective.p:
+        return "rows of one draw each say little of gradients summed over many positions"
     if rows < DEFAULT_ROWS // 2 and rows < objective.n:
         return f"only {rows:,} rows' inner products fit {counts.memory / 2**30:.2g} GiB"
-    if sum(stage.flops for stage in dual_stages(counts, rows)) > DUAL_OVER_PASSES * counts.pass_flops:
+    allowed = max(DUAL_OVER_PASSES * counts.pass_flops, SECONDS_OF_WORK)
+    if sum(stage.flops for stage in dual_stages(counts, rows)) > allowed:
         return f"the rows' inner products would cost too much at p={objective.p:,}"
     if isinstance(curvature, GGN):
         share = trace_share(objective, rows)

@@ -55,7 +55,7 @@ class CG:
         Passes over the data before giving up (the report then says not converged).
     preconditioner
         Any inverse, fitted or not; an approximation of (H+δI)⁻¹ that is symmetric and positive definite. One that
-        isn't fitted and has no damping of its own (0) takes this one's δ.
+        isn't fitted and has no damping of its own (0 or "auto") takes this one's δ.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class CG:
 
 
 def _fitted(preconditioner: Inverse | Solver, target: Objective | Operator, damping: float) -> Solver:
-    unset = isinstance(preconditioner, Inverse) and getattr(preconditioner, "damping", None) == 0
+    unset = isinstance(preconditioner, Inverse) and getattr(preconditioner, "damping", None) in (0, "auto")
     if unset and is_dataclass(preconditioner) and not isinstance(preconditioner, type):
         preconditioner = replace(preconditioner, damping=damping)
     return as_solver(preconditioner, target)

@@ -248,5 +248,11 @@ class DualSolver:
 
         return scores
 
+    def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
+        """∇ℓ_zᵀ(AᵀA + D)⁻¹∇ℓ_z of every example of a batch."""
+        blocks = [self._metric_gram(self.dual.block(chosen), train) for chosen in self.dual.blocks()]
+        explained = torch.linalg.solve_triangular(self.factor, torch.cat(blocks), upper=False)
+        return train.scaled(self.inverse_metric().sqrt()).norms() - (explained**2).sum(0)
+
     def _metric_gram(self, first: Factors, second: Factors) -> Tensor:
         return torch.einsum("g,gmn->mn", self.scale, self.dual.grams(first, second))

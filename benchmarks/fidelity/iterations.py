@@ -1,0 +1,66 @@
+"""Iterations of CG to the exact damped GGN, plain and preconditioned, for single queries and a block.
+
+    python -m benchmarks.fidelity.iterations --problem FILE.npz --task mnist-mlp
+
+Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from typing import Any
+
+import upweight as uw
+from benchmarks.fidelity import models
+from benchmarks.fidelity.ours import objective
+from benchmarks.fidelity.peers.common import read
+from upweight.inverse import CG, EKFAC, Dual, Solver
+
+TOLERANCE = 1e-4
+SINGLE = 3
+BLOCK = 32
+PRECONDITIONERS = {"dual-2500": Dual(rows=2500), "dual-5000": Dual(rows=5000), "ekfac": EKFAC(damping="auto")}
+
+
+def measure(path: str, task: str, damping: float | None) -> dict[str, Any]:
+    """Iterations and seconds of every solver at one damping of the GGN (default: the automatic one of the dual)."""
+    problem = read(path, task, BLOCK)
+    target = objective(problem)
+    start = time.perf_counter()
+    fitted: dict[str, Solver] = {name: inverse.fit(target) for name, inverse in PRECONDITIONERS.items()}
+    chosen = fitted["dual-2500"].damping if damping is None else damping
+    vectors = uw.Influence(target, fitted["dual-2500"]).query_gradients(problem.queries)
+    found: dict[str, Any] = {"task": task, "damping": chosen, "tolerance": TOLERANCE, "block": BLOCK, "solvers": {}}
+    for name in ("plain", *fitted):
+        # An approximation that is not damped enough has directions of its own that the matrix hasn't.
+        preconditioner = None if name == "plain" else fitted[name].with_damping(chosen)
+        solver = CG(uw.curvature.GGN(), chosen, TOLERANCE, preconditioner=preconditioner).fit(target)
+        start = time.perf_counter()
+        single = [solver.solve(vectors[[k]]).report for k in range(SINGLE)]
+        between = time.perf_counter()
+        block = solver.solve(vectors).report
+        found["solvers"][name] = {
+            "single": [report.iterations for report in single],
+            "block": block.iterations,
+            "seconds": {"single": (between - start) / SINGLE, "block": time.perf_counter() - between},
+            "converged": all(report.converged for report in (*single, block)),
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--problem", required=True)
+    parser.add_argument("--task", choices=models.TASKS, required=True)
+    parser.add_argument("--damping", type=float)
+    options = parser.parse_args()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", uw.messages.NotStationaryWarning)
+        print(json.dumps(measure(options.problem, options.task, options.damping)))
+
+
+if __name__ == "__main__":
+    main()
