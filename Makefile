@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-data lint types reproduce benchmark clean help
+.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -36,6 +36,9 @@ reproduce: $(READY) ## run the experiments of Koh & Liang (2017) and rewrite exp
 
 benchmark: $(READY) ## speed beside pyDVL, each in its own environment
 	$(BIN)/python -m benchmarks.run
+
+benchmark-fidelity: $(READY) ## agreement with retraining, seconds and memory beside peers; again for what is left
+	$(BIN)/python -m benchmarks.fidelity.run --missing
 
 clean:           ## remove the virtual environments
 	rm -rf .venv .venv-*

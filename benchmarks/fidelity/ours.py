@@ -1,7 +1,7 @@
-"""upweight on the fidelity tasks, by the same clock, limits and answer as the peers (`benchmarks.fidelity.peers.common`).
+"""upweight on the fidelity tasks, by the clock, limits and answer of the peers (`benchmarks.fidelity.peers.common`).
 
     python -m benchmarks.fidelity.ours --problem FILE.npz --task mnist-mlp --variant auto --answer OUT.npz
-    python -m benchmarks.fidelity.ours --problem FILE.npz --task mnist-mlp --variant dual-2500 --answer OUT.npz --damping best
+    python -m benchmarks.fidelity.ours … --variant dual-2500 --answer OUT.npz --damping best   # or a number
 
 Where a variant needs more models than the one explained, it trains them here: their seconds are part of ``fit``, and
 stand as ``training`` in the settings.
@@ -25,8 +25,8 @@ from benchmarks.fidelity.peers.common import Fitted, Problem, run
 from upweight.curvature import EmpiricalFisher, Fisher
 from upweight.inverse import EKFAC, KFAC, Arnoldi, DataInf, Diagonal, Dual, Nystrom
 
-MULTIPLES = tuple(2.0**k for k in range(-4, 5))
-"""The grid: dampings in multiples of the automatic one."""
+MULTIPLES = tuple(2.0**k for k in range(-4, 6))
+"""The grid: l2 + δ in multiples of what it is at the automatic δ, which may be 0."""
 
 RANK = 200
 
@@ -40,7 +40,7 @@ def objective(problem: Problem, l2: float | None = None) -> uw.Objective:
 def influence(problem: Problem, folder: Path, *, inverse: Any = None, l2: float | None = None) -> Fitted:
     """One inverse; another damping costs no fit."""
     fitted = uw.Influence(objective(problem, l2), inverse)
-    solver = fitted.solver
+    solver, penalty = fitted.solver, problem.l2 if l2 is None else l2
 
     def score(damping: float | None) -> Tensor:
         used = fitted if damping is None else uw.Influence(fitted.objective, solver.with_damping(damping))
@@ -48,7 +48,8 @@ def influence(problem: Problem, folder: Path, *, inverse: Any = None, l2: float 
 
     settings = {"unit": "nats", "automatic damping": solver.damping}
     settings |= {"inverse": repr(fitted.inverse), "choice": fitted.choice}
-    return Fitted(score, tuple(multiple * solver.damping for multiple in MULTIPLES), settings)
+    grid = (multiple * (penalty + solver.damping) - penalty for multiple in MULTIPLES)
+    return Fitted(score, tuple(damping for damping in grid if damping >= 0), settings)
 
 
 def plain(problem: Problem, folder: Path, *, attribute: Callable[[Problem], uw.Attribution]) -> Fitted:

@@ -207,14 +207,18 @@ class BinaryLogistic(_BinaryLoss):
     def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
         """1 with probability σ(f), else the other label that the targets use."""
         targets = split_batch(batch)[1]
+        self.refuse_several(outputs, targets)
+        positive = (uniform < outputs.double().sigmoid()).reshape(targets.shape)
+        low = -1 if bool((targets < 0).any()) else 0
+        return torch.where(positive, 1, low).to(targets.dtype)
+
+    def refuse_several(self, outputs: Tensor, targets: Tensor) -> None:
+        """One against the rest is not the likelihood of a class."""
         if outputs.numel() != targets.numel():
             raise InputError(
                 "curvature: with several outputs an example, BinaryLogistic (one against the rest) has no targets to "
                 "draw; use curvature.GGN() or curvature.EmpiricalFisher()"
             )
-        positive = (uniform < outputs.double().sigmoid()).reshape(targets.shape)
-        low = -1 if bool((targets < 0).any()) else 0
-        return torch.where(positive, 1, low).to(targets.dtype)
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """−log σ of the margin; softplus would be cut off at 20, and its curvature with it."""

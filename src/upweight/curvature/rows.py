@@ -20,7 +20,7 @@ from torch import Tensor
 from upweight.data import Batch, batch_length
 from upweight.gradients import FactoredFunction, Factors
 from upweight.gradients.autograd import output_derivatives
-from upweight.losses import CrossEntropy, Loss, split_batch, with_targets
+from upweight.losses import BinaryLogistic, CrossEntropy, Loss, split_batch, with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -28,6 +28,29 @@ LARGEST_OUTPUT = 512
 """Numbers of an example's output up to which its loss's Hessian is decomposed."""
 NEGLIGIBLE = 1e-9
 """Share of the largest eigenvalue below which a row is rounding."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Cotangents of targets drawn from the model, made when a row is: an example's outputs are never kept.
+
+    ``samples`` rows in a row belong to one example. A draw depends on the seed, its number and the example's position
+    alone, so batching changes nothing.
+    """
+
+    loss: Loss
+    samples: int
+    seed: int
+
+    def cotangents(self, outputs: Tensor, batch: Batch, positions: Tensor, chosen: Tensor) -> Tensor:
+        """∂ℓ/∂outputs at the drawn targets, one for each row."""
+        shape = self.loss.draws(outputs)
+        uniform = uniforms(positions, chosen % self.samples, shape, self.seed).to(outputs.device)
+        labelled = with_targets(batch, self.loss.sample(outputs, batch, uniform))
+        with torch.enable_grad():
+            point = outputs.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.loss.of_outputs(point, labelled).sum(), point)
+        return slope
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +62,9 @@ class Rows:
     positions
         Training example of each row, ``[rows]``, in increasing order.
     cotangents
-        u of each row ``[rows, …outputs]``, weighted so that Σ rows rowsᵀ is the curvature without the penalty; None:
-        the gradient of the example's own loss times ``weights``.
+        u of each row: given ``[rows, …outputs]``, or drawn; None: the gradient of the example's own loss.
     weights
-        ``[rows]``, used where there are no cotangents.
+        What a row is multiplied by, ``[rows]``, so that Σ rows rowsᵀ is the curvature without the penalty.
     share
         Share of the trace in the outputs that the kept rows carry.
     name
@@ -51,7 +73,7 @@ class Rows:
 
     objective: Objective
     positions: Int[Tensor, " rows"]
-    cotangents: Tensor | None
+    cotangents: Tensor | Draws | None
     weights: Float[Tensor, " rows"]
     share: float
     name: str
@@ -61,14 +83,18 @@ class Rows:
 
     def factors(self, chosen: Tensor, *, compacted: bool = False) -> Factors:
         """Some of the rows, by their numbers, as factors (``compacted``: in the form that holds fewest numbers)."""
-        objective = self.objective
-        function = factored(objective)
+        objective, source = self.objective, self.cotangents
         positions = self.positions[chosen]
         batch = objective.data.take(positions)
-        if self.cotangents is None:
-            found = function.factors(objective.params, batch, compacted=compacted)
-            return found.weighted(self.weights[chosen])
-        return function.factors(objective.params, batch, self.cotangents[chosen], compacted=compacted)
+        if isinstance(source, Draws):
+
+            def given(outputs: Tensor) -> Tensor:
+                return source.cotangents(outputs, batch, positions, chosen)
+
+        else:
+            given = None if source is None else source[chosen]  # type: ignore[assignment]
+        found = factored(objective).factors(objective.params, batch, given, compacted=compacted)
+        return found.weighted(self.weights[chosen])
 
     def blocks(self, size: int, *, compacted: bool = False) -> Iterator[tuple[Tensor, Factors]]:
         """All rows, in blocks of at most ``size`` and of what a pass of the objective may hold."""
@@ -103,20 +129,18 @@ def sampled(objective: Objective, samples: int, seed: int) -> Rows:
     loss = sampleable(objective)
     if samples < 1:
         raise InputError(f"samples: must be at least 1; got {samples}")
-    parts = []
-    scale = (objective.weights / (objective.n * samples)).sqrt()
-    for index, batch in objective.batches():
-        outputs = outputs_of(objective, batch)
-        draws = []
-        for draw in range(samples):
-            uniform = uniforms(index, loss.draws(outputs), outputs, seed, draw)
-            labelled = with_targets(batch, loss.sample(outputs, batch, uniform))
-            slope = slopes(objective, outputs, labelled)
-            draws.append(slope * scale[index].reshape(-1, *[1] * (slope.dim() - 1)))
-        parts.append(torch.stack(draws, dim=1).flatten(0, 1))
+    if isinstance(loss, BinaryLogistic):
+        loss.refuse_several(*outputs_and_targets(objective))
+    weights = (objective.weights / (objective.n * samples)).sqrt().repeat_interleave(samples)
     positions = torch.arange(objective.n).repeat_interleave(samples)
     words = f"Fisher ({samples} sampled target{'s' if samples > 1 else ''} per example)"
-    return Rows(objective, positions, torch.cat(parts), objective.weights.new_ones(len(positions)), 1.0, words)
+    return Rows(objective, positions, Draws(loss, samples, seed), weights, 1.0, words)
+
+
+def outputs_and_targets(objective: Objective) -> tuple[Tensor, Tensor]:
+    """Of the first example."""
+    batch = objective.data.take([0])
+    return outputs_of(objective, batch), split_batch(batch)[1]
 
 
 def spectral(objective: Objective, largest: int | None) -> Rows:
@@ -141,12 +165,12 @@ def spectral(objective: Objective, largest: int | None) -> Rows:
             continue
         spectrum, vectors, shape = output_spectrum(objective, batch, objective.weights[index])
         example, number = here.nonzero(as_tuple=True)
-        parts.append(cotangents(spectrum, vectors, example, number, shape) / objective.n**0.5)
+        parts.append(cotangents(spectrum, vectors, example, number, shape))
         positions.append(index[example.cpu()])
     share = float(flat[chosen].sum() / flat.clamp_min(0).sum())
     words = "GGN" if kept == needed else f"GGN of {kept:,} rows, {share:.1%} of its trace"
-    ones = objective.weights.new_ones(kept)
-    return Rows(objective, torch.cat(positions), torch.cat(parts).to(objective.dtype), ones, share, words)
+    weights = objective.weights.new_full((kept,), objective.n**-0.5)
+    return Rows(objective, torch.cat(positions), torch.cat(parts).to(objective.dtype), weights, share, words)
 
 
 def trace_share(objective: Objective, largest: int) -> float:
@@ -213,26 +237,16 @@ def outputs_of(objective: Objective, batch: Batch) -> Tensor:
         return function.outputs(objective.params, batch)
 
 
-def slopes(objective: Objective, outputs: Tensor, batch: Batch) -> Tensor:
-    """∂ℓ/∂outputs for the targets of the batch, in the shape of the outputs."""
-    loss = objective.loss
-    assert isinstance(loss, Loss)
-    with torch.enable_grad():
-        point = outputs.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(loss.of_outputs(point, batch).sum(), point)
-    return slope
-
-
-def uniforms(index: Tensor, shape: tuple[int, ...], like: Tensor, seed: int, draw: int) -> Tensor:
-    """Random numbers in [0, 1), an example's own: they depend on the seed, the draw and its position alone.
+def uniforms(positions: Tensor, draws: Tensor, shape: tuple[int, ...], seed: int) -> Tensor:
+    """Random numbers in [0, 1), a row's own: they depend on the seed, the draw and the example's position alone.
 
     By a counter-based generator, where seed and draw are the key and the position is the counter.
     """
     parts = []
-    for position in index.tolist():
+    for position, draw in zip(positions.tolist(), draws.tolist(), strict=True):
         stream = np.random.Philox(key=[seed, draw], counter=[0, position, 0, 0])
         parts.append(np.random.Generator(stream).random(shape))
-    return torch.from_numpy(np.stack(parts)).to(like.device)
+    return torch.from_numpy(np.stack(parts))
 
 
 def sampleable(objective: Objective) -> Loss:

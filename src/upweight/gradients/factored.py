@@ -10,7 +10,7 @@ slow way (`torch.func`, for those parameters alone), and the coverage report say
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,15 +93,23 @@ class FactoredFunction(AutogradFunction):
         self.plan = self._planned(params, probe)
 
     def factors(
-        self, params: Float[Tensor, " p"], batch: Batch, cotangents: Tensor | None = None, *, compacted: bool = True
+        self,
+        params: Float[Tensor, " p"],
+        batch: Batch,
+        cotangents: Tensor | Callable[[Tensor], Tensor] | None = None,
+        *,
+        compacted: bool = True,
     ) -> Factors:
         """Per-example gradients of f, or, with cotangents u_i of the outputs ``[batch, …]``, rows J_iᵀu_i.
 
+        ``cotangents`` may be a function of the outputs, which then serve the forward pass and the draw alike.
         ``compacted``: each in the form that holds fewest numbers, one operation after the other; where factors must
         stay factors (Kronecker statistics), say False.
         """
         count = batch_length(batch)
         with self._forward(params, batch, cotangents is not None) as (leaves, root):
+            if callable(cotangents):
+                cotangents = cotangents(root.detach())
             seed = torch.ones_like(root) if cotangents is None else cotangents.reshape(root.shape)
             try:
                 found = self._terms(root, leaves, seed, count, compacted)

@@ -97,8 +97,8 @@ def uses(roots: list[Tensor], leaves: Mapping[str, Tensor], unbatched: frozenset
         seen.add(node)
         if node.name() == REENTRANT:
             raise InputError(
-                "model: it holds torch.utils.checkpoint with use_reentrant=True, which hides the parameters inside from "
-                "differentiation by name; set use_reentrant=False, which costs the same"
+                "model: it holds torch.utils.checkpoint with use_reentrant=True, which hides the parameters inside "
+                "from differentiation by name; set use_reentrant=False, which costs the same"
             )
         for slot, (child, number) in enumerate(node.next_functions):
             if child is None:

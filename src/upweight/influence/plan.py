@@ -21,7 +21,7 @@ from upweight.curvature.rows import trace_share
 from upweight.gradients import FactoredFunction
 from upweight.gradients.autograd import substituted
 from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, MeanEigenvalue
-from upweight.inverse.dual import DEFAULT_ROWS, fitting, gram_bytes
+from upweight.inverse.dual import DEFAULT_ROWS, fitting
 from upweight.losses import Loss
 from upweight.objective import Objective
 

@@ -13,9 +13,9 @@ from upweight.inverse.damping import Damping, MeanEigenvalue, MeanLeverage
 from upweight.inverse.datainf import DataInf
 from upweight.inverse.dense import Dense
 from upweight.inverse.diagonal import Diagonal
+from upweight.inverse.dual import Dual
 from upweight.inverse.ekfac import EKFAC
 from upweight.inverse.identity import Identity
-from upweight.inverse.dual import Dual
 from upweight.inverse.interface import (
     Inverse,
     Preconditioner,

@@ -31,8 +31,8 @@ MEAN_LEVERAGE = 0.09
 KRONECKER_LEVERAGE = 1.0
 """The same for matrices that are approximated layer by layer: as many directions as there are examples, no more.
 
-Their spectrum is spread over all p directions, most of which the data don't determine, so that the mean leverage of
-the exact matrix would damp away what the approximation has got right.
+What stands between layers and between Kronecker factors is missing, so their spectrum is spread over all p directions
+and the effective dimension overstated; the mean leverage of the exact matrix would damp away what is right in them.
 """
 PROBES = 4
 STEPS = 40

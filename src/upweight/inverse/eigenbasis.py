@@ -16,7 +16,7 @@ from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Kronecker
 from upweight.gradients import Block, Factors, Shape
 from upweight.gradients.terms import Outer
-from upweight.inverse.damping import Damping, MeanLeverage, resolve
+from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import KRONECKER_LEVERAGE, Spectrum
 from upweight.inverse.interface import Solution, SolveReport, checked
 from upweight.inverse.low_rank import eigh
@@ -57,11 +57,6 @@ def _side(side: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
     return vectors.to(dtype), values.clamp_min(0).to(dtype)
 
 
-LAYERWISE_LEVERAGE = 0.5
-"""d(δ)/n that "auto" aims for. What stands between layers is missing, so the effective dimension is overstated, and
-a larger share is right than for a whole matrix: on digits and mnist-mlp, 0.3 to 0.7 is within 0.02 LDS of the best."""
-
-
 def resolved(damping: Damping, operator: EigenOperator) -> float:
     """The absolute δ; what is asked of the spectrum is known exactly, from Λ."""
 
@@ -69,7 +64,7 @@ def resolved(damping: Damping, operator: EigenOperator) -> float:
         values = torch.cat([value.flatten() for value in operator.values]).double()
         return Spectrum(values, torch.ones_like(values))
 
-    return resolve(MeanLeverage(LAYERWISE_LEVERAGE) if damping == "auto" else damping, operator, spectrum)
+    return resolve(damping, operator, spectrum, KRONECKER_LEVERAGE)
 
 
 def refuse_singular(

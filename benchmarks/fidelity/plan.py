@@ -1,0 +1,58 @@
+"""Which measurements there are, and in which order they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+OURS = "upweight"
+TASKS = ("mnist-mlp", "digits", "cifar-cnn", "char-gpt")
+DUALS = ("dual-2500", "dual-5000")
+
+HINDSIGHT = {
+    OURS: ("auto", "ekfac"),
+    "kronfluence": ("EK-FAC",),
+    "pydvl": ("EK-FAC", "Nyström 50"),
+    "dattri": ("EK-FAC",),
+}
+"""Variants that are measured at the best damping of a grid too: known only after retraining, so for comparison."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One system's variant on a task; ``damping`` is "default", "best" (of a grid, by LDS) or a number."""
+
+    task: str
+    system: str
+    variant: str
+    damping: str = "default"
+
+    @property
+    def name(self) -> str:
+        """What it is called in results and tables."""
+        suffix = {"default": "", "best": ", best damping"}.get(self.damping, f", δ={self.damping}")
+        return f"{self.system}: {self.variant}{suffix}"
+
+
+def measurements(tasks: Sequence[str], variants: Mapping[str, Sequence[str]]) -> list[Measurement]:
+    """Round after round: one variant of each system on each task, so that a change of the machine meets all alike.
+
+    Variants at their default damping come first.
+    """
+    defaults = [
+        [Measurement(task, system, name) for name in names] for task in tasks for system, names in variants.items()
+    ]
+    others = [further(task, system, names) for task in tasks for system, names in variants.items()]
+    rounds = (one for queues in (defaults, others) for one in zip_longest(*queues))
+    return [measurement for one in rounds for measurement in one if measurement is not None]
+
+
+def further(task: str, system: str, names: Sequence[str]) -> list[Measurement]:
+    """Those at other dampings than the default."""
+    found = [Measurement(task, system, name, "best") for name in HINDSIGHT.get(system, ()) if name in names]
+    if system == OURS and task in ("digits", "mnist-mlp"):
+        found += [Measurement(task, system, name, "best") for name in DUALS if name in names]
+    if system == OURS and task == "mnist-mlp":
+        found += [Measurement(task, system, name, "0.03") for name in DUALS if name in names]
+    return found

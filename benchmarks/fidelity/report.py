@@ -1,0 +1,172 @@
+"""results.json as RESULTS.md with figures, and on the terminal: ``python -m benchmarks.fidelity.report``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fidelity import environments, figures, record
+from benchmarks.fidelity.plan import OURS, TASKS
+from benchmarks.fidelity.record import Found
+from benchmarks.fidelity.targets import BASE, REFERENCE, Row, automatic_rows, finished, targets, total
+
+PAGE = Path(__file__).parent / "RESULTS.md"
+HEAD = ["system", "LDS", "interval", "fit", "score", "total", "× floor", "time / kronfluence", "MiB"]
+NARROW = [*HEAD[:6], "× floor", "/ kronfl.", "MiB"]
+NOTABLE = 0.005
+"""LDS from which a difference to the automatic choice counts as one."""
+
+
+def rows(found: Found, task: str) -> list[list[str]]:
+    """The task's rows, highest LDS first; then those that failed, with the reason in place of the interval."""
+    done = finished(found, task)
+    peer, floor = done.get(REFERENCE), found["tasks"][task].get("floor")
+    ordered = sorted(done, key=lambda name: -done[name]["lds"])
+    lines = [[name, *cells(done[name], peer, floor)] for name in ordered]
+    failed = {name: row["failed"] for name, row in found["rows"].get(task, {}).items() if "failed" in row}
+    return lines + [[name, "–", reason, *[""] * 6] for name, reason in sorted(failed.items())]
+
+
+def cells(row: Row, peer: Row | None, floor: float | None) -> list[str]:
+    """A row's figures."""
+    stages = row["stages"]
+    return [
+        f"{row['lds']:.3f}",
+        f"{row['low']:.3f} … {row['high']:.3f}",
+        *(f"{stages[stage]:.2f}" for stage in ("fit", "score", "total")),
+        "" if floor is None else f"{stages['total'] / floor:.0f}",
+        "" if peer is None else f"{stages['total'] / total(peer):.3g}",
+        f"{row['memory']:.0f}",
+    ]
+
+
+def differences(found: Found, task: str) -> list[list[str]]:
+    """Ours beside the automatic choice: LDS gained and time taken, largest gain first."""
+    ours = automatic_rows(found, task)
+    if BASE not in ours:
+        return []
+    base = ours.pop(BASE)
+    lines = []
+    for row in sorted(ours.values(), key=lambda each: -each["lds"]):
+        gain, times = row["lds"] - base["lds"], total(row) / total(base)
+        verdict = "raised" if gain > NOTABLE else "lowered" if gain < -NOTABLE else "neither"
+        lines.append([task, row["variant"], f"{gain:+.3f}".replace("-", "−"), f"{times:.2g}", verdict])
+    return lines
+
+
+def show(found: Found, tasks: Sequence[str], console: Console) -> None:
+    """The tables on a terminal."""
+    for task in tasks:
+        table = Table(title=task, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+        for number, name in enumerate(NARROW):
+            table.add_column(name, justify="right" if number else "left", max_width=26 if number in (0, 2) else None)
+        for line in rows(found, task):
+            table.add_row(*line)
+        console.print(table)
+    table = Table(title="Targets", box=box.SIMPLE_HEAD)
+    for name in ("what", "measured", "met"):
+        table.add_column(name)
+    for target in targets(found):
+        table.add_row(*target.cells)
+    console.print(table)
+
+
+def write(found: Found) -> None:
+    """RESULTS.md and a figure per task."""
+    drawn = figures.write(found)
+    PAGE.write_text(markdown(found, drawn))
+
+
+def markdown(found: Found, drawn: Sequence[str]) -> str:
+    """The page."""
+    machine = found["machine"]
+    tasks = [task for task in TASKS if task in found["tasks"]]
+    sections = "\n".join(section(found, task, figure=task in drawn) for task in tasks)
+    gains = [line for task in tasks for line in differences(found, task)]
+    left_out = "\n".join(f"- {name}: {reason}" for name, reason in environments.NOT_RUN.items())
+    pins = ", ".join(pin for each in environments.PEERS.values() for pin in each.pins if "torch==" not in pin)
+    return f"""# Fidelity beside peers
+
+Made by `python -m benchmarks.fidelity.run` from `results.json`; run it to renew this page. Every measurement has a
+process and an environment of its own, one after the other, the systems in turn, on the same machine
+({machine["processor"]}, {machine["cores"]} cores, {machine["threads"]} threads for each; Python {machine["python"]},
+torch {machine["torch"]}), in float32, by the same clock: from model and data in memory to scores of all queries and
+training examples. Peers: {pins}.
+
+LDS, the linear datamodelling score: mean over queries of Spearman's ρ, over models retrained on random halves of the
+training data, between the sum of the half's scores and the query's loss; with a 95% interval over queries and halves.
+*default*: as the system chooses by itself. *best damping*: the highest LDS of a grid, which is known only once one has
+retrained; its seconds are those of one damping. *fit*: whatever is done once, queries unseen; the training of further
+models where a row of {OURS} needs them (checkpoint, ensembles). TRAK's and TracIn's models count as given, for peers as
+for {OURS}. × floor: multiples of one plain forward and backward over training data and queries. MiB: peak growth over
+model and data. What {OURS} does includes its checks (finite data, losses, optimum).
+
+## Targets
+
+{table(["what", "measured", "met"], [target.cells for target in targets(found)])}
+
+{iterations(found)}
+{sections}
+## What raised LDS further, and what did not
+
+Beside the automatic choice of `uw.Influence(objective)`: difference of LDS, and multiples of its time. The intervals
+above are those of single figures; differences between rows of one task, on the same halves and queries, are steadier.
+
+{table(["task", "variant", "LDS", "× time", "LDS was"], gains)}
+
+## Peers that were not run
+
+{left_out}
+"""
+
+
+def section(found: Found, task: str, *, figure: bool) -> str:
+    """One task: its sizes, its figure and its table."""
+    facts = found["tasks"][task]
+    ceiling = (
+        f"the seeds agree to {facts['seed agreement']:.3f}, so a perfect predictor reaches about {facts['ceiling']:.2f}"
+        if "ceiling" in facts
+        else "with one seed the ceiling is not known"
+    )
+    floor = f" Floor: {facts['floor']:.3f} s." if "floor" in facts else ""
+    picture = f"![LDS against seconds on {task}]({task}.png)\n\n" if figure else ""
+    return f"""## {task}
+
+n={facts["n"]:,}, p={facts["p"]:,}, λ = {facts["l2"]:g}, {facts["queries"]} queries; {facts["subsets"]} halves × \
+{facts["seeds"]} seeds: {ceiling}.{floor}
+
+{picture}{table(HEAD, rows(found, task))}
+"""
+
+
+def iterations(found: Found) -> str:
+    """CG's iterations in words."""
+    one = found.get("iterations", {})
+    if "solvers" not in one:
+        return ""
+    lines = [
+        f"- {name}: {', '.join(map(str, each['single']))} iterations for single queries "
+        f"({each['seconds']['single']:.2f} s each), {each['block']} for a block of {one['block']} "
+        f"({each['seconds']['block']:.2f} s)"
+        for name, each in one["solvers"].items()
+    ]
+    return (
+        f"CG on the exact GGN of {one['task']} at δ = {one['damping']:.3g} to a relative residual of "
+        f"{one['tolerance']:.0e}, by preconditioner:\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *escaped))
+
+
+if __name__ == "__main__":
+    everything = record.load()
+    write(everything)
+    show(everything, [task for task in TASKS if task in everything["tasks"]], Console())
