@@ -16,12 +16,16 @@ import upweight as uw
 from benchmarks.fidelity import models
 from benchmarks.fidelity.ours import objective
 from benchmarks.fidelity.peers.common import read
-from upweight.inverse import CG, EKFAC, Dual, Solver
+from upweight.inverse import CG, EKFAC, Dual, Inverse, Solver
 
 TOLERANCE = 1e-4
 SINGLE = 3
 BLOCK = 32
-PRECONDITIONERS = {"dual-2500": Dual(rows=2500), "dual-5000": Dual(rows=5000), "ekfac": EKFAC(damping="auto")}
+PRECONDITIONERS: dict[str, Inverse] = {
+    "dual-2500": Dual(rows=2500),
+    "dual-5000": Dual(rows=5000),
+    "ekfac": EKFAC(damping="auto"),
+}
 
 
 def measure(path: str, task: str, damping: float | None) -> dict[str, Any]:
@@ -33,7 +37,6 @@ def measure(path: str, task: str, damping: float | None) -> dict[str, Any]:
     vectors = uw.Influence(target, fitted["dual-2500"]).query_gradients(problem.queries)
     found: dict[str, Any] = {"task": task, "damping": chosen, "tolerance": TOLERANCE, "block": BLOCK, "solvers": {}}
     for name in ("plain", *fitted):
-        # An approximation that is not damped enough has directions of its own that the matrix hasn't.
         preconditioner = None if name == "plain" else fitted[name].with_damping(chosen)
         solver = CG(uw.curvature.GGN(), chosen, TOLERANCE, preconditioner=preconditioner).fit(target)
         start = time.perf_counter()

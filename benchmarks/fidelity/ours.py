@@ -21,7 +21,7 @@ from torch import Tensor
 import upweight as uw
 from benchmarks.fidelity import tasks
 from benchmarks.fidelity.ground_truth import CHECKPOINTS, FURTHER_SEEDS
-from benchmarks.fidelity.peers.common import Fitted, Problem, run
+from benchmarks.fidelity.peers.common import Fitted, Problem, Variant, run
 from upweight.curvature import EmpiricalFisher, Fisher
 from upweight.inverse import EKFAC, KFAC, Arnoldi, DataInf, Diagonal, Dual, Nystrom
 
@@ -116,7 +116,7 @@ def ensemble(
 
 
 ALL_SEEDS = tuple(range(1 + FURTHER_SEEDS))
-VARIANTS = {
+VARIANTS: dict[str, Variant] = {
     "auto": influence,
     "dual-2500": partial(influence, inverse=Dual(rows=2500)),
     "dual-5000": partial(influence, inverse=Dual(rows=5000)),

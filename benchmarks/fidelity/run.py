@@ -184,7 +184,7 @@ def described(task: str) -> dict[str, Any]:
 
 def variants(bench: Bench, systems: list[str], wanted: list[str]) -> dict[str, list[str]]:
     """The variants of each system, those wanted if any are named."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for system in systems:
         names = bench.python(system, "ours" if system == OURS else f"peers.{system}", "--variants")
         if isinstance(names, dict):

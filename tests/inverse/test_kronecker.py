@@ -21,6 +21,7 @@ from upweight.curvature.kronecker import kronecker_factors
 from upweight.gradients import Block, Shape
 from upweight.gradients.terms import Direct, Lookup, Outer
 from upweight.inverse import CG, EKFAC, KFAC, MeanEigenvalue
+from upweight.inverse.eigenbasis import LAYERWISE_LEVERAGE
 from upweight.inverse.kfac import factored_damping
 from upweight.losses import CrossEntropy, SquaredError
 from upweight.messages import InputError
@@ -95,9 +96,15 @@ def test_every_layer_has_the_second_moments_of_its_own_gradients(name: str) -> N
     close(solved, turned / ((turned**2).sum(0) + 0.11), atol=1e-9)
 
 
+FORMS = [
+    *("mlp", "attention, batch first", "language model", "tied weights", "plain parameters", "Conv1D of GPT-2"),
+    *("a weight used both ways", "embedding bag, mean", "conv2d", "conv2d, groups", "PReLU, which has no rule"),
+]
+
+
 @SLOW
 @pytest.mark.parametrize("inverse", BOTH)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", FORMS)
 def test_scores_by_factors_are_those_of_the_solution(name: str, inverse: type[EKFAC | KFAC]) -> None:
     objective = objective_of(LAYERS[name](), l2=0.01)
     solver = inverse(EmpiricalFisher(), damping=0.1).fit(objective)
@@ -226,7 +233,7 @@ def test_ekfac_is_nearer_than_kfac_and_has_the_trace(problem: Any, curvature: An
     close(kfac.trace(), kfac.dense().trace())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(size=st.integers(1, 30), inverse=st.sampled_from(BOTH), problem=st.sampled_from([mlp, conv]))
 def test_the_batch_size_changes_nothing(size: int, inverse: Any, problem: Any) -> None:
     vectors = problem().query_gradients()
@@ -234,7 +241,7 @@ def test_the_batch_size_changes_nothing(size: int, inverse: Any, problem: Any) -
     close(cut, whole, rtol=1e-7, atol=1e-9)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(order=st.permutations(range(30)), inverse=st.sampled_from(BOTH))
 def test_the_order_of_examples_changes_nothing(order: list[int], inverse: Any) -> None:
     problem = mlp()
@@ -288,6 +295,13 @@ def test_a_multiple_of_the_mean_eigenvalue_is_exact_and_costs_no_fit(inverse: An
     vectors = mlp().query_gradients()
     close(again.solve(vectors).x, inverse(EmpiricalFisher(), damping=0.3).fit(objective).solve(vectors).x)
     assert again.damping == 0.3
+
+
+def test_auto_sets_the_effective_dimension_per_example() -> None:
+    objective = mlp().objective(l2=1e-4)
+    for solver in (inverse(EmpiricalFisher(), "auto").fit(objective) for inverse in BOTH):
+        values = moments(solver.operator)
+        close((values / (values + 1e-4 + solver.damping)).sum() / objective.n, LAYERWISE_LEVERAGE, rtol=1e-3)
 
 
 def test_ekfac_with_different_penalties_of_weight_and_bias() -> None:

@@ -1,7 +1,7 @@
 """How far to believe a score: agreement with counterfactual models, and detection of flipped labels.
 
 Metrics gather by ``update``, any number of times, and judge by ``compute``, as those of torchmetrics do; their
-results say how sure they are. Drivers (`verify`, `brittleness`) make the counterfactual models too.
+results say how sure they are. Drivers (`verify`, `brittleness`, `calibrate`) make the counterfactual models too.
 Scores are ``[queries, train]`` and large for helpful examples, as removal scores of a loss are; an `Attribution`
 says itself which sign is helpful.
 """
@@ -9,6 +9,7 @@ says itself which sign is helpful.
 from upweight.evaluation.agreement import Agreement, agreement
 from upweight.evaluation.bootstrap import Bootstrap, Estimate, Interval
 from upweight.evaluation.brittleness import Brittleness, brittleness
+from upweight.evaluation.calibration import Calibration, calibrate
 from upweight.evaluation.detection import MislabelDetection, MislabelResult
 from upweight.evaluation.lds import LDS, LDSResult
 from upweight.evaluation.leave_one_out import LeaveOneOut, LeaveOneOutResult
@@ -21,6 +22,7 @@ __all__ = [
     "Agreement",
     "Bootstrap",
     "Brittleness",
+    "Calibration",
     "Estimate",
     "Interval",
     "LDSResult",
@@ -35,5 +37,6 @@ __all__ = [
     "against_retraining",
     "agreement",
     "brittleness",
+    "calibrate",
     "verify",
 ]

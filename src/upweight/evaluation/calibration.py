@@ -159,6 +159,8 @@ def calibrate(
     training = Training(train, tuple(range(seeds)), workers, folder)
     data = objective.queries(queries)
     check_query_targets(objective, data, as_measurement(None))
+    if solver.with_damping(1.0).damping != 1.0:
+        raise InputError(f"inverse: {type(solver).__name__} has no damping to calibrate")
     auto = solver.with_damping("auto").damping
     dampings = _dampings(grid, auto or float(objective.l2.mean()))
     _ = influence.stationarity
@@ -191,7 +193,7 @@ def calibrate(
 
 
 def weighted_damping(dampings: Sequence[float], scores: Float[np.ndarray, " dampings"]) -> float:
-    """The mean of log δ weighted by exp(score / `NOISE`).
+    """The mean over log δ, by the spacing of the grid, with the weights exp(score / `NOISE`).
 
     Raises
     ------
@@ -203,8 +205,9 @@ def weighted_damping(dampings: Sequence[float], scores: Float[np.ndarray, " damp
             "queries: no query's losses or predictions differ between the subsets, so no damping can be told from "
             "another; give other queries, or check that train(indices, seed) trains on its indices"
         )
-    weights = np.exp((scores - scores.max()) / NOISE)
-    return float(np.exp(np.average(np.log(dampings), weights=weights)))
+    logs = np.log(dampings)
+    weights = np.gradient(logs) * np.exp((scores - scores.max()) / NOISE)
+    return float(np.exp(np.average(logs, weights=weights)))
 
 
 @dataclass(frozen=True, eq=False)

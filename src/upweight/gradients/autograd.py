@@ -62,7 +62,7 @@ class _ConstantPadding(TorchFunctionMode):
 def substituted(
     model: nn.Module, function: Callable[[nn.Module, Batch], Tensor], *, twice: bool = True
 ) -> Callable[[dict[str, Tensor], Batch], Tensor]:
-    """``function(model, batch)`` as a function of named parameters; the model itself is never changed.
+    """``function(model, batch)`` as a function of named parameters (and buffers); the model itself is never changed.
 
     ``twice``: it can be differentiated twice, for which the fused attention kernels, which can't, are left out.
     """
@@ -82,11 +82,12 @@ def substituted(
 
 
 def slots(model: nn.Module) -> dict[str, str]:
-    """Every place that holds a parameter, once for each module, and the parameter's name in `named_parameters`."""
-    canonical = {id(value): name for name, value in model.named_parameters()}
+    """Every place that holds a parameter or buffer, once for each module, and the name that `named_parameters` gives."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    canonical = {id(value): name for name, value in named}
     places = {}
     for prefix, part in model.named_modules():  # a module that stands under several names comes once
-        for own, value in part._parameters.items():
+        for own, value in (*part._parameters.items(), *part._buffers.items()):
             if value is not None:
                 places[f"{prefix}.{own}" if prefix else own] = canonical[id(value)]
     return places

@@ -28,7 +28,9 @@ from upweight.progress import track
 from upweight.stationarity import Stationarity
 
 if TYPE_CHECKING:
+    from upweight.evaluation.calibration import Calibration
     from upweight.evaluation.verification import Verification
+    from upweight.retraining.workers import Train
 
 
 class Influence:
@@ -359,3 +361,9 @@ class Influence:
         from upweight.evaluation.verification import verify  # evaluation stands on influence, not under it
 
         return verify(self, queries, k, **options)
+
+    def calibrate(self, queries: Any, train: Train, **options: Any) -> Calibration:
+        """Choose the damping by retraining on a few random subsets (see `upweight.evaluation.calibrate`)."""
+        from upweight.evaluation.calibration import calibrate  # as above
+
+        return calibrate(self, queries, train, **options)

@@ -34,7 +34,8 @@ class MeanLeverage:
     seed: int = 0
 
 
-Damping = float | Literal["auto"] | MeanEigenvalue | MeanLeverage
+Damping = float | Literal["auto", "calibrated"] | MeanEigenvalue | MeanLeverage
+"""An absolute number, or a rule that gives one; "calibrated" takes retrainings and is refused with the way to them."""
 
 _SPECTRA: WeakIdKeyDictionary = WeakIdKeyDictionary()
 _MEANS: WeakIdKeyDictionary = WeakIdKeyDictionary()

@@ -12,8 +12,10 @@ from upweight.plots import checks
 from upweight.plots.checks import Values
 from upweight.plots.style import (
     DASHES,
+    INK,
     MARKERS,
     PALETTE,
+    QUIET,
     WIDTH,
     new_axes,
     styled,
@@ -31,6 +33,8 @@ def curves_with_bands(
     *,
     xlabel: str,
     ylabel: str,
+    marks: Mapping[str, float] | None = None,
+    log_x: bool = False,
     note: str = "",
     title: str | None = None,
 ) -> Figure:
@@ -42,6 +46,8 @@ def curves_with_bands(
         bands: for some of the names the lower and upper ends of an interval, ``[k]`` each.
         xlabel: what ``x`` is, with its unit.
         ylabel: what the curves are, with their unit.
+        marks: places on ``x`` worth a vertical line, by name.
+        log_x: whether ``x`` is drawn by its logarithm.
         note: statistics, written under the title.
         title: written above the figure.
 
@@ -67,6 +73,11 @@ def curves_with_bands(
             low, high = (checks.numbers(f"bands[{name!r}]", end, points) for end in limits[name])
             axes.fill_between(across, low, high, color=colour, alpha=0.18, linewidth=0)
         legend.append((line, name))
+    for i, (name, place) in enumerate((marks or {}).items()):
+        line = axes.axvline(place, color=INK if i == 0 else QUIET, linewidth=1.4, linestyle=DASHES[i % len(DASHES)])
+        legend.append((line, name))
+    if log_x:
+        axes.set_xscale("log")
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     write_labels(axes, xlabel, ylabel)
     write_heading(axes, title, note)
