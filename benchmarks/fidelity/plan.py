@@ -38,21 +38,22 @@ class Measurement:
 def measurements(tasks: Sequence[str], variants: Mapping[str, Sequence[str]]) -> list[Measurement]:
     """Round after round: one variant of each system on each task, so that a change of the machine meets all alike.
 
-    Variants at their default damping come first.
+    Every system's variants keep their order, in which those that matter most come first.
     """
-    defaults = [
-        [Measurement(task, system, name) for name in names] for task in tasks for system, names in variants.items()
+    queues = [
+        [Measurement(task, system, name, damping) for name in names for damping in dampings(task, system, name)]
+        for task in tasks
+        for system, names in variants.items()
     ]
-    others = [further(task, system, names) for task in tasks for system, names in variants.items()]
-    rounds = (one for queues in (defaults, others) for one in zip_longest(*queues))
-    return [measurement for one in rounds for measurement in one if measurement is not None]
+    return [measurement for one in zip_longest(*queues) for measurement in one if measurement is not None]
 
 
-def further(task: str, system: str, names: Sequence[str]) -> list[Measurement]:
-    """Those at other dampings than the default."""
-    found = [Measurement(task, system, name, "best") for name in HINDSIGHT.get(system, ()) if name in names]
-    if system == OURS and task in ("digits", "mnist-mlp"):
-        found += [Measurement(task, system, name, "best") for name in DUALS if name in names]
-    if system == OURS and task == "mnist-mlp":
-        found += [Measurement(task, system, name, "0.03") for name in DUALS if name in names]
+def dampings(task: str, system: str, variant: str) -> list[str]:
+    """The dampings at which a variant is measured."""
+    found = ["default"]
+    dual = system == OURS and variant in DUALS
+    if variant in HINDSIGHT.get(system, ()) or (dual and task in ("digits", "mnist-mlp")):
+        found.append("best")
+    if dual and task == "mnist-mlp":
+        found.append("0.03")
     return found

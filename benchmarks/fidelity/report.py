@@ -16,19 +16,24 @@ from benchmarks.fidelity.targets import BASE, REFERENCE, Row, automatic_rows, fi
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 HEAD = ["system", "LDS", "interval", "fit", "score", "total", "× floor", "time / kronfluence", "MiB"]
-NARROW = [*HEAD[:6], "× floor", "/ kronfl.", "MiB"]
+NARROW = ["system", "LDS", "±", *HEAD[3:7], "/ kronfl.", "MiB"]
+WIDTH = 100
+"""Columns of the terminal."""
 NOTABLE = 0.005
 """LDS from which a difference to the automatic choice counts as one."""
 
 
-def rows(found: Found, task: str) -> list[list[str]]:
-    """The task's rows, highest LDS first; then those that failed, with the reason in place of the interval."""
+def rows(found: Found, task: str) -> dict[str, list[str]]:
+    """The figures of the task's rows, highest LDS first."""
     done = finished(found, task)
     peer, floor = done.get(REFERENCE), found["tasks"][task].get("floor")
-    ordered = sorted(done, key=lambda name: -done[name]["lds"])
-    lines = [[name, *cells(done[name], peer, floor)] for name in ordered]
-    failed = {name: row["failed"] for name, row in found["rows"].get(task, {}).items() if "failed" in row}
-    return lines + [[name, "–", reason, *[""] * 6] for name, reason in sorted(failed.items())]
+    return {name: cells(done[name], peer, floor) for name in sorted(done, key=lambda name: -done[name]["lds"])}
+
+
+def failures(found: Found, task: str) -> dict[str, str]:
+    """The reasons of those that have none."""
+    every = found["rows"].get(task, {})
+    return {name: every[name]["failed"] for name in sorted(every) if "failed" in every[name]}
 
 
 def cells(row: Row, peer: Row | None, floor: float | None) -> list[str]:
@@ -63,10 +68,13 @@ def show(found: Found, tasks: Sequence[str], console: Console) -> None:
     for task in tasks:
         table = Table(title=task, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
         for number, name in enumerate(NARROW):
-            table.add_column(name, justify="right" if number else "left", max_width=26 if number in (0, 2) else None)
-        for line in rows(found, task):
-            table.add_row(*line)
+            table.add_column(name, justify="right" if number else "left", max_width=None if number else 40)
+        done = finished(found, task)
+        for name, (lds, _, *others) in rows(found, task).items():
+            table.add_row(name, lds, f"{(done[name]['high'] - done[name]['low']) / 2:.3f}", *others)
         console.print(table)
+        for name, reason in failures(found, task).items():
+            console.print(f"  {name}: {reason}", highlight=False)
     table = Table(title="Targets", box=box.SIMPLE_HEAD)
     for name in ("what", "measured", "met"):
         table.add_column(name)
@@ -133,13 +141,15 @@ def section(found: Found, task: str, *, figure: bool) -> str:
         else "with one seed the ceiling is not known"
     )
     floor = f" Floor: {facts['floor']:.3f} s." if "floor" in facts else ""
+    lines = [[name, *each] for name, each in rows(found, task).items()]
+    lines += [[name, "–", reason, *[""] * 6] for name, reason in failures(found, task).items()]
     picture = f"![LDS against seconds on {task}]({task}.png)\n\n" if figure else ""
     return f"""## {task}
 
 n={facts["n"]:,}, p={facts["p"]:,}, λ = {facts["l2"]:g}, {facts["queries"]} queries; {facts["subsets"]} halves × \
 {facts["seeds"]} seeds: {ceiling}.{floor}
 
-{picture}{table(HEAD, rows(found, task))}
+{picture}{table(HEAD, lines)}
 """
 
 
@@ -169,4 +179,4 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 if __name__ == "__main__":
     everything = record.load()
     write(everything)
-    show(everything, [task for task in TASKS if task in everything["tasks"]], Console())
+    show(everything, [task for task in TASKS if task in everything["tasks"]], Console(width=WIDTH))

@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=20, help="minutes after which none is begun (default 20)")
     parser.add_argument("--threads", type=int, default=2, help="for each system (default 2)")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=report.WIDTH)
     bench = Bench(options.threads, options.limit, console)
     left = perform(bench, options)
     report.write(bench.found)

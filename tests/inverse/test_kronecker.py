@@ -20,8 +20,8 @@ from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import kronecker_factors
 from upweight.gradients import Block, Shape
 from upweight.gradients.terms import Direct, Lookup, Outer
-from upweight.inverse import CG, EKFAC, KFAC, MeanEigenvalue
-from upweight.inverse.eigenbasis import LAYERWISE_LEVERAGE
+from upweight.inverse import CG, EKFAC, KFAC, MeanEigenvalue, MeanLeverage
+from upweight.inverse.effective import KRONECKER_LEVERAGE
 from upweight.inverse.kfac import factored_damping
 from upweight.losses import CrossEntropy, SquaredError
 from upweight.messages import InputError
@@ -297,11 +297,13 @@ def test_a_multiple_of_the_mean_eigenvalue_is_exact_and_costs_no_fit(inverse: An
     assert again.damping == 0.3
 
 
-def test_auto_sets_the_effective_dimension_per_example() -> None:
+def test_a_mean_leverage_is_exact_and_auto_is_one() -> None:
     objective = mlp().objective(l2=1e-4)
-    for solver in (inverse(EmpiricalFisher(), "auto").fit(objective) for inverse in BOTH):
+    for inverse in BOTH:
+        solver = inverse(EmpiricalFisher(), MeanLeverage(0.3)).fit(objective)
         values = moments(solver.operator)
-        close((values / (values + 1e-4 + solver.damping)).sum() / objective.n, LAYERWISE_LEVERAGE, rtol=1e-3)
+        close((values / (values + 1e-4 + solver.damping)).sum() / objective.n, 0.3, rtol=1e-3)
+        close(solver.with_damping("auto").damping, solver.with_damping(MeanLeverage(KRONECKER_LEVERAGE)).damping)
 
 
 def test_ekfac_with_different_penalties_of_weight_and_bias() -> None:
@@ -489,3 +491,14 @@ def test_the_report_says_what_was_inverted_and_promises_nothing() -> None:
         "K-FAC (reduce) of the Fisher (1 sampled target per example), factored damping, δ=0.1: residual not measured"
     )
     assert report.converged
+
+
+@pytest.mark.parametrize("inverse", BOTH)
+@pytest.mark.parametrize("make", [mlp, conv])
+def test_self_influence_by_factors_is_that_of_the_solution(inverse: Any, make: Any) -> None:
+    problem = make()
+    objective = problem.objective()
+    solver = inverse(damping=0.05).fit(objective)
+    factors = objective.factored.factors(objective.params, (problem.x, problem.y))
+    gradients = factors.materialize()
+    close(solver.quadratic(factors), (gradients * solver.solve(gradients).x).sum(1), rtol=1e-8)

@@ -91,7 +91,7 @@ def fitted(problem: Problem, influence: Any, regularize: Callable, settings: dic
             values = [influence.influences_from_factors(factors, x, y).detach() for x, y in chunks]
         return torch.cat(values, dim=1) * (scale / len(problem.train[0]))
 
-    return Fitted(score, GRID, {"unit": "nats", "regularization": REGULARIZATION, **settings})
+    return Fitted(score, GRID, {"unit": "nats", "default damping": REGULARIZATION, **settings})
 
 
 def loader(problem: Problem) -> DataLoader:

@@ -183,7 +183,7 @@ def calibrate(
     return Calibration(
         damping,
         found,
-        torch.tensor(dampings),
+        torch.tensor(dampings, dtype=torch.float64),
         curve,
         auto,
         judged(effects.at(auto)) if auto > 0 else None,

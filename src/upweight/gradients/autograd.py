@@ -82,7 +82,7 @@ def substituted(
 
 
 def slots(model: nn.Module) -> dict[str, str]:
-    """Every place that holds a parameter or buffer, once for each module, and the name that `named_parameters` gives."""
+    """Every place that holds a parameter or buffer, once for each module, with its name in `named_parameters`."""
     named = [*model.named_parameters(), *model.named_buffers()]
     canonical = {id(value): name for name, value in named}
     places = {}

@@ -176,10 +176,14 @@ class Influence:
             factors = query_factors(objective, data, kind)
             if factors is not None and pays(self.solver, factors, objective.n, objective.p):
                 found = pair_scores(objective, self.solver, factors, positions)
-                return found, found.new_zeros(len(found)), self.solver.report(found.new_zeros(0))
+                return found, found.new_zeros(len(found)), self._report()
         solution = self.solve(self.query_gradients(data, kind))
         penalties = solution.x @ (objective.l2 * objective.params)
         return objective.inner(solution.x, positions), penalties, solution.report
+
+    def _report(self) -> SolveReport:
+        """What the solver is, where no vector was solved for."""
+        return self.solver.solve(self.objective.params.new_zeros(0, self.objective.p)).report
 
     def query_solution(
         self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None
@@ -251,7 +255,7 @@ class Influence:
         if isinstance(self.solver, PairSolver) and not renormalize:
             with flushed():
                 scores = self_scores(objective, self.solver, positions) / objective.n
-            return self.result(scores, meaning, self.solver.report(scores.new_zeros(0)), positions, np.array([]))
+            return self.result(scores, meaning, self._report(), positions, np.array([]))
         parts, report = [], None
         size = objective.block_rows(objective.p)
         total = -(-(objective.n if positions is None else len(positions)) // size)

@@ -12,7 +12,7 @@ from torch import Tensor
 from upweight.data import Data
 from upweight.gradients import FactoredFunction, Factors
 from upweight.gradients.blocks import concatenated
-from upweight.inverse import Solver, SolveReport
+from upweight.inverse import Solver
 from upweight.measurements import Measurement
 from upweight.objective import Objective
 from upweight.progress import track
@@ -22,21 +22,12 @@ from upweight.progress import track
 class PairSolver(Solver, Protocol):
     """A solver that scores pairs of factored gradients."""
 
-    @property
-    def rank(self) -> int:
-        """Rows that every query and every example meets on the way (0: none)."""
-        ...
-
     def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
         """A function of a batch's factors that gives ∇L_qᵀ(H+δI)⁻¹∇ℓ_z."""
         ...
 
     def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
         """∇ℓ_zᵀ(H+δI)⁻¹∇ℓ_z of every example of a batch."""
-        ...
-
-    def report(self, residuals: Tensor) -> SolveReport:
-        """What the solver is."""
         ...
 
 
@@ -54,11 +45,14 @@ def query_factors(objective: Objective, data: Data, measurement: Measurement) ->
 
 
 def pays(solver: Solver, queries: Factors, n: int, p: int) -> bool:
-    """Whether pairs cost fewer multiplications than solving for every query and n inner products of length p."""
+    """Whether pairs cost fewer multiplications than solving for every query and n inner products of length p.
+
+    A solver whose queries and examples all meet ``rank`` rows on the way pays for that; the others never lose.
+    """
     if not isinstance(solver, PairSolver):
         return False
-    q, rank = queries.examples, solver.rank
-    return (q * n + q * rank + rank * n) * queries.pair_work < q * p * (2 * rank + n)
+    q, rank = queries.examples, getattr(solver, "rank", 0)
+    return rank == 0 or (q * n + q * rank + rank * n) * queries.pair_work < q * p * (2 * rank + n)
 
 
 def pair_scores(

@@ -58,6 +58,11 @@ def resolve(
     InputError
         If it is not a finite number ≥ 0 (use the GGN rather than a negative damping).
     """
+    if damping == "calibrated":
+        raise InputError(
+            "damping: 'calibrated' takes a few retrainings; give 'auto' here, call "
+            "influence.calibrate(queries, train) and go on with its .influence"
+        )
     if damping == "auto":
         damping = MeanLeverage(leverage)
     if isinstance(damping, MeanLeverage):

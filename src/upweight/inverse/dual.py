@@ -205,7 +205,14 @@ class DualSolver:
         x = self._inverse(vectors)
         # The rows are few: the residual is recomputed with them, not with the whole matrix.
         product = self._product(x)
-        report = self.report(relative(vectors - product, vectors), smallest_quotient(x, product))
+        report = SolveReport(
+            solver=f"dual of the {self.dual.rows.name}",
+            damping=self.damping,
+            iterations=0,
+            residuals=relative(vectors - product, vectors),
+            tolerance=100 * default_tolerance(self.operator.dtype),
+            smallest_curvature=smallest_quotient(x, product),
+        )
         return Solution(x, report)
 
     def _inverse(self, vectors: Tensor) -> Tensor:
@@ -223,17 +230,6 @@ class DualSolver:
 
     def _product(self, x: Tensor) -> Tensor:
         return self._combine(self._inner(x)) + x / self.inverse_metric()
-
-    def report(self, residuals: Tensor, smallest: float = float("nan")) -> SolveReport:
-        """What the solve was."""
-        return SolveReport(
-            solver=f"dual of the {self.dual.rows.name} ({len(self.dual.rows):,} rows)",
-            damping=self.damping,
-            iterations=0,
-            residuals=residuals,
-            tolerance=100 * default_tolerance(self.operator.dtype),
-            smallest_curvature=smallest,
-        )
 
     def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
         """∇L_qᵀ(AᵀA + D)⁻¹∇ℓ_z of every query and every example of a batch; nothing of length p is made."""

@@ -161,6 +161,10 @@ class EigenSolver:
 
         return scores
 
+    def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
+        """∇ℓ_zᵀ(H + δI)⁻¹∇ℓ_z of every example of a batch."""
+        return quadratic(self.operator, [1 / values for values in self.denominators], train)
+
     def _block_scorer(self, number: int, queries: Block) -> Callable[[Block], Float[Tensor, "q n"]]:
         """One block's part of the scores."""
         basis, values = self.operator.bases[number], self.denominators[number]
@@ -185,6 +189,21 @@ class EigenSolver:
     def _known(self) -> dict[int, tuple[Tensor, Tensor] | None]:
         """What `separable` made of the blocks that were asked for."""
         return {}
+
+
+def quadratic(operator: EigenOperator, inverses: Sequence[Tensor], train: Factors) -> Float[Tensor, " n"]:
+    """Σ of each gradient's squared entries in the basis over the damped eigenvalues, block by block."""
+    if not cut_alike(train, operator.bases):
+        gradients = train.materialize()
+        return (gradients * operator.scaled(gradients, inverses)).sum(1)
+    parts = []
+    for basis, block, inverse in zip(operator.bases, train.blocks, inverses, strict=True):
+        term = basis.term(block)
+        if isinstance(term, Outer) and term.left.shape[1] == 1:
+            parts.append(((term.left[:, 0] ** 2 @ inverse) * term.right[:, 0] ** 2).sum(1))
+        else:
+            parts.append((term.materialize() ** 2 * inverse).sum((1, 2)))
+    return torch.stack(parts).sum(0)
 
 
 def cut_alike(factors: Factors, bases: Sequence[Basis]) -> bool:

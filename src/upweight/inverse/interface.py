@@ -53,7 +53,7 @@ class SolveReport:
         return not bool((self.residuals > self.tolerance).any())
 
     def __str__(self) -> str:
-        worst = float(self.residuals.max()) if len(self.residuals) else 0.0
+        worst = float(self.residuals.max()) if len(self.residuals) else math.nan
         residual = "residual not measured" if math.isnan(worst) else f"relative residual ≤ {worst:.1e}"
         text = f"{self.solver}, δ={self.damping:.3g}: {residual}"
         if self.iterations:

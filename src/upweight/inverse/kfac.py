@@ -17,7 +17,16 @@ from upweight.curvature.kronecker import Approximation, kronecker_factors
 from upweight.gradients import Block, Factors
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
 from upweight.inverse.damping import Damping
-from upweight.inverse.eigenbasis import EigenSolver, cut_alike, eigenbasis, refuse_singular, report, resolved, rows_of
+from upweight.inverse.eigenbasis import (
+    EigenSolver,
+    cut_alike,
+    eigenbasis,
+    quadratic,
+    refuse_singular,
+    report,
+    resolved,
+    rows_of,
+)
 from upweight.inverse.interface import Solution, checked
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -135,6 +144,10 @@ class FactoredSolver:
             return solved.gram(train)
 
         return scores
+
+    def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
+        """∇ℓ_zᵀ(H + δI)⁻¹∇ℓ_z of every example of a batch."""
+        return quadratic(self.operator, [1 / torch.outer(*sides) for sides in self.damped], train)
 
 
 def factored_damping(
