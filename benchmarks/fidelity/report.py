@@ -158,12 +158,13 @@ def iterations(found: Found) -> str:
     one = found.get("iterations", {})
     if "solvers" not in one:
         return ""
-    lines = [
-        f"- {name}: {', '.join(map(str, each['single']))} iterations for single queries "
-        f"({each['seconds']['single']:.2f} s each), {each['block']} for a block of {one['block']} "
-        f"({each['seconds']['block']:.2f} s)"
-        for name, each in one["solvers"].items()
-    ]
+    lines = []
+    for name, each in one["solvers"].items():
+        counts = ", ".join(map(str, each["single"]))
+        line = f"- {name}: {counts} iterations for single queries ({each['seconds']:.2f} s each)"
+        if "block" in each:
+            line += f", {each['block']} for a block of {one['block']} ({each['block seconds']:.2f} s)"
+        lines.append(line)
     return (
         f"CG on the exact GGN of {one['task']} at δ = {one['damping']:.3g} to a relative residual of "
         f"{one['tolerance']:.0e}, by preconditioner:\n\n" + "\n".join(lines) + "\n"

@@ -126,7 +126,7 @@ class Bench:
     def iterations(self) -> None:
         """Iterations of CG, plain and preconditioned."""
         problem = ("--problem", ground_truth.path(AGREEMENT_TASK), "--task", AGREEMENT_TASK)
-        self.keep("iterations", self.python(OURS, "iterations", *problem))
+        self.keep("iterations", self.python(OURS, "iterations", *problem, limit=2 * self.limit))
 
     def large(self) -> None:
         """Memory of the large attribution."""

@@ -132,18 +132,22 @@ def iterations(found: Found) -> list[Target]:
     what = "exact GGN by preconditioned CG in ≤ 1/5 of the iterations of plain CG"
     if "solvers" not in one:
         return [Target(what, "not measured", None)]
-    plain = one["solvers"]["plain"]
-    counts = {
-        "single queries": {name: sum(each["single"]) for name, each in one["solvers"].items() if each["converged"]},
-        f"a block of {one['block']}": {name: each["block"] for name, each in one["solvers"].items()},
+    solvers = {name: each for name, each in one["solvers"].items() if each["converged"]}
+    kinds = {
+        "single queries": {name: sum(each["single"]) / len(each["single"]) for name, each in solvers.items()},
+        f"a block of {one['block']}": {name: each["block"] for name, each in solvers.items() if "block" in each},
     }
-    found_targets = []
-    for kind, each in counts.items():
-        best = min((name for name in each if name != "plain"), key=lambda name: each[name])
-        ratio = each["plain"] / each[best]
-        words = f"1/{ratio:.3g} ({best}; plain {plain['single'] if kind == 'single queries' else plain['block']})"
-        found_targets.append(Target(f"{what}: {kind}", words, ratio >= 5))
-    return found_targets
+    return [fewer(f"{what}: {kind}", counts) for kind, counts in kinds.items()]
+
+
+def fewer(what: str, counts: dict[str, float]) -> Target:
+    """The preconditioner of fewest iterations beside none."""
+    plain = counts.pop("plain", None)
+    if plain is None or not counts:
+        return Target(what, "not converged", False)
+    best = min(counts, key=lambda name: counts[name])
+    words = f"1/{plain / counts[best]:.3g} ({counts[best]:.3g} by {best}, plain {plain:.3g})"
+    return Target(what, words, plain / counts[best] >= 5)
 
 
 def memory(found: Found) -> Target:

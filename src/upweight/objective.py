@@ -316,8 +316,16 @@ class Objective:
         return torch.cat(parts, dim=1)
 
     def stationarity(self) -> Stationarity:
-        """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data."""
+        """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data.
+
+        Raises
+        ------
+        InputError
+            If a gradient is NaN or infinite; names the training example.
+        """
         total, squares = self._moments()
+        if not torch.isfinite(total).all():
+            self._refuse_bad_gradients()
         mean = total / self.n
         full = mean + self.l2.double() * self.params.double()
         return Stationarity.of(full, mean, squares / self.n, self.n)
@@ -430,4 +438,14 @@ class Objective:
                 raise InputError(
                     f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
                     f"position {first}; look for NaN inputs or an overflowing model"
+                )
+
+    def _refuse_bad_gradients(self) -> None:
+        for index, grads in self.example_gradients():
+            finite = torch.isfinite(grads).all(1)
+            if not finite.all():
+                first = int(index[(~finite).nonzero()[0, 0].cpu()])
+                raise InputError(
+                    f"gradients: NaN or infinite for training example {first}, though its loss is finite; look for a "
+                    "root, a norm or a logarithm at zero in the model, or leave the example out"
                 )

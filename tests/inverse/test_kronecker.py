@@ -21,7 +21,6 @@ from upweight.curvature.kronecker import kronecker_factors
 from upweight.gradients import Block, Shape
 from upweight.gradients.terms import Direct, Lookup, Outer
 from upweight.inverse import CG, EKFAC, KFAC, MeanEigenvalue, MeanLeverage
-from upweight.inverse.effective import KRONECKER_LEVERAGE
 from upweight.inverse.kfac import factored_damping
 from upweight.losses import CrossEntropy, SquaredError
 from upweight.messages import InputError
@@ -297,13 +296,15 @@ def test_a_multiple_of_the_mean_eigenvalue_is_exact_and_costs_no_fit(inverse: An
     assert again.damping == 0.3
 
 
-def test_a_mean_leverage_is_exact_and_auto_is_one() -> None:
+def test_a_mean_leverage_is_exact_and_auto_leaves_what_the_penalty_damps() -> None:
     objective = mlp().objective(l2=1e-4)
     for inverse in BOTH:
         solver = inverse(EmpiricalFisher(), MeanLeverage(0.3)).fit(objective)
         values = moments(solver.operator)
         close((values / (values + 1e-4 + solver.damping)).sum() / objective.n, 0.3, rtol=1e-3)
-        close(solver.with_damping("auto").damping, solver.with_damping(MeanLeverage(KRONECKER_LEVERAGE)).damping)
+        close(solver.with_damping("auto").damping, 0.1 * values.sum() / objective.p - 1e-4)
+        strong = inverse(EmpiricalFisher(), "auto").fit(mlp().objective(l2=10.0))
+        assert strong.damping == 0
 
 
 def test_ekfac_with_different_penalties_of_weight_and_bias() -> None:

@@ -145,8 +145,12 @@ def equal_batch(n: int, most: int) -> int:
     return max(size for size in range(1, most + 1) if n % size == 0)
 
 
-def margin(loss: Tensor) -> Tensor:
-    """log p/(1−p) of the likelihood p = e^−loss: what TRAK differentiates."""
+def margin(outputs: Tensor, y: Tensor) -> Tensor:
+    """log p/(1−p) of each example, which TRAK differentiates; p of a sequence is the geometric mean over positions."""
+    if y.ndim == 1:  # by logits, since 1−p is 0 in float32 for many a training example
+        labels = y[:, None]
+        return outputs.gather(1, labels)[:, 0] - outputs.scatter(1, labels, -torch.inf).logsumexp(1)
+    loss = models.loss_of_outputs(outputs, y) / y.shape[1]
     return -loss - torch.log(-torch.expm1(-loss))
 
 

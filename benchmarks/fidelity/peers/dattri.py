@@ -114,18 +114,17 @@ def trak(problem: Problem, folder: Path, *, several: bool = False) -> Fitted:
     states = problem.states(several=several)
     dimensions = min(DIMENSIONS, len(problem.train[0]) // 2)  # singular when examples are fewer
 
-    def loss(parameters: dict[str, Tensor], example: tuple[Tensor, Tensor]) -> Tensor:
-        x, y = (part[None] for part in example)
-        outputs = torch.func.functional_call(problem.model, parameters, (x,))
-        return models.loss_of_outputs(outputs, y).sum() / y.numel()
-
     def target(parameters: dict[str, Tensor], example: tuple[Tensor, Tensor]) -> Tensor:
-        return margin(loss(parameters, example))
+        x, y = (part[None] for part in example)
+        return margin(torch.func.functional_call(problem.model, parameters, (x,)), y).sum()
+
+    def probability(parameters: dict[str, Tensor], example: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.sigmoid(target(parameters, example))
 
     def score(damping: float | None) -> Tensor:
         attributor = algorithm.TRAKAttributor(
             AttributionTask(loss_func=target, model=problem.model, checkpoints=states),
-            correct_probability_func=lambda parameters, example: torch.exp(-loss(parameters, example)),
+            correct_probability_func=probability,
             projector_kwargs={"proj_dim": dimensions},
             regularization=damping or 0.0,
         )

@@ -15,7 +15,6 @@ from trak import TRAKer
 from trak.modelout_functions import AbstractModelOutput
 from trak.projectors import BasicSingleBlockProjector, ProjectionType
 
-from benchmarks.fidelity import models
 from benchmarks.fidelity.peers.common import ROWS, Fitted, Problem, margin, run
 
 DIMENSIONS = 2048
@@ -25,7 +24,7 @@ MULTIPLES = (0.1, 1.0, 10.0)
 
 
 class Margin(AbstractModelOutput):
-    """log p/(1−p) with p the likelihood of the labels, the geometric mean over positions for sequences."""
+    """The margin of sequences, which it doesn't know itself."""
 
     def __init__(self) -> None:
         pass
@@ -33,17 +32,12 @@ class Margin(AbstractModelOutput):
     @staticmethod
     def get_output(model: nn.Module, weights, buffers, x: Tensor, y: Tensor) -> Tensor:
         """The margin of one example."""
-        return margin(_mean_loss(model, weights, buffers, x[None], y[None])).sum()
+        return margin(torch.func.functional_call(model, (weights, buffers), x[None]), y[None]).sum()
 
     def get_out_to_loss_grad(self, model: nn.Module, weights, buffers, batch) -> Tensor:
         """1 − p of each example."""
-        loss = _mean_loss(model, weights, buffers, *batch)
-        return -torch.expm1(-loss).detach()[:, None]
-
-
-def _mean_loss(model: nn.Module, weights, buffers, x: Tensor, y: Tensor) -> Tensor:
-    outputs = torch.func.functional_call(model, (weights, buffers), x)
-    return models.loss_of_outputs(outputs, y) / y[0].numel()
+        x, y = batch
+        return torch.sigmoid(-margin(torch.func.functional_call(model, (weights, buffers), x), y)).detach()[:, None]
 
 
 class Kept(BasicSingleBlockProjector):
@@ -60,7 +54,6 @@ def trak(problem: Problem, folder: Path, *, several: bool = False) -> Fitted:
     p = sum(parameter.numel() for parameter in problem.model.parameters())
     traker = TRAKer(
         model=problem.model,
-        # Its own margin for images is −∞ − (−∞) where the other classes vanish; sequences it doesn't know.
         task=Margin() if problem.sequences else "image_classification",
         train_set_size=len(problem.train[0]),
         save_dir=str(folder),

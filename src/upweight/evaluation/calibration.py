@@ -149,7 +149,8 @@ def calibrate(
     InputError
         If an argument is impossible, or no query's loss tells the subsets apart.
     """
-    objective, solver = influence.objective, influence.solver
+    objective, _ = influence.objective, influence.stationarity  # refuses NaN gradients before anything is fitted
+    solver = influence.solver
     if not 0 < fraction < 1:
         raise InputError(f"fraction: a share of the training data between 0 and 1; got {fraction}")
     if seeds < 1:
@@ -163,7 +164,6 @@ def calibrate(
         raise InputError(f"inverse: {type(solver).__name__} has no damping to calibrate")
     auto = solver.with_damping("auto").damping
     dampings = _dampings(grid, auto or float(objective.l2.mean()))
-    _ = influence.stationarity
     effects = _Effects(objective, solver, _pulls(objective, members), data)
     predicted = [effects.at(damping) for damping in dampings]  # first, since it may be refused
     started = time.perf_counter()

@@ -182,8 +182,8 @@ class Influence:
         return objective.inner(solution.x, positions), penalties, solution.report
 
     def _report(self) -> SolveReport:
-        """What the solver is, where no vector was solved for."""
-        return self.solver.solve(self.objective.params.new_zeros(0, self.objective.p)).report
+        """What the solver is and what residual it leaves, where no query was solved for: seen on θ itself."""
+        return self.solver.solve(self.objective.params[None]).report
 
     def query_solution(
         self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 from upweight.data import Data
 from upweight.gradients import FactoredFunction, Factors
 from upweight.gradients.blocks import concatenated
+from upweight.influence.queries import refuse_infinite
 from upweight.inverse import Solver
 from upweight.measurements import Measurement
 from upweight.objective import Objective
@@ -32,7 +33,13 @@ class PairSolver(Solver, Protocol):
 
 
 def query_factors(objective: Objective, data: Data, measurement: Measurement) -> Factors | None:
-    """The gradients of the queries' measurement as factors; None where they have none."""
+    """The gradients of the queries' measurement as factors; None where they have none.
+
+    Raises
+    ------
+    InputError
+        If a gradient isn't finite.
+    """
     function = objective.bind(measurement.bind(objective.loss))
     if not isinstance(function, FactoredFunction):
         return None
@@ -41,7 +48,9 @@ def query_factors(objective: Objective, data: Data, measurement: Measurement) ->
         if measurement.reads_targets:
             objective.check_targets(batch)
         parts.append(function.factors(objective.params, batch))
-    return concatenated(parts)
+    found = concatenated(parts)
+    refuse_infinite(found.norms()[:, None])
+    return found
 
 
 def pays(solver: Solver, queries: Factors, n: int, p: int) -> bool:

@@ -42,16 +42,10 @@ _MEANS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 """The mean eigenvalue of each operator by seed, as long as the operator lives: an estimate costs some 32 products."""
 
 
-def resolve(
-    damping: Damping,
-    operator: Operator,
-    spectrum: Callable[[], Spectrum] | None = None,
-    leverage: float = MEAN_LEVERAGE,
-) -> float:
+def resolve(damping: Damping, operator: Operator, spectrum: Callable[[], Spectrum] | None = None) -> float:
     """The absolute δ for this matrix.
 
     ``spectrum`` gives the spectrum without the penalty, where a solver knows it; else it is estimated by products.
-    ``leverage`` is the mean leverage that "auto" goes by for this kind of matrix.
 
     Raises
     ------
@@ -64,7 +58,7 @@ def resolve(
             "influence.calibrate(queries, train) and go on with its .influence"
         )
     if damping == "auto":
-        damping = MeanLeverage(leverage)
+        damping = MeanLeverage()
     if isinstance(damping, MeanLeverage):
         return _by_leverage(damping, operator, spectrum)
     if isinstance(damping, MeanEigenvalue):

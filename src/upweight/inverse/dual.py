@@ -8,6 +8,7 @@ Cholesky factor and no pass over the data.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature import GGN, Operator, RowCurvature, Rows, RowsOperator
+from upweight.curvature.kronecker import finite_blocks
 from upweight.gradients import Factors
 from upweight.gradients.blocks import concatenated
 from upweight.inverse.damping import Damping, resolve
@@ -49,7 +51,8 @@ class Dual:
     Raises
     ------
     InputError
-        If the memory is too small, with the number of rows that would fit; if λ + δ is 0 for a parameter.
+        If the memory is too small, with the number of rows that would fit; if λ + δ is 0 for a parameter; if a
+        gradient is NaN, with its training example.
     """
 
     curvature: RowCurvature = field(default_factory=GGN)
@@ -80,6 +83,8 @@ class Dual:
             )
         kept = DualRows(rows, groups, self.memory - need)
         gram = kept.gram()
+        if not torch.isfinite(gram).all():
+            deque(finite_blocks(rows), maxlen=0)  # says whose gradient it is
         operator = RowsOperator(target, rows, rows.name)
         damping = resolve(self.damping, operator, lambda: row_spectrum(gram.sum(0)))
         return DualSolver(operator, damping, kept, levels, gram)

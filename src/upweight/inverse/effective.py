@@ -5,8 +5,13 @@ example's pull on its own fit, whose mean over examples is the effective dimensi
 curvature without the penalty λ) over n (Hastie, Tibshirani & Friedman 2009, section 3.4.1). Where the mean
 leverage is large the derivative fits single examples and foretells little of retraining; where it is small the
 inverse is flat and the curvature wasted. δ is therefore set so that d(δ)/n has a fixed value, which is a property of
-the spectrum alone: scale, width of the network and number of parameters drop out. The two values below were chosen on
-the benchmark tasks, where they lie within .02 LDS of the best damping of a grid.
+the spectrum alone: scale, width of the network and number of parameters drop out. The value below was chosen on the
+benchmark tasks, where it lies within .02 LDS of the best damping of a grid.
+
+Matrices approximated layer by layer (K-FAC, EK-FAC, the diagonal) are another matter. What stands between layers and
+between Kronecker factors is missing, their spectrum is spread over all p directions and the effective dimension says
+nothing of the data. Measured, the penalty that training used damps them best, and δ only stands in for it where there
+is none: λ + δ is a tenth of the mean eigenvalue at least.
 
 Measured on the benchmarks (LDS at the chosen δ, and at the best of a grid): see benchmarks/RESULTS.md. The published
 alternative (Wang et al. 2025, arXiv 2505.24261) also reads the damping off without retraining, from the queries'
@@ -28,12 +33,8 @@ from upweight.messages import InputError
 
 MEAN_LEVERAGE = 0.09
 """d(δ)/n at which δ is chosen for exact matrices."""
-KRONECKER_LEVERAGE = 1.0
-"""The same for matrices that are approximated layer by layer: as many directions as there are examples, no more.
-
-What stands between layers and between Kronecker factors is missing, so their spectrum is spread over all p directions
-and the effective dimension overstated; the mean leverage of the exact matrix would damp away what is right in them.
-"""
+LAYERWISE_SHARE = 0.1
+"""λ + δ over the mean eigenvalue that matrices approximated layer by layer are given at least."""
 PROBES = 4
 STEPS = 40
 FALLBACK = 0.1
@@ -92,6 +93,11 @@ def quadrature(
     values, vectors = torch.linalg.eigh(tridiagonal)
     weights = vectors[:, 0, :] ** 2 * (size / PROBES)
     return Spectrum(values.flatten(), weights.flatten())
+
+
+def layerwise_damping(spectrum: Spectrum, penalty: float) -> float:
+    """δ that brings λ + δ to a tenth of the mean eigenvalue; 0 where λ is more."""
+    return max(LAYERWISE_SHARE * spectrum.trace / float(spectrum.weights.sum()) - penalty, 0.0)
 
 
 def damping_at(spectrum: Spectrum, examples: int, penalty: float, leverage: float = MEAN_LEVERAGE) -> float:

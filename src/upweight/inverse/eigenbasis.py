@@ -17,7 +17,7 @@ from upweight.curvature.kronecker import Kronecker
 from upweight.gradients import Block, Factors, Shape
 from upweight.gradients.terms import Outer
 from upweight.inverse.damping import Damping, resolve
-from upweight.inverse.effective import KRONECKER_LEVERAGE, Spectrum
+from upweight.inverse.effective import Spectrum, layerwise_damping
 from upweight.inverse.interface import Solution, SolveReport, checked
 from upweight.inverse.low_rank import eigh
 from upweight.inverse.separable import pair_scores, separable
@@ -64,7 +64,9 @@ def resolved(damping: Damping, operator: EigenOperator) -> float:
         values = torch.cat([value.flatten() for value in operator.values]).double()
         return Spectrum(values, torch.ones_like(values))
 
-    return resolve(damping, operator, spectrum, KRONECKER_LEVERAGE)
+    if damping == "auto":
+        return layerwise_damping(spectrum(), float(operator.objective.l2.mean()))
+    return resolve(damping, operator, spectrum)
 
 
 def refuse_singular(
