@@ -37,8 +37,8 @@ reproduce: $(READY) ## run the experiments of Koh & Liang (2017) and rewrite exp
 benchmark: $(READY) ## speed beside pyDVL, each in its own environment
 	$(BIN)/python -m benchmarks.run
 
-benchmark-fidelity: $(READY) ## agreement with retraining, seconds and memory beside peers; again for what is left
-	$(BIN)/python -m benchmarks.fidelity.run --missing
+benchmark-fidelity: $(READY) ## agreement with retraining, seconds and memory beside peers (20 minutes)
+	$(BIN)/python -m benchmarks.fidelity.run
 
 clean:           ## remove the virtual environments
 	rm -rf .venv .venv-*

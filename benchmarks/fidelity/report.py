@@ -107,11 +107,12 @@ training examples. Peers: {pins}.
 
 LDS, the linear datamodelling score: mean over queries of Spearman's ρ, over models retrained on random halves of the
 training data, between the sum of the half's scores and the query's loss; with a 95% interval over queries and halves.
-*default*: as the system chooses by itself. *best damping*: the highest LDS of a grid, which is known only once one has
-retrained; its seconds are those of one damping. *fit*: whatever is done once, queries unseen; the training of further
-models where a row of {OURS} needs them (checkpoint, ensembles). TRAK's and TracIn's models count as given, for peers as
-for {OURS}. × floor: multiples of one plain forward and backward over training data and queries. MiB: peak growth over
-model and data. What {OURS} does includes its checks (finite data, losses, optimum).
+*best damping*: the highest LDS of a grid, known only once one has retrained, where other rows are what a system chooses
+by itself; its seconds are those of one damping. Figures show peers at both, {OURS} at its own choice. *fit*: whatever
+is done once, queries unseen; in it the training of further models that a row of {OURS} needs (checkpoint, ensembles).
+TRAK's and TracIn's models count as given, for peers as for {OURS}. × floor: multiples of one plain forward and backward
+over training data and queries. MiB: peak growth over model and data. What {OURS} does includes its checks (finite data,
+losses, optimum).
 
 ## Targets
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,14 @@ class Bench:
             "torch": torch.__version__.split("+")[0],
         }
 
-    def python(self, system: str, module: str, *arguments: object, limit: float | None = None) -> dict[str, Any]:
-        """The JSON in the last line that the module prints, or ``failed`` with the reason in a few words."""
+    def python(self, system: str, script: str, *arguments: object, limit: float | None = None) -> dict[str, Any]:
+        """The JSON in the last line that the script prints, or ``failed`` with the reason in a few words."""
         limit = limit or self.limit
         try:
             interpreter = sys.executable if system == OURS else str(environments.python(system))
         except environments.Unavailable as reason:
             return {"failed": str(reason)}
-        command = [interpreter, "-m", f"benchmarks.fidelity.{module}", *map(str, arguments)]
+        command = [interpreter, "-m", f"benchmarks.fidelity.{script}", *map(str, arguments)]
         with tempfile.TemporaryFile("w+") as errors:
             process = subprocess.Popen(
                 command,
@@ -87,16 +88,15 @@ class Bench:
 
     def measure(self, measurement: Measurement, file: Path) -> dict[str, Any]:
         """One row, its scores in the file."""
-        module = "ours" if measurement.system == OURS else f"peers.{measurement.system}"
         found = self.python(
             measurement.system,
-            module,
+            module(measurement.system),
             *("--problem", ground_truth.path(measurement.task), "--task", measurement.task),
             *("--variant", measurement.variant, "--damping", measurement.damping),
             *("--answer", file, "--limit", self.limit),
         )
         names = {"system": measurement.system, "variant": measurement.variant, "damping": measurement.damping}
-        return {**names, "limit": self.limit, **found}
+        return {**names, "limit": self.limit, "threads": self.found["machine"]["threads"], **found}
 
     def row(self, measurement: Measurement, file: Path) -> None:
         """Measure, judge and write."""
@@ -184,14 +184,22 @@ def described(task: str) -> dict[str, Any]:
 
 def variants(bench: Bench, systems: list[str], wanted: list[str]) -> dict[str, list[str]]:
     """The variants of each system, those wanted if any are named."""
-    found: dict[str, list[str]] = {}
+
+    def listed(system: str) -> Any:
+        return bench.python(system, module(system), "--variants")
+
+    with ThreadPoolExecutor(2) as pool:  # each imports all of its package
+        answers = dict(zip(systems, pool.map(listed, systems), strict=True))
     for system in systems:
-        names = bench.python(system, "ours" if system == OURS else f"peers.{system}", "--variants")
-        if isinstance(names, dict):
-            bench.console.print(f"{system} can't be used here: {names['failed']}", highlight=False)
-            continue
-        found[system] = [name for name in names if not wanted or name in wanted]
-    return found
+        if isinstance(answers[system], dict):
+            reason = answers.pop(system)["failed"]
+            bench.console.print(f"{system} can't be used here: {reason}", highlight=False)
+    return {system: [name for name in names if not wanted or name in wanted] for system, names in answers.items()}
+
+
+def module(system: str) -> str:
+    """Where the system's script is."""
+    return "ours" if system == OURS else f"peers.{system}"
 
 
 def perform(bench: Bench, options: argparse.Namespace) -> list[Measurement]:
@@ -238,6 +246,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=20, help="minutes after which none is begun (default 20)")
     parser.add_argument("--threads", type=int, default=2, help="for each system (default 2)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # by which the measurement ends too
     console = Console(width=report.WIDTH)
     bench = Bench(options.threads, options.limit, console)
     left = perform(bench, options)

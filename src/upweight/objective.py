@@ -110,6 +110,12 @@ class Objective:
         self.layout: Layout = select(model, parameters)
         self._requested_l2 = l2
         named = dict(model.named_parameters())
+        precisions = sorted({str(named[name].dtype) for name in self.layout.names})
+        if len(precisions) > 1:
+            raise InputError(
+                f"model: parameters are of {' and '.join(precisions)}; θ has one precision: give "
+                "copy.deepcopy(model).float(), or hold some fixed by parameters=…"
+            )
         self.params: Float[Tensor, " p"] = self.layout.flatten(named).detach().clone()
         if not self.params.is_floating_point():
             raise InputError(f"model: parameters are {self.params.dtype}; influence needs floating point")
@@ -131,6 +137,7 @@ class Objective:
             refuse_bad_loss(self.loss, model, pair, example)
         self.function: ExampleFunction = self._bound(self.loss)
         self._say_what_is_slow()
+        self.output_spectra: Any = None  # kept for `upweight.curvature.rows`: they depend on θ and the data alone
         if validate:
             self._refuse_bad_values()
 
@@ -267,7 +274,7 @@ class Objective:
 
     def bind(self, measurement: Any) -> ExampleFunction:
         """A per-example function of (model, batch) with its derivatives in this objective's θ."""
-        return self._bound(measurement)
+        return self.function if measurement is self.loss else self._bound(measurement)
 
     def _bound(self, function: Any) -> ExampleFunction:
         spread = sorted({0, self.n // 2, self.n - 1})

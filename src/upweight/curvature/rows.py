@@ -26,6 +26,8 @@ from upweight.objective import Objective
 
 LARGEST_OUTPUT = 512
 """Numbers of an example's output up to which its loss's Hessian is decomposed."""
+KEPT_NUMBERS = 2**24
+"""Numbers of eigenvectors of the outputs that are held for an objective."""
 NEGLIGIBLE = 1e-9
 """Share of the largest eigenvalue below which a row is rounding."""
 
@@ -145,9 +147,8 @@ def outputs_and_targets(objective: Objective) -> tuple[Tensor, Tensor]:
 
 def spectral(objective: Objective, largest: int | None) -> Rows:
     """Eigenvectors of the loss's Hessian in each example's outputs: the GGN, or its ``largest`` rows."""
-    values = torch.cat(
-        [output_spectrum(objective, batch, objective.weights[index])[0] for index, batch in objective.batches()]
-    )
+    spectra = Spectra.of(objective)
+    values = spectra.values
     flat = values.flatten()
     needed = int((flat > NEGLIGIBLE * flat.max()).sum())
     kept = needed if largest is None else min(largest, needed)
@@ -159,12 +160,8 @@ def spectral(objective: Objective, largest: int | None) -> Rows:
     chosen[flat.topk(kept).indices] = True
     wanted = chosen.reshape(values.shape)
     parts, positions = [], []
-    for index, batch in objective.batches():
-        here = wanted[index.to(wanted.device)]
-        if not here.any():
-            continue
-        spectrum, vectors, shape = output_spectrum(objective, batch, objective.weights[index])
-        example, number = here.nonzero(as_tuple=True)
+    for index, (spectrum, vectors, shape) in spectra.again():
+        example, number = wanted[index.to(wanted.device)].nonzero(as_tuple=True)
         parts.append(cotangents(spectrum, vectors, example, number, shape))
         positions.append(index[example.cpu()])
     share = float(flat[chosen].sum() / flat.clamp_min(0).sum())
@@ -174,10 +171,53 @@ def spectral(objective: Objective, largest: int | None) -> Rows:
 
 
 def trace_share(objective: Objective, largest: int) -> float:
-    """Share of the GGN's trace in the outputs that its largest rows carry; one forward pass."""
-    batches = objective.batches()
-    values = torch.cat([output_spectrum(objective, batch, objective.weights[i])[0].flatten() for i, batch in batches])
+    """Share of the GGN's trace in the outputs that its largest rows carry."""
+    values = Spectra.of(objective).values.flatten()
     return float(values.topk(min(largest, len(values))).values.sum() / values.sum())
+
+
+OutputSpectrum = tuple[Tensor, Tensor, torch.Size]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Spectra of the loss's Hessian in every example's outputs: the values always, the vectors where they are few.
+
+    Attributes
+    ----------
+    values
+        ``[n, r]``.
+    kept
+        What `output_spectrum` gave for each batch, if it is held.
+    """
+
+    objective: Objective
+    values: Float[Tensor, "n r"]
+    kept: tuple[tuple[Tensor, OutputSpectrum], ...] | None
+
+    @classmethod
+    def of(cls, objective: Objective) -> Spectra:
+        """One forward pass over the training data, made once for an objective."""
+        if objective.output_spectra is None:
+            found: list[tuple[Tensor, OutputSpectrum]] | None = []
+            values, held = [], 0
+            for index, batch in objective.batches():
+                spectrum = output_spectrum(objective, batch, objective.weights[index])
+                values.append(spectrum[0])
+                held += spectrum[1].numel()
+                if found is not None:
+                    found = [*found, (index, spectrum)] if held <= KEPT_NUMBERS else None
+            kept = None if found is None else tuple(found)
+            objective.output_spectra = cls(objective, torch.cat(values), kept)
+        return objective.output_spectra
+
+    def again(self) -> Iterator[tuple[Tensor, OutputSpectrum]]:
+        """Positions and spectra batch by batch, computed again where they weren't held."""
+        if self.kept is not None:
+            yield from self.kept
+            return
+        for index, batch in self.objective.batches():
+            yield index, output_spectrum(self.objective, batch, self.objective.weights[index])
 
 
 def output_spectrum(

@@ -78,7 +78,8 @@ def term_of(use: Use, g: Tensor, examples: Examples, count: int, leaf: Tensor) -
 def oriented(use: Use, term: Term, shape: Shape) -> Term:
     """The term as the block stores it: uses of one parameter may differ in which side is the output's."""
     if needs_transposition(use) != shape.transposed:
-        return Outer(term.right, term.left) if isinstance(term, Outer) else Direct(term.materialize().mT)
+        # Not as factors with sides exchanged: inputs and gradients must not mix in one side's statistics.
+        return Direct(term.materialize().mT)
     if isinstance(term, Direct):  # a rule for broadcasts gives a column of all entries
         return Direct(term.values.reshape(len(term.values), shape.rows, -1))
     return term

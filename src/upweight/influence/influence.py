@@ -58,8 +58,8 @@ class Influence:
                 f"objective: got {type(objective).__name__}; give upweight.Objective(model, loss, data) or "
                 "upweight.from_estimator(estimator, X, y)"
             )
-        if memory < 1:
-            raise InputError(f"memory: a number of bytes, e.g. 2 * 2**30; got {memory}")
+        if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+            raise InputError(f"memory: a number of bytes, a whole one ≥ 1, e.g. 2 * 2**30; got {memory!r}")
         self.objective, self.memory = objective, memory
         if inverse is None:
             chosen, self.choice = choose(Counts(objective, DEFAULT_QUERIES, memory))

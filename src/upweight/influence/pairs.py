@@ -12,7 +12,7 @@ from torch import Tensor
 from upweight.data import Data
 from upweight.gradients import FactoredFunction, Factors
 from upweight.gradients.blocks import concatenated
-from upweight.influence.queries import refuse_infinite
+from upweight.influence.queries import check_query_targets, query_factor_blocks
 from upweight.inverse import Solver
 from upweight.measurements import Measurement
 from upweight.objective import Objective
@@ -43,14 +43,8 @@ def query_factors(objective: Objective, data: Data, measurement: Measurement) ->
     function = objective.bind(measurement.bind(objective.loss))
     if not isinstance(function, FactoredFunction):
         return None
-    parts = []
-    for _, batch in data.batches(None, objective.pass_rows):
-        if measurement.reads_targets:
-            objective.check_targets(batch)
-        parts.append(function.factors(objective.params, batch))
-    found = concatenated(parts)
-    refuse_infinite(found.norms()[:, None])
-    return found
+    check_query_targets(objective, data, measurement)
+    return concatenated(list(query_factor_blocks(objective, function, data)))
 
 
 def pays(solver: Solver, queries: Factors, n: int, p: int) -> bool:

@@ -6,6 +6,7 @@ product measured on the spot, so they are orders of magnitude, not promises.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +15,11 @@ from io import StringIO
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
 from upweight.curvature import GGN, Curvature, EmpiricalFisher, Fisher, Hessian, RowCurvature
 from upweight.curvature.rows import trace_share
 from upweight.gradients import FactoredFunction
-from upweight.gradients.autograd import substituted
+from upweight.gradients.terms import Outer
 from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, MeanEigenvalue
 from upweight.inverse.dual import DEFAULT_ROWS, fitting
 from upweight.losses import Loss
@@ -115,14 +115,15 @@ class Counts:
 
     @cached_property
     def pass_flops(self) -> float:
-        """Of one forward and backward over all training data."""
+        """Of one forward and backward over all training data: three products with every parameter at each position."""
         objective = self.objective
-        batch = objective.data.take([0])
-        leaves = {n: v.detach().requires_grad_() for n, v in objective.layout.unflatten(objective.params).items()}
-        with FlopCounterMode(display=False) as counter, torch.enable_grad():
-            total = substituted(objective.model, objective.loss)(leaves, batch).sum()
-            torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-        return float(max(counter.get_total_flops(), 6 * objective.p)) * objective.n
+        function = objective.function
+        if not isinstance(function, FactoredFunction):
+            return 6.0 * objective.p * objective.n
+        one = function.factors(objective.params, objective.data.take([0]), compacted=False)
+        terms = [term for block in one.blocks for term in block.terms]
+        products = sum(term.left.shape[1] * math.prod(term.shape) for term in terms if isinstance(term, Outer))
+        return 6.0 * max(products, 1) * objective.n
 
     @cached_property
     def pair(self) -> int:

@@ -5,19 +5,15 @@ By factors where the model has them, so that neither side's gradients are formed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from upweight.data import Data
-from upweight.gradients import Block, ExampleFunction, FactoredFunction, Factors
-from upweight.gradients.blocks import concatenated
+from upweight.gradients import FactoredFunction, Factors
 from upweight.gradients.denormals import flushed
-from upweight.gradients.terms import Outer
-from upweight.influence.queries import QUERY_ELEMENTS, query_gradient_blocks, refuse_infinite
-from upweight.measurements import Loss, Measurement
+from upweight.influence.queries import numbers, query_factor_blocks, query_gradient_blocks
+from upweight.measurements import Measurement
 from upweight.objective import Objective
 
 LIFT = 2.0**100
@@ -30,9 +26,9 @@ def gradient_products(
 ) -> Float[Tensor, "queries train"]:
     """∇m_q · w_z∇ℓ_z, or the cosine of the two; one pass over the training data for each block of queries."""
     own = objective.function
-    function = own if isinstance(measurement, Loss) else objective.bind(measurement.bind(objective.loss))
+    function = objective.bind(measurement.bind(objective.loss))
     if isinstance(function, FactoredFunction) and isinstance(own, FactoredFunction):
-        blocks = _query_factors(objective, function, data)
+        blocks = query_factor_blocks(objective, function, data)
         return torch.cat([_by_factors(objective, own, block, positions, cosine=cosine) for block in blocks])
     compare = _cosines if cosine else Objective.inner
     return torch.cat(
@@ -44,7 +40,7 @@ def gradient_products(
 def squared_norms(objective: Objective, positions: Tensor | None) -> Float[Tensor, " train"]:
     """w_z‖∇ℓ_z‖², the gradient of an example's own loss along its own pull on θ."""
     function, parts = objective.function, []
-    rows = objective.block_rows(_numbers(objective, function, objective.data))
+    rows = objective.block_rows(numbers(objective, function, objective.data))
     for index, batch in objective.data.batches(positions, rows):
         if isinstance(function, FactoredFunction):
             squares = function.factors(objective.params, batch).norms()
@@ -71,7 +67,7 @@ def _by_factors(
 ) -> Float[Tensor, "m train"]:
     wanted = _unit_factors(queries) if cosine else queries
     parts = []
-    rows = objective.block_rows(_numbers(objective, function, objective.data))
+    rows = objective.block_rows(numbers(objective, function, objective.data))
     for index, batch in objective.data.batches(positions, rows):
         found = function.factors(objective.params, batch).weighted(objective.weights[index])
         parts.append(_gram(wanted, _unit_factors(found) if cosine else found))
@@ -83,36 +79,6 @@ def _gram(first: Factors, second: Factors) -> Float[Tensor, "m n"]:
     if [block.shape for block in first.blocks] == [block.shape for block in second.blocks]:
         return first.gram(second)
     return second.inner(first.materialize())
-
-
-def _query_factors(objective: Objective, function: FactoredFunction, data: Data) -> Iterator[Factors]:
-    numbers = _numbers(objective, function, data)
-    rows = objective.block_rows(numbers)
-
-    def factors(block: Tensor) -> list[Factors]:
-        return [function.factors(objective.params, batch) for _, batch in data.batches(block, rows)]
-
-    for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // numbers, 1)):
-        parts = factors(block)
-        if len({tuple(each.shape for each in part.blocks) for part in parts}) > 1:
-            parts = factors(block)  # a batch on the way showed that a parameter has no factors: now all agree
-        found = concatenated(parts)
-        refuse_infinite(found.norms()[:, None], int(block[0]))
-        yield found
-
-
-def _numbers(objective: Objective, function: ExampleFunction, data: Data) -> int:
-    """Numbers that an example's gradient takes in inner products."""
-    if not isinstance(function, FactoredFunction):
-        return objective.p
-    return sum(_numbers_of(block) for block in function.factors(objective.params, data.take([0])).blocks)
-
-
-def _numbers_of(block: Block) -> int:
-    """With several positions the gradient may have to be formed."""
-    held = sum(term.numbers for term in block.terms)
-    several = any(isinstance(term, Outer) and term.left.shape[1] > 1 for term in block.terms)
-    return max(held, block.shape.rows * block.shape.columns) if several else held
 
 
 def _unit_factors(factors: Factors) -> Factors:

@@ -11,6 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.data import Data
+from upweight.gradients import Block, ExampleFunction, FactoredFunction, Factors
+from upweight.gradients.blocks import concatenated
+from upweight.gradients.terms import Outer
 from upweight.measurements import Measurement
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -59,3 +62,40 @@ def refuse_infinite(gradients: Float[Tensor, "block width"], first: int = 0) -> 
     if not finite.all():
         bad = first + int((~finite).nonzero()[0, 0])
         raise InputError(f"queries: the gradient of query {bad} is NaN or infinite; check its input and label")
+
+
+def query_factor_blocks(objective: Objective, function: FactoredFunction, data: Data) -> Iterator[Factors]:
+    """Gradients of a function of the queries as factors, in order.
+
+    Raises
+    ------
+    InputError
+        If a gradient isn't finite.
+    """
+    each = numbers(objective, function, data)
+    rows = min(objective.block_rows(each), objective.pass_rows)
+
+    def factors(block: Tensor) -> list[Factors]:
+        return [function.factors(objective.params, batch) for _, batch in data.batches(block, rows)]
+
+    for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // each, 1)):
+        parts = factors(block)
+        if len({tuple(block.shape for block in part.blocks) for part in parts}) > 1:
+            parts = factors(block)  # a batch on the way showed that a parameter has no factors: now all agree
+        found = concatenated(parts)
+        refuse_infinite(found.norms()[:, None], int(block[0]))
+        yield found
+
+
+def numbers(objective: Objective, function: ExampleFunction, data: Data) -> int:
+    """Numbers that an example's gradient takes in inner products."""
+    if not isinstance(function, FactoredFunction):
+        return objective.p
+    return sum(_numbers_of(block) for block in function.factors(objective.params, data.take([0])).blocks)
+
+
+def _numbers_of(block: Block) -> int:
+    """With several positions the gradient may have to be formed."""
+    held = sum(term.numbers for term in block.terms)
+    several = any(isinstance(term, Outer) and term.left.shape[1] > 1 for term in block.terms)
+    return max(held, block.shape.rows * block.shape.columns) if several else held

@@ -70,14 +70,16 @@ class Dual:
             raise InputError(
                 f"curvature: the {self.curvature.name} has no rows; use curvature.GGN(), Fisher() or EmpiricalFisher()"
             )
-        if self.rows is not None and self.rows < 1:
-            raise InputError(f"rows: must be at least 1, or None for all; got {self.rows}")
+        for name, given in (("rows", 1 if self.rows is None else self.rows), ("memory", self.memory)):
+            if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+                unit = "rows, or None for all" if name == "rows" else "bytes, e.g. 2 * 2**30"
+                raise InputError(f"{name}: must be at least 1, a whole number of {unit}; got {given!r}")
         rows = self.curvature.rows(target, self.rows)
         levels, groups = metric_levels(target)
         need = gram_bytes(len(rows), len(levels), target.dtype)
         if need > self.memory:
             raise InputError(
-                f"memory: {len(rows):,} rows need {need / 2**30:.1f} GiB for their Gram matrix and its factor, "
+                f"memory: {len(rows):,} rows need {need / 2**30:.2g} GiB for their Gram matrix and its factor, "
                 f"{self.memory / 2**30:.2g} GiB are allowed; up to {fitting(self.memory, len(levels), target.dtype):,} "
                 "rows fit (rows=…), or give more memory, or use inverse.EKFAC()"
             )

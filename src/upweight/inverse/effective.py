@@ -110,7 +110,7 @@ def damping_at(spectrum: Spectrum, examples: int, penalty: float, leverage: floa
     """
     top = float(spectrum.values.max())
     if not top > 0:
-        raise InputError("damping: 'auto' needs curvature that isn't zero; give a number > 0")
+        raise InputError(f"damping: 'auto' needs curvature that isn't zero or NaN (got {top:g}); give a number > 0")
     target = leverage * examples
 
     def excess(log_shift: float) -> float:
