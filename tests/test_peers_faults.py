@@ -1,7 +1,8 @@
 """Faults that were found in other libraries of influence functions, and that ours must be free of, solver by solver.
 
-LSMR and LiSSA have their invariances in `tests/test_invariance.py`. Faults with a test elsewhere: conjugate gradients that ignore their tolerance or give NaN
-(`test_conjugate_gradients_honour_their_tolerance`, `test_what_did_not_converge_says_so_with_its_residual`,
+LSMR and LiSSA have their invariances in `tests/test_invariance.py`. Faults with a test elsewhere: conjugate gradients
+that ignore their tolerance or give NaN (`test_conjugate_gradients_honour_their_tolerance`,
+`test_what_did_not_converge_says_so_with_its_residual`,
 `test_single_precision_reaches_what_it_promises_without_a_word`); a GGN divided by the number of parameters
 (`test_the_trace_does_not_depend_on_the_number_of_batches`); a curvature of zero where predictions are uniform
 (`test_uniform_predictions_keep_their_curvature`, `test_uniform_predictions_have_a_curvature`); one output that gives

@@ -37,7 +37,7 @@ from upweight.stationarity import Stationarity
 GRADIENT_ELEMENTS = 2**25
 """Numbers in a block of materialised per-example gradients."""
 COVERAGE_EXAMPLES = 32
-PASS_ELEMENTS = 2**26
+PASS_ELEMENTS = 2**23
 """Numbers in the factors of a batch's largest operation."""
 
 
@@ -323,16 +323,11 @@ class Objective:
         return torch.cat(parts, dim=1)
 
     def stationarity(self) -> Stationarity:
-        """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data.
+        """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data."""
+        return self.judged(*self._moments())
 
-        Raises
-        ------
-        InputError
-            If a gradient is NaN or infinite; names the training example.
-        """
-        total, squares = self._moments()
-        if not torch.isfinite(total).all():
-            self._refuse_bad_gradients()
+    def judged(self, total: Float[Tensor, " p"], squares: float) -> Stationarity:
+        """The same from Σ w_i∇ℓ_i and Σ ‖w_i∇ℓ_i‖², where another pass has summed them on its way."""
         mean = total / self.n
         full = mean + self.l2.double() * self.params.double()
         return Stationarity.of(full, mean, squares / self.n, self.n)

@@ -19,7 +19,7 @@ from upweight.influence import groups, leverage, perturbation, quantities, repla
 from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
 from upweight.influence.plan import DEFAULT_MEMORY, DEFAULT_QUERIES, Counts, Plan, choose, plan
 from upweight.influence.queries import check_query_targets, query_gradient_blocks, query_names
-from upweight.inverse import Inverse, Solution, Solver, SolveReport, as_solver, warned
+from upweight.inverse import Inverse, Solution, Solver, SolveReport, as_solver, unmeasured, warned
 from upweight.losses import with_targets
 from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError, NotStationaryWarning
@@ -81,15 +81,7 @@ class Influence:
     @cached_property
     def stationarity(self) -> Stationarity:
         """How near θ is to an optimum; warns when the gradient is larger than its sampling noise."""
-        found = self.objective.stationarity()
-        if found.ratio > 1:
-            warnings.warn(
-                f"θ is not at an optimum: {found}. Influence functions describe optima; expect predictions of "
-                "retraining to be off. Train further, or read the scores as those of the local quadratic model",
-                NotStationaryWarning,
-                stacklevel=3,
-            )
-        return found
+        return _said(self.objective.stationarity())
 
     def plan(self, queries: Any = DEFAULT_QUERIES) -> Plan:
         """The stages of the work with estimated operations, memory and seconds; nothing is computed.
@@ -171,19 +163,17 @@ class Influence:
     ) -> tuple[Float[Tensor, "queries train"], Float[Tensor, " queries"], SolveReport]:
         """s_qᵀ w_z∇ℓ_z and s_qᵀ(λθ), s_q = (H+δI)⁻¹∇L_q: pair by pair from factors where that costs less."""
         objective = self.objective
-        _ = self.stationarity
         if isinstance(self.solver, PairSolver) and not renormalize:
             factors = query_factors(objective, data, kind)
             if factors is not None and pays(self.solver, factors, objective.n, objective.p):
-                found = pair_scores(objective, self.solver, factors, positions)
-                return found, found.new_zeros(len(found)), self._report()
+                found, total, squares = pair_scores(objective, self.solver, factors, positions)
+                if positions is None and "stationarity" not in self.__dict__:
+                    self.__dict__["stationarity"] = _said(objective.judged(total, squares))
+                nothing = found.new_zeros(len(found))
+                return found, nothing, unmeasured(self.solver.name, self.solver.damping, found)
         solution = self.solve(self.query_gradients(data, kind))
         penalties = solution.x @ (objective.l2 * objective.params)
         return objective.inner(solution.x, positions), penalties, solution.report
-
-    def _report(self) -> SolveReport:
-        """What the solver is and what residual it leaves, where no query was solved for: seen on θ itself."""
-        return self.solver.solve(self.objective.params[None]).report
 
     def query_solution(
         self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None
@@ -255,7 +245,8 @@ class Influence:
         if isinstance(self.solver, PairSolver) and not renormalize:
             with flushed():
                 scores = self_scores(objective, self.solver, positions) / objective.n
-            return self.result(scores, meaning, self._report(), positions, np.array([]))
+            said = unmeasured(self.solver.name, self.solver.damping, scores[:, None])
+            return self.result(scores, meaning, said, positions, np.array([]))
         parts, report = [], None
         size = objective.block_rows(objective.p)
         total = -(-(objective.n if positions is None else len(positions)) // size)
@@ -371,3 +362,15 @@ class Influence:
         from upweight.evaluation.calibration import calibrate  # as above
 
         return calibrate(self, queries, train, **options)
+
+
+def _said(found: Stationarity) -> Stationarity:
+    """The figures, with a warning where they speak against influence."""
+    if found.ratio > 1:
+        warnings.warn(
+            f"θ is not at an optimum: {found}. Influence functions describe optima; expect predictions of "
+            "retraining to be off. Train further, or read the scores as those of the local quadratic model",
+            NotStationaryWarning,
+            stacklevel=4,
+        )
+    return found

@@ -23,6 +23,11 @@ from upweight.progress import track
 class PairSolver(Solver, Protocol):
     """A solver that scores pairs of factored gradients."""
 
+    @property
+    def name(self) -> str:
+        """The solver in words."""
+        ...
+
     def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
         """A function of a batch's factors that gives ∇L_qᵀ(H+δI)⁻¹∇ℓ_z."""
         ...
@@ -60,12 +65,16 @@ def pays(solver: Solver, queries: Factors, n: int, p: int) -> bool:
 
 def pair_scores(
     objective: Objective, solver: PairSolver, queries: Factors, positions: Tensor | None
-) -> Float[Tensor, "q n"]:
-    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data."""
-    score = solver.scorer(queries)
+) -> tuple[Float[Tensor, "q n"], Float[Tensor, " p"], float]:
+    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and Σ w_z∇ℓ_z and Σ ‖w_z∇ℓ_z‖² on its way."""
+    score, parts = solver.scorer(queries), []
+    total, squares = torch.zeros_like(objective.params, dtype=torch.float64), 0.0
     n = objective.n if positions is None else len(positions)
-    total = -(-n // objective.pass_rows)
-    return torch.cat([score(found) for _, found in track(objective.factors(positions), "scoring", total)], dim=1)
+    for index, found in track(objective.factors(positions), "scoring", -(-n // objective.pass_rows)):
+        parts.append(score(found))
+        total += found.combine(objective.weights.new_ones(1, len(index)))[0]
+        squares += float(found.norms().sum(dtype=torch.float64))
+    return torch.cat(parts, dim=1), total, squares
 
 
 def self_scores(objective: Objective, solver: PairSolver, positions: Tensor | None) -> Float[Tensor, " n"]:

@@ -24,6 +24,7 @@ from upweight.inverse.interface import (
     SolveReport,
     as_solver,
     precondition,
+    unmeasured,
     warned,
 )
 from upweight.inverse.kfac import KFAC
@@ -54,5 +55,6 @@ __all__ = [
     "Solver",
     "as_solver",
     "precondition",
+    "unmeasured",
     "warned",
 ]

@@ -193,6 +193,11 @@ class DualSolver:
         return factor
 
     @property
+    def name(self) -> str:
+        """The solver in words."""
+        return f"dual of the {self.dual.rows.name}"
+
+    @property
     def rank(self) -> int:
         """Number of rows."""
         return len(self.dual.rows)
@@ -213,7 +218,7 @@ class DualSolver:
         # The rows are few: the residual is recomputed with them, not with the whole matrix.
         product = self._product(x)
         report = SolveReport(
-            solver=f"dual of the {self.dual.rows.name}",
+            solver=self.name,
             damping=self.damping,
             iterations=0,
             residuals=relative(vectors - product, vectors),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from upweight.gradients import Block, Factors, Shape
 from upweight.gradients.terms import Outer
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import Spectrum, layerwise_damping
-from upweight.inverse.interface import Solution, SolveReport, checked
+from upweight.inverse.interface import Solution, checked, unmeasured
 from upweight.inverse.low_rank import eigh
 from upweight.inverse.separable import pair_scores, separable
 from upweight.messages import InputError
@@ -88,18 +87,6 @@ def refuse_singular(
             )
 
 
-def report(operator: EigenOperator, damping: float, vectors: Tensor, detail: str = "") -> SolveReport:
-    """What such a solve is: direct, its distance from the true matrix not measured."""
-    return SolveReport(
-        solver=operator.name + detail,
-        damping=damping,
-        iterations=0,
-        residuals=vectors.new_full((len(vectors),), math.nan),
-        tolerance=math.nan,
-        smallest_curvature=math.nan,
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class EigenSolver:
     """Q diag(1/(Λ + λ + δ)) Qᵀ, block by block.
@@ -130,6 +117,11 @@ class EigenSolver:
         pairs = zip(self.operator.values, self.operator.penalty, strict=True)
         return tuple(values + penalty + self.damping for values, penalty in pairs)
 
+    @property
+    def name(self) -> str:
+        """The solver in words."""
+        return self.operator.name
+
     def with_damping(self, damping: Damping) -> EigenSolver:
         """The same Q and Λ with another δ; nothing is fitted."""
         return replace(self, damping=resolved(damping, self.operator))
@@ -137,7 +129,7 @@ class EigenSolver:
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """V times the inverse."""
         vectors = checked(vectors, self.operator)
-        return Solution(self.precondition(vectors), report(self.operator, self.damping, vectors))
+        return Solution(self.precondition(vectors), unmeasured(self.name, self.damping, vectors))
 
     def precondition(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """V times the inverse, which is positive definite."""

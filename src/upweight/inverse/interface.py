@@ -113,6 +113,12 @@ class Inverse(Protocol):
         ...
 
 
+def unmeasured(solver: str, damping: float, vectors: Float[Tensor, "k p"]) -> SolveReport:
+    """The report of a direct solve whose distance from the true matrix was not measured."""
+    nothing = vectors.new_full((len(vectors),), math.nan)
+    return SolveReport(solver, damping, 0, nothing, math.nan, math.nan)
+
+
 def as_solver(inverse: Inverse | Solver, target: Objective | Operator) -> Solver:
     """The inverse fitted to the target; itself if it is fitted already."""
     return inverse.fit(target) if isinstance(inverse, Inverse) else inverse

@@ -23,11 +23,10 @@ from upweight.inverse.eigenbasis import (
     eigenbasis,
     quadratic,
     refuse_singular,
-    report,
     resolved,
     rows_of,
 )
-from upweight.inverse.interface import Solution, checked
+from upweight.inverse.interface import Solution, checked, unmeasured
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -109,6 +108,11 @@ class FactoredSolver:
         """Damped eigenvalues of both sides."""
         return [factored_damping(*sides, shift) for sides, shift in zip(self.sides, self._shifts, strict=True)]
 
+    @property
+    def name(self) -> str:
+        """The solver in words."""
+        return f"{self.operator.name}, factored damping"
+
     def with_damping(self, damping: Damping) -> FactoredSolver:
         """The same factors with another δ; nothing is fitted."""
         return replace(self, damping=resolved(damping, self.operator))
@@ -116,7 +120,7 @@ class FactoredSolver:
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """V times the inverse; how far that is from the damped curvature itself is not measured."""
         vectors = checked(vectors, self.operator)
-        return Solution(self.precondition(vectors), report(self.operator, self.damping, vectors, ", factored damping"))
+        return Solution(self.precondition(vectors), unmeasured(self.name, self.damping, vectors))
 
     def precondition(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """V times the inverse, which is positive definite."""
