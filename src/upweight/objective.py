@@ -327,7 +327,15 @@ class Objective:
         return self.judged(*self._moments())
 
     def judged(self, total: Float[Tensor, " p"], squares: float) -> Stationarity:
-        """The same from Σ w_i∇ℓ_i and Σ ‖w_i∇ℓ_i‖², where another pass has summed them on its way."""
+        """The same from Σ w_i∇ℓ_i and Σ ‖w_i∇ℓ_i‖², where another pass has summed them on its way.
+
+        Raises
+        ------
+        InputError
+            If a gradient is NaN or infinite; names the training example.
+        """
+        if not torch.isfinite(total).all():
+            self._refuse_bad_gradients()
         mean = total / self.n
         full = mean + self.l2.double() * self.params.double()
         return Stationarity.of(full, mean, squares / self.n, self.n)

@@ -75,8 +75,12 @@ class Influence:
     @cached_property
     def solver(self) -> Solver:
         """The inverse fitted to the objective's curvature; made at first use, then kept."""
-        with flushed():
-            return as_solver(self.inverse, self.objective)
+        try:
+            with flushed():
+                return as_solver(self.inverse, self.objective)
+        except (ValueError, ArithmeticError, RuntimeError):
+            self.objective.stationarity()  # a NaN gradient upsets any fit: says whose it is
+            raise
 
     @cached_property
     def stationarity(self) -> Stationarity:
