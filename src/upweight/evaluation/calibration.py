@@ -5,7 +5,8 @@ no pass over the training data; the retrainings are the price. Few subsets make 
 wanders along a plateau. δ is therefore the mean of log δ over the grid, weighted by exp(LDS / `NOISE`): the middle of
 a plateau, the summit of a peak. Over random draws of 8 halves from the benchmarks' ground truths (five pairs of task
 and inverse, 60 draws each, one training a half) it lost .001 to .004 LDS on the other halves to the best of the grid;
-the highest point lost .001 to .005 with a worse tail (.035 against .016), "auto" .002 to .024.
+the highest point lost .001 to .005 with a worse tail (.035 against .016). Eight halves repair a poor damping; they
+don't reliably beat a good automatic one.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ benchmark tasks, where it lies within .02 LDS of the best damping of a grid.
 
 Matrices approximated layer by layer (K-FAC, EK-FAC, the diagonal) are another matter. What stands between layers and
 between Kronecker factors is missing, their spectrum is spread over all p directions and the effective dimension says
-nothing of the data. Measured, the penalty that training used damps them best, and δ only stands in for it where there
-is none: λ + δ is a tenth of the mean eigenvalue at least.
+nothing of the data. Measured, no δ > 0 does much better than the penalty that training used (on networks far from
+fitting their data even that is more than enough), so δ only stands in for it where there is none: λ + δ is a tenth of
+the mean eigenvalue at least.
 
-Measured on the benchmarks (LDS at the chosen δ, and at the best of a grid): see benchmarks/RESULTS.md. The published
+LDS at the chosen δ and at the best of a grid stand in benchmarks/fidelity/RESULTS.md. The published
 alternative (Wang et al. 2025, arXiv 2505.24261) also reads the damping off without retraining, from the queries'
 gradients; this one needs no queries and no more than the spectrum's trace functions.
 """
