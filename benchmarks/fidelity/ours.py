@@ -23,7 +23,9 @@ from benchmarks.fidelity import tasks
 from benchmarks.fidelity.ground_truth import CHECKPOINTS, FURTHER_SEEDS
 from benchmarks.fidelity.peers.common import Fitted, Problem, Variant, run
 from upweight.curvature import EmpiricalFisher, Fisher
+from upweight.influence import Influence  # here, so that the clock sees no import, as with the peers
 from upweight.inverse import EKFAC, KFAC, Arnoldi, DataInf, Diagonal, Dual, Nystrom
+from upweight.objective import Objective
 
 MULTIPLES = tuple(2.0**k for k in range(-4, 6))
 """The grid: l2 + δ in multiples of what it is at the automatic δ, which may be 0."""
@@ -31,19 +33,19 @@ MULTIPLES = tuple(2.0**k for k in range(-4, 6))
 RANK = 200
 
 
-def objective(problem: Problem, l2: float | None = None) -> uw.Objective:
+def objective(problem: Problem, l2: float | None = None) -> Objective:
     """What the task minimised; another λ if it is given."""
     penalty = problem.l2 if l2 is None else l2
-    return uw.Objective(problem.model, uw.losses.CrossEntropy(), problem.train, l2=penalty)
+    return Objective(problem.model, uw.losses.CrossEntropy(), problem.train, l2=penalty)
 
 
 def influence(problem: Problem, folder: Path, *, inverse: Any = None, l2: float | None = None) -> Fitted:
     """One inverse; another damping costs no fit."""
-    fitted = uw.Influence(objective(problem, l2), inverse)
+    fitted = Influence(objective(problem, l2), inverse)
     solver, penalty = fitted.solver, problem.l2 if l2 is None else l2
 
     def score(damping: float | None) -> Tensor:
-        used = fitted if damping is None else uw.Influence(fitted.objective, solver.with_damping(damping))
+        used = fitted if damping is None else Influence(fitted.objective, solver.with_damping(damping))
         return used.attribute(problem.queries).scores
 
     settings = {"unit": "nats", "automatic damping": solver.damping}
