@@ -8,8 +8,9 @@ from torch import nn
 
 import upweight as uw
 from problems import convex, mlp
+from upweight.curvature import GGN
 from upweight.influence.plan import Counts, dual_stages
-from upweight.inverse import CG, EKFAC, Dense, Dual
+from upweight.inverse import CG, EKFAC, KFAC, Dense, Dual
 from upweight.messages import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")  # untrained models
@@ -57,6 +58,19 @@ def test_a_plan_lists_stages_with_costs_and_runs_nothing(inverse, monkeypatch) -
     assert "GFLOP" in text
     assert all(stage.name in text for stage in plan.stages)
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_plan_of_a_fitted_solver_is_that_of_its_settings() -> None:
+    given = objective()
+    for inverse in (
+        Dual(damping=0.1, rows=50),
+        EKFAC(damping=0.1),
+        KFAC(damping=0.1),
+        Dense(damping=0.1, curvature=GGN()),
+    ):
+        fitted = uw.Influence(given, inverse.fit(given)).plan(10)
+        assert fitted.stages == uw.Influence(given, inverse).plan(10).stages
+        assert hasattr(fitted.inverse, "solve")
 
 
 def test_costs_grow_as_the_work_does() -> None:

@@ -95,8 +95,7 @@ class Influence:
         count = queries if isinstance(queries, int) else len(self.objective.queries(queries))
         if count < 1:
             raise InputError(f"queries: give one or more; got {count}")
-        inverse = self.inverse if hasattr(self.inverse, "fit") else getattr(self.inverse, "settings", None)
-        return plan(self.objective, inverse, self.choice, count, self.memory)  # type: ignore[arg-type]
+        return plan(self.objective, self.inverse, self.choice, count, self.memory)
 
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """(H+δI)⁻¹ of k vectors as rows; warns if the solver's tolerance was not reached."""

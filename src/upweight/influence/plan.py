@@ -20,8 +20,11 @@ from upweight.curvature import GGN, Curvature, EmpiricalFisher, Fisher, Hessian,
 from upweight.curvature.rows import trace_share
 from upweight.gradients import FactoredFunction
 from upweight.gradients.terms import Outer
-from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, MeanEigenvalue
-from upweight.inverse.dual import DEFAULT_ROWS, fitting
+from upweight.inverse import CG, EKFAC, KFAC, Dense, Dual, Inverse, MeanEigenvalue, Solver
+from upweight.inverse.dense import DenseSolver
+from upweight.inverse.dual import DEFAULT_ROWS, DualSolver, fitting
+from upweight.inverse.eigenbasis import EigenSolver
+from upweight.inverse.kfac import FactoredSolver
 from upweight.losses import Loss
 from upweight.objective import Objective
 
@@ -66,7 +69,7 @@ class Plan:
         Floating-point operations a second of a matrix product here, in the objective's precision.
     """
 
-    inverse: Inverse
+    inverse: Inverse | Solver
     reason: str
     stages: tuple[Stage, ...]
     speed: float
@@ -278,17 +281,17 @@ def dense_stages(counts: Counts) -> list[Stage]:
 ASSUMED_ITERATIONS = 30
 
 
-def plan(objective: Objective, inverse: Inverse | None, reason: str, queries: int, memory: int) -> Plan:
-    """The stages of an inverse's work."""
+def plan(objective: Objective, inverse: Inverse | Solver, reason: str, queries: int, memory: int) -> Plan:
+    """The stages of an inverse's work, those of fitting included where that is done already."""
     counts = Counts(objective, queries, memory)
-    if inverse is None:
-        inverse, reason = choose(counts)
-    if isinstance(inverse, Dual):
+    if isinstance(inverse, DualSolver):
+        stages = dual_stages(counts, inverse.rank)
+    elif isinstance(inverse, Dual):
         rows = most_rows(counts, inverse.curvature)
         stages = dual_stages(counts, min(rows, inverse.rows or rows))
-    elif isinstance(inverse, EKFAC):
+    elif isinstance(inverse, EKFAC | KFAC | EigenSolver | FactoredSolver):
         stages = ekfac_stages(counts)
-    elif isinstance(inverse, Dense):
+    elif isinstance(inverse, Dense | DenseSolver):
         stages = dense_stages(counts)
     else:
         stages = iterative_stages(counts, ASSUMED_ITERATIONS)
