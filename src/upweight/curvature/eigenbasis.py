@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature.kronecker import single
+from upweight.curvature.operators import OfObjective
 from upweight.gradients import Block, Factors, Shape
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
 from upweight.objective import Objective
@@ -92,7 +93,7 @@ def _times(values: Tensor, matrix: Tensor | None) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class EigenOperator:
+class EigenOperator(OfObjective):
     """Q diag(Λ) Qᵀ + diag(λ) of every block, zero between blocks.
 
     Attributes
@@ -105,21 +106,6 @@ class EigenOperator:
     bases: tuple[Basis, ...]
     values: tuple[Tensor, ...]
     name: str
-
-    @property
-    def size(self) -> int:
-        """The number of parameters p."""
-        return self.objective.p
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of θ."""
-        return self.objective.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of θ."""
-        return self.objective.device
 
     @cached_property
     def frame(self) -> Factors:

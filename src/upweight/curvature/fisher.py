@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.curvature.operators import OfObjective
 from upweight.curvature.rows import Rows, empirical, sampleable, sampled, spectral
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -57,27 +58,12 @@ class EmpiricalFisher:
 
 
 @dataclass(frozen=True, eq=False)
-class RowsOperator:
+class RowsOperator(OfObjective):
     """AᵀA + diag(λ) by products with its rows, which are never all materialised."""
 
     objective: Objective
     rows: Rows
     name: str
-
-    @property
-    def size(self) -> int:
-        """The number of parameters p."""
-        return self.objective.p
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of θ."""
-        return self.objective.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of θ."""
-        return self.objective.device
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows; one pass over the matrix's rows."""

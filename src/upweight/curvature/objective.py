@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.curvature.operators import Operator
+from upweight.curvature.operators import OfObjective, Operator
 from upweight.curvature.rows import Rows, spectral
 from upweight.gradients import LinearFunction
 from upweight.messages import InputError
@@ -80,7 +80,7 @@ class GGN:
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectiveCurvature:
+class ObjectiveCurvature(OfObjective):
     """A curvature matrix of an objective as an operator.
 
     Attributes
@@ -98,21 +98,6 @@ class ObjectiveCurvature:
     indices: Tensor | None = None
     scale: float | None = None
     penalized: bool = True
-
-    @property
-    def size(self) -> int:
-        """The number of parameters p."""
-        return self.objective.p
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of θ."""
-        return self.objective.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of θ."""
-        return self.objective.device
 
     @property
     def examples(self) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.messages import InputError
+from upweight.objective import Objective
 
 
 @runtime_checkable
@@ -47,6 +48,27 @@ class Traced(Protocol):
     def trace(self) -> float:
         """Sum of the eigenvalues."""
         ...
+
+
+class OfObjective:
+    """Size, precision and place of a matrix over the θ of an objective."""
+
+    objective: Objective
+
+    @property
+    def size(self) -> int:
+        """The number of parameters p."""
+        return self.objective.p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of θ."""
+        return self.objective.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of θ."""
+        return self.objective.device
 
 
 @dataclass(frozen=True)
