@@ -118,11 +118,10 @@ class DualRows:
 
     def __init__(self, rows: Rows, groups: Float[Tensor, "g p"], memory: int):
         self.rows, self.groups = rows, groups
-        self.function = rows.objective.factored
         first = rows.factors(torch.arange(min(2, len(rows))), compacted=True)
-        self.row_bytes = first.numbers * rows.objective.dtype.itemsize
-        self.size = int(min(max(memory // (3 * max(self.row_bytes, 1)), 64), rows.objective.pass_rows))
-        self.keeps = len(rows) * self.row_bytes <= memory
+        row_bytes = first.numbers * rows.objective.dtype.itemsize
+        self.size = int(min(max(memory // (3 * max(row_bytes, 1)), 64), rows.objective.pass_rows))
+        self.keeps = len(rows) * row_bytes <= memory
 
     @cached_property
     def kept(self) -> Factors:
@@ -183,14 +182,11 @@ class DualSolver:
     @cached_property
     def factor(self) -> Float[Tensor, "r r"]:
         """Cholesky factor of I + AD⁻¹Aᵀ."""
-        damped = (
-            torch.einsum("g,grs->rs", self.scale, self.gram) if len(self.scale) > 1 else self.gram[0] * self.scale[0]
-        )
+        damped = torch.einsum("g,grs->rs", self.scale, self.gram)
         damped.diagonal().add_(1)
         factor, failed = torch.linalg.cholesky_ex(damped)
-        if int(failed):
-            factor = torch.linalg.cholesky(damped.double() + 1e-12 * torch.eye(len(damped))).to(damped.dtype)
-        return factor
+        # No eigenvalue is below 1, but float32 may lose that beside the largest.
+        return torch.linalg.cholesky(damped.double()).to(damped.dtype) if int(failed) else factor
 
     @property
     def name(self) -> str:

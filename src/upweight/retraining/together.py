@@ -194,6 +194,7 @@ def _gradients(architecture: nn.Module, loss: AnyLoss, layout: Layout) -> Gradie
             return torch.vmap(grad(total), in_dims=(0, 0, 0, *dims))(params, constants, weights, *leaves)
         except InputError:
             raise
+        # vmap and the model's own code say by any of these that an operation has no batched form.
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0][:160]
             raise InputError(f"build: these networks can't be trained together ({reason}); {ALONE}") from error
