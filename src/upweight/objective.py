@@ -7,7 +7,6 @@ so its parameters, gradients, hooks and mode stay as they are.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from upweight import refusals
 from upweight.arguments import example_ids, example_weights, penalties, refuse_bad_loss, refuse_training_mode
 from upweight.data import ArrayData, Batch, Data, as_data
 from upweight.gradients import (
@@ -30,17 +30,15 @@ from upweight.gradients import (
 from upweight.gradients.autograd import substituted
 from upweight.gradients.coverage import Coverage, coverage
 from upweight.losses import Loss, as_loss, as_split
-from upweight.messages import InputError, SlowPathWarning
+from upweight.messages import InputError
 from upweight.parameters import Layout, Selection, select
-from upweight.stationarity import Stationarity
+from upweight.stationarity import Moments, Stationarity
 
 GRADIENT_ELEMENTS = 2**25
 """Numbers in a block of materialised per-example gradients."""
 COVERAGE_EXAMPLES = 32
 PASS_ELEMENTS = 2**23
 """Numbers in the factors of a batch's largest operation."""
-
-
 FACTOR_ELEMENTS = 2**27
 """Numbers in the factors of a linear model that are kept between passes (1 GiB in float64)."""
 
@@ -136,10 +134,10 @@ class Objective:
             self.check_targets(pair)
             refuse_bad_loss(self.loss, model, pair, example)
         self.function: ExampleFunction = self._bound(self.loss)
-        self._say_what_is_slow()
+        refusals.say_what_is_slow(self)
         self.output_spectra: Any = None  # kept for `upweight.curvature.rows`: they depend on θ and the data alone
         if validate:
-            self._refuse_bad_values()
+            refusals.refuse_bad_values(self)
 
     @property
     def n(self) -> int:
@@ -277,16 +275,18 @@ class Objective:
         return self.function if measurement is self.loss else self._bound(measurement)
 
     def _bound(self, function: Any) -> ExampleFunction:
-        spread = sorted({0, self.n // 2, self.n - 1})
-        return example_function(self.model, function, self.layout, self.params, self.data.take(spread))
+        return example_function(self.model, function, self.layout, self.params, self._probe())
+
+    def _probe(self) -> Batch:
+        """A few examples, spread over the data, on which derivatives are checked."""
+        return self.data.take(sorted({0, self.n // 2, self.n - 1}))
 
     @cached_property
     def factored(self) -> FactoredFunction:
         """The loss's derivatives by factors of the model's operations, whatever form serves otherwise."""
         if isinstance(self.function, FactoredFunction):
             return self.function
-        spread = sorted({0, self.n // 2, self.n - 1})
-        return FactoredFunction(self.model, self.loss, self.layout, self.params, self.data.take(spread))
+        return FactoredFunction(self.model, self.loss, self.layout, self.params, self._probe())
 
     @cached_property
     def linear_factors(self) -> LinearFactors | None:
@@ -324,40 +324,30 @@ class Objective:
 
     def stationarity(self) -> Stationarity:
         """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data."""
-        return self.judged(*self._moments())
+        moments, factors = Moments(self.params), self.linear_factors
+        if factors is not None and isinstance(self.function, LinearFunction):
+            features, slopes = (torch.linalg.vector_norm(side, dim=1) for side in (factors.features, factors.slopes))
+            products = self.function.vector(factors.slopes.T @ factors.features)
+            moments.add(products, (features * slopes).double() ** 2)  # ‖r ⊗ a‖ = ‖r‖‖a‖
+        elif isinstance(self.function, FactoredFunction):
+            for _, found in self.factors():
+                moments.add_factors(found)
+        else:
+            for _, grads in self.example_gradients():
+                moments.add(grads.sum(0, dtype=torch.float64), (grads.double() ** 2).sum(1))
+        return self.judged(moments)
 
-    def judged(self, total: Float[Tensor, " p"], squares: float) -> Stationarity:
-        """The same from Σ w_i∇ℓ_i and Σ ‖w_i∇ℓ_i‖², where another pass has summed them on its way.
+    def judged(self, moments: Moments) -> Stationarity:
+        """The same from sums over all examples that another pass has gathered on its way.
 
         Raises
         ------
         InputError
             If a gradient is NaN or infinite; names the training example.
         """
-        if not torch.isfinite(total).all():
-            self._refuse_bad_gradients()
-        mean = total / self.n
-        full = mean + self.l2.double() * self.params.double()
-        return Stationarity.of(full, mean, squares / self.n, self.n)
-
-    def _moments(self) -> tuple[Tensor, float]:
-        """Σ w_i∇ℓ_i and Σ ‖w_i∇ℓ_i‖²."""
-        total = torch.zeros_like(self.params, dtype=torch.float64)
-        squares = 0.0
-        factors = self.linear_factors
-        if factors is not None and isinstance(self.function, LinearFunction):
-            features, slopes = (torch.linalg.vector_norm(side, dim=1) for side in (factors.features, factors.slopes))
-            squares = float(((features * slopes).double() ** 2).sum())  # ‖r ⊗ a‖ = ‖r‖‖a‖
-            total += self.function.vector(factors.slopes.T @ factors.features)
-        elif isinstance(self.function, FactoredFunction):
-            for index, found in self.factors():
-                total += found.combine(self.weights.new_ones(1, len(index)))[0]
-                squares += float(found.norms().sum(dtype=torch.float64))
-        else:
-            for _, grads in self.example_gradients():
-                total += grads.sum(0, dtype=torch.float64)
-                squares += float((grads.double() ** 2).sum())
-        return total, squares
+        if not torch.isfinite(moments.total).all():
+            refusals.refuse_bad_gradients(self)
+        return moments.judged(self.n, self.l2 * self.params)
 
     def replace(self, **changes: Any) -> Objective:
         """The same objective with other arguments (as for the constructor)."""
@@ -398,31 +388,7 @@ class Objective:
         Looks at the gradient of the mean loss over a few training examples, frozen parameters' included.
         """
         batch = self.data.take(torch.linspace(0, self.n - 1, min(self.n, COVERAGE_EXAMPLES)).long())
-        named = {name: value.detach().clone() for name, value in self.model.named_parameters()}
-        named.update(self.layout.unflatten(self.params))
-        leaves = {name: value.detach().requires_grad_() for name, value in named.items() if value.is_floating_point()}
-        with torch.enable_grad():
-            mean = substituted(self.model, self.loss)(leaves, batch).mean()
-            found = torch.autograd.grad(mean, list(leaves.values()), allow_unused=True)
-        plan = self.function.plan if isinstance(self.function, FactoredFunction) else None
-        slow = {} if plan is None else dict(plan.slow)
-        unused = () if plan is None else plan.unused
-        return coverage(self.model, self.layout, slow, unused, dict(zip(leaves, found, strict=True)))
-
-    def _say_what_is_slow(self) -> None:
-        plan = self.function.plan if isinstance(self.function, FactoredFunction) else None
-        if plan is None or not plan.slow:
-            return
-        sizes = dict(zip(self.layout.names, self.layout.sizes, strict=True))
-        share = sum(sizes[name] for name in plan.slow) / self.p
-        named = "; ".join(f"{name}: {reason}" for name, reason in list(plan.slow.items())[:4])
-        more = f"; and {len(plan.slow) - 4} more" if len(plan.slow) > 4 else ""
-        warnings.warn(
-            f"per-example gradients: {len(plan.slow)} parameters, {share:.1%} of θ, have no factors and are "
-            f"differentiated without them in the same pass ({named}{more}); correct, but slower",
-            SlowPathWarning,
-            stacklevel=3,
-        )
+        return coverage(self.model, self.loss, self.function, self.params, batch)
 
     def check_targets(self, batch: Batch) -> None:
         """Refuse targets that the loss isn't defined for."""
@@ -430,7 +396,7 @@ class Objective:
             with torch.no_grad():
                 self.loss.check(self.loss.outputs(self.model, batch), batch)
 
-    def _checked_losses(self, batch: Batch) -> Float[Tensor, " batch"]:
+    def checked_losses(self, batch: Batch) -> Float[Tensor, " batch"]:
         """The losses of a batch, its targets checked on the way: one run of the model for both."""
         if not isinstance(self.loss, Loss):
             return self.function.values(self.params, batch)
@@ -438,24 +404,3 @@ class Objective:
             outputs = self.loss.outputs(self.model, batch)
             self.loss.check(outputs, batch)
             return self.loss.of_outputs(outputs, batch)
-
-    def _refuse_bad_values(self) -> None:
-        for index, batch in self.batches():
-            values = self._checked_losses(batch)
-            finite = torch.isfinite(values)
-            if not finite.all():
-                first = int(index[(~finite).nonzero()[0, 0].cpu()])
-                raise InputError(
-                    f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
-                    f"position {first}; look for NaN inputs or an overflowing model"
-                )
-
-    def _refuse_bad_gradients(self) -> None:
-        for index, grads in self.example_gradients():
-            finite = torch.isfinite(grads).all(1)
-            if not finite.all():
-                first = int(index[(~finite).nonzero()[0, 0].cpu()])
-                raise InputError(
-                    f"gradients: NaN or infinite for training example {first}, though its loss is finite; look for a "
-                    "root, a norm or a logarithm at zero in the model, or leave the example out"
-                )

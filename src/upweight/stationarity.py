@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from upweight.gradients import Factors
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,27 @@ class Stationarity:
             f"({self.noise:.2e}); one example's share is {self.example_scale:.2e}"
         )
 
-    @classmethod
-    def of(cls, gradient: Float[Tensor, " p"], mean: Float[Tensor, " p"], mean_square: float, n: int) -> Stationarity:
-        """From ∇R, the mean ḡ of the examples' gradients and the mean of ‖g_i‖²."""
-        variance = max(mean_square - float(mean @ mean), 0.0)
-        return cls(float(gradient.norm()), math.sqrt(variance / n), math.sqrt(mean_square) / n)
+
+class Moments:
+    """Σ w_i∇ℓ_i and Σ ‖w_i∇ℓ_i‖² over examples, gathered on the way of any pass that has their gradients."""
+
+    def __init__(self, like: Float[Tensor, " p"]):
+        self.total = torch.zeros_like(like, dtype=torch.float64)
+        self.squares = 0.0
+
+    def add(self, total: Float[Tensor, " p"], squares: Float[Tensor, " b"]) -> None:
+        """A batch's Σ w_i∇ℓ_i, and its ‖w_i∇ℓ_i‖²."""
+        self.total += total
+        self.squares += float(squares.sum(dtype=torch.float64))
+
+    def add_factors(self, factors: Factors) -> None:
+        """A batch's weighted gradients as factors."""
+        ones = self.total.new_ones(1, factors.examples, dtype=factors.dtype)
+        self.add(factors.combine(ones)[0], factors.norms())
+
+    def judged(self, n: int, pull: Float[Tensor, " p"]) -> Stationarity:
+        """Of n examples, ``pull`` being the penalty's gradient λθ."""
+        mean = self.total / n
+        variance = max(self.squares / n - float(mean @ mean), 0.0)
+        norm = float((mean + pull.double()).norm())
+        return Stationarity(norm, math.sqrt(variance / n), math.sqrt(self.squares / n) / n)

@@ -147,6 +147,12 @@ class Factors:
         return sum(term.numbers for block in self.blocks for term in block.terms)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the gradients."""
+        term = self.blocks[0].terms[0]
+        return term.values.dtype if isinstance(term, Direct) else term.right.dtype
+
+    @property
     def pair_work(self) -> int:
         """Multiplications of the inner product of two examples' gradients."""
         return sum(pair_work(term) for block in self.blocks for term in block.terms)

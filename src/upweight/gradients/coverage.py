@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight.parameters import Layout
+from upweight.data import Batch
+from upweight.gradients.autograd import substituted
+from upweight.gradients.factored import FactoredFunction
+from upweight.gradients.interface import ExampleFunction
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,20 @@ class Coverage:
 
 
 def coverage(
-    model: nn.Module,
-    layout: Layout,
-    slow: dict[str, str],
-    unused: tuple[str, ...],
-    gradients: dict[str, Tensor | None],
+    model: nn.Module, loss: Any, function: ExampleFunction, params: Float[Tensor, " p"], batch: Batch
 ) -> Coverage:
-    """The report, from what the plan says of the selected parameters and the gradients of all."""
+    """The report: what the function's plan says of the selected parameters, and the gradients of all on a batch."""
+    layout = function.layout
+    named = {name: value.detach().clone() for name, value in model.named_parameters()}
+    named.update(layout.unflatten(params))
+    leaves = {name: value.detach().requires_grad_() for name, value in named.items() if value.is_floating_point()}
+    with torch.enable_grad():
+        mean = substituted(model, loss)(leaves, batch).mean()
+        found = torch.autograd.grad(mean, list(leaves.values()), allow_unused=True)
+    gradients = dict(zip(leaves, found, strict=True))
+    plan = function.plan if isinstance(function, FactoredFunction) else None
+    slow = {} if plan is None else plan.slow
+    unused = () if plan is None else plan.unused
     parts = []
     for name, value in model.named_parameters():
         gradient = gradients.get(name)

@@ -169,9 +169,9 @@ class Influence:
         if isinstance(self.solver, PairSolver) and not renormalize:
             factors = query_factors(objective, data, kind)
             if factors is not None and pays(self.solver, factors, objective.n, objective.p):
-                found, total, squares = pair_scores(objective, self.solver, factors, positions)
+                found, moments = pair_scores(objective, self.solver, factors, positions)
                 if positions is None and "stationarity" not in self.__dict__:
-                    self.__dict__["stationarity"] = _said(objective.judged(total, squares))
+                    self.__dict__["stationarity"] = _said(objective.judged(moments))
                 nothing = found.new_zeros(len(found))
                 return found, nothing, unmeasured(self.solver.name, self.solver.damping, found)
         solution = self.solve(self.query_gradients(data, kind))

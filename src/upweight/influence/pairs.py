@@ -17,6 +17,7 @@ from upweight.inverse import Solver
 from upweight.measurements import Measurement
 from upweight.objective import Objective
 from upweight.progress import track
+from upweight.stationarity import Moments
 
 
 @runtime_checkable
@@ -65,16 +66,14 @@ def pays(solver: Solver, queries: Factors, n: int, p: int) -> bool:
 
 def pair_scores(
     objective: Objective, solver: PairSolver, queries: Factors, positions: Tensor | None
-) -> tuple[Float[Tensor, "q n"], Float[Tensor, " p"], float]:
-    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and Σ w_z∇ℓ_z and Σ ‖w_z∇ℓ_z‖² on its way."""
-    score, parts = solver.scorer(queries), []
-    total, squares = torch.zeros_like(objective.params, dtype=torch.float64), 0.0
+) -> tuple[Float[Tensor, "q n"], Moments]:
+    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and the sums of their gradients on its way."""
+    score, parts, moments = solver.scorer(queries), [], Moments(objective.params)
     n = objective.n if positions is None else len(positions)
-    for index, found in track(objective.factors(positions), "scoring", -(-n // objective.pass_rows)):
+    for _, found in track(objective.factors(positions), "scoring", -(-n // objective.pass_rows)):
         parts.append(score(found))
-        total += found.combine(objective.weights.new_ones(1, len(index)))[0]
-        squares += float(found.norms().sum(dtype=torch.float64))
-    return torch.cat(parts, dim=1), total, squares
+        moments.add_factors(found)
+    return torch.cat(parts, dim=1), moments
 
 
 def self_scores(objective: Objective, solver: PairSolver, positions: Tensor | None) -> Float[Tensor, " n"]:

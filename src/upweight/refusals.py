@@ -1,0 +1,61 @@
+"""What an objective refuses, or says, once its model has run: losses and gradients that aren't finite, slow parts."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from upweight.gradients import FactoredFunction
+from upweight.messages import InputError, SlowPathWarning
+
+if TYPE_CHECKING:
+    from upweight.objective import Objective
+
+NAMED = 4
+"""Slow parameters that a warning names."""
+
+
+def refuse_bad_values(objective: Objective) -> None:
+    """One pass over the training data, whose losses must be finite and whose targets the loss's."""
+    for index, batch in objective.batches():
+        finite = torch.isfinite(objective.checked_losses(batch))
+        if not finite.all():
+            raise InputError(
+                f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
+                f"position {_first(index, finite)}; look for NaN inputs or an overflowing model"
+            )
+
+
+def refuse_bad_gradients(objective: Objective) -> None:
+    """One pass over the training data, whose gradients must be finite."""
+    for index, grads in objective.example_gradients():
+        finite = torch.isfinite(grads).all(1)
+        if not finite.all():
+            raise InputError(
+                f"gradients: NaN or infinite for training example {_first(index, finite)}, though its loss is finite; "
+                "look for a root, a norm or a logarithm at zero in the model, or leave the example out"
+            )
+
+
+def _first(index: Tensor, finite: Tensor) -> int:
+    return int(index[(~finite).nonzero()[0, 0].cpu()])
+
+
+def say_what_is_slow(objective: Objective) -> None:
+    """Warn of parameters that have no factors, with their share of θ."""
+    plan = objective.function.plan if isinstance(objective.function, FactoredFunction) else None
+    if plan is None or not plan.slow:
+        return
+    sizes = dict(zip(objective.layout.names, objective.layout.sizes, strict=True))
+    share = sum(sizes[name] for name in plan.slow) / objective.p
+    named = "; ".join(f"{name}: {reason}" for name, reason in list(plan.slow.items())[:NAMED])
+    more = f"; and {len(plan.slow) - NAMED} more" if len(plan.slow) > NAMED else ""
+    warnings.warn(
+        f"per-example gradients: {len(plan.slow)} parameters, {share:.1%} of θ, have no factors and are "
+        f"differentiated without them in the same pass ({named}{more}); correct, but slower",
+        SlowPathWarning,
+        stacklevel=4,
+    )
