@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.fidelity.environments import PEERS
 from benchmarks.fidelity.plan import OURS
 from benchmarks.fidelity.record import Found
 from benchmarks.fidelity.targets import finished, total
@@ -26,6 +28,8 @@ from upweight.plots.style import (
 
 FOLDER = Path(__file__).parent
 COLOURS = PALETTE[1:]
+NEAR = (1.0, 0.02)
+"""Difference of log seconds and of LDS below which two labels would overlap."""
 
 
 def write(found: Found) -> list[str]:
@@ -46,8 +50,10 @@ def figure(found: Found, task: str) -> Figure:
     axes = new_axes(drawn)
     axes.set_xscale("log")
     legend: list[tuple[Any, str]] = []
-    systems = sorted({row["system"] for row in rows.values()}, key=lambda name: (name != OURS, name))
-    for number, system in enumerate(systems):
+    present = {row["system"] for row in rows.values()}
+    for number, system in enumerate((OURS, *sorted(PEERS))):  # a system looks the same in every figure
+        if system not in present:
+            continue
         mine = [row for row in rows.values() if row["system"] == system]
         look: dict[str, Any] = (
             {"color": POSITIVE, "s": 34, "linewidths": 0, "zorder": 3}
@@ -64,7 +70,7 @@ def figure(found: Found, task: str) -> Figure:
         line = axes.axvline(facts["floor"], color=QUIET, linewidth=1.2, linestyle=":")
         legend.append((line, "one forward and backward"))
     axes.margins(x=0.12, y=0.08)
-    for name, row in front(rows).items():
+    for name, row in labelled(front(rows)).items():
         place = (total(row), row["lds"])
         axes.annotate(
             name.split(": ", 1)[1],
@@ -81,6 +87,17 @@ def figure(found: Found, task: str) -> Figure:
     write_heading(axes, f"Fidelity against time: {task}", note)
     write_legend(drawn, legend, columns=4)
     return drawn
+
+
+def labelled(rows: dict[str, Any]) -> dict[str, Any]:
+    """Of rows that nearly coincide the first alone, so that labels don't overlap."""
+    kept: dict[str, Any] = {}
+    for name, row in rows.items():
+        near = (abs(math.log(total(row) / total(other))) < NEAR[0] and abs(row["lds"] - other["lds"]) < NEAR[1]
+                for other in kept.values())  # fmt: skip
+        if not any(near):
+            kept[name] = row
+    return kept
 
 
 def front(rows: dict[str, Any]) -> dict[str, Any]:
