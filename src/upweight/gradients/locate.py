@@ -17,8 +17,10 @@ def output_gradients(root: Tensor, found: list[Use], seed: Tensor) -> dict[Any, 
     nodes = list(dict.fromkeys(use.node for use in found))
     if not nodes:
         return {}
+    # A number rather than ``root`` with ``seed`` as its gradient, for which torch imports a system of symbolic algebra.
+    value = (root * seed).sum()
     gradients = torch.autograd.grad(
-        root, [GradientEdge(node, 0) for node in nodes], seed, retain_graph=True, allow_unused=True
+        value, [GradientEdge(node, 0) for node in nodes], retain_graph=True, allow_unused=True
     )
     return {node: g.detach() for node, g in zip(nodes, gradients, strict=True) if g is not None}
 
