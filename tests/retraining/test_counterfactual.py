@@ -101,3 +101,19 @@ def test_refuses_replacements_that_do_not_match() -> None:
     problem = convex("ridge")
     with pytest.raises(InputError, match="one for each of the 2"):
         uw.retraining.replace(problem.objective(), [1, 2], (problem.x[:1], problem.y[:1]))
+
+
+def test_replacing_groups_equals_refitting_on_the_other_examples_wherever_it_starts() -> None:
+    problem = convex("softmax")
+    groups = [[1, 4], [4], [9, 2, 0]]
+    moved = torch.cat([problem.x[group] for group in groups]) + 1
+    labels = torch.cat([problem.y[group] for group in groups])
+    expected = []
+    for group, part in zip(groups, moved.split([2, 1, 3]), strict=True):
+        x = problem.x.clone()
+        x[group] = part
+        expected.append(problem.at_optimum(x=x).theta)
+    elsewhere = problem.theta + 0.1 * torch.randn(3, len(problem.theta), dtype=DOUBLE)
+    for start in (None, elsewhere):
+        found = uw.retraining.replace(problem.objective(), groups, (moved, labels), start=start)
+        close(found.params, torch.stack(expected), rtol=1e-7, atol=1e-8)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.attribution import Quantity
+from upweight.data import Batch
 from upweight.gradients.autograd import substituted
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -46,23 +47,8 @@ def perturbation(objective: Objective, direction: Float[Tensor, " p"], index: in
     """
     position = objective.positions([index])
     batch = objective.data.take(position)
-    key = _input_key(batch, wrt)
-    point = batch[key].detach().requires_grad_()
-    if isinstance(batch, dict):
-        moved: Any = {**batch, key: point}
-    else:
-        moved = tuple(point if i == key else value for i, value in enumerate(batch))
-    evaluate = substituted(objective.model, objective.loss)
-    layout = objective.layout
-    with torch.enable_grad():
-        leaves = {name: v.detach().requires_grad_() for name, v in layout.unflatten(objective.params).items()}
-        total = (objective.weights[position] * evaluate(leaves, moved)).sum()
-        grads = torch.autograd.grad(
-            total, list(leaves.values()), create_graph=True, allow_unused=True, materialize_grads=True
-        )
-        product = sum((g * s).sum() for g, s in zip(grads, layout.unflatten(direction).values(), strict=True))
-        assert isinstance(product, Tensor)
-        (gradient,) = torch.autograd.grad(product, point, allow_unused=True, materialize_grads=True)
+    weights = objective.weights[position]
+    gradient = input_gradients(objective, objective.params, direction, batch, weights, input_key(batch, wrt))
     quantity = Quantity(
         name="perturbation",
         words="gradient of the query's measurement with respect to this training input, for unit weight ε; "
@@ -71,10 +57,46 @@ def perturbation(objective: Objective, direction: Float[Tensor, " p"], index: in
         positive="raising the input there raises the measurement",
         helpful_sign=0,
     )
-    return Perturbation(-gradient[0].detach(), quantity, objective.n)
+    return Perturbation(gradient[0], quantity, objective.n)
 
 
-def _input_key(batch: Any, wrt: Any) -> Any:
+def input_gradients(
+    objective: Objective,
+    params: Float[Tensor, " p"],
+    direction: Float[Tensor, " p"],
+    batch: Batch,
+    weights: Float[Tensor, " batch"],
+    key: Any,
+) -> Float[Tensor, "batch *input"]:
+    """−∇ₓ[⟨direction, w ∇_θℓ⟩] of each example of a batch at θ = ``params``: two backward passes for all of them.
+
+    With s_q for ``direction`` this is I_pert,loss(z, q) of eq. 5; ``key`` says which tensor of the batch is x.
+    """
+    point = batch[key].detach().requires_grad_()
+    moved = with_input(batch, key, point)
+    evaluate = substituted(objective.model, objective.loss)
+    layout = objective.layout
+    with torch.enable_grad():
+        leaves = {name: v.detach().requires_grad_() for name, v in layout.unflatten(params).items()}
+        total = (weights * evaluate(leaves, moved)).sum()
+        grads = torch.autograd.grad(
+            total, list(leaves.values()), create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        product = sum((g * s).sum() for g, s in zip(grads, layout.unflatten(direction).values(), strict=True))
+        assert isinstance(product, Tensor)
+        (gradient,) = torch.autograd.grad(product, point, allow_unused=True, materialize_grads=True)
+    return -gradient.detach()
+
+
+def with_input(batch: Batch, key: Any, value: Tensor) -> Batch:
+    """The same batch with another tensor under ``key``."""
+    if isinstance(batch, dict):
+        return {**batch, key: value}
+    return tuple(value if i == key else other for i, other in enumerate(batch))
+
+
+def input_key(batch: Batch, wrt: Any) -> Any:
+    """Where the input stands in a batch: ``wrt``, or its first floating-point tensor."""
     items = (
         list(batch.items())
         if isinstance(batch, dict)

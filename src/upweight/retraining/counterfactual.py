@@ -106,30 +106,47 @@ def leave_out(
 
 def replace(
     objective: Objective,
-    indices: Any,
+    groups: Sequence[Any],
     examples: Any,
     *,
+    start: Float[Tensor, "k p"] | None = None,
     tolerance: float | None = None,
     solver: Solver | None = None,
     max_iterations: int = 60,
 ) -> Retrained:
-    """Retrain with one training example replaced, once for each of ``indices``; ``examples`` in their order."""
-    positions = objective.positions(indices)
+    """Retrain with each group of training examples replaced.
+
+    Parameters
+    ----------
+    groups
+        Positions to replace: one number or a list of numbers per model.
+    examples
+        What stands in their places, in the form of the training data and in the order of the groups.
+    start
+        θ that each model starts from (default: the trained θ).
+    tolerance, solver
+        As for `leave_out`.
+    """
+    members = [objective.positions(group) for group in groups]
+    if not members:
+        raise InputError("groups: give at least one group of positions to replace")
     data = objective.queries(examples)
-    if len(data) != len(positions):
-        raise InputError(f"examples: need one for each of the {len(positions)} indices; got {len(data)}")
+    total = sum(len(group) for group in members)
+    if len(data) != total:
+        raise InputError(f"examples: need one for each of the {total} positions; got {len(data)}")
+    places = torch.arange(total).split([len(group) for group in members])
     changes = [
-        Change(objective.data.take([position]), objective.weights[position][None], data.take([i]))
-        for i, position in enumerate(positions.tolist())
+        Change(objective.data.take(group), objective.weights[group], data.take(place))
+        for group, place in zip(members, places, strict=True)
     ]
-    return _retrain(objective, changes, False, tolerance, solver, max_iterations)
+    return _retrain(objective, changes, False, tolerance, solver, max_iterations, start)
 
 
 def relabel(objective: Objective, indices: Any, targets: Any, **options: Any) -> Retrained:
     """Retrain with one training example's label changed, once for each of ``indices``."""
     positions = objective.positions(indices)
     given = torch.as_tensor(targets, device=objective.device)
-    return replace(objective, positions, with_targets(objective.data.take(positions), given), **options)
+    return replace(objective, positions.tolist(), with_targets(objective.data.take(positions), given), **options)
 
 
 def _retrain(
@@ -139,6 +156,7 @@ def _retrain(
     tolerance: float | None,
     solver: Solver | None,
     max_iterations: int,
+    start: Tensor | None = None,
 ) -> Retrained:
     goal = default_tolerance(objective.dtype) if tolerance is None else tolerance
     return retrain_all(
@@ -148,6 +166,7 @@ def _retrain(
         lambda norms: torch.full_like(norms, goal),
         lambda: solver or preconditioner(objective),
         max_iterations,
+        start,
     )
 
 
@@ -158,8 +177,9 @@ def retrain_all(
     goals: Callable[[Tensor], Tensor],
     solver: Callable[[], Solver],
     max_iterations: int,
+    start: Float[Tensor, "k p"] | None = None,
 ) -> Retrained:
-    """Minimise one objective per problem from the trained θ, in blocks of bounded memory.
+    """Minimise one objective per problem from the trained θ or from ``start``, in blocks of bounded memory.
 
     Parameters
     ----------
@@ -178,8 +198,9 @@ def retrain_all(
         def values(params: Tensor, rows: Tensor, chosen: Sequence[Problem] = chosen) -> tuple[Tensor, Tensor]:
             return evaluate(params, [chosen[row] for row in rows.tolist()], False)
 
-        begin = objective.params.expand(len(chosen), -1)
-        at_start = evaluate(begin, chosen, True)
+        shared = objective.params.expand(len(chosen), -1)
+        begin = shared if start is None else start[first : first + block]
+        at_start = evaluate(begin, chosen, start is None)
         tolerances.append(goals(at_start[1].norm(dim=1)))
         parts.append(
             minimise(values, begin, at_start, lambda v: precondition(fitted, v), tolerances[-1], max_iterations)

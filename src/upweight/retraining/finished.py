@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -119,23 +119,33 @@ def unpack(content: bytes, form: Form) -> State:
     return State(read["params"], read["constants"])
 
 
+@runtime_checkable
+class Keyed(Protocol):
+    """What finished work is found by: a name that is equal only for equal work."""
+
+    @property
+    def key(self) -> str:
+        """Letters that a file's name may hold."""
+        ...
+
+
 @dataclass(frozen=True)
 class Folder:
-    """Finished models by job."""
+    """Finished work by job."""
 
     path: Path
 
-    def _place(self, job: Job) -> Path:
+    def _place(self, job: Keyed) -> Path:
         return self.path / f"{job.key}.pt"
 
-    def read(self, job: Job) -> bytes | None:
+    def read(self, job: Keyed) -> bytes | None:
         """The content of a job's file, or None where there is none."""
         try:
             return self._place(job).read_bytes()
         except FileNotFoundError:
             return None
 
-    def commit(self, job: Job, content: bytes) -> None:
+    def commit(self, job: Keyed, content: bytes) -> None:
         """Write a job's file whole or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)
         place = self._place(job)
