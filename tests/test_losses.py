@@ -45,6 +45,22 @@ def test_binary_losses_of_several_outputs_sum_one_against_the_rest():
     close(losses.BinaryLogistic()(IDENTITY, (CLASSES, LABELS)), -F.logsigmoid(signs * CLASSES).sum(1))
 
 
+def test_a_temperature_divides_the_outputs():
+    model = nn.Linear(3, 4, dtype=DOUBLE)
+    batch = (CLASSES, LABELS)
+    close(
+        losses.CrossEntropy(temperature=2.5)(model, batch),
+        F.cross_entropy(model(CLASSES) / 2.5, LABELS, reduction="none"),
+    )
+    close(losses.CrossEntropy(temperature=2.5).outputs(model, batch), model(CLASSES) / 2.5)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(InputError, match="temperature must be a finite number > 0, got"):
+        losses.CrossEntropy(temperature=temperature)
+
+
 def test_cross_entropy_is_that_of_torch_and_sums_over_positions_that_count():
     close(
         losses.CrossEntropy()(IDENTITY, (CLASSES, LABELS)),

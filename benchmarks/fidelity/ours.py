@@ -10,7 +10,7 @@ stand as ``training`` in the settings.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor
 import upweight as uw
 from benchmarks.fidelity import tasks
 from benchmarks.fidelity.ground_truth import CHECKPOINTS, FURTHER_SEEDS
-from benchmarks.fidelity.peers.common import Fitted, Problem, Variant, run
+from benchmarks.fidelity.peers.common import Fitted, Problem, Refused, Variant, run
 from upweight.curvature import EmpiricalFisher, Fisher
 from upweight.influence import Influence  # here, so that the clock sees no import, as with the peers
 from upweight.inverse import EKFAC, KFAC, Arnoldi, DataInf, Diagonal, Dual, Nystrom
@@ -33,16 +33,34 @@ MULTIPLES = tuple(2.0**k for k in range(-4, 6))
 RANK = 200
 
 
-def objective(problem: Problem, l2: float | None = None) -> Objective:
-    """What the task minimised; another λ if it is given."""
-    penalty = problem.l2 if l2 is None else l2
-    return Objective(problem.model, uw.losses.CrossEntropy(), problem.train, l2=penalty)
+TEMPERATURE = 1.4
+LATER = {"cifar-cnn": ["body.7*", "head*"], "char-gpt": ["blocks.1*", "norm*", "head*"]}
+"""The last residual block, or the last block of attention, and what comes after it."""
+LAST = {"cifar-cnn": ["head*"], "char-gpt": ["head*"]}
 
 
-def influence(problem: Problem, folder: Path, *, inverse: Any = None, l2: float | None = None) -> Fitted:
+def objective(
+    problem: Problem,
+    l2: float | None = None,
+    temperature: float = 1.0,
+    parameters: Mapping[str, list[str]] | None = None,
+) -> Objective:
+    """What the task minimised; another λ, temperature or choice of parameters by task, if given."""
+    penalty, chosen = problem.l2 if l2 is None else l2, None
+    if parameters is not None:
+        if problem.task not in parameters:
+            raise Refused(f"{problem.task} has no block of layers to choose")
+        chosen = parameters[problem.task]
+    loss = uw.losses.CrossEntropy(temperature=temperature)
+    return Objective(problem.model, loss, problem.train, l2=penalty, parameters=chosen)
+
+
+def influence(problem: Problem, folder: Path, *, inverse: Any = None, **changed: Any) -> Fitted:
     """One inverse; another damping costs no fit."""
-    fitted = Influence(objective(problem, l2), inverse)
-    solver, penalty = fitted.solver, problem.l2 if l2 is None else l2
+    fitted = Influence(objective(problem, **changed), inverse)
+    solver, penalty = fitted.solver, changed.get("l2", problem.l2)
+    if not getattr(fitted.inverse, "penalized", True):
+        penalty = 0.0
 
     def score(damping: float | None) -> Tensor:
         used = fitted if damping is None else Influence(fitted.objective, solver.with_damping(damping))
@@ -121,6 +139,10 @@ ALL_SEEDS = tuple(range(1 + FURTHER_SEEDS))
 VARIANTS: dict[str, Variant] = {
     "auto": influence,
     "ekfac": partial(influence, inverse=EKFAC(damping="auto")),
+    "tempered": partial(influence, temperature=TEMPERATURE),
+    "later layers": partial(influence, parameters=LATER),
+    "later layers, tempered": partial(influence, parameters=LATER, temperature=TEMPERATURE),
+    "last layer": partial(influence, parameters=LAST),
     "checkpoint": partial(ensemble, models=partial(early, fifths=(2,))),
     "dual-5000": partial(influence, inverse=Dual(rows=5000)),
     "ensemble of early checkpoints": partial(ensemble, models=partial(early, fifths=(1, 2, 3))),

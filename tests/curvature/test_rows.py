@@ -133,3 +133,27 @@ def test_what_cannot_be_sampled_says_which_curvature_can(loss: object) -> None:
     with pytest.raises(InputError, match=r"no targets can be drawn.*EmpiricalFisher"):
         Fisher().rows(objective)
     EmpiricalFisher().rows(objective)
+
+
+def test_rows_and_fisher_of_a_tempered_loss_are_those_of_the_divided_outputs() -> None:
+    class Divided(nn.Module):
+        def __init__(self, model: nn.Module):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x) / 2.5
+
+    problem = mlp()
+    batch = (problem.x, problem.y)
+    tempered = uw.Objective(problem.model, CrossEntropy(temperature=2.5), batch, l2=0.1)
+    plain = uw.Objective(Divided(problem.model), CrossEntropy(), batch, l2=0.1)
+    for curvature in (GGN(), Fisher(seed=1), EmpiricalFisher()):
+        close(products(curvature.rows(tempered), tempered), products(curvature.rows(plain), plain))
+
+
+def test_rows_that_would_fill_the_memory_are_refused_with_their_size() -> None:
+    data = (torch.randn(300, 64, 2), torch.randint(0, 50, (300, 64)))
+    objective = uw.Objective(nn.Linear(2, 50), CrossEntropy(), data, l2=0.1)
+    with pytest.raises(InputError, match=r"rows of the GGN would hold .* GiB .* use curvature.Fisher\(samples=1\)"):
+        GGN().rows(objective)

@@ -9,7 +9,7 @@ from torch import nn
 import upweight as uw
 from problems import convex, mlp
 from upweight.curvature import GGN
-from upweight.influence.plan import Counts, dual_stages
+from upweight.influence.plan import Counts, dual_stages, impurity
 from upweight.inverse import CG, EKFAC, KFAC, Dense, Dual
 from upweight.messages import InputError
 
@@ -44,6 +44,33 @@ def test_a_memory_too_small_for_rows_leads_to_layers() -> None:
     chosen = uw.Influence(objective(n=2000), memory=2**16)
     assert isinstance(chosen.inverse, EKFAC)
     assert torch.isfinite(chosen.attribute((torch.randn(2, 20), torch.tensor([0, 1]))).scores).all()
+
+
+@pytest.mark.parametrize(("scale", "unsure"), [(1.0, True), (1000.0, False)])
+def test_the_penalty_is_left_out_where_predictions_are_far_from_sure(scale: float, unsure: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 5)).eval()
+    with torch.no_grad():
+        model[2].weight *= scale
+    batch = (torch.randn(2000, 20), torch.randint(0, 5, (2000,)))
+    chosen = uw.Influence(uw.Objective(model, uw.losses.CrossEntropy(), batch, l2=0.01), memory=2**16)
+    assert isinstance(chosen.inverse, EKFAC)
+    assert chosen.inverse.penalized is not unsure
+    assert ("without the penalty" in chosen.choice) is unsure
+
+
+def test_impurity_is_one_for_equal_probabilities_and_counts_no_ignored_position() -> None:
+    model = nn.Linear(3, 4)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.zero_()
+    x, y = torch.randn(6, 5, 3), torch.full((6, 5), 1)
+    assert impurity(uw.Objective(model, uw.losses.CrossEntropy(), (x, y))) == pytest.approx(1.0)
+    with torch.no_grad():
+        model.weight[0, 0] = 1e4
+    x[:, :3, 0], x[:, 3:, 0], y[:, 3:] = 1.0, 0.0, -100
+    assert impurity(uw.Objective(model, uw.losses.CrossEntropy(), (x, y))) == pytest.approx(0.0, abs=1e-6)
+    assert impurity(convex("ridge").objective()) == 0
 
 
 @pytest.mark.parametrize("inverse", [None, Dual(rows=50), EKFAC(damping=0.1), CG(damping=0.1), Dense(damping=0.1)])

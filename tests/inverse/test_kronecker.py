@@ -316,6 +316,20 @@ def test_ekfac_with_different_penalties_of_weight_and_bias() -> None:
     close(solver.solve(torch.eye(objective.p, dtype=DOUBLE)).x, expected)
 
 
+def test_ekfac_without_the_penalty_is_that_of_an_objective_without_l2() -> None:
+    problem = mlp()
+    objective, plain = problem.objective(l2=0.1), problem.objective(l2=0.0)
+    found = EKFAC(Fisher(seed=3), 0.01, penalized=False).fit(objective)
+    expected = EKFAC(Fisher(seed=3), 0.01).fit(plain)
+    vectors = torch.randn(3, objective.p, dtype=objective.dtype)
+    close(found.solve(vectors).x, expected.solve(vectors).x)
+    close(found.operator.apply(vectors), expected.operator.apply(vectors))
+    close(found.operator.trace(), expected.operator.trace())
+    assert "without the penalty" in found.name
+    mean = expected.operator.trace() / objective.p
+    close(found.with_damping("auto").damping, 1e-4 * mean)
+
+
 def test_factored_damping_is_that_of_the_paper() -> None:
     objective = mlp().objective(l2=0.04)
     solver = KFAC(EmpiricalFisher(), damping=0.05).fit(objective)

@@ -100,12 +100,20 @@ class EigenOperator(OfObjective):
     ----------
     bases, values
         Q and Λ of every block; Λ in the block's own form.
+    penalized
+        Whether the penalty is part of the matrix.
     """
 
     objective: Objective
     bases: tuple[Basis, ...]
     values: tuple[Tensor, ...]
     name: str
+    penalized: bool = True
+
+    @property
+    def l2(self) -> Float[Tensor, " p"]:
+        """λ of every parameter; 0 where the penalty is left out."""
+        return self.objective.l2 if self.penalized else torch.zeros_like(self.objective.l2)
 
     @cached_property
     def frame(self) -> Factors:
@@ -116,7 +124,7 @@ class EigenOperator(OfObjective):
     def penalty(self) -> tuple[Tensor, ...]:
         """The diagonal of λ in each block's basis, which is all of it where weight and bias have the same λ."""
         found = []
-        for basis, (matrix,) in zip(self.bases, self.frame.matrices(self.objective.l2[None]), strict=True):
+        for basis, (matrix,) in zip(self.bases, self.frame.matrices(self.l2[None]), strict=True):
             left, right = (None if q is None else q**2 for q in (basis.left, basis.right))
             squared = Basis(basis.shape, left, right, basis.flat)
             found.append(squared.into(matrix[None])[0])
@@ -129,12 +137,12 @@ class EigenOperator(OfObjective):
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows; no pass over the data."""
-        return self.scaled(vectors, self.values) + self.objective.l2 * vectors
+        return self.scaled(vectors, self.values) + self.l2 * vectors
 
     def trace(self) -> float:
         """Sum of the eigenvalues."""
         own = sum(float(value.sum(dtype=torch.float64)) for value in self.values)
-        return own + float(self.objective.l2.sum(dtype=torch.float64))
+        return own + float(self.l2.sum(dtype=torch.float64))
 
     def dense(self) -> Float[Tensor, "p p"]:
         """The matrix itself; for small p."""

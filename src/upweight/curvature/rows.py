@@ -28,6 +28,8 @@ LARGEST_OUTPUT = 512
 """Numbers of an example's output up to which its loss's Hessian is decomposed."""
 KEPT_NUMBERS = 2**24
 """Numbers of eigenvectors of the outputs that are held for an objective."""
+MOST_BYTES = 2**32
+"""Of the eigenvectors of chosen rows; all rows of a language model would be thousands of times the data."""
 NEGLIGIBLE = 1e-9
 """Share of the largest eigenvalue below which a row is rounding."""
 
@@ -147,6 +149,7 @@ def outputs_and_targets(objective: Objective) -> tuple[Tensor, Tensor]:
 
 def spectral(objective: Objective, largest: int | None) -> Rows:
     """Eigenvectors of the loss's Hessian in each example's outputs: the GGN, or its ``largest`` rows."""
+    _refuse_too_many(objective, largest)
     spectra = Spectra.of(objective)
     values = spectra.values
     flat = values.flatten()
@@ -168,6 +171,18 @@ def spectral(objective: Objective, largest: int | None) -> Rows:
     words = "GGN" if kept == needed else f"GGN of {kept:,} rows, {share:.1%} of its trace"
     weights = objective.weights.new_full((kept,), objective.n**-0.5)
     return Rows(objective, torch.cat(positions), torch.cat(parts).to(objective.dtype), weights, share, words)
+
+
+def _refuse_too_many(objective: Objective, largest: int | None) -> None:
+    outputs = outputs_of(objective, objective.data.take([0])).numel()
+    kept = min(objective.n * outputs, largest or objective.n * outputs)
+    need = kept * outputs * torch.float64.itemsize
+    if need > MOST_BYTES:
+        raise InputError(
+            f"curvature: {kept:,} rows of the GGN would hold {need / 2**30:.1f} GiB of outputs' eigenvectors "
+            f"({MOST_BYTES / 2**30:.0f} GiB at most); "
+            + ("use curvature.Fisher(samples=1)" if largest is None else "ask for fewer rows")
+        )
 
 
 def trace_share(objective: Objective, largest: int) -> float:

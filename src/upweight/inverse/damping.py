@@ -82,7 +82,8 @@ def _by_leverage(damping: MeanLeverage, operator: Operator, spectrum: Callable[[
     found = _SPECTRA.setdefault(operator, {})
     if damping.seed not in found:
         found[damping.seed] = spectrum() if spectrum is not None else _estimated(operator, objective.l2, damping.seed)
-    return damping_at(found[damping.seed], objective.n, float(objective.l2.mean()), damping.share)
+    penalty = getattr(operator, "l2", objective.l2)  # an approximation may leave it out
+    return damping_at(found[damping.seed], objective.n, float(penalty.mean()), damping.share)
 
 
 def _estimated(operator: Operator, penalty: Tensor, seed: int) -> Spectrum:

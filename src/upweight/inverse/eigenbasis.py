@@ -16,7 +16,7 @@ from upweight.curvature.kronecker import Kronecker
 from upweight.gradients import Block, Factors, Shape
 from upweight.gradients.terms import Outer
 from upweight.inverse.damping import Damping, resolve
-from upweight.inverse.effective import Spectrum, layerwise_damping
+from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, Spectrum, layerwise_damping
 from upweight.inverse.interface import Solution, checked, unmeasured
 from upweight.inverse.low_rank import eigh
 from upweight.inverse.separable import pair_scores, separable
@@ -64,7 +64,8 @@ def resolved(damping: Damping, operator: EigenOperator) -> float:
         return Spectrum(values, torch.ones_like(values))
 
     if damping == "auto":
-        return layerwise_damping(spectrum(), float(operator.objective.l2.mean()))
+        share = LAYERWISE_SHARE if operator.penalized else UNPENALIZED_SHARE
+        return layerwise_damping(spectrum(), float(operator.l2.mean()), share)
     return resolve(damping, operator, spectrum)
 
 

@@ -28,6 +28,9 @@ class EKFAC:
         ``Fisher(samples, seed)``, ``EmpiricalFisher()`` or ``GGN()``.
     damping
         δ; > 0 wherever a parameter without l2 has directions without curvature.
+    penalized
+        Whether the objective's l2 is part of the matrix, as it is of the objective's curvature. False is for networks
+        far from fitting their data, which all damping there is harms (measured: `upweight.inverse.effective`).
 
     Raises
     ------
@@ -37,18 +40,20 @@ class EKFAC:
 
     curvature: RowCurvature = field(default_factory=Fisher)
     damping: Damping = "auto"
+    penalized: bool = True
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """Eigenvectors from one pass over the rows, second moments in them from another."""
         rows = rows_of(target, self.curvature, "EKFAC")
         dtype = rows.objective.dtype
         bases = [eigenbasis(shape, factors, dtype)[0] for shape, factors in kronecker_factors(rows).items()]
-        return EigenSolver.of(diagonalised(rows, bases, f"EK-FAC of the {rows.name}"), self.damping)
+        name = f"EK-FAC of the {rows.name}" + ("" if self.penalized else ", without the penalty")
+        return EigenSolver.of(diagonalised(rows, bases, name, penalized=self.penalized), self.damping)
 
 
-def diagonalised(rows: Rows, bases: Sequence[Basis], name: str) -> EigenOperator:
+def diagonalised(rows: Rows, bases: Sequence[Basis], name: str, *, penalized: bool = True) -> EigenOperator:
     """Λ = Σ over rows of their squared entries in the basis: with one position a product of squared factors."""
     by_shape = {basis.shape: basis for basis in bases}
     moments = summed(rows, lambda block, _: by_shape[block.shape].term(block).squares().double())
     values: list[Tensor] = [value.to(rows.objective.dtype) for value in moments.values() if value is not None]
-    return EigenOperator(rows.objective, tuple(bases), tuple(values), name)
+    return EigenOperator(rows.objective, tuple(bases), tuple(values), name, penalized)
