@@ -1,0 +1,154 @@
+"""The walk to a stationary point, against plain linear algebra and plain Newton."""
+
+import copy
+import importlib
+
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+import upweight as uw
+from problems import DOUBLE, Problem, close, convex, mlp, with_parameters
+from upweight.messages import InputError, NotConvergedWarning
+
+module = importlib.import_module("upweight.retraining.trust_region")
+
+
+def moved(problem: Problem, scale: float, seed: int = 0, around: Tensor | None = None) -> uw.Objective:
+    """The problem at its θ, or another, and a random step."""
+    theta = problem.theta if around is None else around
+    noise = torch.randn(len(theta), generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+    model = with_parameters(problem.model, theta + scale * noise)
+    return uw.Objective(model, problem.objective().loss, (problem.x, problem.y), l2=problem.l2)
+
+
+def test_a_convex_risk_ends_at_its_optimum(convex: Problem) -> None:
+    found = uw.retraining.trust_region(moved(convex, 1.0))
+    close(found.objective.params, convex.theta, rtol=1e-6, atol=1e-8)
+    assert found.converged
+    assert not found.negative
+
+
+def test_the_walk_leaves_a_saddle_along_negative_curvature() -> None:
+    problem = mlp()
+    start = moved(problem, 1e-3, around=torch.zeros_like(problem.theta))
+    assert uw.retraining.lowest_curvature(start) < 0
+    found = uw.retraining.trust_region(start)
+    assert found.negative
+    assert all(value < 0 for value in found.negative.values())
+    hessian = torch.func.hessian(problem.risk)(found.objective.params)
+    close(uw.retraining.lowest_curvature(found.objective), torch.linalg.eigvalsh(hessian)[0])
+    assert torch.linalg.eigvalsh(hessian)[0] > 0
+    assert torch.func.grad(problem.risk)(found.objective.params).norm() <= 1e-9
+
+
+def test_risks_fall_at_every_step_and_are_those_of_the_objective() -> None:
+    start = moved(mlp(), 0.3)
+    found = uw.retraining.trust_region(start)
+    assert list(found.risks) == sorted(found.risks, reverse=True)
+    close(found.risks[0], start.risk())
+    close(found.risks[-1], found.objective.risk())
+    close(found.gradient_norms[-1], found.objective.gradient().norm(), rtol=1e-6)
+
+
+def test_a_preconditioner_finds_the_same_minimum_in_fewer_products() -> None:
+    problem = mlp()
+    start = moved(problem, 0.05)
+    plain = uw.retraining.trust_region(start)
+    solver = uw.inverse.Dense(uw.curvature.GGN()).fit(start)
+    helped = uw.retraining.trust_region(start, solver=solver)
+    close(helped.objective.params, plain.objective.params, rtol=1e-5, atol=1e-7)
+    assert helped.products < plain.products
+
+
+def test_the_given_model_stays_as_it_is() -> None:
+    start = moved(mlp(), 0.1)
+    before = copy.deepcopy(start.model.state_dict())
+    uw.retraining.trust_region(start)
+    for name, value in start.model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(value.grad is None for value in start.model.parameters())
+
+
+def symmetric(values: list[float], seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(len(values), len(values), generator=generator, dtype=DOUBLE))[0]
+    return basis @ torch.diag(torch.tensor(values, dtype=DOUBLE)) @ basis.T
+
+
+METRIC = symmetric([0.5, 1.0, 2.0, 4.0], seed=3)
+GRADIENT = torch.tensor([1.0, -2.0, 0.5, 1.5], dtype=DOUBLE)
+
+
+def step(matrix: Tensor, radius: float, accuracy: float = 1e-12) -> "module.Step":
+    inverse = torch.linalg.inv(METRIC)
+    return module.steihaug(lambda v: matrix @ v, GRADIENT, radius, lambda v: inverse @ v, accuracy, 50)
+
+
+def model_value(matrix: Tensor, s: Tensor) -> Tensor:
+    return GRADIENT @ s + 0.5 * s @ matrix @ s
+
+
+def test_inside_the_region_the_step_is_newtons() -> None:
+    matrix = symmetric([0.1, 1.0, 3.0, 10.0])
+    found = step(matrix, radius=1e3)
+    close(found.step, -torch.linalg.solve(matrix, GRADIENT))
+    close(found.length, (found.step @ METRIC @ found.step).sqrt())
+    close(found.decrease, -model_value(matrix, found.step))
+    assert not found.at_edge
+    assert found.negative is None
+
+
+@pytest.mark.parametrize("values", [[0.1, 1.0, 3.0, 10.0], [-2.0, 1.0, 3.0, 10.0], [-1.0, -2.0, -3.0, -4.0]])
+def test_at_the_edge_the_step_is_as_long_as_the_radius_and_better_than_steepest_descent(values: list[float]) -> None:
+    matrix, radius = symmetric(values), 0.3
+    found = step(matrix, radius)
+    close((found.step @ METRIC @ found.step).sqrt(), radius)
+    close(found.decrease, -model_value(matrix, found.step))
+    steepest = -torch.linalg.solve(METRIC, GRADIENT)
+    along = minimize(
+        lambda t: float(model_value(matrix, t[0] * steepest)),
+        [0.0],
+        bounds=[(0, radius / float((steepest @ METRIC @ steepest).sqrt()))],
+    )
+    assert found.decrease >= -along.fun - 1e-9
+    assert found.at_edge
+
+
+def test_downward_curvature_is_reported_as_the_direction_has_it() -> None:
+    matrix = symmetric([-1.0, -1.0, -1.0, -1.0])
+    close(step(matrix, 0.3).negative, -1.0)
+
+
+def test_lowest_curvature_by_lanczos_is_the_smallest_eigenvalue(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = moved(mlp(), 0.5)
+    exact = torch.linalg.eigvalsh(torch.func.hessian(mlp().risk)(start.params))[0]
+    monkeypatch.setattr(module, "DENSE_UP_TO", 0)
+    close(uw.retraining.lowest_curvature(start), exact, rtol=1e-3, atol=1e-4)
+
+
+def test_too_few_steps_are_said() -> None:
+    with pytest.warns(NotConvergedWarning, match="tolerance 1e-09 not reached"):
+        found = uw.retraining.trust_region(moved(mlp(), 0.5), max_iterations=1)
+    assert not found.converged
+    assert len(found.risks) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance": 0.0}, r"tolerance: ‖∇R‖ must be > 0; got 0.0"),
+        ({"max_iterations": 0}, "max_iterations: a whole number ≥ 1; got 0"),
+        ({"max_products": 0}, "max_products: a whole number ≥ 1; got 0"),
+    ],
+)
+def test_impossible_arguments_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        uw.retraining.trust_region(mlp().objective(), **options)
+
+
+def test_a_preconditioner_of_another_model_is_refused() -> None:
+    solver = uw.inverse.Dense().fit(convex("ridge").objective())
+    with pytest.raises(InputError, match="solver: it inverts a matrix of 4 rows; the model has p=31"):
+        uw.retraining.trust_region(mlp().objective(), solver=solver)
