@@ -36,6 +36,7 @@ RANK = 200
 TEMPERATURE = 1.4
 LATER = {"cifar-cnn": ["body.7*", "head*"], "char-gpt": ["blocks.1*", "norm*", "head*"]}
 """The last residual block, or the last block of attention, and what comes after it."""
+SMALL_BATCH = 100
 LAST = {"cifar-cnn": ["head*"], "char-gpt": ["head*"]}
 
 
@@ -44,15 +45,16 @@ def objective(
     l2: float | None = None,
     temperature: float = 1.0,
     parameters: Mapping[str, list[str]] | None = None,
+    batch_size: int | None = None,
 ) -> Objective:
-    """What the task minimised; another λ, temperature or choice of parameters by task, if given."""
+    """What the task minimised; another λ, temperature, choice of parameters by task or batch size, if given."""
     penalty, chosen = problem.l2 if l2 is None else l2, None
     if parameters is not None:
         if problem.task not in parameters:
             raise Refused(f"{problem.task} has no block of layers to choose")
         chosen = parameters[problem.task]
     loss = uw.losses.CrossEntropy(temperature=temperature)
-    return Objective(problem.model, loss, problem.train, l2=penalty, parameters=chosen)
+    return Objective(problem.model, loss, problem.train, l2=penalty, parameters=chosen, batch_size=batch_size)
 
 
 def influence(problem: Problem, folder: Path, *, inverse: Any = None, **changed: Any) -> Fitted:
@@ -142,7 +144,8 @@ VARIANTS: dict[str, Variant] = {
     "tempered": partial(influence, temperature=TEMPERATURE),
     "later layers": partial(influence, parameters=LATER),
     "later layers, tempered": partial(influence, parameters=LATER, temperature=TEMPERATURE),
-    "last layer": partial(influence, parameters=LAST),
+    "last layer, ekfac": partial(influence, inverse=EKFAC(damping="auto"), parameters=LAST),
+    "last layer, kfac": partial(influence, inverse=KFAC(damping="auto"), parameters=LAST, batch_size=SMALL_BATCH),
     "checkpoint": partial(ensemble, models=partial(early, fifths=(2,))),
     "dual-5000": partial(influence, inverse=Dual(rows=5000)),
     "ensemble of early checkpoints": partial(ensemble, models=partial(early, fifths=(1, 2, 3))),

@@ -9,6 +9,9 @@ from itertools import zip_longest
 OURS = "upweight"
 TASKS = ("mnist-mlp", "digits", "cifar-cnn", "char-gpt")
 DUALS = ("dual-2500", "dual-5000")
+DEEP = ("cifar-cnn", "char-gpt")
+BY_LAYERS = ("later layers", "later layers, tempered", "last layer, ekfac", "last layer, kfac")
+"""Variants of ours that attribute to some layers only, for the deep networks."""
 
 HINDSIGHT = {
     OURS: ("auto", "ekfac"),
@@ -43,7 +46,8 @@ def measurements(tasks: Sequence[str], variants: Mapping[str, Sequence[str]]) ->
     queues = [
         [Measurement(task, system, name, damping) for name in names for damping in dampings(task, system, name)]
         for task in tasks
-        for system, names in variants.items()
+        for system, given in variants.items()
+        for names in [[name for name in given if task in DEEP or name not in BY_LAYERS]]
     ]
     return [measurement for one in zip_longest(*queues) for measurement in one if measurement is not None]
 

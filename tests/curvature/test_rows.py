@@ -10,6 +10,7 @@ from torch.func import functional_call, jacrev
 import upweight as uw
 from problems import close, conv, mlp
 from upweight.curvature import GGN, EmpiricalFisher, Fisher
+from upweight.curvature.rows import output_spectrum
 from upweight.losses import BinaryLogistic, CrossEntropy, SquaredError
 from upweight.messages import InputError
 
@@ -157,3 +158,19 @@ def test_rows_that_would_fill_the_memory_are_refused_with_their_size() -> None:
     objective = uw.Objective(nn.Linear(2, 50), CrossEntropy(), data, l2=0.1)
     with pytest.raises(InputError, match=r"rows of the GGN would hold .* GiB .* use curvature.Fisher\(samples=1\)"):
         GGN().rows(objective)
+
+
+def test_spectra_of_the_outputs_are_made_in_batches_of_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (torch.randn(40, 6, 2), torch.randint(0, 5, (40, 6)))
+    model = nn.Linear(2, 5)
+    whole = GGN().rows(uw.Objective(model, CrossEntropy(), data, l2=0.1))
+    monkeypatch.setattr("upweight.curvature.rows.HESSIAN_NUMBERS", 7 * 6 * 5 * 5)
+    seen = []
+    monkeypatch.setattr(
+        "upweight.curvature.rows.output_spectrum",
+        lambda objective, batch, weights: seen.append(len(batch[0])) or output_spectrum(objective, batch, weights),
+    )
+    parted = GGN().rows(uw.Objective(model, CrossEntropy(), data, l2=0.1))
+    assert max(seen) == 7
+    assert torch.equal(parted.positions, whole.positions)
+    close(parted.cotangents.abs(), whole.cotangents.abs())

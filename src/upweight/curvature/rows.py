@@ -9,6 +9,7 @@ most of its trace. (In the eigenbasis the rows of an example are orthogonal in t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from upweight.objective import Objective
 
 LARGEST_OUTPUT = 512
 """Numbers of an example's output up to which its loss's Hessian is decomposed."""
+HESSIAN_NUMBERS = 2**26
+"""Numbers of the outputs' Hessians of a batch."""
 KEPT_NUMBERS = 2**24
 """Numbers of eigenvectors of the outputs that are held for an objective."""
 MOST_BYTES = 2**32
@@ -216,7 +219,7 @@ class Spectra:
         if objective.output_spectra is None:
             found: list[tuple[Tensor, OutputSpectrum]] | None = []
             values, held = [], 0
-            for index, batch in objective.batches():
+            for index, batch in _bounded(objective):
                 spectrum = output_spectrum(objective, batch, objective.weights[index])
                 values.append(spectrum[0])
                 held += spectrum[1].numel()
@@ -231,8 +234,16 @@ class Spectra:
         if self.kept is not None:
             yield from self.kept
             return
-        for index, batch in self.objective.batches():
+        for index, batch in _bounded(self.objective):
             yield index, output_spectrum(self.objective, batch, self.objective.weights[index])
+
+
+def _bounded(objective: Objective) -> Iterator[tuple[Tensor, Batch]]:
+    """The training data in batches whose Hessians in the outputs fit `HESSIAN_NUMBERS`."""
+    shape = outputs_of(objective, objective.data.take([0])).shape[1:]
+    numbers = math.prod(shape) * (shape[-1] if isinstance(objective.loss, CrossEntropy) else math.prod(shape))
+    rows = max(min(objective.batch_size or objective.data.rows, HESSIAN_NUMBERS // max(numbers, 1)), 1)
+    return objective.data.batches(None, rows)
 
 
 def output_spectrum(
