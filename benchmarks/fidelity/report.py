@@ -114,10 +114,10 @@ TRAK's and TracIn's models count as given, for peers as for {OURS}. × floor: mu
 over training data and queries. MiB: peak growth over model and data. What {OURS} does includes its checks (finite data,
 losses, optimum).
 
-*tempered*: outputs divided by 1.4, `CrossEntropy(temperature=1.4)`; *later layers*: the last residual or attention block
-and what follows it, `Objective(parameters=…)`; *last layer*: that alone. The temperature, which layers, and the constants
-of the automatic choice were set with these tasks in view; they are the same for all tasks, but other tasks may ask for
-others. On char-gpt the temperature costs a hundredth.
+*tempered*: outputs divided by 1.4, `CrossEntropy(temperature=1.4)`; *later layers*: the last residual or attention
+block and what follows it, `Objective(parameters=…)`; *last layer*: that alone. The temperature, which layers, and the
+constants of the automatic choice were set with these tasks in view; they are the same for all tasks, but other tasks
+may ask for others. On char-gpt the temperature costs a hundredth.
 
 ## Targets
 
