@@ -196,3 +196,17 @@ def close(actual: Any, expected: Any, rtol: float = 1e-9, atol: float = 1e-11) -
         value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value)) for value in (actual, expected)
     ]
     torch.testing.assert_close(*tensors, rtol=rtol, atol=atol, check_dtype=False)
+
+
+def minimised(objective: uw.Objective) -> uw.Objective:
+    """A small network near a minimum, by torch's own L-BFGS."""
+    theta = objective.params.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([theta], max_iter=300, tolerance_grad=1e-7, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        risks, gradients = objective.risks_and_gradients(theta.detach()[None])
+        theta.grad = gradients[0]
+        return risks[0]
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return objective.at(theta.detach())

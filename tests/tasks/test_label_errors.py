@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 import upweight as uw
+from problems import minimised
 from upweight import retraining
 from upweight.influence import Influence
+from upweight.influence.own import own_effects
 from upweight.messages import InputError
 from upweight.tasks import explain, label_errors, predictions
-from upweight.tasks.label_errors import outputs_without
+from upweight.tasks.label_scores import METHODS, Method, outputs_without
 
 
 def classes(binary: bool, n: int = 120) -> tuple[uw.Objective, np.ndarray]:
@@ -53,11 +55,11 @@ def test_outputs_without_are_exact_for_squared_error() -> None:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("method", [None, "out-of-sample", "self-influence", "loss"])
-def test_planted_errors_are_first(binary: bool, method: str | None) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_planted_errors_are_first(binary: bool, method: Method) -> None:
     objective, wrong = classes(binary)
-    found = label_errors(objective, method=method)  # type: ignore[arg-type]
-    assert wrong[found.order[: wrong.sum()]].mean() >= 0.8
+    found = label_errors(objective, method=method)
+    assert wrong[found.order[: wrong.sum()]].mean() >= 0.6  # a twelfth by chance
     table = found.top(3)
     assert list(table["rank"]) == [1, 2, 3]
     assert (table["given"] != table["suggested"]).all()
@@ -98,7 +100,7 @@ def test_what_is_no_classification_is_refused() -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(InputError, match="'out-of-sample', 'self-influence' or 'loss'"):
+    with pytest.raises(InputError, match="one of 'out-of-sample', 'margin'"):
         label_errors(classes(binary=True)[0], method="guess")  # type: ignore[arg-type]
 
 
@@ -110,3 +112,53 @@ def test_explanation_ranks_both_sides() -> None:
     assert set(table["query"]) == {"first", "second"}
     assert (table.loc[table["side"] == "helpful", "score"] > 0).all()
     assert (table.loc[table["side"] == "harmful", "score"] < 0).all()
+
+
+def test_methods_share_their_effects() -> None:
+    objective, _ = classes(binary=True)
+    effects = own_effects(Influence(objective))
+    for method in METHODS:
+        alone, shared = (label_errors(subject, method=method) for subject in (objective, effects))
+        torch.testing.assert_close(alone.attribution.scores, shared.attribution.scores, rtol=1e-8, atol=1e-10)
+
+
+def test_relative_self_influence_is_per_length_of_the_step() -> None:
+    objective, _ = classes(binary=False)
+    influence = Influence(objective)
+    steps = influence.parameters(range(objective.n)).norm(dim=1)
+    expected = influence.self_influence().scores * objective.n / steps
+    torch.testing.assert_close(label_errors(objective, method="relative").attribution.scores, expected)
+
+
+def test_networks_are_asked_without_each_example_through_the_rows() -> None:
+    objective, wrong = classes(binary=False)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Linear(12, 3)).double()
+    network = minimised(objective.replace(model=net, parameters=None))
+    found = label_errors(Influence(network, uw.inverse.Dual(damping=1e-3)))
+    assert wrong[found.order[: wrong.sum()]].mean() >= 0.8
+    # Without the example the model says what it is; with it, it had been talked into the wrong label more often.
+    assert found.predictions.wrong.sum() >= predictions(network).wrong.sum()
+
+
+def test_the_queue_names_what_contradicts() -> None:
+    objective, _ = classes(binary=True)
+    queue = label_errors(objective, class_names=["cat", "dog"]).queue(5, examples=2)
+    assert list(queue["rank"]) == [1, 2, 3, 4, 5]
+    for row in queue.to_dict("records"):
+        assert row["evidence"].count(f"({row['suggested']})") == 2
+
+
+def test_recovery_counts_what_is_found() -> None:
+    objective, wrong = classes(binary=True)
+    found = label_errors(objective)
+    share = found.recovery(wrong, [0.1, 1.0])
+    assert share[0] == pytest.approx(wrong[found.order[:12]].sum() / wrong.sum())
+    assert share[1] == 1
+
+
+def test_labels_of_one_class_are_refused() -> None:
+    objective, _ = classes(binary=True)
+    x, given = objective.data.take(range(objective.n))
+    with pytest.raises(InputError, match="labels of one class can't contradict"):
+        label_errors(objective.replace(data=(x, torch.zeros_like(given))))

@@ -16,6 +16,8 @@ from upweight.plots.agreement import predicted_against_actual
 from upweight.plots.bands import curves_with_bands
 from upweight.plots.checks import Values
 from upweight.plots.fidelity import correlation_histogram
+from upweight.plots.fixing import accuracy_after_fixing
+from upweight.plots.group import group_by_rank
 from upweight.plots.histogram import score_histogram
 from upweight.plots.images import example_grid, perturbation, pixels
 from upweight.plots.ranking import ranking_bars
@@ -24,9 +26,11 @@ from upweight.plots.scatter import influence_against
 
 __all__ = [
     "Values",
+    "accuracy_after_fixing",
     "correlation_histogram",
     "curves_with_bands",
     "example_grid",
+    "group_by_rank",
     "influence_against",
     "perturbation",
     "pixels",

@@ -1,34 +1,29 @@
-"""Which training labels are probably wrong?
+"""Which training labels are probably wrong? A review queue: the most suspicious first, with what speaks against them.
 
-Three rankings. *Out-of-sample loss*: what the model would say of an example had it never seen it, by one Newton
-step on its outputs, ẑ_i = z_i + M_i(I − Λ_iM_i)⁻¹r_i with M_i = J_iH⁻¹J_iᵀ/n (see `upweight.influence.leverage`);
-no example can hide by having been memorised. *Self-influence* ∇ℓ_iᵀH⁻¹∇ℓ_i/n (Koh & Liang 2017, section 5.4).
-*Loss*, the baseline.
+The scores are those of `upweight.tasks.label_scores`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from upweight.attribution import Attribution, Quantity, Ranking
-from upweight.influence import Influence, leverage
-from upweight.influence.plan import DENSE_UP_TO
+from upweight.attribution import Attribution, Ranking
+from upweight.evaluation.detection import FRACTIONS, recovered
+from upweight.influence import Influence
+from upweight.influence.own import OwnEffects
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.plots import checks
+from upweight.tasks.label_scores import METHODS, Method, scored
 from upweight.tasks.predictions import Predictions, named, predictions
 
-Method = Literal["out-of-sample", "self-influence", "loss"]
-
-AFFORDABLE = 3e11
-"""Multiplications of the out-of-sample solves (n · outputs · p²) up to which they are the default: some seconds."""
+Subject = Objective | Influence | OwnEffects
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +35,7 @@ class LabelErrors:
     attribution
         The score of each training example, ``[train]``: the larger, the more suspicious.
     predictions
-        What the model says of each: without the example where the method is ``out-of-sample``, else with it.
+        What the model says of each: without the example, unless only its loss or self-influence was asked for.
     """
 
     influence: Influence
@@ -100,6 +95,24 @@ class LabelErrors:
         contradicting = replace(found, scores=found.scores.masked_fill(agrees, torch.inf))
         return contradicting.bottom(max(min(examples, others), 1))
 
+    def queue(self, k: int = 20, examples: int = 3) -> pd.DataFrame:
+        """The k most suspicious with the examples that contradict them, for a person to decide."""
+        table = self.top(k)
+        against = self.evidence(k, examples)
+        labels = named(self.predictions.given, self.class_names)
+        table["evidence"] = [
+            ", ".join(f"{name} ({labels[position]})" for name, position in zip(names, positions, strict=True))
+            for names, positions in zip(against.ids.tolist(), against.positions.tolist(), strict=True)
+        ]
+        return table.drop(columns="position")
+
+    def recovery(self, wrong: np.ndarray, fractions: Sequence[float] = FRACTIONS) -> Float[np.ndarray, " fractions"]:
+        """Share of the labels known to be wrong, ``[train]`` of bool, that is found by checking from the top."""
+        truth = checks.mask("wrong", wrong)
+        if truth.size != len(self.order):
+            raise InputError(f"wrong: got {truth.size}; give one for each of the {len(self.order)} training examples")
+        return recovered(self.attribution.scores.double().cpu().numpy(), truth, np.asarray(fractions, dtype=float))
+
     def __repr__(self) -> str:
         quantity = self.attribution.quantity
         columns = ["rank", "id", "given", "suggested", "score"]
@@ -111,9 +124,9 @@ class LabelErrors:
 
 
 def label_errors(
-    subject: Objective | Influence,
+    subject: Subject,
     *,
-    method: Method | None = None,
+    method: Method = "out-of-sample",
     class_names: Sequence[str] | None = None,
 ) -> LabelErrors:
     """Rank training examples by how probably their label is wrong.
@@ -121,59 +134,32 @@ def label_errors(
     Parameters
     ----------
     subject
-        A trained classifier's objective, or an `Influence` of it.
+        A trained classifier's objective, an `Influence` of it, or the `own_effects` of that, which several methods can
+        share.
     method
-        ``out-of-sample``: the label's loss under the model without the example, by one Newton step;
-        ``self-influence``: predicted rise of the example's own loss were it left out; ``loss``: its loss as it is.
-        Default: out-of-sample where its solves are affordable, else self-influence.
+        ``out-of-sample`` (the default), ``margin``, ``relative``, ``leverage-corrected``, ``self-influence`` or
+        ``loss``: see `upweight.tasks.label_scores`.
     class_names
         Names of the classes, in order of their numbers.
 
     Raises
     ------
     InputError
-        If the objective isn't a classification with one label an example.
+        If the objective isn't a classification with one label an example, or all labels are of one class.
     """
-    influence = subject if isinstance(subject, Influence) else Influence(subject)
-    objective = influence.objective
-    if method not in (None, "out-of-sample", "self-influence", "loss"):
-        raise InputError(f"method: 'out-of-sample', 'self-influence' or 'loss'; got {method!r}")
-    said = predictions(objective)
-    unit = getattr(objective.loss, "unit", "loss")
-    chosen: Method = method or ("out-of-sample" if _affordable(objective) else "self-influence")
-    if chosen == "self-influence":
-        found = influence.self_influence()
-    elif chosen == "loss":
-        meaning = _meaning("loss", "loss of the example's label under the model that was trained on it", unit)
-        found = Attribution(said.losses, meaning, objective.ids, np.array([]))
-    else:
-        said = predictions(objective, outputs=outputs_without(influence))
-        meaning = _meaning(
-            "out-of-sample loss",
-            "loss of the example's label under the model without the example (one Newton step)",
-            unit,
+    if method not in METHODS:
+        raise InputError(f"method: one of {', '.join(map(repr, METHODS))}; got {method!r}")
+    effects = subject if isinstance(subject, OwnEffects) else None
+    influence = effects.influence if effects is not None else _as_influence(subject)
+    given = predictions(influence.objective).given
+    if len(given.unique()) == 1:
+        raise InputError(
+            f"data: all {len(given):,} labels are of class {int(given[0])}; labels of one class can't contradict each "
+            "other, so none can be suspicious. Give data of two or more classes"
         )
-        found = influence.result(said.losses, meaning, None, None, np.array([]))
-    return LabelErrors(influence, chosen, found, said, None if class_names is None else tuple(class_names))
+    found, said = scored(influence, method, effects)
+    return LabelErrors(influence, method, found, said, None if class_names is None else tuple(class_names))
 
 
-def outputs_without(influence: Influence) -> Float[Tensor, "train ..."]:
-    """The outputs of each training example under the model without it, by one Newton step.
-
-    Exact for squared error; the other examples keep their weight 1/n.
-    """
-    objective = influence.objective
-    outputs = objective.outputs()
-    return outputs + leverage.output_changes(objective, influence.solve).reshape(outputs.shape)
-
-
-def _affordable(objective: Objective) -> bool:
-    outputs = objective.outputs(objective.data.take([0])).numel()
-    split = objective.function.split
-    return split and objective.p <= DENSE_UP_TO and objective.n * outputs * objective.p**2 <= AFFORDABLE
-
-
-def _meaning(name: str, words: str, unit: str) -> Quantity:
-    return Quantity(
-        name, words, unit, "the larger, the more the rest of the data speaks against the label", helpful_sign=0
-    )
+def _as_influence(subject: Subject) -> Influence:
+    return subject if isinstance(subject, Influence) else Influence(subject)  # type: ignore[arg-type]
