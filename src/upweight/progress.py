@@ -1,8 +1,12 @@
-"""Progress bars on long work, seen only by people: nothing is drawn where the error stream is no terminal."""
+"""Progress bars on long work, seen only by people: nothing is drawn where the error stream is no terminal.
+
+One bar at a time: work within work that already shows how far it is draws none of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.console import Console
@@ -17,10 +21,15 @@ from rich.progress import (
 
 T = TypeVar("T")
 
+_drawing: ContextVar[bool] = ContextVar("drawing", default=False)
+
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Walk through ``items`` under a progress bar with elapsed and remaining time."""
     console = Console(stderr=True)
+    if _drawing.get() or not console.is_terminal:
+        yield from items
+        return
     if total is None and isinstance(items, Sized):
         total = len(items)
     columns = (
@@ -30,5 +39,9 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield from progress.track(items, total=total, description=description)
+    _drawing.set(True)
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield from progress.track(items, total=total, description=description)
+    finally:
+        _drawing.set(False)

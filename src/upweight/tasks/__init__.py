@@ -1,5 +1,8 @@
 """What people come for: finding label errors, explaining a prediction. Each task says what its numbers mean."""
 
+from upweight.tasks.attacks import Attack, Levers, attack
+from upweight.tasks.compare import ComparedModel, Comparison, compare_models
+from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
 from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.label_errors import LabelErrors, label_errors
@@ -7,11 +10,19 @@ from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
 from upweight.tasks.predictions import Predictions, predictions
 
 __all__ = [
+    "Attack",
+    "ComparedModel",
+    "Comparison",
     "DomainMismatch",
     "Explanation",
+    "InfluenceByDistance",
     "LabelErrors",
     "LabelFixing",
+    "Levers",
     "Predictions",
+    "attack",
+    "by_distance",
+    "compare_models",
     "domain_mismatch",
     "explain",
     "fix_and_retrain",

@@ -1,0 +1,102 @@
+"""Finished batches of attacks on disk: an interrupted run resumes with what it had committed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from upweight.data import Data, tensors
+from upweight.retraining.finished import Folder
+from upweight.tasks.attacks.climb import Climb, Outcome, Task
+from upweight.tasks.attacks.levers import Ranked
+from upweight.tasks.attacks.subject import Subject
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A batch of attacks by its content: equal keys are equal work."""
+
+    key: str
+
+    @classmethod
+    def of(cls, digest: str, settings: Climb, tasks: list[Task], keep: int) -> Shard:
+        """The attacks of ``tasks``; their changes are part of the work up to attack number ``keep``."""
+        parts = [digest.encode(), repr(settings).encode()]
+        for task in tasks:
+            parts += [f"{task.number < keep}".encode(), _bytes(task.targets), _bytes(task.levers)]
+        return cls(hashlib.sha256(b"/".join(parts)).hexdigest()[:40])
+
+
+def kept_ranking(
+    folder: Folder | None, digest: str, candidates: int, group: Int[Tensor, " t"], rank: Callable[[], Ranked]
+) -> Ranked:
+    """The levers of a group of queries: read where they are on disk, else ranked and kept."""
+    if folder is None:
+        return rank()
+    name = b"/".join([digest.encode(), str(candidates).encode(), _bytes(group)])
+    shard = Shard(f"levers-{hashlib.sha256(name).hexdigest()[:40]}")
+    known = folder.read(shard)
+    if known is not None:
+        positions, norms, at_features = torch.load(io.BytesIO(known), weights_only=True)
+        return positions, norms, at_features
+    found = rank()
+    buffer = io.BytesIO()
+    torch.save(found, buffer)
+    folder.commit(shard, buffer.getvalue())
+    return found
+
+
+def digest(subject: Subject, queries: Data) -> str:
+    """What all attacks on these queries depend on: θ, training data, images and queries."""
+    objective = subject.objective
+    found = hashlib.sha256(repr((type(objective.loss).__name__, subject.dtype)).encode())
+    arrays: Iterable[Tensor] = [objective.params, objective.l2, objective.weights, subject.images]
+    for array in [*arrays, *_everything(objective.data), *_everything(queries)]:
+        found.update(_bytes(array))
+    return found.hexdigest()
+
+
+def pack(outcomes: list[Outcome], keep: int, seconds: float) -> bytes:
+    """A finished batch, and what it took, as the content of its file; changes of attacks below ``keep`` alone."""
+    rows = [
+        {
+            "probabilities": outcome.probabilities,
+            "flipped": outcome.flipped,
+            "change": outcome.change if outcome.number < keep else None,
+        }
+        for outcome in outcomes
+    ]
+    buffer = io.BytesIO()
+    torch.save({"attacks": rows, "seconds": seconds}, buffer)
+    return buffer.getvalue()
+
+
+def unpack(content: bytes, tasks: list[Task]) -> tuple[list[Outcome], float]:
+    """The outcomes in the content of a file, in the order of the tasks, and the seconds they took."""
+    read = torch.load(io.BytesIO(content), weights_only=True)
+    nothing = torch.empty(0)
+    found = [
+        Outcome(
+            task.number,
+            row["probabilities"],
+            row["flipped"],
+            nothing if row["change"] is None else row["change"],
+        )
+        for task, row in zip(tasks, read["attacks"], strict=True)
+    ]
+    return found, float(read["seconds"])
+
+
+def _everything(data: Data) -> list[Tensor]:
+    return [leaf for _, batch in data.batches(None, None) for leaf in tensors(batch)]
+
+
+def _bytes(array: Any) -> bytes:
+    return torch.as_tensor(array).detach().cpu().contiguous().numpy().tobytes()

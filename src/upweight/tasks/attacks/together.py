@@ -1,0 +1,154 @@
+"""Many tops at once, each trained on the data with a few examples replaced, and the inverse of each one's Hessian.
+
+Top j is at its own optimum θ_j; its Hessian H_j = (1/n) Σ w_i Λ_i(θ_j) ⊗ a_i a_iᵀ + diag(λ) differs from the trained
+one's in the replaced rows and, a little, in every Λ. All products with all H_j share one matrix product with the
+features, and the trained factor preconditions them, so a handful serve.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from upweight.curvature import Operator
+from upweight.data import Batch
+from upweight.gradients import LinearFunction
+from upweight.inverse import Solution, Solver, precondition
+from upweight.inverse.damping import Damping
+from upweight.messages import NotConvergedWarning
+from upweight.objective import Objective
+
+TOLERANCE = 1e-5
+"""Relative residual of the solves: signs are taken of what follows from them."""
+MOST_PRODUCTS = 300
+LARGEST = 8192
+"""p up to which the inverse is made as a matrix (512 MiB in float64)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedHessians:
+    """H_j of k tops as one operator on k vectors.
+
+    Attributes
+    ----------
+    features
+        Inputs a_i of the linear layer, unchanged, ``[n, d]``.
+    curvatures
+        w_i Λ_i(θ_j), zero where example i is replaced in j, ``[k, n, c, c]``.
+    new_features, new_curvatures
+        Of the examples in their places, ``[k, r, d]`` and ``[k, r, c, c]``.
+    """
+
+    objective: Objective
+    function: LinearFunction
+    features: Float[Tensor, "n d"]
+    curvatures: Float[Tensor, "k n c c"]
+    new_features: Float[Tensor, "k r d"]
+    new_curvatures: Float[Tensor, "k r c c"]
+
+    def product(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """H_j v_j for each j."""
+        matrices = self.function.matrix(vectors)
+        k, outputs, _ = matrices.shape
+        pushed = (self.features @ matrices.flatten(0, 1).T).reshape(-1, k, outputs)
+        curved = torch.einsum("knab,nkb->nka", self.curvatures, pushed)
+        total = (curved.flatten(1).T @ self.features).reshape(matrices.shape)
+        moved = torch.einsum("krab,krb->kra", self.new_curvatures, self.new_features @ matrices.mT)
+        total = total + moved.mT @ self.new_features
+        return self.function.vector(total) / self.objective.n + self.objective.l2 * vectors
+
+
+def changed_hessians(
+    objective: Objective,
+    params: Float[Tensor, "k p"],
+    positions: Sequence[Int[Tensor, " r"]],
+    examples: Sequence[Batch],
+) -> ChangedHessians:
+    """H_j at θ_j on the data in which ``examples[j]`` stand at ``positions[j]``, as many for every j."""
+    function = objective.function
+    assert isinstance(function, LinearFunction)
+    _, whole = next(iter(objective.data.batches(None, objective.n)))  # of arrays a view, not a copy
+    kept, new_features, new_curvatures = [], [], []
+    for theta, place, batch in zip(params, positions, examples, strict=True):
+        features, _, curvature = function.output_curvature(theta, whole)
+        curvature = curvature * objective.weights[:, None, None]
+        curvature[place] = 0
+        kept.append(curvature)
+        moved, _, changed = function.output_curvature(theta, batch)
+        new_features.append(moved)
+        new_curvatures.append(changed * objective.weights[place][:, None, None])
+    stacked = (torch.stack(parts) for parts in (kept, new_features, new_curvatures))
+    return ChangedHessians(objective, function, features, *stacked)
+
+
+def solve(
+    hessians: ChangedHessians,
+    vectors: Float[Tensor, "k p"],
+    solver: Solver,
+    start: Float[Tensor, "k p"] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Float[Tensor, "k p"]:
+    """H_j⁻¹ v_j for each j, by conjugate gradients on all at once with one preconditioner, from ``start``.
+
+    Each has steps of its own, and stops alone at its relative residual.
+    """
+    x = torch.zeros_like(vectors) if start is None else start.clone()
+    goal = tolerance * vectors.norm(dim=1)
+    residual = vectors - hessians.product(x) if start is not None else vectors.clone()
+    z = precondition(solver, residual)
+    direction, gain = z.clone(), (residual * z).sum(1)
+    for _ in range(MOST_PRODUCTS):
+        live = residual.norm(dim=1) > goal
+        if not live.any():
+            return x
+        product = hessians.product(direction)
+        length = torch.where(live, gain / (direction * product).sum(1), 0.0)[:, None]
+        x, residual = x + length * direction, residual - length * product
+        z = precondition(solver, residual)
+        fresh = (residual * z).sum(1)
+        direction = z + torch.where(live, fresh / gain, 0.0)[:, None] * direction
+        gain = torch.where(live, fresh, gain)
+    worst = float((residual.norm(dim=1) / vectors.norm(dim=1)).max())
+    warnings.warn(
+        f"attack: solves with the changed Hessians stopped at relative residual {worst:.1e}, above {tolerance:.0e}; "
+        "use float64, or a larger l2 of the top",
+        NotConvergedWarning,
+        stacklevel=3,
+    )
+    return x
+
+
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """A fitted inverse as a matrix: one product in place of two triangular solves."""
+
+    operator: Operator
+    damping: float
+    inverse: Float[Tensor, "p p"]
+    solver: Solver
+
+    def precondition(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """V (H+δI)⁻¹."""
+        return vectors @ self.inverse
+
+    def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
+        """As the solver it was made of."""
+        return self.solver.solve(vectors)
+
+    def with_damping(self, damping: Damping) -> Solver:
+        """As the solver it was made of."""
+        return self.solver.with_damping(damping)
+
+
+def inverted(solver: Solver) -> Solver:
+    """The inverse as a matrix where it fits the memory; else the solver itself."""
+    operator = solver.operator
+    if operator.size > LARGEST:
+        return solver
+    found = solver.solve(torch.eye(operator.size, dtype=operator.dtype, device=operator.device)).x
+    return Inverted(operator, solver.damping, (found + found.T) / 2, solver)

@@ -1,0 +1,146 @@
+"""Does a model explain by closeness? Influence of training examples against their distance to the query.
+
+A model that compares inputs directly (an RBF machine on pixels) is influenced by what is near the query and has its
+label; one on learned features by what shares those features, near or far, of both labels (Koh & Liang 2017, section
+5.1, Figure 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from upweight.attribution import Attribution
+from upweight.evaluation.correlation import spearman
+from upweight.messages import InputError
+
+HELPFUL = 20
+"""Most helpful examples whose labels are counted, unless said otherwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class InfluenceByDistance:
+    """Helpfulness of training examples beside their distance to each query in input space.
+
+    Attributes
+    ----------
+    attribution
+        Scores, ``[queries, train]``.
+    distances
+        Euclidean distance of the inputs, ``[queries, train]``.
+    labels, query_labels
+        Classes, ``[train]`` and ``[queries]``.
+    """
+
+    attribution: Attribution
+    distances: Float[Tensor, "queries train"]
+    labels: Int[Tensor, " train"]
+    query_labels: Int[Tensor, " queries"]
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.attribution.matrix.shape)
+        if tuple(self.distances.shape) != shape:
+            raise InputError(f"distances: need one for each score {shape}; got {tuple(self.distances.shape)}")
+        if (len(self.query_labels), len(self.labels)) != shape:
+            got = (len(self.query_labels), len(self.labels))
+            raise InputError(f"labels: need one for each of {shape} queries and training examples; got {got}")
+        if not self.attribution.quantity.helpful_sign:
+            raise InputError(
+                f"attribution: {self.attribution.quantity.name} doesn't say what helps; give removal scores"
+            )
+
+    @property
+    def helpfulness(self) -> Float[Tensor, "queries train"]:
+        """Scores, positive where the example helps."""
+        return self.attribution.quantity.helpful_sign * self.attribution.matrix.cpu()
+
+    @property
+    def same_class(self) -> Tensor:
+        """Whether the training example has the query's label, ``[queries, train]``."""
+        return self.query_labels[:, None] == self.labels[None]
+
+    def correlation(self, *, of_size: bool = True) -> Float[np.ndarray, " queries"]:
+        """Spearman's ρ of |score| (or of helpfulness) with distance for each query; nan where a side is constant.
+
+        Near −1: what is near has influence, what is far has none.
+        """
+        values = self.helpfulness.abs() if of_size else self.helpfulness
+        return spearman(values.double().numpy(), self.distances.double().cpu().numpy())
+
+    def same_class_share(self, k: int = HELPFUL) -> Float[np.ndarray, " queries"]:
+        """Share of the query's label among its k most helpful examples that help at all; nan where none does."""
+        if not k >= 1:
+            raise InputError(f"k: must be at least 1; got {k}")
+        score, place = self.helpfulness.topk(min(k, len(self.labels)), dim=1)
+        helps = score > 0
+        same = self.same_class.gather(1, place) & helps
+        count = helps.sum(1).double()
+        return torch.where(count > 0, same.sum(1) / count, torch.nan).numpy()
+
+    def same_class_weight(self) -> Float[np.ndarray, " queries"]:
+        """Share of all helpfulness (the sum of positive scores) that examples of the query's label hold."""
+        helpful = self.helpfulness.clamp_min(0).double()
+        total = helpful.sum(1)
+        return torch.where(total > 0, (helpful * self.same_class).sum(1) / total, torch.nan).numpy()
+
+    def first_of_another_class(self) -> Int[np.ndarray, " queries"]:
+        """Rank, from 1, of the most helpful example of another label; train + 1 where none of them helps."""
+        order = self.helpfulness.argsort(dim=1, descending=True, stable=True)
+        other = (~self.same_class & (self.helpfulness > 0)).gather(1, order)
+        rank = torch.where(other.any(1), other.int().argmax(1) + 1, len(self.labels) + 1)
+        return rank.numpy()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per query."""
+        return pd.DataFrame(
+            {
+                "query": self.attribution.query_ids,
+                "rho_influence_distance": self.correlation(),
+                "rho_helpfulness_distance": self.correlation(of_size=False),
+                "same_class_share": self.same_class_share(),
+                "same_class_weight": self.same_class_weight(),
+                "first_of_another_class": self.first_of_another_class(),
+            }
+        )
+
+
+def by_distance(
+    attribution: Attribution, inputs: Any, query_inputs: Any, labels: Any, query_labels: Any
+) -> InfluenceByDistance:
+    """Scores beside the distances of the inputs.
+
+    Parameters
+    ----------
+    inputs, query_inputs
+        Numbers ``[train, …]`` and ``[queries, …]`` in which distance is taken: pixels, or whatever the user sees.
+    labels, query_labels
+        Classes, ``[train]`` and ``[queries]``.
+
+    Raises
+    ------
+    InputError
+        If numbers or lengths don't fit.
+    """
+    near, far = (_flat(name, values) for name, values in (("query_inputs", query_inputs), ("inputs", inputs)))
+    if near.shape[1] != far.shape[1]:
+        raise InputError(
+            f"query_inputs: {near.shape[1]} numbers an example, where the training inputs have {far.shape[1]}"
+        )
+    classes, asked = (torch.as_tensor(values).reshape(-1).cpu().long() for values in (labels, query_labels))
+    return InfluenceByDistance(attribution, torch.cdist(near, far), classes, asked)
+
+
+def _flat(name: str, values: Any) -> Float[Tensor, "m d"]:
+    found = torch.as_tensor(values)
+    if found.dim() < 2 or not found.numel():
+        raise InputError(f"{name}: give numbers [examples, …]; got shape {tuple(found.shape)}")
+    flat = found.reshape(len(found), -1).cpu().float()
+    if not torch.isfinite(flat).all():
+        raise InputError(f"{name}: NaN or infinite values; leave those examples out or fill them")
+    return flat
