@@ -18,11 +18,21 @@ if TYPE_CHECKING:
         plots,
         report,
         retraining,
+        select,
         tasks,
     )
     from upweight.attribution import Attribution, Quantity
     from upweight.estimators import from_estimator
-    from upweight.influence import TRAK, Ensemble, Influence, TracIn, similarity
+    from upweight.influence import (
+        TRAK,
+        Ensemble,
+        Influence,
+        Relabelling,
+        Removal,
+        Substitution,
+        TracIn,
+        similarity,
+    )
     from upweight.objective import Objective
     from upweight.study import Study
 
@@ -33,7 +43,10 @@ __all__ = [
     "Influence",
     "Objective",
     "Quantity",
+    "Relabelling",
+    "Removal",
     "Study",
+    "Substitution",
     "TracIn",
     "curvature",
     "datasets",
@@ -46,6 +59,7 @@ __all__ = [
     "plots",
     "report",
     "retraining",
+    "select",
     "similarity",
     "tasks",
 ]
@@ -56,7 +70,10 @@ _HOMES = {
     "Influence": "influence",
     "Objective": "objective",
     "Quantity": "attribution",
+    "Relabelling": "influence",
+    "Removal": "influence",
     "Study": "study",
+    "Substitution": "influence",
     "TRAK": "influence",
     "TracIn": "influence",
     "from_estimator": "estimators",

@@ -32,6 +32,7 @@ from upweight.gradients.coverage import Coverage, coverage
 from upweight.losses import Loss, as_loss, as_split
 from upweight.messages import InputError
 from upweight.parameters import Layout, Selection, select
+from upweight.select import Rule, Subset
 from upweight.stationarity import Moments, Stationarity
 
 GRADIENT_ELEMENTS = 2**25
@@ -59,7 +60,8 @@ class Objective:
         (``{"weight": 0.01}`` leaves biases out).
     parameters
         The parameters training changed (default: all with ``requires_grad``): names, patterns, or a function
-        ``(name, parameter) -> bool``. The others are held fixed.
+        ``(name, parameter) -> bool``. The others are held fixed. A subset of entries, or a rule for one
+        (`upweight.select`), makes θ of these entries alone.
     weights
         Weight w_i of each example's loss, ``[train]`` (default 1).
     ids
@@ -85,7 +87,7 @@ class Objective:
         data: Any,
         *,
         l2: float | Mapping[str, float] = 0.0,
-        parameters: Selection = None,
+        parameters: Selection | Subset | Rule = None,
         weights: Any = None,
         ids: Sequence[Any] | np.ndarray | None = None,
         batch_size: int | None = None,
@@ -103,6 +105,11 @@ class Objective:
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size: must be at least 1, got {batch_size}")
         refuse_training_mode(model)
+        if isinstance(parameters, Rule):
+            everything = Objective(model, loss, data, weights=weights, num_workers=num_workers, collate=collate)
+            parameters = parameters.of(everything)
+        if isinstance(parameters, Subset):
+            model, parameters, l2 = parameters.restricted(model, l2)
         self.model = model
         self.loss = as_loss(loss)
         self.layout: Layout = select(model, parameters)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from upweight.messages import InputError
@@ -37,7 +37,7 @@ class Layout:
         """Number of entries of θ."""
         return sum(self.sizes)
 
-    def flatten(self, values: Mapping[str, Tensor]) -> Float[Tensor, "*k p"]:
+    def flatten(self, values: Mapping[str, Tensor]) -> Shaped[Tensor, "*k p"]:
         """Join named tensors (with equal leading dimensions, if any) into vectors."""
         parts = []
         for name, shape in zip(self.names, self.shapes, strict=True):
@@ -46,7 +46,7 @@ class Layout:
             parts.append(value.reshape(*leading, -1))
         return torch.cat(parts, dim=-1)
 
-    def unflatten(self, vectors: Float[Tensor, "*k p"]) -> dict[str, Tensor]:
+    def unflatten(self, vectors: Shaped[Tensor, "*k p"]) -> dict[str, Tensor]:
         """Cut vectors into named tensors; leading dimensions are kept."""
         parts = vectors.split(self.sizes, dim=-1)
         leading = vectors.shape[:-1]

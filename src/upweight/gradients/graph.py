@@ -37,10 +37,11 @@ VIEWS = frozenset(
         "UnsafeSplitBackward0",
         "CloneBackward0",
         "AliasBackward0",
+        "IndexPutBackward0",
         "ToCopyBackward0",
     }
 )
-"""Operations between a parameter and its use that only arrange its entries."""
+"""Operations between a parameter and its use that only arrange its entries, among fixed ones in an index_put."""
 
 REENTRANT = "CheckpointFunctionBackward"
 

@@ -16,9 +16,11 @@ from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
 from upweight.gradients.denormals import flushed
 from upweight.influence import groups, leverage, perturbation, quantities, replacement
+from upweight.influence.generalized import generalized
 from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
 from upweight.influence.plan import DEFAULT_MEMORY, DEFAULT_QUERIES, Counts, Plan, choose, plan
 from upweight.influence.queries import check_query_targets, query_gradient_blocks, query_names
+from upweight.influence.response import Response
 from upweight.inverse import Inverse, Solution, Solver, SolveReport, as_solver, unmeasured, warned
 from upweight.losses import with_targets
 from upweight.measurements import Measurement, as_measurement
@@ -353,6 +355,15 @@ class Influence:
         batch = self.objective.data.take(positions)
         examples = with_targets(batch, given)
         return self.replacement(positions, examples, queries, measurement=measurement, what="relabelling")
+
+    def generalized(self, change: Any, parameters: Any = None, **options: Any) -> Response:
+        """How chosen parameters answer to a change of the data (see `upweight.influence.generalized`).
+
+        GIF, FIF, PIF, IF or SIF by ``method=``; the curvature is the changed risk's own, not this influence's inverse.
+        """
+        found = generalized(self.objective, change, parameters, **options)
+        _ = self.stationarity
+        return found
 
     def verify(self, queries: Any, k: int = 20, **options: Any) -> Verification:
         """Retrain without the k most influential examples and compare (see `upweight.evaluation.verify`)."""

@@ -30,6 +30,7 @@ from upweight.inverse.interface import (
 from upweight.inverse.kfac import KFAC
 from upweight.inverse.lissa import LiSSA
 from upweight.inverse.lsmr import LSMR
+from upweight.inverse.neumann import Neumann
 from upweight.inverse.nystrom import Nystrom
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "LiSSA",
     "MeanEigenvalue",
     "MeanLeverage",
+    "Neumann",
     "Nystrom",
     "Preconditioner",
     "Solution",

@@ -78,23 +78,41 @@ class LSMRSolver:
         def damped(rows: Tensor) -> Tensor:
             return self.operator.apply(rows) + self.damping * rows
 
-        x, residual, iterations = torch.zeros_like(vectors), vectors, 0
-        for _ in range(RESTARTS):
-            step, used = lsmr(damped, damped, residual, tolerance, self.settings.max_iterations - iterations)
-            product = damped(x + step)
-            before, after = relative(residual, vectors), relative(vectors - product, vectors)
-            x, residual, iterations = x + step, vectors - product, iterations + used
-            if (after <= tolerance).all() or not (after < 0.5 * before).any():
-                break  # done, or a singular system whose residual can't vanish
+        x, residual, iterations = least_squares(damped, damped, vectors, tolerance, self.settings.max_iterations)
         report = SolveReport(
             solver=f"LSMR on the {name_of(self.operator)}",
             damping=self.damping,
             iterations=iterations,
             residuals=relative(residual, vectors),
             tolerance=1.01 * tolerance,
-            smallest_curvature=smallest_quotient(x, product),
+            smallest_curvature=smallest_quotient(x, vectors - residual),
         )
         return Solution(x, report)
+
+
+def least_squares(
+    apply: Callable[[Tensor], Tensor],
+    apply_transpose: Callable[[Tensor], Tensor],
+    vectors: Float[Tensor, "k m"],
+    tolerance: float,
+    limit: int,
+) -> tuple[Float[Tensor, "k p"], Float[Tensor, "k m"], int]:
+    """Shortest minimiser of ‖A x − v‖ for each row v, the residual v − A x recomputed by A, and the iterations.
+
+    `lsmr`, begun again from the recomputed residual while that helps.
+    """
+    residual, iterations = vectors, 0
+    x: Tensor | None = None
+    for _ in range(RESTARTS):
+        step, used = lsmr(apply, apply_transpose, residual, tolerance, limit - iterations)
+        x = step if x is None else x + step
+        now = vectors - apply(x)
+        before, after = relative(residual, vectors), relative(now, vectors)
+        residual, iterations = now, iterations + used
+        if (after <= tolerance).all() or not (after < 0.5 * before).any():
+            break  # done, or a system whose residual can't vanish
+    assert x is not None
+    return x, residual, iterations
 
 
 def _normalised(rows: Tensor) -> tuple[Tensor, Tensor]:
