@@ -48,6 +48,7 @@ def generalized(
     damping: float = 0.0,
     examples: int | None = None,
     renormalize: bool = False,
+    further: Float[Tensor, " p"] | None = None,
     preconditioner: Solver | None = None,
     solver: Neumann | None = None,
     tolerance: float | None = None,
@@ -71,6 +72,8 @@ def generalized(
         How many of the examples that stay the curvature is estimated from (default: all).
     renormalize
         For a removal: the mean is taken over the examples left (default: weights stay 1/n).
+    further
+        A vector added to g: where θ has left the optimum θ̂ of R, −(∇R(θ) − ∇R(θ̂)) makes it −∇R′ again.
     preconditioner
         A fitted inverse, symmetric and positive definite, e.g. ``EKFAC().fit(objective)``.
     solver
@@ -99,6 +102,8 @@ def generalized(
     if solver is not None and method != "GIF":
         raise InputError(f"solver: the Neumann series is GIF's; {method} goes by LSMR")
     posed = changed(objective, change, renormalize=renormalize)
+    if further is not None:
+        posed = replace(posed, gradient=posed.gradient + further)
     subset = resolved(objective, parameters, posed)
     if method == "IF" and subset.size < objective.p:
         raise InputError(

@@ -5,9 +5,10 @@ from upweight.tasks.compare import ComparedModel, Comparison, compare_models
 from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
 from upweight.tasks.explain import Explanation, explain
-from upweight.tasks.label_errors import LabelErrors, label_errors
+from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
 from upweight.tasks.predictions import Predictions, predictions
+from upweight.tasks.unlearning import Unlearned, UnlearningReport, relabel, unlearn
 
 __all__ = [
     "Attack",
@@ -20,12 +21,17 @@ __all__ = [
     "LabelFixing",
     "Levers",
     "Predictions",
+    "Unlearned",
+    "UnlearningReport",
     "attack",
     "by_distance",
     "compare_models",
     "domain_mismatch",
     "explain",
     "fix_and_retrain",
+    "label_effects",
     "label_errors",
     "predictions",
+    "relabel",
+    "unlearn",
 ]

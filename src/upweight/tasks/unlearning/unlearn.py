@@ -1,0 +1,250 @@
+"""Unlearning and relabelling by generalised influence (Lyu et al. 2023), with lengths that are computed or judged.
+
+The step is that of `upweight.influence.generalized`, of its computed length. Several steps are re-linearised: curvature
+and gradient are taken anew at each θ, and g becomes −∇R′(θ) less what R was away from its optimum at the start, so that
+nothing but the change is learnt. With ``search`` each step's length is chosen among multiples by accuracy on held-out
+training examples, of which some stay and some change; test data are never looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from upweight import select
+from upweight.influence.changes import Relabelling, Removal
+from upweight.influence.generalized import generalized
+from upweight.influence.response import Response
+from upweight.messages import InputError
+from upweight.objective import Objective
+from upweight.tasks.predictions import predictions
+from upweight.tasks.unlearning.judgement import Judgement
+from upweight.tasks.unlearning.report import UnlearningReport, compared
+
+LENGTHS = tuple(2.0**k for k in range(-6, 7))
+"""Multiples of the computed step that a search tries."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unlearned:
+    """A model that has changed in part of its parameters.
+
+    Attributes
+    ----------
+    before, after
+        The objectives, with the given model and with the new one.
+    responses
+        The computed step of each round, with its residuals.
+    lengths
+        Of each step, in multiples of what was computed; 1 without a search.
+    subset
+        The entries of θ that moved.
+    changed
+        Positions of the training examples that were removed or relabelled.
+    seconds
+        All of it, the choice of parameters included.
+    """
+
+    before: Objective
+    after: Objective
+    responses: tuple[Response, ...]
+    lengths: tuple[float, ...]
+    subset: select.Subset
+    changed: Int[Tensor, " u"]
+    seconds: float
+
+    @property
+    def model(self) -> nn.Module:
+        """The new model; the given one is untouched."""
+        return self.after.model
+
+    def report(self, test: Any, retrained: nn.Module | None = None) -> UnlearningReport:
+        """Accuracy on removed and remaining classes of test data, distance to a retrained model, membership."""
+        ideal = None if retrained is None else self.before.replace(model=retrained)
+        return compared(self.before, self.after, ideal, self.changed, test)
+
+    def __repr__(self) -> str:
+        steps = ", ".join(f"{length:g} × ‖Δ‖ {float(r.step.norm()):.3g}" for length, r in self._steps())
+        return (
+            f"Unlearned: {len(self.changed):,} of {self.before.n:,} training examples changed, "
+            f"{self.subset.size:,} of {self.before.p:,} parameters moved ({self.subset.share:.1%}) by "
+            f"{self.responses[0].method} in {self.seconds:.1f} s\n  {self.subset}\n  steps: {steps}"
+        )
+
+    def _steps(self) -> Sequence[tuple[float, Response]]:
+        return list(zip(self.lengths, self.responses, strict=True))
+
+
+def unlearn(
+    objective: Objective,
+    remove: Any = None,
+    *,
+    classes: Any = None,
+    parameters: Any = None,
+    method: str = "GIF",
+    steps: int = 1,
+    search: bool = False,
+    holdout: float = 0.1,
+    seed: int = 0,
+    **options: Any,
+) -> Unlearned:
+    """Forget training examples, a group of them, or whole classes.
+
+    Parameters
+    ----------
+    remove
+        Positions of training examples, or
+    classes
+        the classes whose every example goes.
+    parameters
+        Which entries of θ may move (default: ``select.highest_output(0.05)``, ranked on what is removed).
+    method
+        ``GIF``, ``FIF``, ``PIF``, ``IF`` or ``SIF`` (see `upweight.influence.generalized`).
+    steps
+        Rounds, each re-linearised.
+    search
+        Choose each step's length by accuracy on held-out training examples (default: the computed length).
+    holdout
+        Share of the training examples that no step is computed from, if there is a search.
+    **options
+        As for `upweight.influence.generalized`: curvature, damping, examples, preconditioner, tolerance …
+
+    Raises
+    ------
+    InputError
+        If nothing or everything would be removed, or a class isn't there.
+    """
+    positions = _removed(objective, remove, classes)
+    return _changed(objective, positions, None, parameters, method, steps, search, holdout, seed, options)
+
+
+def relabel(
+    objective: Objective,
+    indices: Any,
+    targets: Any,
+    *,
+    parameters: Any = None,
+    method: str = "GIF",
+    steps: int = 1,
+    search: bool = False,
+    holdout: float = 0.1,
+    seed: int = 0,
+    **options: Any,
+) -> Unlearned:
+    """Take other labels for training examples: ``targets``, one for each of ``indices``; the rest as for `unlearn`."""
+    positions = objective.positions(indices)
+    given = torch.atleast_1d(torch.as_tensor(targets, device=objective.device))
+    if len(given) != len(positions):
+        raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(given)}")
+    return _changed(objective, positions, given, parameters, method, steps, search, holdout, seed, options)
+
+
+def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u"]:
+    if (remove is None) == (classes is None):
+        raise InputError("remove: give positions of training examples, or classes=…, one of the two")
+    if classes is None:
+        positions = objective.positions(remove)
+    else:
+        given = predictions(objective).given.cpu()
+        wanted = torch.atleast_1d(torch.as_tensor(classes)).long()
+        missing = [int(label) for label in wanted if not bool((given == label).any())]
+        if missing:
+            raise InputError(f"classes: {missing} aren't among the training labels {given.unique().tolist()}")
+        positions = torch.isin(given, wanted).nonzero().flatten()
+    if len(positions) == objective.n:
+        raise InputError(f"remove: they are all {objective.n:,} training examples; nothing would be left")
+    return positions
+
+
+def _changed(
+    objective: Objective,
+    positions: Int[Tensor, " u"],
+    targets: Tensor | None,
+    parameters: Any,
+    method: str,
+    steps: int,
+    search: bool,
+    holdout: float,
+    seed: int,
+    options: dict[str, Any],
+) -> Unlearned:
+    if steps < 1:
+        raise InputError(f"steps: must be at least 1; got {steps}")
+    start = time.perf_counter()
+    training, changes, judge = objective, positions, None
+    if search:
+        training, changes, targets, judge = _apart(objective, positions, targets, holdout, seed)
+    change = Removal(changes) if targets is None else Relabelling(changes, targets)
+    rule = select.highest_output(0.05) if parameters is None and method != "IF" else parameters
+    subset = rule.of(training, changes) if isinstance(rule, select.Rule) else rule
+    slope = training.gradient()
+    responses: list[Response] = []
+    lengths: list[float] = []
+    current = training
+    for _ in range(steps):
+        further = slope - current.gradient() if responses else None
+        response = generalized(current, change, subset, method=method, further=further, seed=seed, **options)
+        length = 1.0 if judge is None else _best(judge, response)
+        responses.append(response)
+        lengths.append(length)
+        if length == 0:
+            break
+        current = current.at(response.params(length))
+    after = objective.at(current.params)
+    return Unlearned(
+        objective,
+        after,
+        tuple(responses),
+        tuple(lengths),
+        responses[0].subset,
+        positions,
+        time.perf_counter() - start,
+    )
+
+
+def _apart(
+    objective: Objective, positions: Tensor, targets: Tensor | None, holdout: float, seed: int
+) -> tuple[Objective, Tensor, Tensor | None, Judgement]:
+    """The objective without held-out examples, what changes in it, and the judge made of those held out."""
+    if not 0 < holdout < 1:
+        raise InputError(f"holdout: a share of the training examples, above 0 and below 1; got {holdout}")
+    if targets is not None and len(targets) != len(positions):
+        raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(targets)}")
+    generator = torch.Generator().manual_seed(seed)
+    goes = torch.zeros(objective.n, dtype=torch.bool)
+    goes[positions] = True
+    held = torch.zeros(objective.n, dtype=torch.bool)
+    for group in (goes, ~goes):
+        members = group.nonzero().flatten()
+        count = int(holdout * len(members))
+        if not 0 < count < len(members):
+            raise InputError(
+                f"holdout: {holdout:g} of {len(members)} examples leaves none on one side; take another share, or "
+                "search=False"
+            )
+        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    kept = (~held).nonzero().flatten()
+    training = objective.replace(
+        data=objective.data.take(kept), weights=objective.weights[kept], ids=objective.ids[kept.numpy()]
+    )
+    place = torch.full((objective.n,), -1)
+    place[kept] = torch.arange(len(kept))
+    inside = ~held[positions]
+    replaced = None
+    if targets is not None:
+        outside = Relabelling(positions[~inside], targets[~inside])
+        replaced = outside.examples(objective)
+    judge = Judgement(objective, (held & ~goes).nonzero().flatten(), positions[~inside], replaced)
+    return training, place[positions[inside]], None if targets is None else targets[inside], judge
+
+
+def _best(judge: Judgement, response: Response) -> float:
+    """The multiple of the step that the judge likes best, 0 among them; the shortest of equals."""
+    scores = {length: judge.score(response.params(length)) for length in (0.0, *LENGTHS)}
+    return max(scores, key=lambda length: (round(scores[length], 9), -length))
