@@ -121,11 +121,24 @@ def test_downward_curvature_is_reported_as_the_direction_has_it() -> None:
     close(step(matrix, 0.3).negative, -1.0)
 
 
-def test_lowest_curvature_by_lanczos_is_the_smallest_eigenvalue(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_lowest_curvature_by_iteration_is_the_smallest_eigenvalue(
+    preconditioned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = moved(mlp(), 0.5)
     exact = torch.linalg.eigvalsh(torch.func.hessian(mlp().risk)(start.params))[0]
     monkeypatch.setattr(module, "DENSE_UP_TO", 0)
-    close(uw.retraining.lowest_curvature(start), exact, rtol=1e-3, atol=1e-4)
+    solver = uw.inverse.Dense(uw.curvature.GGN(), 0.01).fit(start) if preconditioned else None
+    close(uw.retraining.lowest_curvature(start, solver=solver), exact, rtol=1e-3, atol=1e-4)
+
+
+def test_another_matrix_takes_the_hessians_place() -> None:
+    problem = mlp()
+    start, ggn = moved(problem, 0.3), uw.curvature.GGN()
+    close(uw.retraining.lowest_curvature(start, curvature=ggn), torch.linalg.eigvalsh(ggn.of(start).dense())[0])
+    found = uw.retraining.trust_region(start, curvature=ggn, tolerance=1e-3)  # linearly, not quadratically
+    assert found.converged
+    assert not found.negative
 
 
 def test_too_few_steps_are_said() -> None:
