@@ -21,6 +21,7 @@ from upweight import select
 from upweight.influence.changes import Relabelling, Removal
 from upweight.influence.generalized import generalized
 from upweight.influence.response import Response
+from upweight.losses import with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.tasks.predictions import predictions
@@ -47,6 +48,8 @@ class Unlearned:
         The entries of θ that moved.
     changed
         Positions of the training examples that were removed or relabelled.
+    targets
+        Their new labels; None if they were removed.
     seconds
         All of it, the choice of parameters included.
     """
@@ -57,7 +60,20 @@ class Unlearned:
     lengths: tuple[float, ...]
     subset: select.Subset
     changed: Int[Tensor, " u"]
+    targets: Tensor | None
     seconds: float
+
+    def learnt(self) -> tuple[float, float]:
+        """Share of the changed training examples predicted by their label, the new one if they got one: before, after.
+
+        Those held out for a search are among them.
+        """
+        data = self.before.data
+        batch = data.take(self.changed)
+        if self.targets is not None:
+            batch = with_targets(batch, self.targets)
+        found = [(~predictions(each, batch).wrong).double().mean() for each in (self.before, self.after)]
+        return float(found[0]), float(found[1])
 
     @property
     def model(self) -> nn.Module:
@@ -176,7 +192,7 @@ def _changed(
 ) -> Unlearned:
     if steps < 1:
         raise InputError(f"steps: must be at least 1; got {steps}")
-    start = time.perf_counter()
+    start, asked = time.perf_counter(), targets
     training, changes, judge = objective, positions, None
     if search:
         training, changes, targets, judge = _apart(objective, positions, targets, holdout, seed)
@@ -204,6 +220,7 @@ def _changed(
         tuple(lengths),
         responses[0].subset,
         positions,
+        asked,
         time.perf_counter() - start,
     )
 
