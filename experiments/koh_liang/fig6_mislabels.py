@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -19,7 +20,6 @@ from experiments.koh_liang import spam
 from experiments.results import Result, Stopwatch, save
 from experiments.resume import over_seeds
 from upweight import plots, retraining
-from upweight.influence.own import own_effects
 from upweight.tasks.label_scores import METHODS
 
 QUICK = bool(os.environ.get("QUICK"))
@@ -83,7 +83,12 @@ def main() -> None:
             },
             quick=QUICK,
         ),
-        {"fig6_found": draw_found(shares), "fig6_accuracy": draw_accuracy(accuracy, before, clean)},
+        {
+            "fig6_found": draw_found(shares, "SpamAssassin, a stand-in for Enron1: 10 % of labels flipped", "e-mails"),
+            "fig6_accuracy": draw_accuracy(
+                accuracy, before, clean, "SpamAssassin, a stand-in for Enron1: accuracy after fixing"
+            ),
+        },
         watch,
     )
 
@@ -104,7 +109,7 @@ def one_seed(seed: int) -> dict:
     torch.nn.init.zeros_(layer.weight)
     untrained = uw.Objective(layer, uw.losses.BinaryLogistic(), (data.train, labels), l2=L2)
     objective = retraining.fit(data.trained(untrained, L2))
-    effects = own_effects(uw.Influence(objective, uw.inverse.Dense()))
+    effects = uw.tasks.label_effects(uw.Influence(objective, uw.inverse.Dense()))
     errors = {method: uw.tasks.label_errors(effects, method=method) for method in METHODS}
     orders = {name: found.order for name, found in errors.items()} | {"random": generator.permutation(n)}
     fixed = uw.tasks.fix_and_retrain(
@@ -140,7 +145,11 @@ def mean(values: list) -> dict:
     rows = np.array(values, dtype=float)
     half = stats.sem(rows, axis=0) * stats.t.ppf(0.975, len(rows) - 1)
     centre = rows.mean(0)
-    return {"mean": centre.tolist(), "low": (centre - half).tolist(), "high": (centre + half).tolist()}
+    return {
+        "mean": centre.tolist(),
+        "low": (centre - half).clip(0).tolist(),
+        "high": (centre + half).clip(max=1).tolist(),
+    }
 
 
 def told_of(share: dict, i: int) -> str:
@@ -157,28 +166,27 @@ def wins(found: list[dict], name: str, other: str) -> int:
     return int(sum((np.subtract(seed["found"][name], seed["found"][other]) > 0).sum() for seed in found))
 
 
-def draw_found(shares: dict):
-    """Share of flips found against share checked, ours and the paper's."""
-    at = [0.0, *FRACTIONS]
-    curves = {name: [0.0, *shares[name]["mean"]] for name in (*METHODS, "random")}
-    bands = {name: tuple([0.0, *shares[name][end]] for end in ("low", "high")) for name in curves}
+def draw_found(shares: dict, title: str, examples: str) -> Figure:
+    """Share of flips found against share checked."""
+    curves = {name: [0.0, *values["mean"]] for name, values in shares.items()}
+    bands = {name: tuple([0.0, *values[end]] for end in ("low", "high")) for name, values in shares.items()}
     return plots.curves_with_bands(
-        at,
+        [0.0, *FRACTIONS],
         curves,
         bands,
-        xlabel="training e-mails checked (share)",
-        ylabel="flipped labels found (share)",
-        title="SpamAssassin, a stand-in for Enron1: 10 % of labels flipped",
+        xlabel=f"Training {examples} checked (share)",
+        ylabel="Flipped labels found (share)",
+        title=title,
     )
 
 
-def draw_accuracy(accuracy: dict, before: float, clean: float):
+def draw_accuracy(
+    accuracy: dict, before: float, clean: float, title: str, fractions: tuple[float, ...] = FRACTIONS
+) -> Figure:
     """Test accuracy after fixing and retraining."""
-    at = [0.0, *FRACTIONS]
     curves = {name: [before, *values["mean"]] for name, values in accuracy.items()}
     bands = {name: tuple([before, *values[end]] for end in ("low", "high")) for name, values in accuracy.items()}
-    title = "SpamAssassin, a stand-in for Enron1: accuracy after fixing"
-    return plots.accuracy_after_fixing(at, curves, bands, before=before, clean=clean, title=title)
+    return plots.accuracy_after_fixing([0.0, *fractions], curves, bands, before=before, clean=clean, title=title)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from upweight.messages import InputError
 from upweight.objective import Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "study"
 
@@ -44,6 +47,9 @@ class Study:
         Names of the classes, in order of their numbers.
     images, query_images
         Pictures of the training examples and of the queries, in the forms that `upweight.plots.pixels` takes.
+    table, query_table
+        What is known of the training examples and of the queries, a row each; `upweight domain-mismatch` chooses its
+        group by the columns.
 
     Raises
     ------
@@ -57,6 +63,8 @@ class Study:
     class_names: Sequence[str] | None = None
     images: Any = None
     query_images: Any = None
+    table: pd.DataFrame | None = None
+    query_table: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.objective, Objective):
@@ -65,7 +73,8 @@ class Study:
                 "upweight.from_estimator(estimator, X, y)"
             )
         queries = len(self.objective.queries(self.queries))
-        expected = {"query_ids": queries, "query_images": queries, "images": self.objective.n}
+        n = self.objective.n
+        expected = {"query_ids": queries, "query_images": queries, "query_table": queries, "images": n, "table": n}
         for name, count in expected.items():
             given = getattr(self, name)
             if given is not None and len(given) != count:

@@ -9,6 +9,7 @@ import typer
 
 from upweight.cli import data
 from upweight.cli.demo import demo
+from upweight.cli.domain_mismatch import domain_mismatch
 from upweight.cli.explain import explain
 from upweight.cli.label_errors import label_errors
 from upweight.cli.options import EXAMPLES
@@ -50,8 +51,16 @@ app.command(
     epilog=EXAMPLES
     + "upweight label-errors people.csv --target income\n\n"
     + "upweight label-errors people.csv --target income --top 50 --output checked\n\n"
-    + "upweight label-errors people.csv --target income --json",
+    + "upweight label-errors people.csv --target income --json\n\n"
+    + "upweight label-errors study.py --method margin",
 )(label_errors)
+app.command(
+    "domain-mismatch",
+    epilog=EXAMPLES
+    + 'upweight domain-mismatch people.csv --target income --group "age < 25"\n\n'
+    + 'upweight domain-mismatch people.csv --target income --group "age < 25" --row 17 --row 40\n\n'
+    + "upweight domain-mismatch study.py --group \"region == 'north'\" --json",
+)(domain_mismatch)
 app.command(
     epilog=EXAMPLES
     + "upweight explain people.csv --target income\n\n"

@@ -1,80 +1,91 @@
-"""`upweight label-errors`: which rows of a CSV probably carry a wrong label?"""
+"""`upweight label-errors`: which training examples probably carry a wrong label?"""
 
 from __future__ import annotations
 
 import os
 import secrets
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Output, Quiet, Seed, Top, report_path
+from upweight.cli.options import FOLDER, AsJson, Output, Quiet, Seed, Source, Target, Top, report_path
 from upweight.cli.session import session
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from upweight.cli import sources
     from upweight.report import Report
-    from upweight.tabular import Logistic
     from upweight.tasks import LabelErrors
 
 EVIDENCE = 3
 SHOWN_IN_REPORT = 50
+PICTURED = 12
+
+
+class Method(StrEnum):
+    """The scores that the command line offers (`upweight.tasks.label_scores`)."""
+
+    out_of_sample = "out-of-sample"
+    margin = "margin"
+    relative = "relative"
+    leverage_corrected = "leverage-corrected"
+    self_influence = "self-influence"
+    loss = "loss"
 
 
 def label_errors(
-    file: Annotated[Path, typer.Argument(help="A CSV file with a header line.", show_default=False)],
-    target: Annotated[str, typer.Option("--target", "-t", help="The column that holds the class.", show_default=False)],
+    source: Source,
+    target: Target = None,
+    method: Annotated[Method, typer.Option("--method", "-m", help="How labels are scored.")] = Method.out_of_sample,
     top: Top = 20,
     output: Output = FOLDER,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Rank the rows of a CSV by how probably their label is wrong.
+    """Rank training examples by how probably their label is wrong.
 
-    Trains a logistic model (its penalty chosen by cross-validation), asks for every row what the model would say
-    had it never seen that row, and writes all rows, the most suspicious first, to label-errors.csv, with a report
-    beside it.
+    Of a CSV, a logistic model is trained on all rows (its penalty chosen by cross-validation); of a study file its own
+    model is asked. For every example: what would the model say had it never seen it? All examples, the most suspicious
+    first, go to label-errors.csv, with a report beside it.
     """
     with session(as_json, quiet) as run:
         from upweight.cli.layout import meaning, meaning_json
-        from upweight.cli.sources import model_facts
-        from upweight.tabular import read_labelled, train_logistic
+        from upweight.cli.sources import open_training
         from upweight.tasks import label_errors as find
 
-        table = read_labelled(file, target)
-        run.stage(f"training on {len(table):,} rows of {file.name}, the penalty chosen by cross-validation")
-        model = train_logistic(table, seed=seed)
-        run.stage("asking of every row what the model says without it")
-        errors = find(model.objective, class_names=table.classes)
-        frame = ranked(errors, model)
-        evidence = speaking_against(errors, model, top)
+        run.stage(f"reading {source.name} and training")
+        opened = open_training(source, target, seed)
+        run.stage(f"scoring {opened.objective.n:,} labels: {method.value}")
+        errors = find(opened.objective, method=method.value, class_names=opened.class_names)
+        frame = ranked(errors, opened)
+        evidence = speaking_against(errors, top)
         path = report_path(output, "label-errors")
         csv = path.with_suffix(".csv")
-        page = make_report(file.name, errors, model, frame, evidence, run.warnings).save(path)
+        page = make_report(opened, errors, frame, evidence, run.warnings).save(path)
         write_csv(frame, csv)
         if not as_json:
-            for note in model.notes:
+            for note in opened.notes:
                 run.note(note)
-            facts = model_facts(model)
             run.show(
-                f"{facts['rows trained on']:,} rows, {facts['classes']} classes; the model is right on "
-                f"{facts['accuracy, cross-validated']:.1%} of rows it has not seen (largest class: "
-                f"{facts['share of the largest class']:.1%}); λ = {facts['λ (l2 of the weights)']:.2g}",
-                _shown(errors, evidence, top, target),
+                _headline(opened),
+                _shown(opened, errors, evidence, top, target or "label"),
                 meaning(errors.attribution.quantity),
             )
-        run.files = {"all rows": csv, "report": page}
+        run.files = {f"all {opened.noun}s": csv, "report": page}
         run.result = {
-            "file": file,
+            "source": source,
             "target": target,
-            "classes": table.classes,
-            "model": model_facts(model),
-            "notes": model.notes,
+            "classes": opened.class_names,
+            "model": opened.facts,
+            "notes": opened.notes,
             "method": errors.method,
             "quantity": meaning_json(errors.attribution.quantity),
+            "solver": repr(errors.influence.inverse),
             "suspicious": errors.suspicious,
             "top": [
                 row | {"evidence": evidence[row["id"]]}
@@ -83,106 +94,160 @@ def label_errors(
         }
 
 
-def ranked(errors: LabelErrors, model: Logistic) -> pd.DataFrame:
-    """All rows, the most suspicious first: rank, row, labels, score, and the table's own columns."""
+def ranked(errors: LabelErrors, opened: sources.Source) -> pd.DataFrame:
+    """All examples, the most suspicious first: rank, name, labels, score, and the table's own columns."""
     import pandas as pd
 
     found = errors.to_pandas()
-    values = model.table.features.iloc[found["position"].to_numpy()].reset_index(drop=True)
-    shown = found.drop(columns="position").rename(columns={"id": "row"})
+    shown = found.drop(columns="position").rename(columns={"id": opened.noun})
+    if opened.train_frame is None:
+        return shown
+    values = opened.train_frame.iloc[:, 1:].iloc[found["position"].to_numpy()].reset_index(drop=True)
     values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
     return pd.concat([shown, values], axis=1)
 
 
-def speaking_against(errors: LabelErrors, model: Logistic, k: int) -> dict[Any, list[dict[str, Any]]]:
-    """For each of the k most suspicious rows, the rows that contradict its label most."""
+def speaking_against(errors: LabelErrors, k: int) -> dict[Any, list[dict[str, Any]]]:
+    """For each of the k most suspicious examples, the ones that contradict its label most."""
+    from upweight.tasks.predictions import named
+
     ranking = errors.evidence(k, EVIDENCE)
-    labels = dict(zip(model.table.rows.tolist(), model.table.labels.tolist(), strict=True))
+    labels = named(errors.predictions.given, errors.class_names)
     return {
         query: [
-            {"row": row, "label": model.table.classes[labels[row]], "score": score}
-            for row, score in zip(rows, scores, strict=True)
+            {"id": name, "position": position, "label": labels[position], "score": score}
+            for name, position, score in zip(names, positions, scores, strict=True)
         ]
-        for query, rows, scores in zip(
-            ranking.query_ids.tolist(), ranking.ids.tolist(), ranking.scores.tolist(), strict=True
+        for query, names, positions, scores in zip(
+            ranking.query_ids.tolist(),
+            ranking.ids.tolist(),
+            ranking.positions.tolist(),
+            ranking.scores.tolist(),
+            strict=True,
         )
     }
 
 
-def _shown(errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str) -> Any:
+def _headline(opened: sources.Source) -> str:
+    facts = opened.facts
+    if opened.model is None:
+        return f"{opened.title}: {facts['model']}, {opened.objective.n:,} training examples"
+    return (
+        f"{facts['rows trained on']:,} rows, {facts['classes']} classes; the model is right on "
+        f"{facts['accuracy, cross-validated']:.1%} of rows it has not seen (largest class: "
+        f"{facts['share of the largest class']:.1%}); λ = {facts['λ (l2 of the weights)']:.2g}"
+    )
+
+
+def _shown(
+    opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
+) -> Any:
     from upweight.cli.layout import table
 
     title = f"Most suspicious labels ({errors.suspicious:,} of {len(errors.order):,} differ from the model's)"
+    rows = errors.top(top).to_dict("records")
+    probable = bool(rows) and "p_given" in rows[0]
     return table(
         title,
-        ["row", target, "suggested", "p(given)", "score", "rows that speak against it"],
+        [
+            opened.noun,
+            target,
+            "suggested",
+            *(["p(given)"] if probable else []),
+            "score",
+            f"{opened.noun}s that speak against it",
+        ],
         [
             (
                 row["id"],
                 row["given"],
                 row["suggested"] if row["suspicious"] else "as given",
-                f"{row['p_given']:.3f}",
+                *([f"{row['p_given']:.3f}"] if probable else []),
                 float(row["score"]),
-                ", ".join(str(other["row"]) for other in evidence[row["id"]]),
+                ", ".join(str(other["id"]) for other in evidence[row["id"]]),
             )
-            for row in errors.top(top).to_dict("records")
+            for row in rows
         ],
     )
 
 
 def make_report(
-    name: str,
+    opened: sources.Source,
     errors: LabelErrors,
-    model: Logistic,
     frame: pd.DataFrame,
     evidence: dict[Any, list[dict[str, Any]]],
     warnings: list[str],
 ) -> Report:
-    """The page: the model, the most suspicious rows with their values, what speaks against them, all scores."""
+    """The page: the model, the most suspicious examples with their values, what speaks against them, all scores."""
     from upweight import plots
     from upweight.cli.layout import frame_block, meaning_block
-    from upweight.cli.sources import model_facts
     from upweight.report import Facts, Figure, Report, Table, Text, Warnings
 
-    quantity = errors.attribution.quantity
+    quantity, noun = errors.attribution.quantity, opened.noun
     histogram = plots.score_histogram(errors.attribution.scores, unit=quantity.unit, quantity=quantity.name)
     shown = frame.head(SHOWN_IN_REPORT)
     against = [
-        (row, other["row"], other["label"], other["score"]) for row, others in evidence.items() for other in others
+        (name, other["id"], other["label"], other["score"]) for name, others in evidence.items() for other in others
     ]
-    notes = [Text("\n\n".join(f"Note: {note}." for note in model.notes))] if model.notes else []
+    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
+    counted = "row: counted from 0 under the header; " if opened.model is not None else ""
     return (
         Report(
-            f"Label errors in {name}",
-            f"{errors.suspicious:,} of {len(frame):,} rows have another label than the model would give them had it "
-            "never seen them. Not each of these is an error: the model is wrong too. Check from the top, and stop "
+            f"Label errors in {opened.title}",
+            f"{errors.suspicious:,} of {len(frame):,} {noun}s have another label than the model would give them"
+            f"{_unseen(errors)}. Not each of these is an error: the model is wrong too. Check from the top, and stop "
             "where the labels are right.",
         )
-        .section("The model", Facts(model_facts(model)), *notes, Warnings(warnings))
+        .section("The model", Facts(opened.facts), *notes, Warnings(warnings))
         .section(
-            "The most suspicious rows",
+            f"The most suspicious {noun}s",
             meaning_block(quantity),
+            *_pictures(opened, errors, evidence),
             frame_block(
                 shown,
-                f"The {len(shown)} most suspicious of {len(frame):,} rows. row: counted from 0 under the header; "
-                "p_given, p_suggested: the model's probability of the label, without the row.",
+                f"The {len(shown)} most suspicious of {len(frame):,} {noun}s. {counted}p_given, p_suggested: the "
+                f"model's probability of the label{_unseen(errors)}.",
             ),
         )
         .section(
             "What speaks against them",
             Table(
-                ["suspicious row", "row", "its label", "change of the suspicious row's loss without it [nats]"],
+                [f"suspicious {noun}", noun, "its label", f"change of the suspicious {noun}'s loss without it"],
                 against,
-                "Left out of training, these rows would make the loss of the suspicious row's label fall most.",
+                f"Left out of training, these {noun}s would make the loss of the suspicious label fall most.",
             ),
         )
         .section(
             "All scores",
             Figure(
-                histogram, "The scores of all rows.", f"Histogram of the {quantity.name} of all {len(frame):,} rows"
+                histogram,
+                f"The scores of all {noun}s.",
+                f"Histogram of the {quantity.name} of all {len(frame):,} {noun}s",
             ),
         )
     )
+
+
+def _unseen(errors: LabelErrors) -> str:
+    return "" if errors.method in ("self-influence", "loss") else " had it never seen them"
+
+
+def _pictures(opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]]) -> list[Any]:
+    """The first suspicious images, each followed by the image that contradicts it most."""
+    from upweight.report import Images
+
+    if opened.images is None:
+        return []
+    arrays, captions, tones = [], [], []
+    for row in errors.top(min(PICTURED, len(evidence))).to_dict("records"):
+        other = evidence[row["id"]][0]
+        arrays += [np.asarray(opened.images[row["position"]]), np.asarray(opened.images[other["position"]])]
+        captions += [
+            f"{row['rank']}. {opened.noun} {row['id']}: given {row['given']}, suggested {row['suggested']}",
+            f"against it: {opened.noun} {other['id']}, {other['label']}",
+        ]
+        tones += ["harmful", "neutral"]
+    return [Images(arrays, captions, tones, "The most suspicious, each beside the one that contradicts it most.")]
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

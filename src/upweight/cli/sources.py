@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,9 @@ SHOWN_COLUMNS = 3
 class Source:
     """A trained objective with queries, and how to show both to a person.
 
-    ``train_frame`` and ``query_frame`` hold the rows' values, the target first, where there is a table; ``noun``
-    is what an example is called.
+    ``train_frame`` and ``query_frame`` hold the rows' values of a CSV, the target first; ``train_table`` and
+    ``query_table`` what groups are chosen by, be it of a CSV or of a study. ``noun`` is what an example is called,
+    ``model`` the logistic model of a CSV.
     """
 
     title: str
@@ -45,6 +46,9 @@ class Source:
     images: Any = None
     query_images: Any = None
     weightiest: Callable[[int], list[str]] | None = None
+    train_table: pd.DataFrame | None = None
+    query_table: pd.DataFrame | None = None
+    model: Logistic | None = None
 
     def predictions(self) -> Predictions | None:
         """What the model says of the queries; None where the loss knows no classes."""
@@ -73,7 +77,19 @@ def open_source(path: Path, target: str | None, row: int | None, query: int | No
         raise typer.BadParameter("--query is for study files; a CSV takes --row")
     if target is None:
         raise typer.BadParameter(f"{path.name}: say which column holds the class, with --target COLUMN")
-    return _from_csv(path, target, row, seed)
+    return _from_csv(path, target, [] if row is None else [row], seed)
+
+
+def open_rows(path: Path, target: str | None, rows: Sequence[int] | None, test: Path | None, seed: int) -> Source:
+    """The same for commands that ask about several rows of a CSV at once, or choose among all that are held out.
+
+    ``test``: another CSV whose rows are asked about; then all rows of the first are trained on.
+    """
+    if path.suffix.lower() == ".py" or target is None:
+        if test is not None:
+            raise typer.BadParameter("--test is for CSV files; a study file gives its own queries")
+        return open_source(path, target, rows[0] if rows else None, None, seed)
+    return _from_csv(path, target, rows or [], seed, test)
 
 
 def _from_study(path: Path, query: int | None) -> Source:
@@ -100,14 +116,20 @@ def _from_study(path: Path, query: int | None) -> Source:
         },
         images=study.images,
         query_images=study.query_images,
+        train_table=study.table,
+        query_table=study.query_table,
     )
 
 
-def _from_csv(path: Path, target: str, row: int | None, seed: int) -> Source:
-    from upweight.tabular import read_labelled, train_logistic
+def _from_csv(path: Path, target: str, rows: Sequence[int], seed: int, test: Path | None = None) -> Source:
+    from upweight.tabular import read_labelled, read_more, train_logistic
 
     table = read_labelled(path, target)
-    train, held_out = split(table, row, seed)
+    if test is None:
+        train, held_out = split(table, rows, seed)
+    else:
+        train, held_out = table, read_more(test, table)
+        _positions(held_out, rows)
     model = train_logistic(train, seed=seed)
     queries = model.objective.queries(model.queries(held_out))
     encoded = model.queries(held_out)[0]
@@ -118,31 +140,65 @@ def _from_csv(path: Path, target: str, row: int | None, seed: int) -> Source:
         queries=queries,
         query_ids=held_out.rows,
         class_names=table.classes,
-        chosen=None if row is None else int(np.flatnonzero(held_out.rows == row)[0]),
+        chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
         facts=model_facts(model),
         notes=model.notes,
         train_frame=train.complete(),
         query_frame=held_out.complete(),
         weightiest=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
+        train_table=train.complete(),
+        query_table=held_out.complete(),
+        model=model,
     )
 
 
-def split(table: LabelledTable, row: int | None, seed: int) -> tuple[LabelledTable, LabelledTable]:
-    """Rows to train on and rows held out, a fifth of every class; ``row`` is held out in any case."""
+def open_training(path: Path, target: str | None, seed: int) -> Source:
+    """The same for commands that ask about the training examples: of a CSV all rows are trained on."""
+    from upweight.tabular import read_labelled, train_logistic
+
+    if path.suffix.lower() == ".py" or target is None:
+        return open_source(path, target, None, None, seed)
+    table = read_labelled(path, target)
+    model = train_logistic(table, seed=seed)
+    return Source(
+        title=path.name,
+        noun="row",
+        objective=model.objective,
+        queries=model.objective.data,
+        query_ids=table.rows,
+        class_names=table.classes,
+        chosen=None,
+        facts=model_facts(model),
+        notes=model.notes,
+        train_frame=table.complete(),
+        model=model,
+    )
+
+
+def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[LabelledTable, LabelledTable]:
+    """Rows to train on and rows held out, a fifth of every class; ``rows`` are held out in any case."""
     from sklearn.model_selection import train_test_split
 
     train, held_out = train_test_split(
         np.arange(len(table)), test_size=HELD_OUT, stratify=table.labels, random_state=seed
     )
-    if row is not None:
-        found = np.flatnonzero(table.rows == row)
-        if not len(found):
+    asked = _positions(table, rows)
+    train, held_out = np.setdiff1d(train, asked), np.union1d(held_out, asked)
+    return table.take(np.sort(train)), table.take(np.sort(held_out))
+
+
+def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
+    """Positions of rows by their numbers; refuses those that the table doesn't have."""
+    found = []
+    for row in rows:
+        position = np.flatnonzero(table.rows == row)
+        if not len(position):
             raise InputError(
                 f"--row: {table.path.name} has no row {row} with a {table.target!r}; rows are counted from 0 under "
                 f"the header, to {int(table.rows[-1])}"
             )
-        train, held_out = np.setdiff1d(train, found), np.union1d(held_out, found)
-    return table.take(np.sort(train)), table.take(np.sort(held_out))
+        found.append(int(position[0]))
+    return np.array(found, dtype=np.int64)
 
 
 def model_facts(model: Logistic) -> dict[str, Any]:

@@ -12,6 +12,7 @@ quadratic form an example is enough, whatever the number of outputs, and network
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from upweight.gradients.denormals import flushed
 from upweight.influence.pairs import PairSolver
 from upweight.losses import BinaryLogistic, CrossEntropy, Loss, margins, signs, split_batch
 from upweight.measurements import Margin
-from upweight.messages import InputError
+from upweight.messages import InputError, UpweightWarning
 from upweight.progress import track
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 MOST_LEVERAGE = 0.99
 """Leverage that is divided out at most. With an exact inverse h < 1 always; where the curvature is approximated, an
 example may hold more of it than there is."""
+CUT_SHARE = 0.01
+"""Share of the examples with more than that, above which there is a warning."""
+
+
+class LeverageWarning(UpweightWarning):
+    """Examples hold more of an approximated curvature than there is, so it can't be taken away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +73,21 @@ class OwnEffects:
         """w of the objective."""
         return self.influence.objective.weights
 
-    @property
+    @cached_property
     def leverages(self) -> Float[Tensor, " train"]:
-        """h = wℓ″s, at most `MOST_LEVERAGE`."""
-        return (self.weights * self.curvatures * self.pulls).clamp_max(MOST_LEVERAGE)
+        """h = wℓ″s, at most `MOST_LEVERAGE`; warns where that cuts off more than a few."""
+        found = self.weights * self.curvatures * self.pulls
+        share = float((found > MOST_LEVERAGE).double().mean())
+        if share > CUT_SHARE:
+            warnings.warn(
+                f"leverages: {share:.0%} of the examples hold more of the curvature than there is (h > "
+                f"{MOST_LEVERAGE:g}, cut off there): {self.influence.inverse!r} approximates it, at δ="
+                f"{self.influence.solver.damping:.2g}. Scores without an example are then poor; use inverse.Dual(), "
+                "more damping, or method='self-influence'",
+                LeverageWarning,
+                stacklevel=4,
+            )
+        return found.clamp_max(MOST_LEVERAGE)
 
     @property
     def self_influence(self) -> Float[Tensor, " train"]:

@@ -6,7 +6,7 @@ name whatever is left out. Every step says in words what it did to the data (``n
 
 from upweight.tabular.columns import Columns, encoder, sorted_columns, source_columns
 from upweight.tabular.logistic import Logistic, train_logistic
-from upweight.tabular.read import LabelledTable, read_labelled
+from upweight.tabular.read import LabelledTable, read_labelled, read_more
 
 __all__ = [
     "Columns",
@@ -14,6 +14,7 @@ __all__ = [
     "Logistic",
     "encoder",
     "read_labelled",
+    "read_more",
     "sorted_columns",
     "source_columns",
     "train_logistic",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,10 +75,20 @@ class Logistic:
         """Rows of a table with the same columns, as examples like the training data."""
         return self.encoder.transform(prepared(table.features, self.columns)), table.labels
 
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the encoded columns."""
+        return list(self.encoder.get_feature_names_out())
+
+    def inputs_of(self, columns: Sequence[str]) -> list[int]:
+        """Positions of the encoded columns that are made of these columns of the table."""
+        sources = source_columns(self.input_names, self.columns)
+        return [position for position, name in enumerate(sources) if name in columns]
+
     def weightiest_columns(self, example: Matrix, k: int) -> list[str]:
         """The k columns of the table that move the outputs of this example ``[features]`` most."""
         (weights, _) = (parameter.detach().numpy() for parameter in self.objective.model.parameters())
-        sources = np.array(source_columns(list(self.encoder.get_feature_names_out()), self.columns))
+        sources = np.array(source_columns(self.input_names, self.columns))
         shares = np.ptp(np.vstack([weights * example, np.zeros_like(example)]), axis=0)
         totals = {name: float(shares[sources == name].sum()) for name in dict.fromkeys(sources.tolist())}
         return sorted(totals, key=lambda name: -totals[name])[:k]

@@ -92,6 +92,34 @@ def read_labelled(path: str | os.PathLike[str], target: str) -> LabelledTable:
     return LabelledTable(Path(path), target, kept.drop(columns=target), labels, classes, notes)
 
 
+def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTable:
+    """Further rows for a table, from another CSV with its columns and classes; a class may be missing.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, a column of the table is missing in it, or it holds a class that the table doesn't.
+    """
+    name = Path(path).name
+    frame = _read(Path(path))
+    _check_target(frame, like.target, name)
+    missing = [column for column in like.features.columns if column not in frame.columns]
+    if missing:
+        raise InputError(f"{name}: has no column {', '.join(map(repr, missing[:5]))}, which {like.path.name} has")
+    kept = frame[frame[like.target].notna()]
+    given = [_name(value).strip() for value in kept[like.target]]
+    unknown = sorted(set(given) - set(like.classes))
+    if unknown:
+        raise InputError(
+            f"{name}: {like.target!r} holds {', '.join(map(repr, unknown[:5]))}; {like.path.name} has "
+            f"{', '.join(map(repr, like.classes[:10]))}"
+        )
+    if not given:
+        raise InputError(f"{name}: column {like.target!r} is empty in every row")
+    labels = np.array([like.classes.index(value) for value in given], dtype=np.int64)
+    return LabelledTable(Path(path), like.target, kept[like.features.columns], labels, like.classes)
+
+
 def _read(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -16,11 +16,11 @@ from jaxtyping import Float
 from upweight.attribution import Attribution, Ranking
 from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.influence import Influence
-from upweight.influence.own import OwnEffects
+from upweight.influence.own import OwnEffects, own_effects
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
-from upweight.tasks.label_scores import METHODS, Method, scored
+from upweight.tasks.label_scores import METHODS, Method, influence_for_labels, scored
 from upweight.tasks.predictions import Predictions, named, predictions
 
 Subject = Objective | Influence | OwnEffects
@@ -134,8 +134,7 @@ def label_errors(
     Parameters
     ----------
     subject
-        A trained classifier's objective, an `Influence` of it, or the `own_effects` of that, which several methods can
-        share.
+        A trained classifier's objective, an `Influence` of it, or its `label_effects`, which several methods can share.
     method
         ``out-of-sample`` (the default), ``margin``, ``relative``, ``leverage-corrected``, ``self-influence`` or
         ``loss``: see `upweight.tasks.label_scores`.
@@ -161,5 +160,10 @@ def label_errors(
     return LabelErrors(influence, method, found, said, None if class_names is None else tuple(class_names))
 
 
+def label_effects(subject: Objective | Influence) -> OwnEffects:
+    """What all methods but ``loss`` are made of, to be computed once and given to `label_errors` for each method."""
+    return own_effects(_as_influence(subject))
+
+
 def _as_influence(subject: Subject) -> Influence:
-    return subject if isinstance(subject, Influence) else Influence(subject)  # type: ignore[arg-type]
+    return subject if isinstance(subject, Influence) else influence_for_labels(subject)  # type: ignore[arg-type]

@@ -24,14 +24,31 @@ from upweight.attribution import Attribution, Quantity
 from upweight.influence import Influence, leverage, quantities
 from upweight.influence.own import OwnEffects, own_effects
 from upweight.influence.plan import DENSE_UP_TO
+from upweight.inverse import EKFAC, Dual
+from upweight.losses import BinaryLogistic, CrossEntropy
 from upweight.objective import Objective
 from upweight.tasks.predictions import Predictions, predictions
 
 Method = Literal["out-of-sample", "margin", "relative", "leverage-corrected", "self-influence", "loss"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
+AFFORDABLE_ROWS = 2e12
+"""Operations of the dual up to which it is preferred to EK-FAC: a minute or two."""
 AFFORDABLE = 3e11
 """Multiplications (n · outputs · p²) up to which every output of every example is solved for: some seconds."""
+
+
+def influence_for_labels(objective: Objective) -> Influence:
+    """The automatic choice; but in place of EK-FAC the rows of the GGN, where they are affordable.
+
+    What an example holds of the curvature itself has to be taken away, and only in the rows it is there: by EK-FAC,
+    which knows averages, leverages above 1 come out (`upweight.influence.own.LeverageWarning`).
+    """
+    chosen = Influence(objective)
+    if not isinstance(chosen.inverse, EKFAC) or not isinstance(objective.loss, CrossEntropy | BinaryLogistic):
+        return chosen
+    by_rows = Influence(objective, Dual())
+    return by_rows if by_rows.plan(1).flops <= AFFORDABLE_ROWS else chosen
 
 
 def scored(influence: Influence, method: Method, effects: OwnEffects | None) -> tuple[Attribution, Predictions]:

@@ -1,0 +1,236 @@
+"""`upweight domain-mismatch`: which training examples make the model fail on a group?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from upweight.cli.label_errors import write_csv
+from upweight.cli.options import FOLDER, AsJson, Output, Quiet, Seed, Source, Target, Top, report_path
+from upweight.cli.session import session
+from upweight.messages import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from upweight.cli import sources
+    from upweight.report import Report
+    from upweight.tasks import DomainMismatch
+
+SHOWN_IN_REPORT = 50
+
+
+def domain_mismatch(
+    source: Source,
+    group: Annotated[
+        str,
+        typer.Option(
+            "--group",
+            "-g",
+            help="Which examples belong to the group: an expression of the table's columns, as in pandas' query.",
+            show_default=False,
+        ),
+    ],
+    target: Target = None,
+    row: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            help="CSV: a row to explain, held out of training, whether the model is wrong on it or not; repeat it.",
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV: another file, of the new domain, whose rows are asked about; all of SOURCE is trained on."
+        ),
+    ] = None,
+    top: Top = 10,
+    output: Output = FOLDER,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the training examples responsible for wrong predictions of a group.
+
+    Of a CSV, a fifth is held out (or --test given) and a logistic model trained on the rest; explained is what it gets
+    wrong of the group among the rows held out. A study file gives its own model, with tables of its training examples
+    and queries. Says how far the group's own training examples stand out, and how many weights outrank its columns'.
+    """
+    with session(as_json, quiet) as run:
+        from upweight.cli.layout import meaning, meaning_json, signed, table
+        from upweight.cli.sources import open_rows
+        from upweight.tasks import domain_mismatch as find
+
+        run.stage(f"reading {source.name} and training")
+        opened = open_rows(source, target, row, test, seed)
+        tables = tables_of(opened)
+        members, asked = (belongs(each, group) for each in tables)
+        chosen = None if not row else np.flatnonzero(np.isin(opened.query_ids, row))
+        run.stage(f"scoring {opened.objective.n:,} training examples")
+        found = find(
+            opened.objective,
+            opened.queries if chosen is None else opened.queries.take(chosen.tolist()),
+            train_group=members,
+            group=asked if chosen is None else None,
+            name=group,
+            ids=(opened.query_ids if chosen is None else opened.query_ids[chosen]).tolist(),
+            class_names=opened.class_names,
+            **compared(opened, group, members),
+        )
+        frame = found.to_pandas().drop(columns="position").rename(columns={"id": opened.noun})
+        path = report_path(output, "domain-mismatch")
+        csv, picture = path.with_suffix(".csv"), path.with_suffix(".png")
+        page = make_report(opened, found, run.warnings).save(path)
+        found.figure().savefig(picture, dpi=150)
+        write_csv(frame, csv)
+        if not as_json:
+            for note in opened.notes:
+                run.note(note)
+            run.show(
+                f"{opened.title}: {found.words()}.",
+                table(
+                    "Most influential training examples",
+                    ["rank", opened.noun, "in the group", "label", "influence", ""],
+                    [
+                        (
+                            each["rank"],
+                            each["id"],
+                            "yes" if each["in_group"] else "",
+                            each.get("label", ""),
+                            signed(each["influence"]),
+                            each["says"],
+                        )
+                        for each in found.top(top).to_dict("records")
+                    ],
+                ),
+                meaning(found.attribution.quantity),
+            )
+        run.files = {f"all {opened.noun}s": csv, "figure": picture, "report": page}
+        run.result = {
+            "source": source,
+            "group": group,
+            "notes": opened.notes,
+            "members": int(found.group.sum()),
+            "concentration": asdict(found.concentration),
+            "coefficients": None if found.coefficients is None else asdict(found.coefficients),
+            "quantity": meaning_json(found.attribution.quantity),
+            "queries": found.by_query().to_dict("records"),
+            "top": found.top(top).drop(columns="position").to_dict("records"),
+        }  # fmt: skip
+
+
+def tables_of(opened: sources.Source) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What groups are chosen by, of the training examples and of the queries."""
+    if opened.train_table is None or opened.query_table is None:
+        raise InputError(
+            f"{opened.title}: has no tables to choose a group by; give upweight.Study(…, table=…, query_table=…), data "
+            "frames with a row for each training example and each query"
+        )
+    return opened.train_table, opened.query_table
+
+
+def belongs(table: pd.DataFrame, expression: str) -> np.ndarray:
+    """Which rows an expression holds for, ``[rows]``.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, or isn't true or false for each row.
+    """
+    import pandas as pd
+
+    columns = ", ".join(map(repr, list(table.columns)[:12])) + (" …" if table.shape[1] > 12 else "")
+    help_ = f'write something like "age < 20" or "sex == \'f\' and age >= 65" of the columns {columns}'
+    try:
+        found = table.eval(expression, engine="python")
+    except Exception as error:  # whatever the expression raises is the user's to mend
+        raise InputError(f"--group: {expression!r} can't be read ({error}); {help_}") from None
+    if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found):
+        raise InputError(f"--group: {expression!r} isn't true or false for each row; {help_}")
+    return found.fillna(False).to_numpy(dtype=bool)
+
+
+def compared(opened: sources.Source, expression: str, members: np.ndarray) -> dict[str, Any]:
+    """Of the inputs made of the columns in the expression, the one that tells the group best; nothing without any."""
+    if opened.model is None:
+        return {}
+    names = [name for name in opened.model.table.features.columns if _names(expression, str(name))]
+    positions = opened.model.inputs_of(names)
+    if not positions or members.all() or not members.any():
+        return {}
+    inputs = opened.objective.data.take(range(opened.objective.n))[0][:, positions].cpu().numpy()
+    spread = np.maximum(inputs.std(0), np.finfo(float).tiny)
+    distances = np.abs(inputs[members].mean(0) - inputs[~members].mean(0)) / spread
+    return {"features": [positions[int(distances.argmax())]], "feature_names": opened.model.input_names}
+
+
+def _names(expression: str, column: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(column)}(?!\w)", expression) is not None
+
+
+def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[str]) -> Report:
+    """The page: the finding, the queries, the most influential examples with their values, all of them by rank."""
+    from upweight.cli.layout import frame_block, meaning_block
+    from upweight.report import Facts, Figure, Report, Text, Warnings
+
+    noun, close = opened.noun, found.concentration
+    table = opened.train_table
+    shown = found.top(SHOWN_IN_REPORT)
+    if table is not None:
+        values = table.iloc[shown["position"].to_numpy()].reset_index(drop=True)
+        values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
+        shown = shown.join(values)
+    facts: dict[str, Any] = {
+        "group": found.name,
+        "training examples in it": int(found.group.sum()),
+        "queries explained": len(found.queries),
+        "strongest member over the strongest other": close.strongest,
+        "mean member over the strongest other": close.mean,
+        "weakest member over the strongest other": close.weakest,
+        "share of all |influence|": close.share,
+        "share of the training examples": close.expected_share,
+        "ranks of the members": ", ".join(map(str, close.ranks[:20])) + (" …" if len(close.ranks) > 20 else ""),
+    }
+    if found.coefficients is not None:
+        weights = found.coefficients
+        facts |= {
+            "weight of the group's feature": f"{weights.feature}: {weights.weight:.3g}",
+            "weights that outrank it": f"{weights.outranked_by} of {weights.of}",
+        }
+    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
+    sentence = found.words()
+    return (
+        Report(f"Why the model fails on {found.name}: {opened.title}", f"{sentence[:1].upper()}{sentence[1:]}.")
+        .section("The finding", Facts(facts), Warnings(warnings))
+        .section(
+            "All training examples",
+            Figure(
+                found.figure(),
+                "How much each training example moves the queries' mean loss, by rank.",
+                f"Size of the influence of {len(found.group):,} training examples by rank, the group's marked",
+            ),
+        )
+        .section(
+            "The most influential training examples",
+            meaning_block(found.attribution.quantity),
+            frame_block(
+                shown.drop(columns="position").rename(columns={"id": noun}),
+                f"The {len(shown)} most influential of {len(found.group):,}; influence: mean over the queries.",
+            ),
+        )
+        .section(
+            "The queries",
+            frame_block(
+                found.by_query(),
+                "Each query's loss, and the group's |influence| on it over that of the strongest other example; "
+                "among_the_first: members among as many first ones as there are members.",
+            ),
+        )
+        .section("The model", Facts(opened.facts), *notes)
+    )

@@ -1,0 +1,139 @@
+"""`upweight domain-mismatch` finds the planted members, and refuses groups that can't be answered for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from .conftest import Run, assert_self_contained
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> tuple[Path, Path]:
+    """400 patients of two places, 6 of the coast, all ill but one; later ones of the coast are well."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"fever": random.normal(size=400), "age": random.integers(20, 80, 400)})
+    frame["place"] = ["coast" if i < 6 else "town" for i in range(400)]
+    ill = frame["fever"] + 0.5 * random.normal(size=400) > 0
+    ill[:6] = [True] * 5 + [False]
+    frame.loc[:4, "fever"] = -0.5
+    frame["ill"] = np.where(ill, "yes", "no")
+    later = pd.DataFrame({"fever": [-0.2, -0.1, 0.0, -2.0], "age": 40, "place": ["coast"] * 3 + ["town"], "ill": "no"})
+    paths = tmp_path / "now.csv", tmp_path / "later.csv"
+    frame.to_csv(paths[0], index=False)
+    later.to_csv(paths[1], index=False)
+    return paths
+
+
+def asked(run: Run, *arguments: Any) -> dict[str, Any]:
+    result = run("domain-mismatch", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_members_come_first(clinic: tuple[Path, Path], run: Run) -> None:
+    found = asked(run, clinic[0], "--test", clinic[1], "-t", "ill", "-g", "place == 'coast'")
+    assert found["members"] == 6
+    assert all(row["in_group"] for row in found["top"][:4])
+    assert {row["id"] for row in found["top"][:4]} <= set(range(6))
+    assert found["coefficients"]["feature"] == "place=coast"
+    assert found["concentration"]["strongest"] > 2
+    assert {query["query"] for query in found["queries"]} <= {0, 1, 2}
+
+
+def test_text_fits_and_files_are_whole(clinic: tuple[Path, Path], run: Run, tmp_path: Path) -> None:
+    arguments = (clinic[0], "--test", clinic[1], "-t", "ill", "-g", "place == 'coast'", "-o", tmp_path / "out")
+    result = run("domain-mismatch", *arguments)
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.stdout.splitlines()[:-3])) <= 80
+    assert len(pd.read_csv(tmp_path / "out" / "domain-mismatch.csv")) == 400
+    assert (tmp_path / "out" / "domain-mismatch.png").stat().st_size > 10_000
+    assert_self_contained(tmp_path / "out" / "domain-mismatch.html")
+
+
+def test_given_rows_are_explained_whether_wrong_or_not(clinic: tuple[Path, Path], run: Run) -> None:
+    found = asked(run, clinic[0], "-t", "ill", "-g", "age > 60", "--row", 7, "--row", 9)
+    assert [query["query"] for query in found["queries"]] == [7, 9]
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ("place == 'moon'", "none of the 400 training examples belongs to the group"),
+        ("plaice == 'coast'", "can't be read (name 'plaice' is not defined)"),
+        ("place ==", "can't be read"),
+        ("age + 1", "isn't true or false for each row"),
+        ("age >= 0", "all 400 training examples belong to the group"),
+        ("age < 30", "none of the 4 examples of data belongs"),
+    ],
+)
+def test_bad_groups_are_one_clear_error(clinic: tuple[Path, Path], run: Run, group: str, message: str) -> None:
+    result = run("domain-mismatch", clinic[0], "--test", clinic[1], "-t", "ill", "-g", group, "--json")
+    assert result.exit_code == 1
+    assert message in json.loads(result.stdout)["error"]["message"]
+
+
+def test_another_file_must_have_the_same_columns_and_classes(
+    clinic: tuple[Path, Path], run: Run, tmp_path: Path
+) -> None:
+    other = pd.read_csv(clinic[1])
+    for changed, message in (
+        (other.drop(columns="age"), "has no column 'age'"),
+        (other.assign(ill="perhaps"), "'ill' holds 'perhaps'"),
+    ):
+        changed.to_csv(tmp_path / "other.csv", index=False)
+        result = run(
+            "domain-mismatch", clinic[0], "--test", tmp_path / "other.csv", "-t", "ill", "-g", "age < 30", "--json"
+        )
+        assert result.exit_code == 1
+        assert message in json.loads(result.stdout)["error"]["message"]
+
+
+STUDY = """
+import pandas as pd, torch
+import upweight as uw
+from upweight import retraining
+
+def study():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(120, 4, generator=generator, dtype=torch.float64)
+    y = (x[:, 0] > 0).long()
+    x[:5, 3], y[:5] = 4, 1
+    objective = uw.Objective(torch.nn.Linear(4, 2).double(), uw.losses.CrossEntropy(), (x, y), l2=1e-2)
+    queries = x[:5] * torch.tensor([0, 0, 0, 1]) - torch.tensor([0.5, 0, 0, 0])
+    table, asked = (pd.DataFrame({"site": ["a"] * k + ["b"] * (n - k)}) for k, n in ((5, 120), (5, 5)))
+    return uw.Study(
+        retraining.fit(objective), (queries, 0 * y[:5]), TABLES images=x.reshape(-1, 2, 2), class_names=["no", "yes"]
+    )
+"""
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_a_study_gives_its_tables(run: Run, tmp_path: Path, tables: bool) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(STUDY.replace("TABLES", "table=table, query_table=asked," if tables else ""))
+    result = run("domain-mismatch", path, "--group", "site == 'a'", "--json")
+    found = json.loads(result.stdout)
+    if tables:
+        assert found["members"] == 5
+        assert found["concentration"]["strongest"] > 1
+    else:
+        assert "has no tables to choose a group by" in found["error"]["message"]
+
+
+def test_label_errors_of_a_study(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(STUDY.replace("TABLES", ""))
+    result = run("label-errors", path, "--method", "margin", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0, result.output
+    assert found["method"] == "margin"
+    assert len(found["top"][0]["evidence"]) == 3
+    page = Path(found["files"]["report"]).read_text()
+    assert "against it: example" in page
+    assert run("label-errors", path, "--method", "guess").exit_code == 2
