@@ -50,6 +50,9 @@ class Study:
     table, query_table
         What is known of the training examples and of the queries, a row each; `upweight domain-mismatch` chooses its
         group by the columns.
+    network
+        Where the objective is a top on frozen features: the network from stored images (``images``, as levels 0 … 255)
+        to them. `upweight attack` goes through it.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class Study:
     class_names: Sequence[str] | None = None
     images: Any = None
     query_images: Any = None
+    network: Any = None
     table: pd.DataFrame | None = None
     query_table: pd.DataFrame | None = None
 
@@ -79,6 +83,8 @@ class Study:
             given = getattr(self, name)
             if given is not None and len(given) != count:
                 raise InputError(f"{name}: got {len(given)}; give one for each of the {count} examples")
+        if self.network is not None and not callable(self.network):
+            raise InputError(f"network: got {type(self.network).__name__}; give an nn.Module or a function of images")
 
 
 def load(path: str | os.PathLike[str]) -> Study:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -59,6 +60,9 @@ def test_figures_are_those_of_scipy_and_of_counting() -> None:
         assert found.correlation(of_size=False)[row] == pytest.approx(
             stats.spearmanr(scores, distance).statistic, abs=1e-5
         )
+        some = abs(scores) > 1e-6 * abs(scores).max()
+        among = stats.spearmanr(abs(scores[some]), distance[some]).statistic
+        assert found.correlation(among="influential")[row] == pytest.approx(among, abs=1e-5)
         same = (labels == query_labels[row]).numpy()
         helpful = np.argsort(-scores)[:7]
         helpful = helpful[scores[helpful] > 0]
@@ -130,3 +134,25 @@ def test_what_does_not_fit_is_refused() -> None:
     other = objective.replace(data=(inputs[:, :1], 1 - labels))
     with pytest.raises(InputError, match="'two' has other labels than 'one'"):
         compare_models({"one": objective, "two": other}, {"one": queries, "two": queries}, inputs, query_inputs)
+
+
+def test_examples_without_influence_are_told_apart() -> None:
+    objective, queries = kernel()
+    inputs, labels, query_inputs, query_labels = data()
+    attribution = uw.Influence(objective).attribute(queries)
+    scores = attribution.scores.clone()
+    scores[:, ::2] = 0
+    silenced = replace(attribution, scores=scores)
+    found = by_distance(silenced, inputs, query_inputs, labels, query_labels)
+    assert not found.influential[:, ::2].any()
+    expected = by_distance(
+        replace(attribution, scores=scores[:, 1::2], ids=attribution.ids[1::2]),
+        inputs[1::2],
+        query_inputs,
+        labels[1::2],
+        query_labels,
+    )
+    np.testing.assert_allclose(found.correlation(among="influential"), expected.correlation(among="influential"))
+    nothing = by_distance(replace(attribution, scores=0 * scores), inputs, query_inputs, labels, query_labels)
+    assert np.isnan(nothing.correlation(among="influential")).all()
+    assert np.isnan(nothing.same_class_share()).all()

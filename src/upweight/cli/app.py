@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from upweight.cli import data
+from upweight.cli.attack import attack
+from upweight.cli.compare import compare
 from upweight.cli.demo import demo
 from upweight.cli.domain_mismatch import domain_mismatch
 from upweight.cli.explain import explain
 from upweight.cli.label_errors import label_errors
 from upweight.cli.options import EXAMPLES
+from upweight.cli.unlearn import relabel, unlearn
 from upweight.cli.verify import verify
 
 app = typer.Typer(
@@ -72,4 +75,18 @@ app.command(
     + "upweight verify people.csv --target income\n\n"
     + "upweight verify study.py --query 3 --k 50 --output proof",
 )(verify)
+app.command(
+    epilog=EXAMPLES
+    + "upweight attack study.py\n\nupweight attack study.py --count 5 --queries 50 --output audit\n\n"
+    + "upweight attack study.py --query 3 --json",
+)(attack)
+app.command(
+    epilog=EXAMPLES
+    + "upweight unlearn study.py --class 3\n\n"
+    + "upweight unlearn study.py --class cat --ratio 0.1 --method FIF --json",
+)(unlearn)
+app.command(
+    epilog=EXAMPLES + "upweight relabel study.py --labels corrected.csv --ratio 0.1",
+)(relabel)
+app.command(epilog=EXAMPLES + "upweight compare pixels.py features.py --query 3")(compare)
 app.add_typer(data.app, name="data")

@@ -13,7 +13,7 @@ from upweight.cli.session import session
 if TYPE_CHECKING:
     from upweight.cli import sources
     from upweight.report import Report
-    from upweight.tasks import Explanation
+    from upweight.tasks import Explanation, InfluenceByDistance
 
 
 def explain(
@@ -33,6 +33,7 @@ def explain(
     among the held-out rows, or the queries of a study file, unless --row or --query says which.
     """
     with session(as_json, quiet) as run:
+        from upweight.cli.distance import distance_of, figures_of
         from upweight.cli.layout import meaning, meaning_json
         from upweight.cli.sources import open_source
         from upweight.tasks import explain as attribute
@@ -44,7 +45,8 @@ def explain(
         run.stage(f"scoring {opened.objective.n:,} training examples")
         asked = opened.queries.take([position])
         found = attribute(opened.objective, asked, top, query_ids=[opened.query_ids[position]])
-        page = make_report(opened, position, facts, found, run.warnings)
+        distance = distance_of(opened, [position], found.attribution)
+        page = make_report(opened, position, facts, found, distance, run.warnings)
         path = page.save(report_path(output, "explain"))
         if not as_json:
             for note in opened.notes:
@@ -58,6 +60,7 @@ def explain(
             "quantity": meaning_json(found.attribution.quantity),
             "solver": found.attribution.report,
             "damping": found.attribution.damping,
+            "distance": None if distance is None else figures_of(distance),
             "helpful": _as_json(opened, found.helpful.positions[0].tolist(), found.helpful.scores[0].tolist()),
             "harmful": _as_json(opened, found.harmful.positions[0].tolist(), found.harmful.scores[0].tolist()),
         }
@@ -156,10 +159,16 @@ def _shown(opened: sources.Source, position: int, found: Explanation) -> Any:
 
 
 def make_report(
-    opened: sources.Source, position: int, facts: dict[str, Any], found: Explanation, warnings: list[str]
+    opened: sources.Source,
+    position: int,
+    facts: dict[str, Any],
+    found: Explanation,
+    distance: InfluenceByDistance | None,
+    warnings: list[str],
 ) -> Report:
     """The page: the query, its helpful and harmful training examples with values or pictures, all scores."""
     from upweight import plots
+    from upweight.cli.distance import distance_figure, figures_of
     from upweight.cli.layout import meaning_block
     from upweight.report import Facts, Figure, Images, Report, Table, Text, Warnings
 
@@ -186,7 +195,7 @@ def make_report(
     histogram = plots.score_histogram(
         found.attribution.scores, unit=quantity.unit, quantity=quantity.name, signs=("harmful", "helpful")
     )
-    return (
+    page = (
         Report(f"Why? {opened.title}", _headline(opened, facts) + ".")
         .section("The query", *asked)
         .section("The training examples that helped and harmed", *blocks)
@@ -195,6 +204,13 @@ def make_report(
             Figure(bars, "The examples above.", "Bars of the scores of the most helpful and most harmful examples"),
             Figure(histogram, "All training examples.", "Histogram of the scores of all training examples"),
         )
+    )
+    if distance is None:
+        return page
+    return page.section(
+        "Influence and distance",
+        distance_figure(distance, opened.class_names, quantity.unit),
+        Facts(figures_of(distance)),
     )
 
 

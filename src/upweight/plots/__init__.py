@@ -13,8 +13,10 @@ Conventions of this room:
 """
 
 from upweight.plots.agreement import predicted_against_actual
+from upweight.plots.attacks import attack_paths, changed_images
 from upweight.plots.bands import curves_with_bands
 from upweight.plots.checks import Values
+from upweight.plots.classwise import classwise_bars
 from upweight.plots.fidelity import correlation_histogram
 from upweight.plots.fixing import accuracy_after_fixing
 from upweight.plots.group import group_by_rank
@@ -27,6 +29,9 @@ from upweight.plots.scatter import influence_against
 __all__ = [
     "Values",
     "accuracy_after_fixing",
+    "attack_paths",
+    "changed_images",
+    "classwise_bars",
     "correlation_histogram",
     "curves_with_bands",
     "example_grid",

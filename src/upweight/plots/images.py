@@ -50,7 +50,7 @@ def example_grid(
     height = (cell * min(tall, 3.0) + 0.17 * lines + 0.1) * rows + (0.35 if title else 0)
     figure = Figure(figsize=(cell * columns, height), layout="constrained")
     for i, (image, text) in enumerate(zip(shown, wrapped, strict=True)):
-        _show(figure.add_subplot(rows, columns, i + 1), image, text)
+        show(figure.add_subplot(rows, columns, i + 1), image, text)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False)
     return figure
@@ -81,7 +81,7 @@ def perturbation(
         InputError: arrays that are no images or do not fit each other; non-finite values.
     """
     image = pixels([original])[0]
-    slopes = _channels_last("gradient", checks.numbers("gradient", gradient))
+    slopes = channels_last("gradient", checks.numbers("gradient", gradient))
     slopes = slopes.sum(-1) if slopes.ndim == 3 else slopes
     if slopes.shape != image.shape[:2]:
         raise InputError(
@@ -91,10 +91,10 @@ def perturbation(
     bound = float(np.abs(slopes).max())
 
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
-    _show(figure.add_subplot(1, 2, 1), image, caption)
+    show(figure.add_subplot(1, 2, 1), image, caption)
     right = figure.add_subplot(1, 2, 2)
     words = f"largest |value| {number(bound)} · ‖·‖ = {number(float(np.linalg.norm(slopes)))}"
-    drawn = _show(right, slopes, words, cmap="RdBu", vmin=-(bound or 1.0), vmax=bound or 1.0)
+    drawn = show(right, slopes, words, cmap="RdBu", vmin=-(bound or 1.0), vmax=bound or 1.0)
     bar = figure.colorbar(drawn, ax=right, fraction=0.046, pad=0.03)
     bar.set_label(with_unit(quantity, unit), fontsize=9, parse_math=False)
     bar.ax.tick_params(labelsize=8.5, width=0.7)
@@ -118,7 +118,7 @@ def pixels(images: Sequence[Values] | Values) -> list[npt.NDArray[np.uint8]]:
     if len(images) == 0:  # type: ignore[arg-type]
         raise InputError("images: got none; give at least one image")
     arrays = [
-        _channels_last(f"images[{i}]", checks.finite(f"images[{i}]", image))
+        channels_last(f"images[{i}]", checks.finite(f"images[{i}]", image))
         for i, image in enumerate(images)  # type: ignore[arg-type]
     ]
     numbers = [array for array in arrays if array.dtype != np.uint8]
@@ -133,7 +133,7 @@ def pixels(images: Sequence[Values] | Values) -> list[npt.NDArray[np.uint8]]:
     ]
 
 
-def _channels_last(name: str, array: Array) -> Array:
+def channels_last(name: str, array: Array) -> Array:
     """``[height, width]`` or ``[height, width, 3]``."""
     if array.ndim == 3 and array.shape[-1] not in (1, 3) and array.shape[0] in (1, 3):
         array = np.moveaxis(array, 0, -1)
@@ -144,7 +144,8 @@ def _channels_last(name: str, array: Array) -> Array:
     raise InputError(f"{name}: got shape {array.shape}; give [H, W], [H, W, 1 or 3] or [1 or 3, H, W]")
 
 
-def _show(axes: Axes, image: Array, caption: str, **colours: Any) -> Any:
+def show(axes: Axes, image: Array, caption: str, **colours: Any) -> Any:
+    """An image in axes of its own, the caption under it."""
     gray: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.ndim == 2 and not colours else {}
     drawn = axes.imshow(image, interpolation="nearest", **gray, **colours)
     axes.set(xticks=[], yticks=[])

@@ -7,13 +7,13 @@ label; one on learned features by what shares those features, near or far, of bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from upweight.attribution import Attribution
@@ -22,6 +22,8 @@ from upweight.messages import InputError
 
 HELPFUL = 20
 """Most helpful examples whose labels are counted, unless said otherwise."""
+NEGLIGIBLE = 1e-6
+"""Share of a query's largest |score| below which an example has no influence on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,20 @@ class InfluenceByDistance:
                 f"attribution: {self.attribution.quantity.name} doesn't say what helps; give removal scores"
             )
 
+    def row(self, query: int) -> InfluenceByDistance:
+        """Of one query alone."""
+        one = slice(query, query + 1)
+        return replace(
+            self,
+            attribution=replace(
+                self.attribution,
+                scores=self.attribution.matrix[one],
+                query_ids=self.attribution.query_ids[one],
+            ),
+            distances=self.distances[one],
+            query_labels=self.query_labels[one],
+        )
+
     @property
     def helpfulness(self) -> Float[Tensor, "queries train"]:
         """Scores, positive where the example helps."""
@@ -65,13 +81,25 @@ class InfluenceByDistance:
         """Whether the training example has the query's label, ``[queries, train]``."""
         return self.query_labels[:, None] == self.labels[None]
 
-    def correlation(self, *, of_size: bool = True) -> Float[np.ndarray, " queries"]:
+    @property
+    def influential(self) -> Bool[Tensor, "queries train"]:
+        """Where |score| is more than a millionth of the query's largest: a hinge machine has examples without any."""
+        size = self.helpfulness.abs()
+        return size > NEGLIGIBLE * size.amax(1, keepdim=True)
+
+    def correlation(
+        self, *, of_size: bool = True, among: Literal["all", "influential"] = "all"
+    ) -> Float[np.ndarray, " queries"]:
         """Spearman's ρ of |score| (or of helpfulness) with distance for each query; nan where a side is constant.
 
         Near −1: what is near has influence, what is far has none.
         """
-        values = self.helpfulness.abs() if of_size else self.helpfulness
-        return spearman(values.double().numpy(), self.distances.double().cpu().numpy())
+        values = (self.helpfulness.abs() if of_size else self.helpfulness).double().numpy()
+        distances = self.distances.double().cpu().numpy()
+        if among == "all":
+            return spearman(values, distances)
+        rows = zip(values, distances, self.influential.numpy(), strict=True)
+        return np.array([spearman(v[None, kept], d[None, kept])[0] if kept.any() else np.nan for v, d, kept in rows])
 
     def same_class_share(self, k: int = HELPFUL) -> Float[np.ndarray, " queries"]:
         """Share of the query's label among its k most helpful examples that help at all; nan where none does."""
@@ -102,6 +130,7 @@ class InfluenceByDistance:
             {
                 "query": self.attribution.query_ids,
                 "rho_influence_distance": self.correlation(),
+                "rho_among_influential": self.correlation(among="influential"),
                 "rho_helpfulness_distance": self.correlation(of_size=False),
                 "same_class_share": self.same_class_share(),
                 "same_class_weight": self.same_class_weight(),
