@@ -12,6 +12,11 @@ EXPERIMENTS = [
     "experiments.koh_liang.fig1_components",
     "experiments.koh_liang.fig2_leave_one_out",
     "experiments.koh_liang.fig3_smooth_hinge",
+    "experiments.koh_liang.fig4_understanding",
+    "experiments.koh_liang.fig5_attack",
+    "experiments.koh_liang.domain_mismatch",
+    "experiments.koh_liang.fig6_mislabels",
+    "experiments.koh_liang.fig6_cnn",
 ]
 
 

@@ -1,8 +1,8 @@
 """Figure 6 on a network: mislabelled images of Fashion-MNIST, 10 % of the labels flipped to a random other class.
 
-A small CNN, trained by SGD with momentum and weight decay λ, once for so short that it has hardly fitted a wrong label, and
-once until it has memorised most of them. The same scores as for e-mails, by the inverse that label_errors chooses; new
-images, flips and initialisation for every seed.
+A small CNN, trained by SGD with momentum and weight decay λ: once for so short that it has hardly fitted a wrong label,
+and once until it has memorised most of them. The same scores as for e-mails, by the inverse that label_errors chooses;
+new images, flips and initialisation for every seed.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def main() -> None:
             ours=". ".join(f"{regime[:1].upper()}{regime[1:]}: {told(numbers[regime])}" for regime in REGIMES)
             + f" (95 % intervals over {len(found)} seeds)",
             why=". ".join(reason(regime, numbers[regime], [seed[regime] for seed in found]) for regime in REGIMES)
-            + ". While wrong labels are not fitted their loss tells them already, and self-influence adds the leverage of "
-            "odd but right images; once they are memorised the loss has forgotten most, and what the model would say "
-            f"without the image is asked through {found[0]['memorised']['rows']}.",
+            + f". Inverse: {found[0]['memorised']['rows']}. While wrong labels are not fitted, their loss tells them "
+            "already, and self-influence adds the leverage of odd but right images; once most are memorised, the loss "
+            "has forgotten them.",
             numbers={**numbers, "settings": SETTINGS, "per_seed": found},
             quick=QUICK,
         ),
@@ -85,10 +85,10 @@ def told(numbers: dict) -> str:
 def reason(regime: str, numbers: dict, runs: list[dict]) -> str:
     ahead = [name for name in METHODS if name != "self-influence" and beats(runs, name, "self-influence")]
     fitted = np.mean([run["flips_fitted"] for run in runs])
+    epochs, l2 = REGIMES[regime]
     return (
-        f"{regime[:1].upper()}{regime[1:]} ({REGIMES[regime][0]} epochs, λ = {REGIMES[regime][1]:g}) the network has fitted "
-        f"{fitted:.0%} of the flipped labels; better than self-influence at every fraction on average: "
-        f"{', '.join(ahead) or 'none'}"
+        f"{regime[:1].upper()}{regime[1:]} ({epochs} epochs, λ = {l2:g}) the network has fitted {fitted:.0%} of the "
+        f"flipped labels; better than self-influence at every fraction on average: {', '.join(ahead) or 'none'}"
     )
 
 

@@ -60,16 +60,11 @@ def main() -> None:
             ours=f"flips found by checking 10/20/30 % (95 % intervals, {len(found)} seeds): {told}. Test accuracy "
             + "; ".join(f"{name} " + "/".join(f"{accuracy[name]['mean'][i]:.3f}" for i in at) for name in RETRAINED[:3])
             + f" (clean {clean:.3f}, flipped {before:.3f})",
-            why=f"At every checked fraction self-influence finds more than loss ({wins(found, 'self-influence', 'loss')} of "
-            f"{len(found) * len(FRACTIONS)} pairs of seed and fraction), and loss more than random order "
-            f"({wins(found, 'loss', 'random')}). Better on average at every fraction than self-influence: "
-            f"{', '.join(ahead) or 'none'}. Self-influence is the square of the loss's slope times the pull of the example "
-            "on itself, so an example that the model had to give in to only halfway, or a long e-mail, comes first; what "
-            "the model would say without the example asks the question itself. E-mails of SpamAssassin are told apart "
-            "more easily than Enron's (clean accuracy higher), so all orders find more.",
+            why=why(found, clean, ahead),
             numbers={
                 "found": shares,
                 "accuracy": accuracy,
+                "more_than_self_influence": {name: mean(gains(found, name, "self-influence")) for name in METHODS},
                 "before": before,
                 "clean": clean,
                 "auc": {name: mean([seed["auc"][name] for seed in found]) for name in METHODS},
@@ -156,14 +151,34 @@ def told_of(share: dict, i: int) -> str:
     return f"{share['mean'][i]:.3f} [{share['low'][i]:.3f}, {share['high'][i]:.3f}]"
 
 
+def why(found: list[dict], clean: float, ahead: list[str]) -> str:
+    pairs = len(found) * len(FRACTIONS)
+    best = mean(gains(found, "out-of-sample", "self-influence"))
+    low, high = min(best["mean"]), max(best["mean"])
+    return (
+        f"Self-influence finds more than loss in {wins(found, 'self-influence', 'loss')} of {pairs} pairs of seed and "
+        f"fraction, loss more than random order in {wins(found, 'loss', 'random')}. More than self-influence on average "
+        f"at every fraction: {', '.join(ahead) or 'none'}; out-of-sample by {low:.3f} to {high:.3f} (smallest lower end "
+        f"of the paired intervals: {min(best['low']):.3f}). Self-influence is the squared slope of the loss times the "
+        "pull of the example on itself, so a long e-mail comes early, be it right or wrong; the loss without the "
+        "example asks the question itself. SpamAssassin is told apart more easily than Enron1 (clean accuracy "
+        f"{clean:.3f}, the paper's .976), so every order but the random one finds more than the paper's from 10 % on."
+    )
+
+
+def gains(found: list[dict], name: str, other: str) -> list:
+    """How much more one order finds than another, for each seed and fraction."""
+    return [np.subtract(seed["found"][name], seed["found"][other]).tolist() for seed in found]
+
+
 def beats(found: list[dict], name: str, other: str) -> bool:
     """Whether it finds more at every fraction, on average over seeds."""
-    difference = np.array([np.subtract(seed["found"][name], seed["found"][other]) for seed in found])
-    return bool((difference.mean(0) > 0).all())
+    return bool((np.mean(gains(found, name, other), axis=0) > 0).all())
 
 
 def wins(found: list[dict], name: str, other: str) -> int:
-    return int(sum((np.subtract(seed["found"][name], seed["found"][other]) > 0).sum() for seed in found))
+    """Pairs of seed and fraction at which it finds more."""
+    return int((np.array(gains(found, name, other)) > 0).sum())
 
 
 def draw_found(shares: dict, title: str, examples: str) -> Figure:

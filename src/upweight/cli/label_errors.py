@@ -233,21 +233,21 @@ def _unseen(errors: LabelErrors) -> str:
 
 
 def _pictures(opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]]) -> list[Any]:
-    """The first suspicious images, each followed by the image that contradicts it most."""
+    """The first suspicious images, each followed by one that contradicts it, of the suggested label if there is one."""
     from upweight.report import Images
 
     if opened.images is None:
         return []
-    arrays, captions, tones = [], [], []
+    arrays, captions = [], []
     for row in errors.top(min(PICTURED, len(evidence))).to_dict("records"):
-        other = evidence[row["id"]][0]
+        others = evidence[row["id"]]
+        other = next((each for each in others if each["label"] == row["suggested"]), others[0])
         arrays += [np.asarray(opened.images[row["position"]]), np.asarray(opened.images[other["position"]])]
         captions += [
             f"{row['rank']}. {opened.noun} {row['id']}: given {row['given']}, suggested {row['suggested']}",
             f"against it: {opened.noun} {other['id']}, {other['label']}",
         ]
-        tones += ["harmful", "neutral"]
-    return [Images(arrays, captions, tones, "The most suspicious, each beside the one that contradicts it most.")]
+    return [Images(arrays, captions, caption="The most suspicious, each followed by one that contradicts it.")]
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
