@@ -35,6 +35,7 @@ def main() -> None:
     watch = Stopwatch()
     with watch.stage("all seeds"):
         found = over_seeds("domain-mismatch", one_seed, SEEDS, settings=SETTINGS)
+    watch.seconds["processor time of all seeds"] = round(sum(seed["cpu_seconds"] for seed in found), 1)
     ranks = explained(SEEDS[0])[0].figure("Influence on the wrong predictions of young survivors, first split")
     queries = pd.DataFrame([query for seed in found for query in seed["queries"]])
     seeds = pd.DataFrame([{k: v for k, v in seed.items() if k not in ("seed", "queries", "halved")} for seed in found])

@@ -22,6 +22,8 @@ def drawn():
         plots.influence_against([1.0, 2.0], [1.0, 2.0], xlabel="x", unit="", title="t"),
         plots.ranking_bars(["a"], [1.0], unit="", quantity="q", title="t"),
         plots.perturbation(np.zeros((3, 3)), np.zeros((3, 3)), title="t"),
+        plots.accuracy_after_fixing([0.0, 0.1], {"a": [0.8, 0.9]}, before=0.8, clean=0.95, title="t"),
+        plots.group_by_rank([1.0, -2.0, 0.0], [True, False, False], group="g", quantity="q", unit="", title="t"),
     ]
 
 
@@ -63,6 +65,19 @@ BAD = [
     ),
     (lambda: plots.recovery_curve({"a": [0.5]}, [True, False]), r"orders\['a'\]: got 0.5"),
     (lambda: plots.example_grid([], []), "images: got none"),
+    (
+        lambda: plots.accuracy_after_fixing([0.0], {"a": [0.8, 0.9]}, before=0.8, clean=0.9),
+        r"accuracy\['a'\]: got shape \(2,\), but checked has \(1,\)",
+    ),
+    (
+        lambda: plots.group_by_rank([1.0], [True, False], group="g", quantity="q", unit=""),
+        "members: got 2, but there are 1 scores",
+    ),
+    (lambda: plots.group_by_rank([1.0], [True], group="g", quantity="q", unit=""), "members: all 1 are in the group"),
+    (
+        lambda: plots.group_by_rank([0.0, 0.0], [True, False], group="g", quantity="q", unit=""),
+        "scores: all 2 are 0",
+    ),
     (lambda: plots.example_grid([np.zeros((2, 2))], ["a", "b"]), "captions: got 2, but images has 1"),
     (lambda: plots.example_grid([np.zeros((2, 2, 7))], ["a"]), r"images\[0\]: got shape \(2, 2, 7\)"),
     (lambda: plots.example_grid([np.full((2, 2), np.inf)], ["a"]), r"images\[0\]: 4 of 4 .* inf at \(0, 0\)"),
