@@ -141,6 +141,16 @@ def test_another_matrix_takes_the_hessians_place() -> None:
     assert not found.negative
 
 
+def test_a_walk_in_two_parts_is_the_same_walk() -> None:
+    start = moved(mlp(), 0.5)
+    with pytest.warns(NotConvergedWarning):
+        first = uw.retraining.trust_region(start, max_iterations=3, tolerance=1e-6)
+    second = uw.retraining.trust_region(first.objective, radius=first.radius, tolerance=1e-6)
+    whole = uw.retraining.trust_region(start, tolerance=1e-6)
+    close(second.objective.params, whole.objective.params)
+    assert first.risks[:-1] + second.risks == whole.risks
+
+
 def test_too_few_steps_are_said() -> None:
     with pytest.warns(NotConvergedWarning, match="tolerance 1e-09 not reached"):
         found = uw.retraining.trust_region(moved(mlp(), 0.5), max_iterations=1)
@@ -152,6 +162,7 @@ def test_too_few_steps_are_said() -> None:
     ("options", "message"),
     [
         ({"tolerance": 0.0}, r"tolerance: ‖∇R‖ must be > 0; got 0.0"),
+        ({"radius": 0.0}, "radius: a finite number > 0; got 0.0"),
         ({"max_iterations": 0}, "max_iterations: a whole number ≥ 1; got 0"),
         ({"max_products": 0}, "max_products: a whole number ≥ 1; got 0"),
     ],

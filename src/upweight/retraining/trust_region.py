@@ -28,7 +28,6 @@ from upweight.messages import InputError, NotConvergedWarning
 from upweight.objective import Objective
 from upweight.retraining.fit import default_tolerance
 
-FIRST_RADIUS = 1.0
 ACCEPTED, GOOD = 1e-4, 0.75
 """Shares of the model's promise: below the first a step is refused, above the second the region grows."""
 SMALLEST_RADIUS = 1e-12
@@ -54,6 +53,8 @@ class Descent:
         Products with the Hessian in all.
     negative
         dᵀHd/dᵀd of the downward directions that were followed, by the number of the step.
+    radius
+        Of the region that the next step would have.
     converged
         Whether ‖∇R‖ reached the tolerance.
     seconds
@@ -65,6 +66,7 @@ class Descent:
     gradient_norms: tuple[float, ...]
     products: int
     negative: dict[int, float]
+    radius: float
     converged: bool
     seconds: float
 
@@ -83,6 +85,7 @@ def trust_region(
     tolerance: float | None = None,
     solver: Solver | None = None,
     curvature: Curvature | None = None,
+    radius: float = 1.0,
     max_iterations: int = 100,
     max_products: int = 200,
 ) -> Descent:
@@ -96,6 +99,9 @@ def trust_region(
         A fitted positive definite inverse near (H+δI)⁻¹ to precondition with, e.g. of the GGN, in any precision.
     curvature
         The matrix of the quadratic model (default: the Hessian).
+    radius
+        Of the first region, in the preconditioner's norm; a walk that goes on with another preconditioner gives the
+        one before's.
     max_iterations, max_products
         Steps, and products with the Hessian in one step.
 
@@ -107,6 +113,8 @@ def trust_region(
     goal = default_tolerance(objective.dtype) if tolerance is None else tolerance
     if not goal > 0:
         raise InputError(f"tolerance: ‖∇R‖ must be > 0; got {goal}")
+    if not 0 < radius < float("inf"):
+        raise InputError(f"radius: a finite number > 0; got {radius}")
     for name, count in (("max_iterations", max_iterations), ("max_products", max_products)):
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"{name}: a whole number ≥ 1; got {count!r}")
@@ -118,7 +126,7 @@ def trust_region(
     single = objective.to(torch.float32)
     theta, (risk, gradient) = objective.params, _evaluate(objective, objective.params)
     risks, norms, negative = [risk], [float(gradient.norm())], {}
-    radius, products = FIRST_RADIUS, 0
+    products = 0
     matrix = curvature or Hessian()
     product = _product(matrix, single, theta)
 
@@ -165,6 +173,7 @@ def trust_region(
         tuple(norms),
         products,
         negative,
+        radius,
         norms[-1] <= goal,
         time.perf_counter() - started,
     )
