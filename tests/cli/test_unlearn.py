@@ -1,0 +1,52 @@
+"""`upweight unlearn` and `upweight relabel` on a study file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from .conftest import assert_self_contained
+
+STUDY = Path(__file__).parents[2] / "examples/digits_study.py"
+
+
+def test_a_class_is_forgotten_and_the_parameters_are_written(answer: Any) -> None:
+    found = answer("unlearn", STUDY, "--class", "3", "--ratio", "0.3")
+    accuracy = found["queries"]
+    assert accuracy["accuracy, changed"]["before"] > 0.8
+    assert accuracy["accuracy, changed"]["after"] <= 0.1
+    assert accuracy["accuracy, others"]["after"] >= accuracy["accuracy, others"]["before"] - 0.02
+    assert found["parameters that moved"] == 3 * 65
+    state = torch.load(found["files"]["parameters"], weights_only=True)
+    assert state["weight"].shape == (10, 64)
+    assert_self_contained(Path(found["files"]["report"]))
+
+
+def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
+    pd.DataFrame({"position": range(60), "label": [7] * 60}).to_csv("labels.csv", index=False)
+    found = answer("relabel", STUDY, "--labels", "labels.csv", "--ratio", "1", "--steps", "5", "--no-search")
+    before, after = found["changed examples predicted by their new label"].split(", ")
+    assert float(after.split("%")[0]) > float(before.split("%")[0])
+    shown = run("relabel", STUDY, "--labels", "labels.csv", "--ratio", "1", "--no-search")
+    assert shown.exit_code == 0
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["unlearn", STUDY, "--class", "11"], "'11' is none of this study's, 0, 1"),
+        (["unlearn", STUDY, "--class", "3", "--choose", "best"], "--choose: one of highest-output"),
+        (["unlearn", STUDY, "--class", "3", "--ratio", "1", "--method", "HIF"], "method: one of GIF, FIF"),
+        (["relabel", STUDY, "--labels", "empty.csv"], "needs columns position and label"),
+    ],
+)
+def test_what_cannot_be_done_is_one_message(run: Any, arguments: list[Any], message: str) -> None:
+    pd.DataFrame({"place": [1]}).to_csv("empty.csv", index=False)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert message in " ".join(result.stderr.replace("│", " ").split())
