@@ -111,3 +111,17 @@ def test_efficientnet_recognises_photographs(real):
         classes = datasets.efficientnet.model(progress=False)((images - 0.5) / 0.5).argmax(1)
     # ImageNet's bullfrog, tree frog and tailed frog: chance would be .3 %
     assert torch.isin(classes, torch.tensor([30, 31, 32])).float().mean() > 0.2
+
+
+@heavy
+def test_folded_batch_norms_change_nothing(real):
+    real("efficientnet-lite0")
+    network = datasets.efficientnet.model(progress=False)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = datasets.efficientnet.features(network, images)
+        folded = datasets.efficientnet.folded(network)
+        found = datasets.efficientnet.features(folded, images)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
