@@ -1,0 +1,46 @@
+"""One progress bar at a time, and none where nobody looks."""
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from upweight import progress
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Descriptions of the bars that are drawn, on a screen that is there."""
+    drawn: list[str] = []
+
+    class Counted(Progress):
+        def track(self, *arguments, description="", **options):
+            drawn.append(description)
+            return super().track(*arguments, description=description, **options)
+
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(progress, "Progress", Counted)
+    return drawn
+
+
+def test_work_within_work_draws_no_bar_of_its_own(bars: list[str]) -> None:
+    seen = [(i, list(progress.track("ab", "inner"))) for i in progress.track(range(2), "outer")]
+    assert seen == [(0, ["a", "b"]), (1, ["a", "b"])]
+    assert bars == ["outer"]
+    assert list(progress.track([1], "after")) == [1]
+    assert bars == ["outer", "after"]
+
+
+def test_a_bar_that_is_left_early_makes_way(bars: list[str]) -> None:
+    walk = progress.track(range(5), "first")
+    next(walk)
+    walk.close()
+    list(progress.track([1], "second"))
+    assert bars == ["first", "second"]
+
+
+def test_nothing_is_drawn_without_a_screen(bars: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=io.StringIO()))
+    assert list(progress.track([1, 2], "unseen")) == [1, 2]
+    assert bars == []
