@@ -73,8 +73,9 @@ def save(result: Result, figures: dict[str, Figure], watch: Stopwatch, folder: s
     for name, figure in figures.items():
         figure.savefig(target / f"{name}.png", dpi=110, bbox_inches="tight")
         result.figures.append(f"{folder}/{target.name}/{name}.png")
-    result.seconds = watch.total()
-    result.peak_memory_gib = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB, 2)
+    result.seconds = result.seconds or watch.total()  # of a run that was resumed the experiment knows better
+    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+    result.peak_memory_gib = round(max(own_peak, result.peak_memory_gib), 2)
     result.numbers["seconds_by_stage"] = watch.seconds
     path = target / f"{result.id}.json"
     path.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")

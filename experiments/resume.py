@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+import resource
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from platformdirs import user_cache_path
 
+from experiments.results import GIB
 from upweight.progress import track
 
 Numbers = dict[str, Any]
@@ -28,7 +30,7 @@ def over_seeds(
     """``one(seed)`` of every seed, in processes of one thread each; finished seeds of a run cut off are read back.
 
     What was kept belongs to these settings alone, and is forgotten once every seed is there: a complete run is never
-    an old one. ``seconds`` (wall) and ``cpu_seconds`` are added to the numbers.
+    an old one. ``seconds`` (wall), ``cpu_seconds`` and the process's ``peak_memory_gib`` are added.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
     folder = user_cache_path("upweight") / "experiments" / f"{name}-{digest}"
@@ -65,6 +67,7 @@ def _commit(one: Callable[[int], Numbers], seed: int, folder: Path) -> None:
     began, used = time.perf_counter(), time.process_time()
     numbers = one(seed)
     spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
+    spent["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
     draft = _path(folder, seed).with_suffix(".draft")
     draft.write_text(json.dumps({**numbers, **spent}))
     os.replace(draft, _path(folder, seed))

@@ -56,6 +56,8 @@ def main() -> None:
             "has forgotten them.",
             numbers={**numbers, "settings": SETTINGS, "per_seed": found},
             quick=QUICK,
+            seconds=watch.seconds["processor time of all seeds"],
+            peak_memory_gib=max(seed["peak_memory_gib"] for seed in found),
         ),
         {
             f"fig6_cnn_{regime.split()[0]}": draw_found(
