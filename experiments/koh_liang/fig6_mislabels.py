@@ -163,7 +163,8 @@ def why(found: list[dict], clean: float, ahead: list[str]) -> str:
         "is left, and it counts little, while the loss without the example is what it was before. SpamAssassin is told "
         f"apart more easily than Enron1 (clean accuracy {clean:.3f}, the paper's .976), so every order but the random "
         f"one finds more than the paper's from 10 % on. {found[0]['duplicates']} duplicate e-mails are left out; "
-        f"{found[0]['undecodable']} hold bytes that their charset doesn't have, which count as no word. Seconds are processor time; a seed takes "
+        f"{found[0]['undecodable']} hold bytes that their charset doesn't have, which count as no word. "
+        "Seconds are processor time; a seed takes "
         f"{np.mean([seed['cpu_seconds'] for seed in found]):.0f}."
     )
 
