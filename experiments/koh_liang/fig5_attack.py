@@ -197,9 +197,9 @@ def why(numbers: dict) -> str:
     differences = [f"{100 * (one['share'] - PAPER[int(count)]):+.0f} with {count}" for count, one in counts.items()]
     seconds = sum(one["seconds"] for one in counts.values())
     parts = [
-        f"Stand-ins: CIFAR-10 photos enlarged to {size} × {size} and stored as bytes, EfficientNet-Lite0 (1,280 features) "
-        f"for Inception-v3 (2,048); {numbers['right_before']} of {numbers['test_images']} test images are right at the "
-        "start (paper: 591 of 600).",
+        f"Stand-ins: CIFAR-10 photos enlarged to {size} × {size} and stored as bytes, EfficientNet-Lite0 (1,280 "
+        f"features) for Inception-v3 (2,048); {numbers['right_before']} of {numbers['test_images']} test images are "
+        "right at the start (paper: 591 of 600).",
         f"Flips against the paper's, in points: {', '.join(differences)}.",
         "" if COMPLETE else "A random subset of the test images was attacked; intervals are Wilson's, 95 %.",
         ""
@@ -207,11 +207,11 @@ def why(numbers: dict) -> str:
         else f"Fewer pixels make it harder: stored at {other['size']} × {other['size']}, one image flips "
         f"{other['flipped']} of {other['of']} ({other['share']:.0%}).",
         "Every changed image has the stored bytes, which the attack checks.",
-        f"The norm at the features chooses the 12 candidates; the strongest lever was always among its first {deepest}.",
+        f"The norm at the features chooses 12 candidates; the strongest lever was always among its first {deepest}.",
         "A fit from zero on the whole changed training set gives the first attack's p(true) as "
         f"{scratch['from_scratch']:.4f}, the attack said {scratch['attack']:.4f}.",
-        f"The attacks took {seconds:.0f} s on one of two cores shared with other work; what is finished is kept, so that "
-        "the stages of a resumed run take less.",
+        f"The attacks took {seconds:.0f} s on one of two cores shared with other work; what is finished is kept, so "
+        "that the stages of a resumed run take less.",
     ]
     return " ".join(part for part in parts if part)
 
