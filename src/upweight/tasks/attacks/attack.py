@@ -76,7 +76,7 @@ def attack(
     targets
         Positions of the queries to attack (default: all that are predicted rightly).
     together
-        One attack on all targets, whose mean loss is to rise, in place of one attack on each.
+        One attack on all targets in place of one on each; every target that is still right counts alike.
     positions
         The training images to change, ``[attacks, count]`` (default: the strongest levers).
     step

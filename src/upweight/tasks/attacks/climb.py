@@ -20,7 +20,7 @@ from upweight.gradients.autograd import substituted
 from upweight.losses import as_split
 from upweight.tasks.attacks.box import Box, same_bytes
 from upweight.tasks.attacks.subject import Subject
-from upweight.tasks.attacks.together import changed_hessians, solve
+from upweight.tasks.attacks.together import changed_hessians, solve, unit_rows
 from upweight.tasks.predictions import predictions
 
 
@@ -111,7 +111,8 @@ def climb(subject: Subject, queries: Data, tasks: list[Task], settings: Climb) -
             yield Outcome(live[row].number, path, verdicts[row][1], changes[row].float().cpu().clone())
         if done.all():
             return
-        directions = _directions(subject, queries, live, params, examples, directions)
+        right = [~wrong for _, wrong in verdicts]
+        directions = _directions(subject, queries, live, params, examples, right, directions)
         slopes = torch.cat(
             [
                 subject.perturbation(theta, direction, task.levers, batch)
@@ -176,17 +177,19 @@ def _directions(
     tasks: list[Task],
     params: Float[Tensor, "k p"],
     examples: list[Batch],
+    right: list[Bool[Tensor, " t"]],
     start: Float[Tensor, "k p"] | None,
 ) -> Float[Tensor, "k p"]:
-    """H_j⁻¹∇L of each attack's mean loss L at its θ, scaled to ‖∇L‖ = 1.
+    """H_j⁻¹g of each attack at its θ, with g the sum of ∇L_q/‖∇L_q‖ over the targets that are still right.
 
-    Only signs are asked for, and a well-fitted query's gradient may be too small for the network's float32.
+    Scaled, since only signs are asked for and a well-fitted query's gradient may be too small for the network's
+    float32; and since the mean loss of several targets is that of the least certain ones alone.
     """
     objective = subject.objective
     pulls = []
-    for task, theta in zip(tasks, params, strict=True):
-        weights = torch.full((len(task.targets),), 1.0, dtype=objective.dtype, device=objective.device)
-        pulls.append(objective.function.gradient(theta, queries.take(task.targets), weights)[1])
-    unit = torch.nn.functional.normalize(torch.stack(pulls), dim=1, eps=torch.finfo(objective.dtype).tiny)
+    for task, theta, kept in zip(tasks, params, right, strict=True):
+        aimed = task.targets[kept] if kept.any() else task.targets
+        pulls.append(unit_rows(objective.function.materialize(theta, queries.take(aimed))).sum(0))
+    unit = unit_rows(torch.stack(pulls))
     hessians = changed_hessians(objective, params, [task.levers for task in tasks], examples)
     return solve(hessians, unit, subject.preconditioner, start)

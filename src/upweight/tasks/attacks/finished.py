@@ -28,7 +28,7 @@ class Shard:
     @classmethod
     def of(cls, digest: str, settings: Climb, tasks: list[Task], keep: int) -> Shard:
         """The attacks of ``tasks``; their changes are part of the work up to attack number ``keep``."""
-        parts = [digest.encode(), repr(settings).encode()]
+        parts = [digest.encode(), repr(settings).encode() + _rule(tasks[0].targets)]
         for task in tasks:
             parts += [f"{task.number < keep}".encode(), _bytes(task.targets), _bytes(task.levers)]
         return cls(hashlib.sha256(b"/".join(parts)).hexdigest()[:40])
@@ -40,7 +40,7 @@ def kept_ranking(
     """The levers of a group of queries: read where they are on disk, else ranked and kept."""
     if folder is None:
         return rank()
-    name = b"/".join([digest.encode(), str(candidates).encode(), _bytes(group)])
+    name = b"/".join([digest.encode(), str(candidates).encode() + _rule(group), _bytes(group)])
     shard = Shard(f"levers-{hashlib.sha256(name).hexdigest()[:40]}")
     known = folder.read(shard)
     if known is not None:
@@ -92,6 +92,11 @@ def unpack(content: bytes, tasks: list[Task]) -> tuple[list[Outcome], float]:
         for task, row in zip(tasks, read["attacks"], strict=True)
     ]
     return found, float(read["seconds"])
+
+
+def _rule(targets: Int[Tensor, " t"]) -> bytes:
+    """How the targets of an attack are weighed: part of what its result depends on."""
+    return b"" if len(targets) == 1 else b"unit gradients of those still right"
 
 
 def _everything(data: Data) -> list[Tensor]:

@@ -74,16 +74,19 @@ def levers(
     batch_size: int,
     known: Callable[[Int[Tensor, " t"], Callable[[], Ranked]], Ranked],
 ) -> Levers:
-    """Rank training images for each group of queries, whose mean loss is to rise.
+    """Rank training images for each group of queries; of several each counts alike, its gradient scaled to length 1.
 
     ``known(group, rank)`` gives what is on disk of a group, else calls ``rank`` and keeps its result.
     """
     everyone = sorted({int(q) for group in groups for q in group})
-    solved, _ = subject.influence.query_solution(queries.take(everyone))
+    gradients = subject.influence.query_gradients(queries.take(everyone))
+    solved = subject.influence.solve(gradients)
+    lengths = gradients.norm(dim=1, keepdim=True).clamp_min(torch.finfo(gradients.dtype).tiny)
     rows = {query: row for row, query in enumerate(everyone)}
 
     def rank(group: Int[Tensor, " t"]) -> Ranked:
-        direction = solved.x[[rows[int(q)] for q in group]].mean(0)
+        own = [rows[int(q)] for q in group]
+        direction = solved.x[own[0]] if len(own) == 1 else (solved.x[own] / lengths[own]).mean(0)
         slopes = _feature_slopes(subject, direction)
         sizes = slopes.flatten(1).norm(dim=1).cpu()
         chosen = torch.argsort(sizes, descending=True, stable=True)[:candidates]

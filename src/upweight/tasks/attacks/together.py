@@ -152,3 +152,8 @@ def inverted(solver: Solver) -> Solver:
         return solver
     found = solver.solve(torch.eye(operator.size, dtype=operator.dtype, device=operator.device)).x
     return Inverted(operator, solver.damping, (found + found.T) / 2, solver)
+
+
+def unit_rows(rows: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+    """Rows of length 1, however small they are."""
+    return torch.nn.functional.normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny)
