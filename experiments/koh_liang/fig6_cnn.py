@@ -54,7 +54,8 @@ def main() -> None:
             + f" (95 % intervals over {len(found)} seeds)",
             why=". ".join(reason(regime, numbers[regime], [seed[regime] for seed in found]) for regime in REGIMES)
             + f". Inverse: {found[0]['memorised']['rows']}. No score is ahead everywhere: while wrong labels are not "
-            "fitted their loss tells them as well as any; once most are memorised the margin's fall finds the later ones.",
+            "fitted their loss tells them as well as any; once most are memorised the margin's fall finds the "
+            "later ones.",
             numbers={**numbers, "settings": SETTINGS, "per_seed": found},
             quick=QUICK,
             seconds=watch.seconds["processor time of all seeds"],
