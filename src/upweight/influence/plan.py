@@ -184,7 +184,10 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
     unsure = impurity(objective)
     if unsure < FAR_FROM_FITTED:
         return EKFAC(factor, "auto"), f"{why}; {against}: EK-FAC"
-    reason = f"{why}; {against}: EK-FAC; without the penalty, as predictions are far from sure ({unsure:.0%})"
+    reason = (
+        f"{why}; {against}: EK-FAC; without the penalty, as predictions are far from sure ({unsure:.0%}): scores rank "
+        "well, their sizes say little"
+    )
     return EKFAC(factor, "auto", penalized=False), reason
 
 

@@ -30,7 +30,8 @@ class EKFAC:
         δ; > 0 wherever a parameter without l2 has directions without curvature.
     penalized
         Whether the objective's l2 is part of the matrix, as it is of the objective's curvature. False is for networks
-        far from fitting their data, which all damping there is harms (measured: `upweight.inverse.effective`).
+        far from fitting their data, where all damping harms the ranks (measured: `upweight.inverse.effective`). Sizes
+        are then to be read even less: removals of halves were overrated twice as much as with the penalty.
 
     Raises
     ------
