@@ -11,6 +11,7 @@ from experiments.results import gather
 EXPERIMENTS = [
     "experiments.koh_liang.fig1_components",
     "experiments.koh_liang.fig2_leave_one_out",
+    "experiments.koh_liang.fig2_non_convex",
     "experiments.koh_liang.fig3_smooth_hinge",
     "experiments.koh_liang.fig4_understanding",
     "experiments.koh_liang.fig5_attack",

@@ -14,8 +14,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 import upweight as uw
@@ -25,8 +27,10 @@ from upweight.messages import NotConvergedWarning
 from upweight.progress import track
 
 Split = cnn.Split
-PIECE, ROUND, ROUNDS = 10, 50, 20
-"""Models of a piece; steps of a round, and most rounds."""
+PIECE, ROUND, ROUNDS = 10, 25, 20
+"""Models of a piece; steps of a round in the trust region, and most rounds."""
+VALLEY_STEPS, VALLEY_ROUNDS, NEAR = 250, 8, 5e-4
+"""Steps of a round of L-BFGS, most rounds, and ‖∇R‖ at which the trust region takes over."""
 DIFFERENCE = 1e-5
 """Step of the differences of gradients in float64: its error is some 1e-5 of the third derivative, rounding 1e-11."""
 
@@ -69,58 +73,108 @@ def by_adam(
 
 
 class Objective(uw.Objective):
-    """The objective of the network, with R and ∇R by its own kernel."""
+    """The objective of the network, with R and ∇R by its own kernel, and ½δ‖θ − θ_s‖² where it is anchored."""
+
+    anchor: tuple[float, Tensor] | None = None
 
     def risks_and_gradients(self, params: Float[Tensor, "k p"]) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
         """R and ∇R at k parameter vectors."""
         x, y = self.data.take(list(range(self.n)))
         weights = torch.full((1, self.n), 1 / self.n, dtype=x.dtype).expand(len(params), -1)
         losses, gradients = losses_and_gradients(self.model, params, x, y, weights)
-        return losses.to(self.dtype) + self.penalty(params), gradients.to(self.dtype) + self.l2 * params
+        risks, slopes = losses.to(self.dtype) + self.penalty(params), gradients.to(self.dtype) + self.l2 * params
+        if self.anchor is None:
+            return risks, slopes
+        damping, at = self.anchor
+        return risks + 0.5 * damping * ((params - at) ** 2).sum(1), slopes + damping * (params - at)
+
+    def anchored(self, damping: float, at: Float[Tensor, " p"], params: Float[Tensor, " p"] | None = None) -> Objective:
+        """R + ½δ‖θ − θ_s‖² at θ_s, or at other parameters: its Hessian is H + δI, and it has no long valleys."""
+        model = self.at(at if params is None else params).model
+        other = Objective(model, self.loss, self.data, l2={"*.weight": cnn.L2}, validate=False)
+        other.anchor = (damping, at)
+        return other
+
+
+def to_anchored_minimum(start: Objective, damping: float, solver: Any, tolerance: float) -> dict[str, Any]:
+    """θ of the minimum of R + ½δ‖θ − θ_s‖² from the checkpoint θ_s."""
+    data = start.data.take(list(range(start.n)))
+    walk = uw.retraining.trust_region(
+        start.anchored(damping, start.params),
+        tolerance=tolerance,
+        solver=solver,
+        curvature=Differences(data, damping),
+        max_iterations=200,
+    )
+    return {**vars(replace(walk, objective=start)), "objective": None, "params": walk.objective.params}
 
 
 def to_minimum(start: Objective, solver: Callable[[Tensor], Any], tolerance: float, folder: Path) -> dict[str, Any]:
-    """θ of the minimum below the checkpoint, by rounds in a trust region with a fresh preconditioner each."""
-    hessian, found, theta, radius = Differences(start.data.take(list(range(start.n)))), [], start.params, 1.0
+    """θ of the minimum below the checkpoint: down the long valley by L-BFGS, then by rounds in a trust region."""
+    data, theta, radius = start.data.take(list(range(start.n))), start.params, 1.0
+    valley, found = [], []
+    for number in track(range(VALLEY_ROUNDS), f"down the valley, {VALLEY_STEPS} steps at a time"):
+        valley.append(kept(folder / f"valley-{number:02d}.pt", partial(_valley, start, theta)))
+        theta = valley[-1]["params"]
+        if valley[-1]["gradient_norm"] < NEAR:
+            break
     for number in track(range(ROUNDS), f"to the minimum, {ROUND} steps at a time"):
         path = folder / f"minimum-{number:02d}.pt"
-        found.append(kept(path, partial(_round, start, theta, radius, solver, hessian, tolerance)))
+        found.append(kept(path, partial(_round, start, theta, radius, solver, data, tolerance)))
         theta, radius = found[-1]["params"], found[-1]["radius"]
         if found[-1]["converged"]:
             break
     return {
         "params": theta,
+        "valley_risks": [each["risk"] for each in valley],
+        "valley_evaluations": sum(each["evaluations"] for each in valley),
         "risks": [risk for each in found for risk in each["risks"]],
         "gradient_norms": [norm for each in found for norm in each["gradient_norms"]],
         "products": sum(each["products"] for each in found),
         "negative": [value for each in found for value in each["negative"].values()],
-        "seconds": sum(each["seconds"] for each in found),
     }
 
 
+def _valley(start: Objective, theta: Tensor) -> dict[str, Any]:
+    def evaluate(params: np.ndarray) -> tuple[float, np.ndarray]:
+        risks, gradients = start.risks_and_gradients(torch.from_numpy(params)[None])
+        return float(risks[0]), gradients[0].numpy()
+
+    options = {"maxiter": VALLEY_STEPS, "maxcor": 50}
+    found = minimize(evaluate, theta.numpy(), jac=True, method="L-BFGS-B", options=options)
+    norm = float(np.linalg.norm(found.jac))
+    return {"params": torch.from_numpy(found.x), "risk": found.fun, "gradient_norm": norm, "evaluations": found.nfev}
+
+
 def _round(
-    start: Objective, theta: Tensor, radius: float, solver: Callable[[Tensor], Any], hessian: Any, tolerance: float
+    start: Objective, theta: Tensor, radius: float, solver: Callable[[Tensor], Any], data: Split, tolerance: float
 ) -> dict[str, Any]:
-    model = start.at(theta).model
-    here = Objective(model, start.loss, start.data, l2={"*.weight": cnn.L2}, validate=False)
+    here = Objective(start.at(theta).model, start.loss, start.data, l2={"*.weight": cnn.L2}, validate=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)  # ‖∇R‖ at the end of all rounds is in the numbers
         walk = uw.retraining.trust_region(
-            here, tolerance=tolerance, solver=solver(theta), curvature=hessian, radius=radius, max_iterations=ROUND
+            here,
+            tolerance=tolerance,
+            solver=solver(theta),
+            curvature=Differences(data),
+            radius=radius,
+            max_iterations=ROUND,
         )
     return {**vars(replace(walk, objective=here)), "objective": None, "params": walk.objective.params}
 
 
 def leave_out(
-    objective: Objective, points: Int[Tensor, " k"], solver: Any, tolerance: float, folder: Path
+    objective: uw.Objective, points: Int[Tensor, " k"], solver: Any, tolerance: float, folder: Path
 ) -> dict[str, Tensor]:
     """`uw.retraining.leave_out` piece by piece: θ ``[k, p]``, ‖∇R_j‖ and evaluations ``[k]``."""
 
     def piece(chosen: Tensor) -> dict[str, Tensor]:
-        found = uw.retraining.leave_out(objective, chosen.tolist(), solver=solver, tolerance=tolerance)
+        found = uw.retraining.leave_out(
+            objective, chosen.tolist(), solver=solver, tolerance=tolerance, max_iterations=200
+        )
         return {"params": found.params, "gradient_norms": found.gradient_norms, "evaluations": found.evaluations}
 
-    return _pieces(points, piece, folder / "left-out", "leaving out")
+    return _pieces(points, piece, folder, "leaving out")
 
 
 def pbrf(objective: uw.Objective, points: Int[Tensor, " k"], damping: float, solver: Any, folder: Path) -> dict:
@@ -146,19 +200,21 @@ class Differences:
     """The Hessian of R by differences of this network's gradients in float64, in place of `uw.curvature.Hessian`."""
 
     data: Split
+    damping: float = 0.0
     name = "Hessian"
 
     def of(self, objective: uw.Objective) -> DifferencesOperator:
         """The operator at the objective's θ."""
-        return DifferencesOperator(objective, self.data)
+        return DifferencesOperator(objective, self.data, self.damping)
 
 
 @dataclass(frozen=True)
 class DifferencesOperator:
-    """(∇R(θ + hv) − ∇R(θ))/h."""
+    """(∇R(θ + hv) − ∇R(θ))/h + δv."""
 
     objective: uw.Objective
     data: Split
+    damping: float = 0.0
     name = "Hessian"
 
     @property
@@ -190,7 +246,7 @@ class DifferencesOperator:
         rows = vectors.double()
         step = DIFFERENCE / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
         change = self._slopes(self.objective.params.double() + step * rows) - self._here
-        return (change / step).to(vectors.dtype) + self.objective.l2 * vectors
+        return (change / step).to(vectors.dtype) + (self.objective.l2 + self.damping) * vectors
 
     def dense(self) -> Float[Tensor, "p p"]:
         """From p products."""

@@ -124,7 +124,8 @@ def trust_region(
         )
     started = time.perf_counter()
     single = objective.to(torch.float32)
-    theta, (risk, gradient) = objective.params, _evaluate(objective, objective.params)
+    start = _Trial.at(objective, objective.params)
+    theta, risk, gradient = start.theta, start.risk, start.gradient
     risks, norms, negative = [risk], [float(gradient.norm())], {}
     products = 0
     matrix = curvature or Hessian()
@@ -147,14 +148,9 @@ def trust_region(
             max_products,
         )
         products += found.products
-        trial = theta + (norm * found.step).to(theta.dtype)
-        trial_risk, trial_gradient = _evaluate(objective, trial)
         promised = norm**2 * found.decrease
-        flat = abs(risk - trial_risk) <= 100 * torch.finfo(theta.dtype).eps * abs(risk)
-        if flat:
-            share = 1.0 if float(trial_gradient.norm()) < norm else -1.0
-        else:
-            share = (risk - trial_risk) / promised if trial_risk == trial_risk else -1.0
+        trial = _Trial.at(objective, theta + (norm * found.step).to(theta.dtype))
+        share = trial.share(risk, norm, promised)
         if share < 0.25:
             radius = min(radius, norm * found.length) / 4
         elif share > GOOD and found.at_edge:
@@ -163,7 +159,7 @@ def trust_region(
             continue
         if found.negative is not None:
             negative[number] = found.negative
-        theta, risk, gradient = trial, trial_risk, trial_gradient
+        theta, risk, gradient = trial.theta, trial.risk, trial.gradient
         risks.append(risk)
         norms.append(float(gradient.norm()))
         product = _product(matrix, single, theta)
@@ -290,6 +286,21 @@ def _product(matrix: Curvature, single: Objective, theta: Tensor) -> Product:
     return lambda vector: operator.apply(vector.float()[None])[0].double()
 
 
-def _evaluate(objective: Objective, theta: Tensor) -> tuple[float, Tensor]:
-    risks, gradients = objective.risks_and_gradients(theta[None])
-    return float(risks[0]), gradients[0]
+@dataclass(frozen=True)
+class _Trial:
+    """R and ∇R at a θ."""
+
+    theta: Float[Tensor, " p"]
+    risk: float
+    gradient: Float[Tensor, " p"]
+
+    @classmethod
+    def at(cls, objective: Objective, theta: Tensor) -> _Trial:
+        risks, gradients = objective.risks_and_gradients(theta[None])
+        return cls(theta, float(risks[0]), gradients[0])
+
+    def share(self, risk: float, norm: float, promised: float) -> float:
+        """Of the promised decrease from the risk; where that is rounding, 1 if the gradient became smaller."""
+        if abs(risk - self.risk) <= 100 * torch.finfo(self.theta.dtype).eps * abs(risk):
+            return 1.0 if float(self.gradient.norm()) < norm else -1.0
+        return (risk - self.risk) / promised if np.isfinite(self.risk) else -1.0
