@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 SOURCE = Path(__file__).with_name("cnn_gradient.cpp")
-FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-funroll-loops", "-std=c++17")
+FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-funroll-loops", "-std=c++17", "-fPIC")
 MADE = Path(__file__).parent / ".made"
 
 
@@ -73,7 +73,12 @@ def library() -> ctypes.CDLL | None:
     if not path.exists():
         MADE.mkdir(exist_ok=True)
         draft = MADE / f"{name}-{os.getpid()}.draft"
-        subprocess.run([compiler, *FLAGS, "-shared", "-fPIC", str(SOURCE), "-o", str(draft)], check=True)
+        compiled = draft.with_suffix(".o")
+        # Linked without -ffast-math: a library linked with it flushes denormals in the whole process that loads it.
+        for command in ([compiler, *FLAGS, "-c", SOURCE, "-o", compiled], [compiler, "-shared", compiled, "-o", draft]):
+            if subprocess.run(command, capture_output=True, check=False).returncode:
+                return None  # another compiler, another processor
+        compiled.unlink()
         os.replace(draft, path)
     return ctypes.CDLL(str(path))
 

@@ -108,3 +108,8 @@ def test_the_closed_form_is_what_adam_does_to_a_quadratic() -> None:
         for _ in range(steps):
             moved = moved - rate * scale * (moved @ curvature - gradients)
         close(found[number], moved @ query[0], rtol=1e-9)
+
+
+def test_the_kernel_leaves_denormal_numbers_to_the_process_that_loads_it() -> None:
+    cnn_gradient.library()
+    assert torch.tensor(5e-324, dtype=torch.float64) * 1.0 > 0
