@@ -177,14 +177,16 @@ def leave_out(
     return _pieces(points, piece, folder, "leaving out")
 
 
-def pbrf(objective: uw.Objective, points: Int[Tensor, " k"], damping: float, solver: Any, folder: Path) -> dict:
-    """`uw.retraining.pbrf` piece by piece."""
+def pbrf(
+    objective: uw.Objective, points: Int[Tensor, " k"], damping: float, share: float, solver: Any, folder: Path
+) -> dict[str, Tensor]:
+    """`uw.retraining.pbrf` piece by piece, with a share of each image's weight taken away."""
 
     def piece(chosen: Tensor) -> dict[str, Tensor]:
-        found = uw.retraining.pbrf(objective, chosen.tolist(), damping, solver=solver)
+        found = uw.retraining.pbrf(objective, chosen.tolist(), damping, -share / objective.n, solver=solver)
         return {"params": found.params, "gradient_norms": found.gradient_norms, "evaluations": found.evaluations}
 
-    return _pieces(points, piece, folder / "pbrf", "proximal responses")
+    return _pieces(points, piece, folder, "proximal responses")
 
 
 def _pieces(points: Tensor, piece: Callable[[Tensor], dict], folder: Path, words: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from upweight.plots.style import NEGATIVE, PALETTE, POSITIVE, QUIET, styled
+from upweight.plots.style import PALETTE, POSITIVE, QUIET, styled
 
 Numbers = Mapping[str, float]
 
@@ -56,6 +56,8 @@ def costs(
     slopes.set_yscale("log")
     slopes.axhline(1, color=QUIET, linewidth=0.8)
     damped.legend(fontsize=8)
+    further.set_xscale("log")
+    further.axhline(paper, color=QUIET, linewidth=0.8, linestyle="--", label=f"paper: {paper:.2f}")
     for axes, series, label in (
         (further, retraining, "further steps of Adam without the image"),
         (before, training, "steps of training before the influence was taken"),
@@ -65,10 +67,6 @@ def costs(
         axes.set_xlabel(label)
         axes.set_ylabel("Pearson R")
         axes.legend(fontsize=8)
-    further.set_xscale("log")
-    further.axhline(paper, color=NEGATIVE, linewidth=0.8, linestyle="--")
-    further.annotate(f"paper {paper:.2f}", (1, paper), xytext=(0, 3), textcoords="offset points", fontsize=8,
-                     xycoords=("axes fraction", "data"), ha="right", color=NEGATIVE)  # fmt: skip
     return figure
 
 
