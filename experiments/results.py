@@ -91,8 +91,8 @@ def gather(folders: list[str], quick: bool) -> Path:
     lines = [
         "# Results",
         "",
-        "Written by `make reproduce` from the JSON file beside each figure; every number was measured in the latest run "
-        "of that experiment. Experiments that resume count the seconds of that run alone, unless they say otherwise.",
+        "Written by `make reproduce` from the JSON file beside each figure; every number was measured in the latest "
+        "run of that experiment. Experiments that resume count the seconds of that run alone, unless they say otherwise.",
         "",
         "| figure | paper | ours | seconds | memory |",
         "|---|---|---|---|---|",

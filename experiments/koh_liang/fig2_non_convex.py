@@ -172,14 +172,15 @@ def explanation(numbers: dict[str, Any]) -> str:
     at, end = numbers["checkpoint"], numbers["minimum"]
     points = numbers["points"]
     shortened = (
-        f"Shorter than the paper's, at longer steps so that rate × steps is the same; STEPS=500000 RETRAINING=30000 are "
-        "its own (estimated: eight hours of one core). "
+        "Shorter than the paper's, at longer steps so that rate × steps is the same; STEPS=500000 RETRAINING=30000 "
+        "are its own (estimated: eight hours of one core). "
         if numbers["steps"] < 500_000
         else ""
     )
     return (
         f"{shortened}Images left out: {points['adam']} by Adam, {points['free of noise']} of them free of noise, "
-        f"{points['proximal']} by proximal responses. Test image {numbers['test_image']} is the first wrongly classified (of {1 - numbers['test_accuracy']:.1%}). "
+        f"{points['proximal']} by proximal responses. "
+        f"Test image {numbers['test_image']} is the first wrongly classified (of {1 - numbers['test_accuracy']:.1%}). "
         f"At the checkpoint R = {at['risk']:.4f}, ‖∇R‖ = {at['gradient_norm']:.1e} and the Hessian's smallest "
         f"eigenvalue is at most {at['lowest_eigenvalue']:.2g}; influence has δ = {at['damping']:g}. "
         "(a) Models with and without an image saw the same batches, so that their noise cancels; the paper's didn't. "
