@@ -92,7 +92,7 @@ def gather(folders: list[str], quick: bool) -> Path:
         "# Results",
         "",
         "Written by `make reproduce` from the JSON file beside each figure; every number was measured in the latest "
-        "run of that experiment. Where an experiment resumed, seconds are those of that run alone, unless it says more.",
+        "run of that experiment. Where an experiment resumed, seconds are those of that run, unless it says more.",
         "",
         "| figure | paper | ours | seconds | memory |",
         "|---|---|---|---|---|",
