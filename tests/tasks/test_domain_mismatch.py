@@ -12,7 +12,7 @@ from problems import minimised
 from upweight import retraining
 from upweight.messages import InputError
 from upweight.tasks import DomainMismatch, domain_mismatch
-from upweight.tasks.domain_mismatch import concentration
+from upweight.tasks.concentration import concentration
 
 FEW = 5
 Examples = tuple[torch.Tensor, torch.Tensor]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
 
 from upweight import plots
@@ -22,58 +21,14 @@ from upweight.influence import Influence
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
+from upweight.tasks.coefficients import Coefficients, coefficients
+from upweight.tasks.concentration import Concentration, concentration
 from upweight.tasks.predictions import Predictions, named, predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Concentration:
-    """How much of the influence on one query, or on their mean, the group's training examples hold.
-
-    Attributes
-    ----------
-    strongest, mean, weakest
-        The largest, mean and smallest |influence| of the group's members, over the largest of all others.
-    share
-        Of the sum of |influence| over all training examples, what the group holds.
-    expected_share
-        What it would hold if all examples had the same.
-    ranks
-        Ranks of the members by |influence|, from 1, ascending.
-    """
-
-    strongest: float
-    mean: float
-    weakest: float
-    share: float
-    expected_share: float
-    ranks: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """What reading a linear model's weights would say of the group's features.
-
-    Attributes
-    ----------
-    feature
-        The one of largest |weight|.
-    weight
-        That weight.
-    outranked_by
-        How many of all other features have a larger |weight|.
-    of
-        Number of features.
-    """
-
-    feature: str
-    weight: float
-    outranked_by: int
-    of: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,32 +207,12 @@ def domain_mismatch(
     queries = examples.take(positions.tolist())
     if labels.size:
         said = predictions(objective, queries)
-    compared = _coefficients(objective, features, feature_names)
+    compared = coefficients(objective, features, feature_names)
     names = np.arange(len(examples)) if ids is None else np.asarray(ids)
     if names.shape != (len(examples),):
         raise InputError(f"ids: need {len(examples)}, one for each of data; got shape {names.shape}")
     found = influence.attribute(queries, query_ids=names[positions].tolist())
     return DomainMismatch(found, members, positions, said, labels, name, compared)
-
-
-def concentration(influence: Float[np.ndarray, " train"], group: Bool[np.ndarray, " train"]) -> Concentration:
-    """How far the group's members stand out by |influence|."""
-    sizes = np.abs(influence)
-    mine, others = sizes[group], sizes[~group]
-    largest = float(others.max())
-    with np.errstate(divide="ignore", invalid="ignore"):
-        strongest, mean, weakest = (np.array([mine.max(), mine.mean(), mine.min()]) / largest).tolist()
-    ranks = np.empty(len(sizes), dtype=int)
-    ranks[np.argsort(-sizes, kind="stable")] = np.arange(1, len(sizes) + 1)
-    total = float(sizes.sum())
-    return Concentration(
-        strongest,
-        mean,
-        weakest,
-        float(mine.sum()) / total if total else float("nan"),
-        len(mine) / len(sizes),
-        tuple(sorted(ranks[group].tolist())),
-    )
 
 
 def _members(train_group: Any, n: int) -> Bool[np.ndarray, " train"]:
@@ -327,28 +262,3 @@ def _classifies(objective: Objective) -> bool:
     except InputError:
         return False
     return True
-
-
-def _coefficients(
-    objective: Objective, features: Sequence[Any] | None, feature_names: Sequence[str] | None
-) -> Coefficients | None:
-    """Weights by feature, over outputs the largest; only of a linear model whose inputs are the features themselves."""
-    if features is None:
-        return None
-    if not isinstance(objective.model, torch.nn.Linear):
-        raise InputError(
-            f"features: the weights of {type(objective.model).__name__} don't belong to single inputs; leave out "
-            "features, or give a torch.nn.Linear"
-        )
-    weights = dict(objective.layout.unflatten(objective.params)).get("weight")
-    if weights is None:
-        raise InputError("features: the objective holds the weight fixed; leave out features")
-    flat = weights.double().cpu().numpy()
-    largest = flat[np.abs(flat).argmax(0), np.arange(flat.shape[1])]
-    columns = checks.order("features", list(features), flat.shape[1])
-    if feature_names is not None and len(feature_names) != flat.shape[1]:
-        raise InputError(f"feature_names: need {flat.shape[1]}, one for each input; got {len(feature_names)}")
-    best = int(columns[np.abs(largest[columns]).argmax()])
-    others = np.delete(np.abs(largest), columns)
-    word = str(best) if feature_names is None else str(feature_names[best])
-    return Coefficients(word, float(largest[best]), int((others > abs(largest[best])).sum()), flat.shape[1])

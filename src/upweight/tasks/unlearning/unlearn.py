@@ -199,20 +199,21 @@ def _changed(
     change = Removal(changes) if targets is None else Relabelling(changes, targets)
     rule = select.highest_output(0.05) if parameters is None and method != "IF" else parameters
     subset = rule.of(training, changes) if isinstance(rule, select.Rule) else rule
-    slope = training.gradient()
     responses: list[Response] = []
     lengths: list[float] = []
-    current = training
+    params = training.params
+    slope = training.gradient() if steps > 1 else None
     for _ in range(steps):
-        further = slope - current.gradient() if responses else None
+        current = training.at(params) if responses else training
+        further = slope - current.gradient() if responses and slope is not None else None
         response = generalized(current, change, subset, method=method, further=further, seed=seed, **options)
         length = 1.0 if judge is None else _best(judge, response)
         responses.append(response)
         lengths.append(length)
         if length == 0:
             break
-        current = current.at(response.params(length))
-    after = objective.at(current.params)
+        params = response.params(length)
+    after = objective.at(params)
     return Unlearned(
         objective,
         after,

@@ -1,0 +1,61 @@
+"""What a linear model's weights say of a group's features, for comparison with influence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from upweight.messages import InputError
+from upweight.objective import Objective
+from upweight.plots import checks
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """What reading a linear model's weights would say of the group's features.
+
+    Attributes
+    ----------
+    feature
+        The one of largest |weight|.
+    weight
+        That weight.
+    outranked_by
+        How many of all other features have a larger |weight|.
+    of
+        Number of features.
+    """
+
+    feature: str
+    weight: float
+    outranked_by: int
+    of: int
+
+
+def coefficients(
+    objective: Objective, features: Sequence[Any] | None, feature_names: Sequence[str] | None
+) -> Coefficients | None:
+    """Weights by feature, over outputs the largest; only of a linear model whose inputs are the features themselves."""
+    if features is None:
+        return None
+    if not isinstance(objective.model, torch.nn.Linear):
+        raise InputError(
+            f"features: the weights of {type(objective.model).__name__} don't belong to single inputs; leave out "
+            "features, or give a torch.nn.Linear"
+        )
+    weights = dict(objective.layout.unflatten(objective.params)).get("weight")
+    if weights is None:
+        raise InputError("features: the objective holds the weight fixed; leave out features")
+    flat = weights.double().cpu().numpy()
+    largest = flat[np.abs(flat).argmax(0), np.arange(flat.shape[1])]
+    columns = checks.order("features", list(features), flat.shape[1])
+    if feature_names is not None and len(feature_names) != flat.shape[1]:
+        raise InputError(f"feature_names: need {flat.shape[1]}, one for each input; got {len(feature_names)}")
+    best = int(columns[np.abs(largest[columns]).argmax()])
+    others = np.delete(np.abs(largest), columns)
+    word = str(best) if feature_names is None else str(feature_names[best])
+    return Coefficients(word, float(largest[best]), int((others > abs(largest[best])).sum()), flat.shape[1])
