@@ -77,14 +77,9 @@ def unlearn(
         found = forget(
             opened.objective,
             classes=wanted,
-            parameters=_parameters(opened, choose, ratio, seed, method),
-            method=method,
-            steps=steps,
-            search=search,
-            seed=seed,
-            damping=damping,
-            examples=examples,
-            **TOLERANCE,
+            **_settings(
+                opened, choose, ratio, method, seed, steps=steps, search=search, damping=damping, examples=examples
+            ),
         )
         _finish(run, opened, found, f"Unlearning {', '.join(classes)} in {opened.title}", output, "unlearn")
 
@@ -126,14 +121,9 @@ def relabel(
             opened.objective,
             table["position"].tolist(),
             given,
-            parameters=_parameters(opened, choose, ratio, seed, method),
-            method=method,
-            steps=steps,
-            search=search,
-            seed=seed,
-            damping=damping,
-            examples=examples,
-            **TOLERANCE,
+            **_settings(
+                opened, choose, ratio, method, seed, steps=steps, search=search, damping=damping, examples=examples
+            ),
         )
         title = f"New labels of {len(table):,} training examples in {opened.title}"
         _finish(run, opened, found, title, output, "relabel")
@@ -152,6 +142,12 @@ def _class(opened: Source, name: str) -> int:
         return int(name)
     known = "class numbers" if opened.class_names is None else ", ".join(opened.class_names)
     raise InputError(f"class: {name!r} is none of this study's, {known}")
+
+
+def _settings(opened: Source, choose: str, ratio: float, method: str, seed: int, **others: Any) -> dict[str, Any]:
+    """What both commands ask of the task; ``others`` are passed on as they are."""
+    parameters = _parameters(opened, choose, ratio, seed, method)
+    return {"parameters": parameters, "method": method, "seed": seed, **TOLERANCE, **others}
 
 
 def _parameters(opened: Source, choose: str, ratio: float, seed: int, method: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ class Changed:
     scale: float
     gradient: Float[Tensor, " p"]
 
-    @property
+    @cached_property
     def kept(self) -> Int[Tensor, " kept"]:
         """The examples that stay."""
         stays = torch.ones(self.objective.n, dtype=torch.bool)

@@ -192,9 +192,10 @@ def _gradients(architecture: nn.Module, loss: AnyLoss, layout: Layout) -> Gradie
 
         try:
             return torch.vmap(grad(total), in_dims=(0, 0, 0, *dims))(params, constants, weights, *leaves)
-        except InputError:
+        except InputError:  # a ValueError, but what the user gave, said already
             raise
-        # vmap and the model's own code say by any of these that an operation has no batched form.
+        # torch has no error of its own for this: vmap raises RuntimeError or NotImplementedError where an operation has
+        # no batched form, and the user's code ValueError or TypeError where it reads a number off a batched tensor.
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0][:160]
             raise InputError(f"build: these networks can't be trained together ({reason}); {ALONE}") from error
