@@ -85,6 +85,8 @@ class Loss:
     unit = "loss"
     is_likelihood = False
     """Whether it is −log p(target | outputs) up to a constant, so that targets can be drawn from the model."""
+    is_convex = False
+    """Whether it is convex in the outputs, so that the GGN has no negative curvature."""
 
     def draws(self, outputs: Tensor) -> tuple[int, ...]:
         """Shape of the uniform random numbers that one example's targets are made of."""
@@ -131,6 +133,7 @@ class CrossEntropy(Loss):
     temperature: float = 1.0
     unit = "nats"
     is_likelihood = True
+    is_convex = True
 
     def __post_init__(self) -> None:
         checked_temperature(self, self.temperature)
@@ -201,6 +204,8 @@ def margins(outputs: Tensor, targets: Tensor) -> Tensor:
 
 class _BinaryLoss(Loss):
     """Losses of the margin y·f with y = ±1; targets in {0, 1} or {−1, 1}."""
+
+    is_convex = True
 
     def check(self, outputs: Tensor, batch: Batch) -> None:
         """Targets must be {0, 1} or {−1, 1}; with several outputs, class numbers."""
@@ -283,6 +288,7 @@ class SquaredError(Loss):
     factor: float = 0.5
     unit = "squared units of the target"
     is_likelihood = True
+    is_convex = True
 
     def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
         """Gaussian around the outputs with variance 1/(2·factor), of which this loss is the negative log-density."""

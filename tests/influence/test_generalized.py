@@ -290,7 +290,7 @@ def test_negative_curvature_is_said_with_its_figure_and_the_mend() -> None:
         (uw.Removal([0]), {"parameters": ["3.*"]}, "parameters: '3.\\*' matches none"),
         (uw.Removal([0]), {"parameters": torch.zeros(5, dtype=torch.bool)}, "a mask is .* booleans"),
         (uw.Removal([0]), {"damping": -1.0}, "damping: an absolute δ ≥ 0; got -1.0"),
-        (uw.Removal([0]), {"examples": 0}, "examples: between 1 and the 29 that stay; got 0"),
+        (uw.Removal([0]), {"examples": 0}, "examples: between 1 and the 29 after the change; got 0"),
         (uw.Removal([0]), {"solver": Neumann(), "method": "FIF"}, "solver: the Neumann series is GIF's"),
         (uw.Removal([0]), {"curvature": "ggn"}, "curvature: .*got 'ggn'"),
         (uw.Relabelling([0, 1], [1]), {}, "targets: need one for each of the 2 indices; got 1"),

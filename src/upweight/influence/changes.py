@@ -94,6 +94,11 @@ class Changed:
         stays[self.positions] = False
         return stays.nonzero().flatten()
 
+    @property
+    def count(self) -> int:
+        """How many examples there are after the change."""
+        return len(self.kept) + (0 if self.added is None else len(self.added))
+
 
 def changed(objective: Objective, change: Any, *, renormalize: bool = False) -> Changed:
     """Pose a change.
@@ -135,30 +140,29 @@ class ChangedCurvature(OfObjective):
     ----------
     name
         ``Hessian`` or ``GGN``.
-    sample
-        Examples that stand for all that stay (default: those themselves).
+    stays, comes
+        Which of the examples that stay, by position, and of those that come in place of others stand for all.
     """
 
     objective: Objective
     change: Changed
     name: str
     damping: float
-    sample: Int[Tensor, " sample"] | None = None
+    stays: Int[Tensor, " stays"]
+    comes: Int[Tensor, " comes"]
     products: list[int] = field(default_factory=lambda: [0])
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows; one pass over the examples."""
         self.products[0] += len(vectors)
         objective, change = self.objective, self.change
-        kept = change.kept
-        index = kept if self.sample is None else self.sample
-        scale = change.scale * len(kept) / len(index)
-        total = ObjectiveCurvature(objective, self.name, index, scale, penalized=True).apply(vectors)
+        scale = change.scale * change.count / (len(self.stays) + len(self.comes))
+        total = ObjectiveCurvature(objective, self.name, self.stays, scale, penalized=True).apply(vectors)
         if change.added is not None:
             product = self._product()
             weights = objective.weights[change.positions]
-            for where, batch in change.added.batches(None, objective.batch_size):
-                total = total + change.scale * product(objective.params, batch, weights[where], vectors)
+            for where, batch in change.added.batches(self.comes, objective.batch_size):
+                total = total + scale * product(objective.params, batch, weights[where], vectors)
         return total + self.damping * vectors
 
     def _product(self) -> Callable[..., Tensor]:
@@ -174,7 +178,7 @@ class ChangedCurvature(OfObjective):
 def curvature_after(
     change: Changed, curvature: Any, damping: float, examples: int | None, seed: int
 ) -> ChangedCurvature:
-    """H′ + δI, from all examples that stay or from a random choice of them.
+    """H′ + δI, from all examples after the change or from a random choice of them.
 
     Raises
     ------
@@ -186,10 +190,11 @@ def curvature_after(
     curvature.of(change.objective)  # refuses a loss without a split
     if not damping >= 0:
         raise InputError(f"damping: an absolute δ ≥ 0; got {damping!r}")
-    kept, sample = change.kept, None
+    kept, chosen = change.kept, torch.arange(change.count)
     if examples is not None:
-        if not 1 <= examples <= len(kept):
-            raise InputError(f"examples: between 1 and the {len(kept):,} that stay; got {examples}")
-        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))
-        sample = kept[order[:examples]].sort().values
-    return ChangedCurvature(change.objective, change, curvature.name, float(damping), sample)
+        if not 1 <= examples <= change.count:
+            raise InputError(f"examples: between 1 and the {change.count:,} after the change; got {examples}")
+        order = torch.randperm(change.count, generator=torch.Generator().manual_seed(seed))
+        chosen = order[:examples].sort().values
+    stays, comes = kept[chosen[chosen < len(kept)]], chosen[chosen >= len(kept)] - len(kept)
+    return ChangedCurvature(change.objective, change, curvature.name, float(damping), stays, comes)

@@ -9,33 +9,30 @@ With H = H′ + δI of the changed risk, g = −∇R′ (`upweight.influence.cha
 - *SIF* I + H₀⁻¹(H₀ − H)I with I = H₀⁻¹g and H₀ before the change: second order in the change (Basu et al. 2020), of
   all entries, then cut to J.
 
-All are solved by LSMR on the matrix as an operator, at the rate of its condition κ; the form that the paper gives for
-GIF, a Neumann series on H_JᵀH_J/ν², goes at the rate κ² and is here for comparison (`Neumann`).
+GIF is solved by LSMR on H_J as an operator, at the rate of its condition κ; the form that the paper gives for it, a
+Neumann series on H_JᵀH_J/ν², goes at the rate κ² and is here for comparison (`Neumann`). The others have symmetric
+matrices: conjugate gradients, at the rate √κ, where those are positive by construction, else LSMR.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.curvature import GGN, Hessian, ObjectiveCurvature
-from upweight.influence.changes import Changed, ChangedCurvature, changed, curvature_after
+from upweight.curvature import GGN, Hessian
+from upweight.influence.changes import Changed, changed, curvature_after
 from upweight.influence.response import Method, Response
-from upweight.inverse.interface import Solver, default_tolerance, precondition
-from upweight.inverse.lsmr import least_squares
-from upweight.inverse.neumann import Neumann, Rows
+from upweight.influence.system import System
+from upweight.inverse.interface import Solver, default_tolerance
+from upweight.inverse.neumann import Neumann
 from upweight.messages import InputError, NegativeCurvatureWarning, NotConvergedWarning
 from upweight.objective import Objective
 from upweight.select import Rule, Subset, by_name, everything, masked
-
-PROBES = 12
-"""Products by which the smallest eigenvalue of the block is looked for."""
 
 
 def generalized(
@@ -69,7 +66,7 @@ def generalized(
     damping
         δ, added to its diagonal.
     examples
-        How many of the examples that stay the curvature is estimated from (default: all).
+        How many of the examples after the change the curvature is estimated from (default: all).
     renormalize
         For a removal: the mean is taken over the examples left (default: weights stay 1/n).
     further
@@ -113,12 +110,10 @@ def generalized(
     chosen = curvature or (GGN() if objective.function.split else Hessian())
     operator = curvature_after(posed, chosen, damping, examples, seed)
     start = time.perf_counter()
-    system = _System(operator, posed, subset, preconditioner, tolerance or default_tolerance(objective.dtype))
-    kind = cast("Method", method)
-    step, solved, iterations = system.solve(kind, solver, max_iterations)
-    products = operator.products[0]
-    found = system.response(kind, step, solved, iterations)
-    found = replace(found, products=products, seconds=time.perf_counter() - start)
+    system = System(operator, posed, subset, preconditioner, tolerance or default_tolerance(objective.dtype))
+    found = replace(
+        system.response(cast("Method", method), solver, max_iterations), seconds=time.perf_counter() - start
+    )
     _say(found)
     return found
 
@@ -142,120 +137,6 @@ def resolved(objective: Objective, parameters: Any, change: Changed) -> Subset:
     if isinstance(parameters, Tensor | dict):
         return masked(objective.layout, parameters)
     return by_name(objective, parameters)
-
-
-@dataclass(frozen=True, eq=False)
-class _System:
-    operator: ChangedCurvature
-    change: Changed
-    subset: Subset
-    preconditioner: Solver | None
-    tolerance: float
-
-    @property
-    def g(self) -> Float[Tensor, "1 p"]:
-        return self.change.gradient[None]
-
-    def solve(self, method: Method, solver: Neumann | None, limit: int) -> tuple[Tensor, float, int]:
-        """Δ over θ, how far the method's own equations are satisfied, and the iterations."""
-        cut, embed, apply, g = self.subset.cut, self.subset.embed, self.operator.apply, self.g
-        if method == "GIF":
-            step, iterations = self._minimise(lambda x: apply(embed(x)), lambda u: cut(apply(u)), g, solver, limit)
-            left = cut(apply(g - apply(embed(step))))
-            return embed(step)[0], _ratio(left, cut(apply(g))), iterations
-        if method == "FIF":
-
-            def block(x: Tensor) -> Tensor:
-                return cut(apply(embed(x)))
-
-            step, iterations = self._minimise(block, block, cut(g), None, limit)
-            return embed(step)[0], _ratio(cut(g) - block(step), cut(g)), iterations
-        whole = replace(self, subset=everything(self.subset.layout))
-        if method == "SIF":
-            step, solved, iterations = whole._second_order(limit)
-        else:
-            step, iterations = whole._minimise(apply, apply, g, None, limit)
-            solved = _ratio(g - apply(step), g)
-        return embed(cut(step))[0], solved, iterations
-
-    def _second_order(self, limit: int) -> tuple[Tensor, float, int]:
-        operator, objective, g = self.operator, self.change.objective, self.g
-        before = ObjectiveCurvature(objective, operator.name)
-
-        def original(x: Tensor) -> Tensor:
-            operator.products[0] += len(x)
-            return before.apply(x) + operator.damping * x
-
-        first, one = self._minimise(original, original, g, None, limit)
-        lost = original(first) - operator.apply(first)
-        second, two = self._minimise(original, original, lost, None, limit)
-        solved = max(_ratio(g - original(first), g), _ratio(lost - original(second), lost))
-        return first + second, solved, one + two
-
-    def _minimise(
-        self, apply: Rows, transpose: Rows, v: Tensor, solver: Neumann | None, limit: int
-    ) -> tuple[Tensor, int]:
-        """The shortest minimiser of ‖A x − v‖; with a preconditioner P ≈ A⁻¹ by way of y, x = P y."""
-        if solver is not None:
-            return solver.solve(apply, transpose, v, self.tolerance, limit)
-        if self.preconditioner is None:
-            x, _, iterations = least_squares(apply, transpose, v, self.tolerance, limit)
-            return x, iterations
-        given, subset = self.preconditioner, self.subset
-
-        def through(x: Tensor) -> Tensor:
-            return subset.cut(precondition(given, subset.embed(x)))
-
-        y, _, iterations = least_squares(
-            lambda x: apply(through(x)), lambda u: through(transpose(u)), v, self.tolerance, limit
-        )
-        return through(y), iterations
-
-    def response(self, method: Method, step: Tensor, solved: float, iterations: int) -> Response:
-        """The step with everything that is measured of it."""
-        g, cut, product = self.g, self.subset.cut, self.operator.apply(step[None])
-        return Response(
-            objective=self.change.objective,
-            method=method,
-            subset=self.subset,
-            step=step,
-            gradient=self.change.gradient,
-            least_squares=_ratio(product - g, g),
-            restricted=_ratio(cut(product - g), cut(g)),
-            quadratic=float(0.5 * (step * product[0]).sum() - (step * g[0]).sum()),
-            solved=solved,
-            tolerance=self.tolerance,
-            iterations=iterations,
-            products=0,
-            smallest_curvature=smallest_ritz(self.operator.apply, self.subset, step),
-            damping=self.operator.damping,
-            seconds=0.0,
-        )
-
-
-def smallest_ritz(apply: Rows, subset: Subset, step: Float[Tensor, " p"]) -> float:
-    """The smallest Ritz value of the block after a few steps of Lanczos from the step: an upper bound of λ_min."""
-    q = subset.cut(step)
-    if not float(q.norm()) > 0:
-        q = torch.ones_like(q)
-    basis = [q / q.norm()]
-    images: list[Tensor] = []
-    for _ in range(min(PROBES, subset.size)):
-        images.append(subset.cut(apply(subset.embed(basis[-1])[None])[0]))
-        frame = torch.stack(basis)
-        rest = images[-1] - frame.T @ (frame @ images[-1])
-        rest = rest - frame.T @ (frame @ rest)
-        if not float(rest.norm()) > 1e-6 * float(images[-1].norm()):
-            break
-        basis.append(rest / rest.norm())
-    frame = torch.stack(basis[: len(images)]).double()
-    projected = frame @ torch.stack(images).double().T
-    return float(torch.linalg.eigvalsh((projected + projected.T) / 2).min())
-
-
-def _ratio(residual: Tensor, of: Tensor) -> float:
-    size = float(of.norm())
-    return float(residual.norm()) / size if size > 0 else float(residual.norm())
 
 
 def _say(found: Response) -> None:

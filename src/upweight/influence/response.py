@@ -37,7 +37,8 @@ class Response:
     iterations, products
         Of the solver; products of H with a vector that it took.
     smallest_curvature
-        Smallest Ritz value of H_JJ found by a few products: an upper bound of its smallest eigenvalue.
+        Smallest Ritz value of H_JJ found by a few products, an upper bound of its smallest eigenvalue; of a convex
+        loss's GGN, which is never negative, the lower bound δ + min λ.
     """
 
     objective: Objective

@@ -12,12 +12,15 @@ from upweight.data import Data
 from upweight.gradients.autograd import substituted
 from upweight.losses import as_split
 from upweight.objective import Objective
-from upweight.tasks.predictions import predictions
+from upweight.tasks.predictions import Predictions, predictions
+
+SUREST = 1e-6
+"""Probabilities are kept so far from 0, so that no single example decides."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Accuracy on examples that should stay right, and on those that should change.
+    """How likely what is wanted is, on examples that should stay as they are and on those that should change.
 
     Attributes
     ----------
@@ -34,30 +37,36 @@ class Judgement:
     changes: Int[Tensor, " c"]
     replaced: Data | None = None
 
-    def figures(self, params: Float[Tensor, " p"]) -> tuple[float, float]:
-        """Accuracy on what stays, and on what changes: with its old labels, or its new ones."""
-        data = self.objective.data
-        kept = accuracy(self.objective, params, data, self.stays)
-        if self.replaced is None:
-            return kept, accuracy(self.objective, params, data, self.changes)
-        return kept, accuracy(self.objective, params, self.replaced, None)
-
     def score(self, params: Float[Tensor, " p"]) -> float:
-        """What stays right, plus what changed as it should (1 − accuracy on forgotten labels, or that on new ones)."""
-        kept, other = self.figures(params)
-        return kept + (1 - other if self.replaced is None else other)
+        """Mean log-likelihood of the labels that stay, plus that of new labels, or of *not* the forgotten ones.
+
+        Of losses without probabilities: the shares of examples of which that is so.
+        """
+        data = self.objective.data
+        kept = wanted(self.objective, params, data, self.stays, True)
+        if self.replaced is None:
+            return kept + wanted(self.objective, params, data, self.changes, False)
+        return kept + wanted(self.objective, params, self.replaced, None, True)
 
 
-def accuracy(
-    objective: Objective, params: Float[Tensor, " p"], data: Data, positions: Int[Tensor, " k"] | None
+def wanted(
+    objective: Objective, params: Float[Tensor, " p"], data: Data, positions: Int[Tensor, " k"] | None, right: bool
 ) -> float:
-    """Share of examples whose label has the largest output, at θ; nan of none."""
+    """Mean log-likelihood, at θ, of predicting the labels, or of predicting anything else."""
     outputs_of = substituted(objective.model, as_split(objective.loss).outputs)
     named = objective.layout.unflatten(params)
-    right, count = 0, 0
+    total, count = 0.0, 0
     for _, batch in data.batches(positions, objective.batch_size):
         with torch.no_grad():
-            said = predictions(objective, batch, outputs=outputs_of(named, batch))
-        right += int((~said.wrong).sum())
-        count += len(said.given)
-    return right / count if count else float("nan")
+            values = _likelihoods(predictions(objective, batch, outputs=outputs_of(named, batch)), right)
+        total += float(values.sum())
+        count += len(values)
+    return total / count
+
+
+def _likelihoods(said: Predictions, right: bool) -> Float[Tensor, " examples"]:
+    probability = said.probability(said.given)
+    if probability is None:
+        return (said.wrong ^ right).double()
+    likely = probability.double() if right else 1 - probability.double()
+    return likely.clamp_min(SUREST).log()

@@ -2,8 +2,9 @@
 
 The step is that of `upweight.influence.generalized`, of its computed length. Several steps are re-linearised: curvature
 and gradient are taken anew at each θ, and g becomes −∇R′(θ) less what R was away from its optimum at the start, so that
-nothing but the change is learnt. With ``search`` each step's length is chosen among multiples by accuracy on held-out
-training examples, of which some stay and some change; test data are never looked at.
+nothing but the change is learnt. With ``search`` each step's length is chosen among multiples by the likelihood of what
+is wanted on held-out training examples, of which some stay and some change, and δ follows the lengths, as in a trust
+region; test data are never looked at.
 """
 
 from __future__ import annotations
@@ -18,18 +19,15 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from upweight import select
-from upweight.influence.changes import Relabelling, Removal
 from upweight.influence.generalized import generalized
 from upweight.influence.response import Response
 from upweight.losses import with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.tasks.predictions import predictions
-from upweight.tasks.unlearning.judgement import Judgement
+from upweight.tasks.unlearning.lengths import LENGTHENED, SHORTENED, best_length
+from upweight.tasks.unlearning.problem import held_out, posed, sampled
 from upweight.tasks.unlearning.report import UnlearningReport, compared
-
-LENGTHS = tuple(2.0**k for k in range(-6, 7))
-"""Multiples of the computed step that a search tries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +105,7 @@ def unlearn(
     steps: int = 1,
     search: bool = False,
     holdout: float = 0.1,
+    sample: int | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Unlearned:
@@ -125,9 +124,13 @@ def unlearn(
     steps
         Rounds, each re-linearised.
     search
-        Choose each step's length by accuracy on held-out training examples (default: the computed length).
+        Choose each step's length on held-out training examples (default: the computed length), and δ for the next one:
+        four times as large after a step that had to be shortened, half as large after one that was lengthened.
     holdout
         Share of the training examples that no step is computed from, if there is a search.
+    sample
+        How many of the examples that change, and as many of the others, stand for all of them, drawn anew for each
+        step; the judge of lengths too looks at so many (default: all).
     **options
         As for `upweight.influence.generalized`: curvature, damping, examples, preconditioner, tolerance …
 
@@ -137,7 +140,7 @@ def unlearn(
         If nothing or everything would be removed, or a class isn't there.
     """
     positions = _removed(objective, remove, classes)
-    return _changed(objective, positions, None, parameters, method, steps, search, holdout, seed, options)
+    return _changed(objective, positions, None, parameters, method, steps, search, holdout, sample, seed, options)
 
 
 def relabel(
@@ -150,6 +153,7 @@ def relabel(
     steps: int = 1,
     search: bool = False,
     holdout: float = 0.1,
+    sample: int | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Unlearned:
@@ -158,7 +162,7 @@ def relabel(
     given = torch.atleast_1d(torch.as_tensor(targets, device=objective.device))
     if len(given) != len(positions):
         raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(given)}")
-    return _changed(objective, positions, given, parameters, method, steps, search, holdout, seed, options)
+    return _changed(objective, positions, given, parameters, method, steps, search, holdout, sample, seed, options)
 
 
 def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u"]:
@@ -187,82 +191,45 @@ def _changed(
     steps: int,
     search: bool,
     holdout: float,
+    sample: int | None,
     seed: int,
     options: dict[str, Any],
 ) -> Unlearned:
     if steps < 1:
         raise InputError(f"steps: must be at least 1; got {steps}")
-    start, asked = time.perf_counter(), targets
-    training, changes, judge = objective, positions, None
+    if sample is not None and sample < 1:
+        raise InputError(f"sample: at least 1 of the examples that change, and as many others; got {sample}")
+    start = time.perf_counter()
+    problem, judge = posed(objective, positions, targets), None
     if search:
-        training, changes, targets, judge = _apart(objective, positions, targets, holdout, seed)
-    change = Removal(changes) if targets is None else Relabelling(changes, targets)
+        problem, judge = held_out(problem, holdout, sample, seed)
+    drawn = sampled(problem, sample, seed)
     rule = select.highest_output(0.05) if parameters is None and method != "IF" else parameters
-    subset = rule.of(training, changes) if isinstance(rule, select.Rule) else rule
+    subset = rule.of(drawn.objective, drawn.positions) if isinstance(rule, select.Rule) else rule
     responses: list[Response] = []
     lengths: list[float] = []
-    params = training.params
-    slope = training.gradient() if steps > 1 else None
-    for _ in range(steps):
-        current = training.at(params) if responses else training
-        further = slope - current.gradient() if responses and slope is not None else None
-        response = generalized(current, change, subset, method=method, further=further, seed=seed, **options)
-        length = 1.0 if judge is None else _best(judge, response)
+    params = objective.params
+    settings = {**options, "method": method, "seed": seed}
+    for number in range(steps):
+        drawn = sampled(problem, sample, seed + number)
+        current, further = drawn.objective, None
+        if number:
+            current = drawn.objective.at(params)
+            further = drawn.objective.gradient() - current.gradient()
+        response = generalized(current, drawn.change, subset, further=further, **settings)
+        length = 1.0 if judge is None else best_length(lambda x, step=response: judge.score(step.params(x)))  # type: ignore[misc]
         responses.append(response)
         lengths.append(length)
-        if length == 0:
-            break
         params = response.params(length)
-    after = objective.at(params)
+        if judge is not None and length != 1:
+            settings["damping"] = response.damping * (SHORTENED if length < 1 else LENGTHENED)
     return Unlearned(
-        objective,
-        after,
-        tuple(responses),
-        tuple(lengths),
-        responses[0].subset,
-        positions,
-        asked,
-        time.perf_counter() - start,
+        before=objective,
+        after=objective.at(params),
+        responses=tuple(responses),
+        lengths=tuple(lengths),
+        subset=responses[0].subset,
+        changed=positions,
+        targets=targets,
+        seconds=time.perf_counter() - start,
     )
-
-
-def _apart(
-    objective: Objective, positions: Tensor, targets: Tensor | None, holdout: float, seed: int
-) -> tuple[Objective, Tensor, Tensor | None, Judgement]:
-    """The objective without held-out examples, what changes in it, and the judge made of those held out."""
-    if not 0 < holdout < 1:
-        raise InputError(f"holdout: a share of the training examples, above 0 and below 1; got {holdout}")
-    if targets is not None and len(targets) != len(positions):
-        raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(targets)}")
-    generator = torch.Generator().manual_seed(seed)
-    goes = torch.zeros(objective.n, dtype=torch.bool)
-    goes[positions] = True
-    held = torch.zeros(objective.n, dtype=torch.bool)
-    for group in (goes, ~goes):
-        members = group.nonzero().flatten()
-        count = int(holdout * len(members))
-        if not 0 < count < len(members):
-            raise InputError(
-                f"holdout: {holdout:g} of {len(members)} examples leaves none on one side; take another share, or "
-                "search=False"
-            )
-        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    kept = (~held).nonzero().flatten()
-    training = objective.replace(
-        data=objective.data.take(kept), weights=objective.weights[kept], ids=objective.ids[kept.numpy()]
-    )
-    place = torch.full((objective.n,), -1)
-    place[kept] = torch.arange(len(kept))
-    inside = ~held[positions]
-    replaced = None
-    if targets is not None:
-        outside = Relabelling(positions[~inside], targets[~inside])
-        replaced = outside.examples(objective)
-    judge = Judgement(objective, (held & ~goes).nonzero().flatten(), positions[~inside], replaced)
-    return training, place[positions[inside]], None if targets is None else targets[inside], judge
-
-
-def _best(judge: Judgement, response: Response) -> float:
-    """The multiple of the step that the judge likes best, 0 among them; the shortest of equals."""
-    scores = {length: judge.score(response.params(length)) for length in (0.0, *LENGTHS)}
-    return max(scores, key=lambda length: (round(scores[length], 9), -length))

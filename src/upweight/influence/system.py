@@ -1,0 +1,226 @@
+"""The equations of generalised influence, solved by products with the curvature alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.curvature import GGN, ObjectiveCurvature
+from upweight.influence.changes import Changed, ChangedCurvature
+from upweight.influence.response import Method, Response
+from upweight.inverse.cg import CG
+from upweight.inverse.damping import Damping
+from upweight.inverse.interface import Solution, Solver, precondition
+from upweight.inverse.lsmr import least_squares
+from upweight.inverse.neumann import Neumann, Rows
+from upweight.losses import Loss
+from upweight.messages import NegativeCurvatureError
+from upweight.select import Subset, everything
+
+PROBES = 12
+"""Products by which the smallest eigenvalue of the block is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The principal block of J of a symmetric operator, or of an inverse of it, over the chosen entries alone."""
+
+    whole: Rows
+    subset: Subset
+    dtype: torch.dtype
+    device: torch.device
+    name: str
+    damping: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """|J|."""
+        return self.subset.size
+
+    def apply(self, vectors: Float[Tensor, "k j"]) -> Float[Tensor, "k j"]:
+        """Product with k vectors over J."""
+        return self.subset.cut(self.whole(self.subset.embed(vectors)))
+
+    def dense(self) -> Float[Tensor, "j j"]:
+        """The block itself; for small J."""
+        return self.apply(torch.eye(self.size, dtype=self.dtype, device=self.device))
+
+    @property
+    def operator(self) -> Block:
+        """Itself: as a preconditioner it is all there is."""
+        return self
+
+    def precondition(self, vectors: Float[Tensor, "k j"]) -> Float[Tensor, "k j"]:
+        """Its product is that of an inverse."""
+        return self.apply(vectors)
+
+    def solve(self, vectors: Float[Tensor, "k j"]) -> Solution:
+        """Only to precondition by."""
+        raise NotImplementedError
+
+    def with_damping(self, damping: Damping) -> Block:
+        """Stays what it is."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """H = H′ + δI, g and J, and what to solve with.
+
+    Attributes
+    ----------
+    preconditioner
+        A fitted inverse over all of θ, or None.
+    tolerance
+        Of the method's own equations, relative.
+    """
+
+    operator: ChangedCurvature
+    change: Changed
+    subset: Subset
+    preconditioner: Solver | None
+    tolerance: float
+
+    @property
+    def g(self) -> Float[Tensor, "1 p"]:
+        """What the change pulls with, as a row."""
+        return self.change.gradient[None]
+
+    @cached_property
+    def floor(self) -> float | None:
+        """A lower bound of H's eigenvalues above 0, where its form gives one: that of a convex loss's GGN."""
+        loss, objective = self.change.objective.loss, self.change.objective
+        convex = isinstance(loss, Loss) and loss.is_convex and bool((objective.weights >= 0).all())
+        if self.operator.name != GGN.name or not convex:
+            return None
+        return float(objective.l2.min()) + self.operator.damping
+
+    def response(self, method: Method, solver: Neumann | None, limit: int) -> Response:
+        """The step with everything that is measured of it."""
+        step, solved, iterations = self._solve(method, solver, limit)
+        g, cut, product = self.g, self.subset.cut, self.operator.apply(step[None])
+        restricted = ratio(cut(product - g), cut(g))
+        products = self.operator.products[0]
+        return Response(
+            objective=self.change.objective,
+            method=method,
+            subset=self.subset,
+            step=step,
+            gradient=self.change.gradient,
+            least_squares=ratio(product - g, g),
+            restricted=restricted,
+            quadratic=float(0.5 * (step * product[0]).sum() - (step * g[0]).sum()),
+            solved=restricted if solved is None else solved,
+            tolerance=self.tolerance,
+            iterations=iterations,
+            products=products,
+            smallest_curvature=(
+                smallest_ritz(self.operator.apply, self.subset, step) if self.floor is None else self.floor
+            ),
+            damping=self.operator.damping,
+            seconds=0.0,
+        )
+
+    def _solve(self, method: Method, solver: Neumann | None, limit: int) -> tuple[Tensor, float | None, int]:
+        """Δ over θ; how far the method's own equations are satisfied, None: as those of J; and the iterations."""
+        cut, embed, apply, g = self.subset.cut, self.subset.embed, self.operator.apply, self.g
+        if method == "GIF":
+            step, residual, iterations = self._minimise(
+                lambda x: apply(embed(x)), lambda u: cut(apply(u)), g, solver, limit
+            )
+            return embed(step)[0], ratio(cut(apply(residual)), cut(apply(g))), iterations
+        if method == "FIF":
+            step, iterations = self._symmetric(apply, cut(g), limit)
+            return embed(step)[0], None, iterations
+        whole = replace(self, subset=everything(self.subset.layout))
+        if method == "SIF":
+            step, solved, iterations = whole._second_order(limit)
+        else:
+            step, iterations = whole._symmetric(apply, g, limit)
+            solved = ratio(g - apply(step), g)
+        return embed(cut(step))[0], solved, iterations
+
+    def _second_order(self, limit: int) -> tuple[Tensor, float, int]:
+        operator, objective, g = self.operator, self.change.objective, self.g
+        before = ObjectiveCurvature(objective, operator.name)
+
+        def original(x: Tensor) -> Tensor:
+            operator.products[0] += len(x)
+            return before.apply(x) + operator.damping * x
+
+        first, one = self._symmetric(original, g, limit)
+        lost = original(first) - operator.apply(first)
+        second, two = self._symmetric(original, lost, limit)
+        solved = max(ratio(g - original(first), g), ratio(lost - original(second), lost))
+        return first + second, solved, one + two
+
+    def _symmetric(self, apply: Rows, v: Tensor, limit: int) -> tuple[Tensor, int]:
+        """The block of J, or the shortest least-squares solution, solved for v ``[1, j]``."""
+        operator = self.operator
+        block = Block(apply, self.subset, operator.dtype, operator.device, operator.name)
+        if self.floor is not None and self.floor > 0:
+            inverse = CG(tolerance=self.tolerance, max_iterations=limit, preconditioner=self._block_preconditioner)
+            try:
+                found = inverse.fit(block).solve(v)
+                return found.x, found.report.iterations
+            except NegativeCurvatureError:
+                pass  # rounding, at a damping too small for this precision
+        x, _, iterations = self._minimise(block.apply, block.apply, v, None, limit)
+        return x, iterations
+
+    @property
+    def _block_preconditioner(self) -> Block | None:
+        given = self.preconditioner
+        if given is None:
+            return None
+        operator = self.operator
+        return Block(lambda x: precondition(given, x), self.subset, operator.dtype, operator.device, "preconditioner")
+
+    def _minimise(
+        self, apply: Rows, transpose: Rows, v: Tensor, solver: Neumann | None, limit: int
+    ) -> tuple[Tensor, Tensor, int]:
+        """The shortest minimiser x of ‖A x − v‖ and v − A x; with a preconditioner P ≈ A⁻¹ by way of y, x = P y."""
+        if solver is not None:
+            x, iterations = solver.solve(apply, transpose, v, self.tolerance, limit)
+            return x, v - apply(x), iterations
+        through = self._block_preconditioner
+        if through is None:
+            return least_squares(apply, transpose, v, self.tolerance, limit)
+        y, residual, iterations = least_squares(
+            lambda x: apply(through.precondition(x)),
+            lambda u: through.precondition(transpose(u)),
+            v,
+            self.tolerance,
+            limit,
+        )
+        return through.precondition(y), residual, iterations
+
+
+def smallest_ritz(apply: Rows, subset: Subset, step: Float[Tensor, " p"]) -> float:
+    """The smallest Ritz value of the block after a few steps of Lanczos from the step: an upper bound of λ_min."""
+    q = subset.cut(step)
+    if not float(q.norm()) > 0:
+        q = torch.ones_like(q)
+    basis = [q / q.norm()]
+    images: list[Tensor] = []
+    for _ in range(min(PROBES, subset.size)):
+        images.append(subset.cut(apply(subset.embed(basis[-1])[None])[0]))
+        frame = torch.stack(basis)
+        rest = images[-1] - frame.T @ (frame @ images[-1])
+        rest = rest - frame.T @ (frame @ rest)
+        if not float(rest.norm()) > 1e-6 * float(images[-1].norm()):
+            break
+        basis.append(rest / rest.norm())
+    frame = torch.stack(basis[: len(images)]).double()
+    projected = frame @ torch.stack(images).double().T
+    return float(torch.linalg.eigvalsh((projected + projected.T) / 2).min())
+
+
+def ratio(residual: Tensor, of: Tensor) -> float:
+    """‖residual‖/‖of‖, or ‖residual‖ of nothing."""
+    size = float(of.norm())
+    return float(residual.norm()) / size if size > 0 else float(residual.norm())

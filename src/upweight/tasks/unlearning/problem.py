@@ -1,0 +1,121 @@
+"""What is to be unlearnt or relabelled, with some of the examples held out, or a sample standing for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from upweight.influence.changes import Relabelling, Removal
+from upweight.messages import InputError
+from upweight.objective import Objective
+from upweight.tasks.unlearning.judgement import Judgement
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """An objective and which of its examples change.
+
+    Attributes
+    ----------
+    positions
+        Those that change, ``[u]``.
+    targets
+        Their new labels, ``[u]``; None: they are removed.
+    """
+
+    objective: Objective
+    positions: Int[Tensor, " u"]
+    targets: Tensor | None
+
+    @property
+    def change(self) -> Removal | Relabelling:
+        """The same for `upweight.influence.generalized`."""
+        return Removal(self.positions) if self.targets is None else Relabelling(self.positions, self.targets)
+
+    @property
+    def changes(self) -> Bool[Tensor, " train"]:
+        """Whether each example changes."""
+        changes = torch.zeros(self.objective.n, dtype=torch.bool)
+        changes[self.positions] = True
+        return changes
+
+    def only(self, kept: Int[Tensor, " kept"], weights: Tensor) -> Problem:
+        """The problem of some of the examples, in increasing order, with these weights."""
+        whole = self.objective
+        place = torch.full((whole.n,), -1)
+        place[kept] = torch.arange(len(kept))
+        inside = place[self.positions] >= 0
+        return Problem(
+            whole.replace(data=whole.data.take(kept), weights=weights, ids=whole.ids[kept.numpy()]),
+            place[self.positions[inside]],
+            None if self.targets is None else self.targets[inside],
+        )
+
+
+def posed(objective: Objective, positions: Int[Tensor, " u"], targets: Tensor | None) -> Problem:
+    """The problem.
+
+    Raises
+    ------
+    InputError
+        If targets aren't one for each position.
+    """
+    if targets is not None and len(targets) != len(positions):
+        raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(targets)}")
+    return Problem(objective, positions, targets)
+
+
+def sampled(problem: Problem, sample: int | None, seed: int) -> Problem:
+    """So many of the examples that change, and of the others, at random; weights make their sums those of all."""
+    if sample is None:
+        return problem
+    chosen, scales = [], []
+    generator = torch.Generator().manual_seed(seed)
+    for group in (problem.changes, ~problem.changes):
+        members = group.nonzero().flatten()
+        kept = members[torch.randperm(len(members), generator=generator)[:sample]]
+        chosen.append(kept)
+        scales.append(torch.full((len(kept),), len(members) / max(len(kept), 1)))
+    where, order = torch.cat(chosen).sort()
+    share = len(where) / problem.objective.n
+    weights = problem.objective.weights[where] * (torch.cat(scales)[order] * share).to(problem.objective.weights)
+    return problem.only(where, weights)
+
+
+def held_out(problem: Problem, holdout: float, sample: int | None, seed: int) -> tuple[Problem, Judgement]:
+    """The problem without a share of the examples, and the judge made of those.
+
+    Raises
+    ------
+    InputError
+        If the share leaves nothing on one side.
+    """
+    if not 0 < holdout < 1:
+        raise InputError(f"holdout: a share of the training examples, above 0 and below 1; got {holdout}")
+    objective, changes = problem.objective, problem.changes
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(objective.n, dtype=torch.bool)
+    seen = []
+    for group in (changes, ~changes):
+        members = group.nonzero().flatten()
+        count = int(holdout * len(members))
+        if not 0 < count < len(members):
+            raise InputError(
+                f"holdout: {holdout:g} of {len(members)} examples leaves none on one side; take another share, or "
+                "search=False"
+            )
+        apart = members[torch.randperm(len(members), generator=generator)[:count]]
+        held[apart] = True
+        seen.append(apart[:sample].sort().values)
+    kept = (~held).nonzero().flatten()
+    changed = seen[0]
+    replaced = None
+    if problem.targets is not None:
+        targets = problem.targets.new_zeros(objective.n)
+        targets[problem.positions] = problem.targets
+        replaced = Relabelling(changed, targets[changed]).examples(objective)
+    judge = Judgement(objective, seen[1], changed, replaced)
+    return problem.only(kept, objective.weights[kept]), judge
