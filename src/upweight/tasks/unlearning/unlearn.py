@@ -48,6 +48,9 @@ class Unlearned:
         Positions of the training examples that were removed or relabelled.
     targets
         Their new labels; None if they were removed.
+    score
+        With a search: how likely what is wanted is on the held-out examples (`Judgement.score`), by which rules,
+        methods and dampings can be compared without test data; else None.
     seconds
         All of it, the choice of parameters included.
     """
@@ -59,6 +62,7 @@ class Unlearned:
     subset: select.Subset
     changed: Int[Tensor, " u"]
     targets: Tensor | None
+    score: float | None
     seconds: float
 
     def learnt(self) -> tuple[float, float]:
@@ -231,5 +235,6 @@ def _changed(
         subset=responses[0].subset,
         changed=positions,
         targets=targets,
+        score=None if judge is None else judge.score(params),
         seconds=time.perf_counter() - start,
     )

@@ -1,0 +1,95 @@
+"""Figures of the experiments on generalised influence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+PROTOCOLS = {"computed": "computed length", "judged": "judged on training images", "paper": "best on the test set"}
+
+
+def bars(means: dict[str, Any], title: str) -> Figure:
+    """Accuracy on the other classes and on the removed one, by method and protocol, with deviations over seeds."""
+    methods = [name for name in means if name not in ("base", "retrained")]
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    for row, words in enumerate(("other classes", "removed class")):
+        axes = figure.add_subplot(2, 1, row + 1)
+        for name, style in (("base", ":"), ("retrained", "--")):
+            axes.axhline(100 * means[name]["judged"]["mean"][row], color="black", linestyle=style, label=name)
+        for offset, (protocol, label) in zip((-0.27, 0, 0.27), PROTOCOLS.items(), strict=True):
+            axes.bar(
+                [place + offset for place in range(len(methods))],
+                [100 * means[method][protocol]["mean"][row] for method in methods],
+                0.26,
+                yerr=[100 * means[method][protocol]["deviation"][row] for method in methods],
+                label=label,
+            )
+        axes.set_xticks(range(len(methods)), methods if row else [], rotation=30, ha="right")
+        axes.set_ylabel(f"accuracy, {words} (%)")
+        if row == 0:
+            axes.set_title(title)
+            lowest = min(means[method]["judged"]["mean"][0] for method in methods)
+            axes.set_ylim(max(0, 100 * lowest - 25), None)
+        else:
+            axes.legend(fontsize="small", ncols=3)
+    return figure
+
+
+def lines(
+    curves: dict[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    x: str,
+    y: str,
+    title: str,
+    *,
+    logarithmic: str = "",
+    levels: dict[str, float] | None = None,
+) -> Figure:
+    """Curves (x, mean, deviation); ``logarithmic``: the axes' letters."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for name, (places, middle, deviation) in curves.items():
+        axes.errorbar(places, middle, deviation, marker="o", markersize=3, capsize=2, label=name)
+    for style, (name, level) in zip((":", "--", "-."), (levels or {}).items(), strict=False):
+        axes.axhline(level, color="black", linestyle=style, label=name)
+    if "x" in logarithmic:
+        axes.set_xscale("log")
+    if "y" in logarithmic:
+        axes.set_yscale("log")
+    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def grid(panels: list[tuple[str, dict[str, Any]]], x: str, y: str, title: str) -> Figure:
+    """Panels of curves side by side, with a common legend."""
+    figure = Figure(figsize=(5 * len(panels), 4.2), layout="constrained")
+    for place, (words, curves) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        for name, (places, middle, deviation) in curves.items():
+            axes.errorbar(places, middle, deviation, marker="o", markersize=3, capsize=2, label=name)
+        axes.set(xlabel=x, ylabel=y if place == 0 else "", title=words, xscale="log")
+        if place == 0:
+            axes.legend(fontsize="small")
+    figure.suptitle(title)
+    return figure
+
+
+def grouped(found: dict[str, dict[str, list[float]]], parts: Sequence[str], y: str) -> Figure:
+    """Bars of several figures for each name, with deviations."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / len(parts)
+    for number, part in enumerate(parts):
+        axes.bar(
+            [place + (number - (len(parts) - 1) / 2) * width for place in range(len(found))],
+            [100 * each["mean"][number] for each in found.values()],
+            width,
+            yerr=[100 * each["deviation"][number] for each in found.values()],
+            label=part,
+        )
+    axes.set_xticks(range(len(found)), list(found), rotation=25, ha="right")
+    axes.set_ylabel(y)
+    axes.legend(fontsize="small", ncols=len(parts))
+    return figure
