@@ -174,8 +174,8 @@ def told(name: str, means: dict[str, Any], runs: list[dict]) -> tuple[str, str]:
         f"over {len(runs)} seeds. {HEADLINE} loses {np.mean(lost):.2f} points (each seed: "
         f"{', '.join(f'{each:.2f}' for each in lost)}). GIF − FIF, judged, by others − removed: {against}. Every "
         f"method, others and removed: {rows}. One step of the computed length answers to the removal to first "
-        "order and leaves the class nearly as it was where examples are well fitted; lengths judged on held-out images carry it "
-        "through. The paper's protocol picks the length on the test set that it reports."
+        "order and leaves the class nearly as it was where examples are well fitted; lengths judged on held-out images "
+        "carry it through. The paper's protocol picks the length on the test set that it reports."
     )
     return ours, why
 

@@ -144,9 +144,9 @@ def kept(
     return model, seconds
 
 
-def objective(model: nn.Module, train: Split, l2: float = L2) -> uw.Objective:
+def objective(model: nn.Module, train: Split, l2: float = L2, batch_size: int = BATCH // 2) -> uw.Objective:
     """What the network was trained for, as the library takes it."""
-    return uw.Objective(model, uw.losses.CrossEntropy(), train, l2=l2, batch_size=BATCH, validate=False)
+    return uw.Objective(model, uw.losses.CrossEntropy(), train, l2=l2, batch_size=batch_size, validate=False)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int
@@ -24,11 +24,14 @@ class Problem:
         Those that change, ``[u]``.
     targets
         Their new labels, ``[u]``; None: they are removed.
+    among
+        The examples that may be computed from, in increasing order (default: all).
     """
 
     objective: Objective
     positions: Int[Tensor, " u"]
     targets: Tensor | None
+    among: Int[Tensor, " among"] | None = None
 
     @property
     def change(self) -> Removal | Relabelling:
@@ -69,24 +72,29 @@ def posed(objective: Objective, positions: Int[Tensor, " u"], targets: Tensor | 
 
 
 def sampled(problem: Problem, sample: int | None, seed: int) -> Problem:
-    """So many of the examples that change, and of the others, at random; weights make their sums those of all."""
+    """The problem of the examples that may be computed from, or of so many that change and so many others, at random.
+
+    Weights make the sums of a sample those of all.
+    """
+    objective, usable = problem.objective, problem.among
     if sample is None:
-        return problem
+        return problem if usable is None else problem.only(usable, objective.weights[usable])
+    usable = torch.arange(objective.n) if usable is None else usable
+    changes = problem.changes[usable]
     chosen, scales = [], []
     generator = torch.Generator().manual_seed(seed)
-    for group in (problem.changes, ~problem.changes):
-        members = group.nonzero().flatten()
+    for members in (usable[changes], usable[~changes]):
         kept = members[torch.randperm(len(members), generator=generator)[:sample]]
         chosen.append(kept)
         scales.append(torch.full((len(kept),), len(members) / max(len(kept), 1)))
     where, order = torch.cat(chosen).sort()
-    share = len(where) / problem.objective.n
-    weights = problem.objective.weights[where] * (torch.cat(scales)[order] * share).to(problem.objective.weights)
+    share = len(where) / len(usable)
+    weights = objective.weights[where] * (torch.cat(scales)[order] * share).to(objective.weights)
     return problem.only(where, weights)
 
 
 def held_out(problem: Problem, holdout: float, sample: int | None, seed: int) -> tuple[Problem, Judgement]:
-    """The problem without a share of the examples, and the judge made of those.
+    """The problem computed from all but a share of the examples, and the judge made of those.
 
     Raises
     ------
@@ -118,4 +126,4 @@ def held_out(problem: Problem, holdout: float, sample: int | None, seed: int) ->
         targets[problem.positions] = problem.targets
         replaced = Relabelling(changed, targets[changed]).examples(objective)
     judge = Judgement(objective, seen[1], changed, replaced)
-    return problem.only(kept, objective.weights[kept]), judge
+    return replace(problem, among=kept), judge

@@ -215,7 +215,8 @@ def _changed(
     params = objective.params
     settings = {**options, "method": method, "seed": seed}
     for number in range(steps):
-        drawn = sampled(problem, sample, seed + number)
+        if number and sample is not None:
+            drawn = sampled(problem, sample, seed + number)
         current, further = drawn.objective, None
         if number:
             current = drawn.objective.at(params)
