@@ -26,6 +26,12 @@ def test_a_class_is_forgotten_and_the_parameters_are_written(answer: Any) -> Non
     assert_self_contained(Path(found["files"]["report"]))
 
 
+def test_a_sample_and_a_global_choice_are_taken(answer: Any) -> None:
+    found = answer("unlearn", STUDY, "--class", "3", "--ratio", "0.2", "--per", "global", "--sample", "50")
+    assert found["parameters that moved"] == 2 * 65
+    assert found["log-likelihood of what is wanted, held out"] < 0
+
+
 def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
     pd.DataFrame({"position": range(60), "label": [7] * 60}).to_csv("labels.csv", index=False)
     found = answer("relabel", STUDY, "--labels", "labels.csv", "--ratio", "1", "--steps", "5", "--no-search")
@@ -41,6 +47,7 @@ def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
     [
         (["unlearn", STUDY, "--class", "11"], "'11' is none of this study's, 0, 1"),
         (["unlearn", STUDY, "--class", "3", "--choose", "best"], "--choose: one of highest-output"),
+        (["unlearn", STUDY, "--class", "3", "--per", "model"], "per: 'layer' or 'global'; got 'model'"),
         (["unlearn", STUDY, "--class", "3", "--ratio", "1", "--method", "HIF"], "method: one of GIF, FIF"),
         (["relabel", STUDY, "--labels", "empty.csv"], "needs columns position and label"),
     ],

@@ -311,3 +311,37 @@ def test_a_preconditioner_may_be_any_solver() -> None:
     close(
         response("FIF", curvature=GGN(), tolerance=1e-9, preconditioner=solver).step, plain.step, rtol=1e-4, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("method", ["FIF", "PIF", "IF", "SIF"])
+def test_a_positive_system_goes_by_conjugate_gradients_to_the_same_answer(method: str) -> None:
+    """A loss that isn't known to be convex goes by LSMR: the same answer, with more products."""
+
+    class Unknown(uw.losses.CrossEntropy):
+        is_convex = False
+
+    quick = response(method, curvature=GGN(), damping=0.01, tolerance=1e-11)
+    other = objective().replace(loss=Unknown())
+    slow = uw.Influence(other, Dense(GGN())).generalized(
+        uw.Removal(MEMBERS),
+        None if method == "IF" else subset(),
+        method=method,
+        **{**TIGHT, "curvature": GGN(), "damping": 0.01, "tolerance": 1e-11},
+    )
+    close(quick.step, slow.step, rtol=1e-6, atol=1e-9)
+    assert quick.products < 0.7 * slow.products
+    assert quick.smallest_curvature == pytest.approx(float(objective().l2.min()) + 0.01)
+    assert slow.smallest_curvature >= quick.smallest_curvature - 1e-9
+
+
+def test_curvature_may_be_estimated_from_a_choice_of_all_examples_after_the_change() -> None:
+    """Relabelled examples are drawn like those that stay, and the mean over draws is the whole."""
+    changed_ = uw.Relabelling(list(range(10)), [1] * 10)
+    posed = changed(objective(), changed_)
+    whole = curvature_after(posed, GGN(), 0.1, None, 0).dense()
+    draws = [curvature_after(posed, GGN(), 0.1, 12, seed) for seed in range(300)]
+    assert all(len(each.stays) + len(each.comes) == 12 for each in draws)
+    assert {len(each.comes) for each in draws} > {2, 4}
+    matrices = torch.stack([each.dense() for each in draws])
+    errors = (matrices.mean(0) - whole).abs() / (matrices.std(0) / len(draws) ** 0.5).clamp_min(1e-9)
+    assert float(errors.max()) < 6

@@ -15,7 +15,10 @@ from problems import DOUBLE, close, convex
 from upweight import select
 from upweight.messages import InputError
 from upweight.tasks import relabel, unlearn
-from upweight.tasks.unlearning import membership_advantage
+from upweight.tasks.unlearning import Judgement, membership_advantage
+from upweight.tasks.unlearning.judgement import wanted
+from upweight.tasks.unlearning.lengths import best_length
+from upweight.tasks.unlearning.problem import held_out, posed, sampled
 
 pytestmark = pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")  # trained shortly
 CLASSES = 4
@@ -126,6 +129,7 @@ def test_membership_is_the_largest_gap_of_the_losses_distributions() -> None:
         ({"classes": [9]}, r"classes: \[9\] aren't among the training labels \[0, 1, 2, 3\]"),
         ({"classes": [0, 1, 2, 3]}, "remove: they are all 240 training examples"),
         ({"remove": [0], "steps": 0}, "steps: must be at least 1; got 0"),
+        ({"remove": [0], "sample": 0}, "sample: at least 1 of the examples that change"),
         ({"remove": [0], "search": True}, "holdout: 0.1 of 1 examples leaves none on one side"),
         ({"remove": range(50), "search": True, "holdout": 1.5}, "holdout: a share of the training examples"),
         ({"remove": [0], "parameters": ["9.*"]}, "matches none"),
@@ -136,3 +140,104 @@ def test_what_cannot_be_unlearned_is_refused_with_the_mend(options: dict[str, An
         unlearn(objective(), **options)
     with pytest.raises(InputError, match="targets: need one for each of the 2 indices; got 1"):
         relabel(objective(), [0, 1], [2])
+
+
+@pytest.mark.parametrize("relabelled", [False, True])
+def test_a_sample_stands_for_all_in_the_mean(relabelled: bool) -> None:
+    """Weights of a sample make its sums those of all: the mean over many draws is the whole gradient."""
+    whole = objective()
+    members = (blobs(0)[1] == 1).nonzero().flatten()
+    targets = torch.full((len(members),), 2) if relabelled else None
+    problem = posed(whole, members, targets)
+    draws = [sampled(problem, 20, seed) for seed in range(400)]
+    for drawn in draws[:3]:
+        assert drawn.objective.n == 40
+        assert len(drawn.positions) == 20
+        assert float(drawn.objective.weights.sum()) == pytest.approx(drawn.objective.n)
+        given = drawn.objective.data.take(drawn.positions)[1]
+        assert (given == 1).all()
+    mean = torch.stack([drawn.objective.gradient() for drawn in draws]).mean(0)
+    spread = torch.stack([drawn.objective.gradient() for drawn in draws]).std(0) / len(draws) ** 0.5
+    assert float(((mean - whole.gradient()).abs() / spread.clamp_min(1e-12)).max()) < 5
+
+
+def test_a_sample_of_everybody_is_everybody() -> None:
+    members = (blobs(0)[1] == 1).nonzero().flatten()
+    options: dict[str, Any] = {"classes": [1], "parameters": select.highest_output(0.3), "steps": 2, **SOLVE}
+    close(
+        unlearn(objective(), sample=240, **options).after.params,
+        unlearn(objective(), **options).after.params,
+        rtol=1e-6,
+    )
+    assert sampled(posed(objective(), members, None), None, 0).objective is objective()
+
+
+def test_what_is_held_out_is_never_computed_from() -> None:
+    members = (blobs(0)[1] == 1).nonzero().flatten()
+    given = torch.arange(len(members)) % CLASSES
+    problem, judge = held_out(posed(objective(), members, given), 0.25, None, 0)
+    assert problem.among is not None
+    held = torch.cat([judge.stays, judge.changes])
+    assert not set(held.tolist()) & set(problem.among.tolist())
+    assert len(held) + len(problem.among) == 240
+    assert judge.replaced is not None
+    place = {int(member): label for member, label in zip(members, given.tolist(), strict=True)}
+    assert judge.replaced.take(range(len(judge.changes)))[1].tolist() == [place[int(i)] for i in judge.changes]
+    drawn = sampled(problem, None, 0)
+    assert drawn.targets is not None
+    kept = [int(member) for member in members if int(member) in set(problem.among.tolist())]
+    assert drawn.targets.tolist() == [place[member] for member in kept]
+
+
+def test_the_score_is_the_likelihood_of_what_is_wanted() -> None:
+    x, y = blobs(0)
+    stays, changes = (y != 1).nonzero().flatten()[:30], (y == 1).nonzero().flatten()[:20]
+    with torch.no_grad():
+        probabilities = trained()(x).softmax(1)
+    right = probabilities[stays, y[stays]].clamp_min(1e-6).log().mean()
+    forgotten = (1 - probabilities[changes, 1]).clamp_min(1e-6).log().mean()
+    assert Judgement(objective(), stays, changes).score(objective().params) == pytest.approx(float(right + forgotten))
+    replaced = uw.Relabelling(changes, torch.full((20,), 3)).examples(objective())
+    learnt = probabilities[changes, 3].clamp_min(1e-6).log().mean()
+    judge = Judgement(objective(), stays, changes, replaced)
+    assert judge.score(objective().params) == pytest.approx(float(right + learnt))
+
+
+def test_a_judged_step_is_never_worse_than_none() -> None:
+    found = unlearn(
+        objective(), classes=[1], parameters=select.highest_output(0.5), search=True, steps=3, sample=30, **SOLVE
+    )
+    _, judge = held_out(posed(objective(), found.changed, None), 0.1, 30, 0)
+    assert found.score == pytest.approx(judge.score(found.after.params))
+    assert found.score > judge.score(objective().params)
+    dampings = [each.damping for each in found.responses]
+    for length, now, after in zip(found.lengths, dampings, dampings[1:], strict=False):
+        assert after == pytest.approx(now * (4 if length < 1 else 0.5 if length > 1 else 1))
+
+
+@pytest.mark.parametrize(("best", "expected"), [(1.0, 1.0), (8.0, 8.0), (0.25, 0.25), (5.0, 4.0), (0.0, 0.0)])
+def test_the_length_is_the_best_multiple_of_two(best: float, expected: float) -> None:
+    calls: list[float] = []
+
+    def score(length: float) -> float:
+        calls.append(length)
+        return -abs(length - best)
+
+    assert best_length(score) == expected
+    assert len(calls) == len(set(calls))
+    assert best_length(lambda length: float(length == 0)) == 0
+
+
+def test_losses_without_probabilities_are_judged_by_shares() -> None:
+    x, y = blobs(0)
+    signs = torch.where(y == 1, 1, -1)
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1).double()
+    machine = uw.Objective(model, uw.losses.SmoothHinge(0.1), (x, signs), l2=1e-2)
+    with torch.no_grad():
+        right = (model(x).squeeze(1) > 0) == (y == 1)
+    some = torch.arange(40)
+    assert wanted(machine, machine.params, machine.data, some, True) == pytest.approx(float(right[:40].double().mean()))
+    assert wanted(machine, machine.params, machine.data, some, False) == pytest.approx(
+        float((~right[:40]).double().mean())
+    )

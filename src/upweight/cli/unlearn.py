@@ -40,6 +40,11 @@ Search = Annotated[
 ]
 Damping = Annotated[float, typer.Option(min=0, help="δ of the curvature.")]
 Examples = Annotated[int | None, typer.Option(min=1, help="Training examples that the curvature is estimated from.")]
+Sample = Annotated[
+    int | None,
+    typer.Option(min=1, help="Changed examples, and as many others, that stand for all in each step (default: all)."),
+]
+Per = Annotated[str, typer.Option(help="Units are ranked within each layer, or over all: layer or global.")]
 Labels = Annotated[
     Path,
     typer.Option("--labels", "-l", help="A CSV with columns position and label: the new labels of training examples."),
@@ -51,11 +56,13 @@ def unlearn(
     classes: Classes,
     ratio: Ratio = 0.05,
     choose: Choose = RULES[0],
+    per: Per = "layer",
     method: MethodOption = "GIF",
     steps: Steps = 3,
     search: Search = True,
     damping: Damping = 0.001,
     examples: Examples = None,
+    sample: Sample = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -77,9 +84,15 @@ def unlearn(
         found = forget(
             opened.objective,
             classes=wanted,
-            **_settings(
-                opened, choose, ratio, method, seed, steps=steps, search=search, damping=damping, examples=examples
-            ),
+            parameters=_parameters(opened, choose, per, ratio, seed, method),
+            method=method,
+            steps=steps,
+            search=search,
+            damping=damping,
+            examples=examples,
+            sample=sample,
+            seed=seed,
+            **TOLERANCE,
         )
         _finish(run, opened, found, f"Unlearning {', '.join(classes)} in {opened.title}", output, "unlearn")
 
@@ -89,11 +102,13 @@ def relabel(
     labels: Labels,
     ratio: Ratio = 0.05,
     choose: Choose = RULES[0],
+    per: Per = "layer",
     method: MethodOption = "GIF",
     steps: Steps = 3,
     search: Search = True,
     damping: Damping = 0.001,
     examples: Examples = None,
+    sample: Sample = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -121,9 +136,15 @@ def relabel(
             opened.objective,
             table["position"].tolist(),
             given,
-            **_settings(
-                opened, choose, ratio, method, seed, steps=steps, search=search, damping=damping, examples=examples
-            ),
+            parameters=_parameters(opened, choose, per, ratio, seed, method),
+            method=method,
+            steps=steps,
+            search=search,
+            damping=damping,
+            examples=examples,
+            sample=sample,
+            seed=seed,
+            **TOLERANCE,
         )
         title = f"New labels of {len(table):,} training examples in {opened.title}"
         _finish(run, opened, found, title, output, "relabel")
@@ -144,13 +165,7 @@ def _class(opened: Source, name: str) -> int:
     raise InputError(f"class: {name!r} is none of this study's, {known}")
 
 
-def _settings(opened: Source, choose: str, ratio: float, method: str, seed: int, **others: Any) -> dict[str, Any]:
-    """What both commands ask of the task; ``others`` are passed on as they are."""
-    parameters = _parameters(opened, choose, ratio, seed, method)
-    return {"parameters": parameters, "method": method, "seed": seed, **TOLERANCE, **others}
-
-
-def _parameters(opened: Source, choose: str, ratio: float, seed: int, method: str) -> Any:
+def _parameters(opened: Source, choose: str, per: str, ratio: float, seed: int, method: str) -> Any:
     from upweight import select
     from upweight.messages import InputError
 
@@ -159,7 +174,7 @@ def _parameters(opened: Source, choose: str, ratio: float, seed: int, method: st
     if method == "IF" or ratio >= 1:
         return select.everything(opened.objective.layout)
     rule = getattr(select, choose.replace("-", "_"))
-    return rule(ratio, seed=seed) if choose == "random" else rule(ratio)
+    return rule(ratio, per=per, seed=seed) if choose == "random" else rule(ratio, per=per)
 
 
 def _finish(run: Session, opened: Source, found: Unlearned, title: str, output: Path, name: str) -> None:
@@ -205,6 +220,7 @@ def moved(found: Unlearned) -> dict[str, Any]:
         "method": last.method,
         "lengths of the steps": ", ".join(f"{length:g}" for length in found.lengths),
         "δ": last.damping,
+        **({} if found.score is None else {"log-likelihood of what is wanted, held out": found.score}),
         "residual, all coordinates": found.responses[0].least_squares,
         "residual, those that moved": found.responses[0].restricted,
         "seconds": found.seconds,
