@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from upweight.objective import Objective
 
 Scope = Literal["layer", "global"]
+PLACES = {"layer": "by layer", "global": "over all layers"}
 Scores = Callable[["Objective", list[Layer], Any], list[Tensor]]
 """(objective, layers, positions of examples) -> a score for each unit of each layer."""
 
@@ -99,7 +100,7 @@ class Rule:
 
 def _rule(scores: Scores, ratio: float, highest: bool, per: Scope, what: str) -> Rule:
     side = "highest" if highest else "lowest"
-    return Rule(scores, ratio, highest, per, f"the {ratio:.3g} of units of {side} {what}, by {per}")
+    return Rule(scores, ratio, highest, per, f"the {ratio:.3g} of units of {side} {what}, {PLACES.get(per, per)}")
 
 
 def highest_output(ratio: float, *, per: Scope = "layer", absolute: bool = False) -> Rule:
@@ -134,7 +135,7 @@ def lowest_fisher(ratio: float, *, per: Scope = "layer") -> Rule:
 
 def random(ratio: float, *, seed: int = 0, per: Scope = "layer") -> Rule:
     """Units at random."""
-    return Rule(partial(noise, seed), ratio, True, per, f"a random {ratio:.3g} of units, by {per}, seed {seed}")
+    return Rule(partial(noise, seed), ratio, True, per, f"a random {ratio:.3g} of units, {PLACES.get(per, per)}, seed {seed}")
 
 
 def by_name(objective: Objective, patterns: str | Sequence[str]) -> Subset:
