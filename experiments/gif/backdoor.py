@@ -104,12 +104,13 @@ def one_seed(seed: int) -> dict[str, Any]:
     whole = objective(base, train, L2)
     for words, (method, rule) in METHODS.items():
         parameters = RULES[rule] if rule else select.everything(whole.layout)
-        begin = time.perf_counter()
+        begin = time.process_time()
         made = uw.tasks.relabel(whole, chosen, truth, parameters=parameters, method=method, seed=seed, **SETTINGS)
+        seconds = time.process_time() - begin
         found[words] = {
             "test": figures(made.model, test),
             "computed": figures(made.responses[0].model(), test),
-            "seconds": time.perf_counter() - begin,
+            "seconds": seconds,
             "score": made.score,
             "share": made.subset.share,
             "moved": made.subset.size,
@@ -117,14 +118,12 @@ def one_seed(seed: int) -> dict[str, Any]:
             "converged": [each.converged for each in made.responses],
             "products": sum(each.products for each in made.responses),
         }
-        found[words]["seconds"] = made.seconds
         if words == "FIF, highest gradient":
-            begin = time.perf_counter()
-            model, steps = stepped(base, train[0], mended, chosen, made.subset, made.seconds, seed)
-            took = time.perf_counter() - begin
+            begin = time.process_time()
+            model, steps = stepped(base, train[0], mended, chosen, made.subset, seconds, seed)
+            took = time.process_time() - begin
             found["gradient steps, highest gradient"] = {"test": figures(model, test), "seconds": took, "steps": steps}
-    chosen_by_score = max(METHODS, key=lambda words: found[words]["score"])
-    found["chosen"] = chosen_by_score
+    found["chosen"] = max((words for words in METHODS if words != "IF"), key=lambda words: found[words]["score"])
     return found
 
 
@@ -137,8 +136,8 @@ def stepped(
     masks = subset.layout.unflatten(subset.mask.to(DEVICE))
     optimiser = torch.optim.SGD(model.parameters(), RATE, momentum=MOMENTUM)
     generator = torch.Generator().manual_seed(seed)
-    begin, steps = time.perf_counter(), 0
-    while (gone := (time.perf_counter() - begin) / seconds) < 1:
+    begin, steps = time.process_time(), 0
+    while (gone := (time.process_time() - begin) / seconds) < 1:
         optimiser.param_groups[0]["lr"] = RATE * (1 - gone)
         batch = torch.randint(len(x), (BATCH,), generator=generator)
         optimiser.zero_grad()
@@ -184,7 +183,8 @@ def main() -> None:
             title="Undoing a backdoor: MNIST, p = 397,672",
             paper=PAPER,
             ours=f"chosen on held-out training images: {' / '.join(percent(headline, place) for place in range(3))}, "
-            f"in 1/{1 / share:.0f} of retraining's time (retrained {told('retrained')}; before {told('base')})",
+            f"in 1/{1 / share:.0f} of retraining's processor time (retrained {told('retrained')}; before "
+            f"{told('base')})",
             why=f"{len(runs)} seeds, {IMAGES:,} images, {STAMPED:.0%} stamped. Chosen by score on held-out images: "
             f"{', '.join(run['chosen'] for run in runs)}; 5 % of each layer's units hold "
             f"{runs[0]['FIF, highest gradient']['moved']:,} of 397,672 entries. Clean / relabelled / corrupt in %: "

@@ -40,12 +40,13 @@ SEEDS = range(2 if QUICK else 5)
 SETTINGS: dict[str, Any] = {
     "search": True,
     "steps": 2,
-    "sample": 32 if QUICK else 128,
+    "sample": 32 if QUICK else 256,
+    "examples": 32 if QUICK else 128,
     "damping": 0.1,
     "tolerance": 0.1,
-    "max_iterations": 10,
+    "max_iterations": 5,
 }
-"""Chosen on held-out training images of one seed, and the same everywhere."""
+"""The same everywhere; chosen while looking at a network that is none of those measured."""
 ADDED, SHARE = (1, 2, 4, 8, 16, 32, 64, 128, 200, 300), 0.002
 """How often the renormalised step is added, and its length as a share of ‖θ‖."""
 HEADLINE = "FIF 5 %"
@@ -93,9 +94,9 @@ def one_method(
     whole: uw.Objective, method: str, rule: Any, test: tuple[Tensor, Tensor], retrained: nn.Module, seed: int
 ) -> dict[str, Any]:
     """Accuracy on the remaining and the removed class by each protocol, and what it cost."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     made = uw.tasks.unlearn(whole, classes=[FORGOTTEN], parameters=rule, method=method, seed=seed, **SETTINGS)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     first, report = made.responses[0], made.report(test, retrained)
     unit = first.step / first.step.norm() * SHARE * whole.params.norm()
     tried = [both(whole.at(whole.params + times * unit).model, test) for times in ADDED]
@@ -158,7 +159,7 @@ def told(name: str, means: dict[str, Any], runs: list[dict]) -> tuple[str, str]:
     ours = (
         f"judged on training images: {HEADLINE} of the units {percent(head['judged'])} on the other classes, removed "
         f"class {percent(head['judged'], 1)} (base {percent(base)} and {percent(base, 1)}, retrained "
-        f"{percent(retrained)} and 0), in 1/{1 / share:.0f} of retraining's time"
+        f"{percent(retrained)} and 0), in 1/{1 / share:.0f} of retraining's processor time"
     )
     against = difference(runs)
     rows = "; ".join(

@@ -60,7 +60,7 @@ class Study:
         return (x.to(DEVICE), labels[chosen].to(DEVICE)), (tested.to(DEVICE), others[:TESTED].to(DEVICE))
 
     def trained(self, train: Split, seed: int, without: int | None = None) -> tuple[nn.Module, float]:
-        """A network trained on all images, or without a class, and the seconds that took."""
+        """A network trained on all images, or without a class, and the seconds of processor time that took."""
         x, y = train
         if without is not None:
             x, y = x[y != without], y[y != without]
@@ -126,7 +126,7 @@ def descend(
 def kept(
     name: str, network: Callable[[], nn.Module], train: Callable[[nn.Module], None], seed: int
 ) -> tuple[nn.Module, float]:
-    """A network trained once, and the seconds its training took then."""
+    """A network trained once, and the seconds of processor time that took then."""
     path = MADE / f"{SCALE}-{name}.pt"
     torch.manual_seed(seed)
     model = network().to(DEVICE)
@@ -134,9 +134,9 @@ def kept(
         found = torch.load(path, weights_only=True, map_location=DEVICE)
         model.load_state_dict(found["state"])
         return model.eval(), found["seconds"]
-    begin = time.perf_counter()
+    begin = time.process_time()
     train(model)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
     torch.save({"state": model.state_dict(), "seconds": seconds}, draft)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import upweight as uw
 from experiments.gif import problems
+from experiments.gif.comparison import SETTINGS
 from experiments.gif.figures import lines
 from experiments.gif.problems import BATCH, FORGOTTEN, QUICK, SCALE, STUDIES, objective
 from experiments.results import GIB, Result, Stopwatch, save
@@ -141,10 +142,8 @@ def peaks(whole: uw.Objective, train: problems.Split) -> dict[str, float]:
         optimiser.step()
 
     def forget() -> None:
-        uw.tasks.unlearn(
-            whole, classes=[FORGOTTEN], parameters=select.highest_output(RATIO), method="FIF", search=True, steps=1,
-            sample=128, damping=0.1, tolerance=0.1, max_iterations=10,
-        )  # fmt: skip
+        rule = select.highest_output(0.05, per="global")
+        uw.tasks.unlearn(whole, classes=[FORGOTTEN], parameters=rule, method="FIF", **SETTINGS)
 
     return {"training": _peak(step), "unlearning": _peak(forget)}
 

@@ -5,6 +5,7 @@ Each piece is kept in a folder as soon as it is done, so that a run that was cut
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
@@ -44,6 +45,14 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return torch.load(path, weights_only=True)
 
 
+def longest(path: Path, seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds by stage, those of earlier runs where they were longer; kept in a file."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    found = {stage: max(spent, before.get(stage, 0.0)) for stage, spent in seconds.items()}
+    path.write_text(json.dumps(found))
+    return found
+
+
 def query_losses(params: Float[Tensor, "k p"], query: Split) -> Float[Tensor, " k"]:
     """Loss of one test image under each model, in float64."""
     ones = torch.ones(len(params), 1, dtype=torch.float64)
@@ -80,7 +89,7 @@ class Objective(uw.Objective):
     def risks_and_gradients(self, params: Float[Tensor, "k p"]) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
         """R and ∇R at k parameter vectors."""
         x, y = self.data.take(list(range(self.n)))
-        weights = torch.full((1, self.n), 1 / self.n, dtype=x.dtype).expand(len(params), -1)
+        weights = (self.weights / self.n)[None].expand(len(params), -1)
         losses, gradients = losses_and_gradients(self.model, params, x, y, weights)
         risks, slopes = losses.to(self.dtype) + self.penalty(params), gradients.to(self.dtype) + self.l2 * params
         if self.anchor is None:
@@ -88,10 +97,18 @@ class Objective(uw.Objective):
         damping, at = self.anchor
         return risks + 0.5 * damping * ((params - at) ** 2).sum(1), slopes + damping * (params - at)
 
-    def anchored(self, damping: float, at: Float[Tensor, " p"], params: Float[Tensor, " p"] | None = None) -> Objective:
-        """R + ½δ‖θ − θ_s‖² at θ_s, or at other parameters: its Hessian is H + δI, and it has no long valleys."""
+    def anchored(
+        self, damping: float, at: Float[Tensor, " p"], params: Float[Tensor, " p"] | None = None, without: int = -1
+    ) -> Objective:
+        """R + ½δ‖θ − θ_s‖² at θ_s, or at other parameters: its Hessian is H + δI, and it has no long valleys.
+
+        ``without``: the position of an image whose loss counts nothing; the others' weights stay 1/n.
+        """
         model = self.at(at if params is None else params).model
-        other = Objective(model, self.loss, self.data, l2={"*.weight": cnn.L2}, validate=False)
+        weights = torch.ones(self.n, dtype=self.dtype)
+        if without >= 0:
+            weights[without] = 0
+        other = Objective(model, self.loss, self.data, l2={"*.weight": cnn.L2}, weights=weights, validate=False)
         other.anchor = (damping, at)
         return other
 
@@ -164,15 +181,28 @@ def _round(
 
 
 def leave_out(
-    objective: uw.Objective, points: Int[Tensor, " k"], solver: Any, tolerance: float, folder: Path
+    start: Objective,
+    damping: float,
+    minimum: Float[Tensor, " p"],
+    points: Int[Tensor, " k"],
+    solver: Any,
+    tolerance: float,
+    folder: Path,
 ) -> dict[str, Tensor]:
-    """`uw.retraining.leave_out` piece by piece: θ ``[k, p]``, ‖∇R_j‖ and evaluations ``[k]``."""
+    """The minimum of R + ½δ‖θ − θ_s‖² without each image, from that of all: θ ``[k, p]``, ‖∇‖ and steps ``[k]``."""
+    data = start.data.take(list(range(start.n)))
 
     def piece(chosen: Tensor) -> dict[str, Tensor]:
-        found = uw.retraining.leave_out(
-            objective, chosen.tolist(), solver=solver, tolerance=tolerance, max_iterations=200
-        )
-        return {"params": found.params, "gradient_norms": found.gradient_norms, "evaluations": found.evaluations}
+        found = []
+        for point in chosen.tolist():
+            objective = start.anchored(damping, start.params, minimum, point)
+            curvature = Differences(data, damping, objective.weights)
+            found.append(uw.retraining.trust_region(objective, tolerance=tolerance, solver=solver, curvature=curvature))
+        return {
+            "params": torch.stack([walk.objective.params for walk in found]),
+            "gradient_norms": torch.tensor([walk.gradient_norms[-1] for walk in found]),
+            "steps": torch.tensor([len(walk.risks) - 1 for walk in found]),
+        }
 
     return _pieces(points, piece, folder, "leaving out")
 
@@ -203,11 +233,12 @@ class Differences:
 
     data: Split
     damping: float = 0.0
+    weights: Tensor | None = None
     name = "Hessian"
 
     def of(self, objective: uw.Objective) -> DifferencesOperator:
         """The operator at the objective's θ."""
-        return DifferencesOperator(objective, self.data, self.damping)
+        return DifferencesOperator(objective, self.data, self.damping, self.weights)
 
 
 @dataclass(frozen=True)
@@ -217,6 +248,7 @@ class DifferencesOperator:
     objective: uw.Objective
     data: Split
     damping: float = 0.0
+    weights: Tensor | None = None
     name = "Hessian"
 
     @property
@@ -240,7 +272,8 @@ class DifferencesOperator:
 
     def _slopes(self, params: Tensor) -> Tensor:
         x, y = self.data
-        weights = torch.full((1, len(y)), 1 / len(y), dtype=torch.float64).expand(len(params), -1)
+        each = torch.ones(len(y), dtype=torch.float64) if self.weights is None else self.weights
+        weights = (each / len(y))[None].expand(len(params), -1)
         return losses_and_gradients(cnn.network(), params, x.double(), y, weights)[1]
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:

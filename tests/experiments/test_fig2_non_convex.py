@@ -94,6 +94,37 @@ def test_the_objectives_own_kernel_gives_its_risk_and_gradient() -> None:
         close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_without_an_image_the_others_keep_their_weight() -> None:
+    """∇ of the anchored objective is ∇R − ∇ℓ_j/n + δ(θ − θ_s), and its Hessian's products are H − H_j/n + δ."""
+    data = random_images()
+    start = others.Objective(cnn.network().double(), uw.losses.CrossEntropy(), data, l2={"*.weight": cnn.L2})
+    theta, j, damping = several(1)[0], 3, 0.1
+    anchored = start.anchored(damping, start.params, theta, j)
+    here = start.at(theta)
+    ((_, lost),) = list(here.example_gradients([j]))
+    expected = here.gradient() - lost[0] / start.n + damping * (theta - start.params)
+    close(anchored.risks_and_gradients(theta[None])[1][0], expected, rtol=1e-8, atol=1e-12)
+    vectors = torch.randn(2, start.p, generator=torch.Generator().manual_seed(3), dtype=DOUBLE)
+    whole = uw.curvature.Hessian().of(here)
+    product = whole.apply(vectors) - whole.share([j]).apply(vectors) + damping * vectors
+    found = others.Differences(data, damping, anchored.weights).of(anchored).apply(vectors)
+    assert (found - product).norm() <= 1e-4 * product.norm()
+
+
+def test_models_without_an_image_reach_the_tolerance(tmp_path: Path) -> None:
+    data = random_images()
+    start = others.Objective(cnn.network().double(), uw.losses.CrossEntropy(), data, l2={"*.weight": cnn.L2})
+    solver = uw.inverse.Dense(uw.curvature.Fisher(samples=None), 0.5).fit(start)
+    walk = others.to_anchored_minimum(start, 0.5, solver, 1e-6)
+    points = torch.tensor([1, 4])
+    left = others.leave_out(start, 0.5, walk["params"], points, solver, 1e-6, tmp_path / "left")
+    assert float(left["gradient_norms"].max()) <= 1e-6
+    for params, point in zip(left["params"], points.tolist(), strict=True):
+        slope = start.anchored(0.5, start.params, params, point).risks_and_gradients(params[None])[1]
+        assert float(slope.norm()) <= 1e-6
+        assert float((params - walk["params"]).norm()) > 1e-5
+
+
 def test_the_closed_form_is_what_adam_does_to_a_quadratic() -> None:
     generator = torch.Generator().manual_seed(4)
     basis = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=DOUBLE))[0]

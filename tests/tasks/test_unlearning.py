@@ -15,6 +15,7 @@ from problems import DOUBLE, close, convex
 from upweight import select
 from upweight.messages import InputError
 from upweight.tasks import relabel, unlearn
+from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning import Judgement, membership_advantage
 from upweight.tasks.unlearning.judgement import wanted
 from upweight.tasks.unlearning.lengths import best_length
@@ -241,3 +242,12 @@ def test_losses_without_probabilities_are_judged_by_shares() -> None:
     assert wanted(machine, machine.params, machine.data, some, False) == pytest.approx(
         float((~right[:40]).double().mean())
     )
+
+
+def test_labels_are_read_without_running_the_model_over_all_examples() -> None:
+    assert torch.equal(given_labels(objective()), predictions(objective()).given)
+    x, y = blobs(0)
+    signed = uw.Objective(nn.Linear(6, 1).double(), uw.losses.BinaryLogistic(), (x, torch.where(y == 1, 1, -1)))
+    assert torch.equal(given_labels(signed), predictions(signed).given)
+    with pytest.raises(InputError, match="loss: SquaredError doesn't say which class"):
+        given_labels(uw.Objective(nn.Linear(6, 1).double(), uw.losses.SquaredError(), (x, x[:, :1])))

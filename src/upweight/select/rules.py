@@ -135,7 +135,9 @@ def lowest_fisher(ratio: float, *, per: Scope = "layer") -> Rule:
 
 def random(ratio: float, *, seed: int = 0, per: Scope = "layer") -> Rule:
     """Units at random."""
-    return Rule(partial(noise, seed), ratio, True, per, f"a random {ratio:.3g} of units, {PLACES.get(per, per)}, seed {seed}")
+    return Rule(
+        partial(noise, seed), ratio, True, per, f"a random {ratio:.3g} of units, {PLACES.get(per, per)}, seed {seed}"
+    )
 
 
 def by_name(objective: Objective, patterns: str | Sequence[str]) -> Subset:

@@ -66,32 +66,59 @@ def predictions(objective: Objective, data: Any = None, outputs: Tensor | None =
         If the objective isn't a classification with one label an example.
     """
     source = objective.data if data is None else objective.queries(data)
+    loss = _classifying(objective)
+    values = objective.outputs(source) if outputs is None else outputs
+    parts, compared, start = [], [], 0
+    for _, batch in source.batches(None, objective.batch_size):
+        targets = _single_labels(batch)
+        chunk = values[start : start + len(targets)]
+        start += len(targets)
+        parts.append(targets)
+        compared.append(loss.of_outputs(chunk, batch))
+    by_class = _by_class(values)
+    single = values[0].numel() == 1
+    return Predictions(
+        given=_numbered(torch.cat(parts), single),
+        predicted=by_class.argmax(1),
+        probabilities=by_class.softmax(1) if _is_probability(loss, single) else None,
+        losses=torch.cat(compared),
+    )
+
+
+def given_labels(objective: Objective) -> Int[Tensor, " train"]:
+    """The training examples' class numbers, as `Predictions.given`, without running the model over them.
+
+    Raises
+    ------
+    InputError
+        As `predictions`.
+    """
+    _classifying(objective)
+    single = objective.outputs(objective.data.take([0]))[0].numel() == 1
+    parts = [_single_labels(batch) for _, batch in objective.data.batches(None, objective.batch_size)]
+    return _numbered(torch.cat(parts), single)
+
+
+def _classifying(objective: Objective) -> losses.Loss:
     loss = objective.loss
     if not isinstance(loss, losses.Loss) or isinstance(loss, losses.SquaredError):
         raise InputError(
             f"loss: {type(loss).__name__} doesn't say which class is predicted; this needs a classification loss of "
             "upweight.losses, such as CrossEntropy"
         )
-    values = objective.outputs(source) if outputs is None else outputs
-    parts, compared, start = [], [], 0
-    for _, batch in source.batches(None, objective.batch_size):
-        targets = losses.split_batch(batch)[1]
-        if targets.dim() != 1 and targets.numel() != len(targets):
-            raise InputError(f"data: targets {tuple(targets.shape)} hold several labels an example; one is needed")
-        chunk = values[start : start + len(targets)]
-        start += len(targets)
-        parts.append(targets.reshape(len(targets)))
-        compared.append(loss.of_outputs(chunk, batch))
-    by_class = _by_class(values)
-    given = torch.cat(parts)
-    single = by_class.shape[1] == 2 and values[0].numel() == 1
-    return Predictions(
-        # Binary targets may be −1 and 1.
-        given=(given > 0).long() if single else given.long(),
-        predicted=by_class.argmax(1),
-        probabilities=by_class.softmax(1) if _is_probability(loss, single) else None,
-        losses=torch.cat(compared),
-    )
+    return loss
+
+
+def _single_labels(batch: Any) -> Tensor:
+    targets = losses.split_batch(batch)[1]
+    if targets.dim() != 1 and targets.numel() != len(targets):
+        raise InputError(f"data: targets {tuple(targets.shape)} hold several labels an example; one is needed")
+    return targets.reshape(len(targets))
+
+
+def _numbered(targets: Tensor, single: bool) -> Int[Tensor, " examples"]:
+    """Class numbers; binary targets may be −1 and 1."""
+    return (targets > 0).long() if single else targets.long()
 
 
 def _by_class(outputs: Tensor) -> Float[Tensor, "examples classes"]:

@@ -24,7 +24,7 @@ from upweight.influence.response import Response
 from upweight.losses import with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
-from upweight.tasks.predictions import predictions
+from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning.lengths import LENGTHENED, SHORTENED, best_length
 from upweight.tasks.unlearning.problem import held_out, posed, sampled
 from upweight.tasks.unlearning.report import UnlearningReport, compared
@@ -175,7 +175,7 @@ def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u
     if classes is None:
         positions = objective.positions(remove)
     else:
-        given = predictions(objective).given.cpu()
+        given = given_labels(objective).cpu()
         wanted = torch.atleast_1d(torch.as_tensor(classes)).long()
         missing = [int(label) for label in wanted if not bool((given == label).any())]
         if missing:
