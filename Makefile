@@ -31,7 +31,7 @@ lint: $(READY)   ## ruff: style and imports
 types: $(READY)  ## mypy
 	$(BIN)/mypy
 
-reproduce: $(READY) ## run the experiments of Koh & Liang (2017) and rewrite experiments/RESULTS.md
+reproduce: $(READY) ## run the experiments of Koh & Liang (2017) and Lyu et al. (2023) and rewrite experiments/RESULTS.md
 	$(BIN)/python -m experiments.reproduce
 
 benchmark: $(READY) ## speed beside pyDVL, each in its own environment

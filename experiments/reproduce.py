@@ -18,17 +18,24 @@ EXPERIMENTS = [
     "experiments.koh_liang.domain_mismatch",
     "experiments.koh_liang.fig6_mislabels",
     "experiments.koh_liang.fig6_cnn",
+    "experiments.gif.negative_curvature",
+    "experiments.gif.solvers",
+    "experiments.gif.selection",
+    "experiments.gif.comparison",
+    "experiments.gif.backdoor",
 ]
+"""``python -m experiments.reproduce gif`` runs those of one paper alone."""
 
 
 def main() -> int:
     failed = []
-    for module in EXPERIMENTS:
+    wanted = [module for module in EXPERIMENTS if not sys.argv[1:] or module.split(".")[1] in sys.argv[1:]]
+    for module in wanted:
         print(f"== {module}", flush=True)
         # A process each, so that peak memory is that experiment's own.
         if subprocess.run([sys.executable, "-m", module], check=False).returncode:
             failed.append(module)
-    print(f"wrote {gather(['koh_liang'], quick=bool(os.environ.get('QUICK')))}")
+    print(f"wrote {gather(['koh_liang', 'gif'], quick=bool(os.environ.get('QUICK')))}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return len(failed)

@@ -194,11 +194,11 @@ def explanation(numbers: dict[str, Any]) -> str:
         f"(b) R + ½δ‖θ − θ_s‖² about the checkpoint θ_s, which is what damping makes of R, taken to its minimum "
         f"({end['distance']:.2g} away, ‖∇‖ = {end['gradient_norms'][-1]:.0e} after {len(end['risks']) - 1} "
         f"trust-region steps, {len(end['negative'])} along negative curvature) and again from there without each "
-        f"image, to ‖∇‖ ≤ {numbers['largest_left_out_gradient_norm']:.0e}. Undamped, R has a long bent valley below the "
-        "checkpoint; its minimum is left to MINIMUM=1. (c) `uw.retraining.pbrf`. "
+        f"image, to ‖∇‖ ≤ {numbers['largest_left_out_gradient_norm']:.0e}. Undamped, R has a long bent valley below "
+        "the checkpoint; its minimum is left to MINIMUM=1. (c) `uw.retraining.pbrf`. "
         "Slopes above 1 in (b) and (c) are what the derivative leaves out of a whole image's weight: with "
         f"{SLIGHT:.0%} of it taken away the responses' slope is {numbers['slight_proximal']['slope']:.3f} and R "
-        f"{numbers['slight_proximal']['pearson']:.4f}. Stages that an earlier run had kept count no seconds."
+        f"{numbers['slight_proximal']['pearson']:.4f}. Seconds of resumed stages are those of the run that made them."
     )
 
 
