@@ -59,7 +59,8 @@ def test_a_class_is_forgotten_and_the_others_are_kept(method: str) -> None:
     found = unlearn(
         objective(), classes=[1], parameters=select.highest_output(0.5), method=method, search=True, steps=3, **SOLVE
     )
-    report = found.report(blobs(1), trained(without=1))
+    report = found.report(blobs(1), trained(without=1), retraining_seconds=2.5)
+    assert report.seconds == (found.seconds, 2.5)
     assert report.removed[0] > 0.9
     assert report.removed[1] <= 1 / CLASSES
     assert report.remaining[1] >= report.remaining[0] - 0.03

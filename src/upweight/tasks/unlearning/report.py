@@ -32,6 +32,8 @@ class UnlearningReport:
     membership
         Advantage of the best threshold on the loss in telling removed training examples from unseen ones of the same
         classes: before and after. 0: they can't be told apart.
+    seconds
+        Of unlearning, and of retraining where they were given (else nan).
     """
 
     removed: tuple[float, float, float]
@@ -39,6 +41,7 @@ class UnlearningReport:
     losses: tuple[float, float, float]
     distance: tuple[float, float]
     membership: tuple[float, float]
+    seconds: tuple[float, float]
 
     def __repr__(self) -> str:
         lines = [f"{'':28}{'before':>10}{'after':>10}{'retrained':>11}"]
@@ -48,6 +51,7 @@ class UnlearningReport:
             ("loss, remaining", self.losses),
             ("distance to retrained", (*self.distance, 0.0)),
             ("membership advantage", (*self.membership, float("nan"))),
+            ("seconds", (float("nan"), *self.seconds)),
         ):
             cells = ("–" if np.isnan(value) else f"{value:.4f}" for value in values)
             widths = (10, 10, 11)
@@ -56,7 +60,12 @@ class UnlearningReport:
 
 
 def compared(
-    before: Objective, after: Objective, retrained: Objective | None, removed: Any, test: Any
+    before: Objective,
+    after: Objective,
+    retrained: Objective | None,
+    removed: Any,
+    test: Any,
+    seconds: tuple[float, float],
 ) -> UnlearningReport:
     """Judge on test examples, in the form of the training data.
 
@@ -78,6 +87,7 @@ def compared(
             membership_advantage(members[0], said[0].losses[of_gone]),
             membership_advantage(members[1], said[1].losses[of_gone]),
         ),
+        seconds=seconds,
     )
 
 

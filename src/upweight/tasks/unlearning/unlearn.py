@@ -82,10 +82,12 @@ class Unlearned:
         """The new model; the given one is untouched."""
         return self.after.model
 
-    def report(self, test: Any, retrained: nn.Module | None = None) -> UnlearningReport:
-        """Accuracy on removed and remaining classes of test data, distance to a retrained model, membership."""
+    def report(
+        self, test: Any, retrained: nn.Module | None = None, retraining_seconds: float = float("nan")
+    ) -> UnlearningReport:
+        """Accuracy on removed and remaining classes of test data; beside a retrained model and the seconds it took."""
         ideal = None if retrained is None else self.before.replace(model=retrained)
-        return compared(self.before, self.after, ideal, self.changed, test)
+        return compared(self.before, self.after, ideal, self.changed, test, (self.seconds, retraining_seconds))
 
     def __repr__(self) -> str:
         steps = ", ".join(f"{length:g} × ‖Δ‖ {float(r.step.norm()):.3g}" for length, r in self._steps())
