@@ -121,7 +121,7 @@ def compared(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, Any]
     """Products that either needs for the smallest residual the series came to."""
     reached = min(theirs.values())
     needed = next(products for products, residual in theirs.items() if residual <= reached)
-    ours_needed = next((products for products, residual in ours.items() if residual <= reached), max(ours))
+    ours_needed = next(products for products, residual in ours.items() if residual <= reached)
     return {
         "residual": reached,
         "neumann_products": needed,
