@@ -24,6 +24,7 @@ from upweight.influence.response import Response
 from upweight.losses import with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.progress import track
 from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning.lengths import LENGTHENED, SHORTENED, best_length
 from upweight.tasks.unlearning.problem import held_out, posed, sampled
@@ -166,8 +167,6 @@ def relabel(
     """Take other labels for training examples: ``targets``, one for each of ``indices``; the rest as for `unlearn`."""
     positions = objective.positions(indices)
     given = torch.atleast_1d(torch.as_tensor(targets, device=objective.device))
-    if len(given) != len(positions):
-        raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(given)}")
     return _changed(objective, positions, given, parameters, method, steps, search, holdout, sample, seed, options)
 
 
@@ -216,7 +215,7 @@ def _changed(
     lengths: list[float] = []
     params = objective.params
     settings = {**options, "method": method, "seed": seed}
-    for number in range(steps):
+    for number in track(range(steps), f"{method} of {len(positions):,} examples, step by step"):
         if number and sample is not None:
             drawn = sampled(problem, sample, seed + number)
         current, further = drawn.objective, None
