@@ -46,6 +46,12 @@ class Result:
     machine: str = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, with empty lines about it."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n"
+
+
 class Stopwatch:
     """Seconds per stage."""
 

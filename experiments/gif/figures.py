@@ -33,7 +33,8 @@ def bars(means: dict[str, Any], title: str) -> Figure:
             lowest = min(means[method]["judged"]["mean"][0] for method in methods)
             axes.set_ylim(max(0, 100 * lowest - 25), None)
         else:
-            axes.legend(fontsize="small", ncols=3)
+            handles, labels = axes.get_legend_handles_labels()
+            figure.legend(handles, labels, fontsize="small", ncols=5, loc="outside lower center")
     return figure
 
 

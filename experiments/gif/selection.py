@@ -8,7 +8,7 @@ from typing import Any
 from experiments.gif.comparison import SETTINGS, both, percent, spread
 from experiments.gif.figures import grid
 from experiments.gif.problems import FORGOTTEN, QUICK, SCALE, STUDIES, objective
-from experiments.results import Result, Stopwatch, save
+from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
 from upweight import select
 from upweight.messages import NotConvergedWarning
@@ -78,14 +78,13 @@ def main() -> None:
             ours=f"at {RATIOS[at]:.0%} by {METHOD}, other classes and removed one: "
             + ", ".join(f"{name} {percent(rows[at])} and {percent(rows[at], 1)}" for name, rows in means.items())
             + f" (base {percent(base)} and {percent(base, 1)})",
-            why=f"Scale: {SCALE}, {STUDIES['cifar10'].words}; {len(runs)} seeds, units ranked over all layers, "
-            "one step whose length was judged on held-out training images. By ratio "
-            f"({', '.join(f'{ratio:.0%}' for ratio in RATIOS)}), others and removed: "
-            + "; ".join(
-                f"{name} " + ", ".join(f"{percent(each)} and {percent(each, 1)}" for each in rows)
-                for name, rows in means.items()
-            )
-            + ".",
+            why=f"Scale: {SCALE}, {STUDIES['cifar10'].words}; {len(runs)} seeds, units ranked over all layers, one step "
+            "whose length was judged on held-out training images. By share of the units that may move, accuracy in % on "
+            "the other classes / on the removed one:"
+            + table(
+                ["", *(f"{ratio:.0%}".replace("%", " %") for ratio in RATIOS)],
+                [[name, *(f"{percent(each)} / {percent(each, 1)}" for each in rows)] for name, rows in means.items()],
+            ),
             numbers={"ratios": RATIOS, "means": means, "base": base, "per_seed": runs, "settings": ONCE},
             quick=QUICK,
             seconds=sum(run["cpu_seconds"] for run in runs),
