@@ -184,9 +184,9 @@ def result(runs: list[dict], settings: dict[str, Any]) -> tuple[Result, dict[str
         ours=f"chosen on held-out training images: {told(headline)}, in 1/{1 / share:.0f} of retraining's processor "
         f"time (retrained {told(means['retrained']['test'])}; before {told(means['base']['test'])})",
         why=f"{len(runs)} seeds, {IMAGES:,} images, {STAMPED:.0%} stamped. Chosen by score on held-out images among "
-        f"the six that move 5 % of each layer's units ({runs[0]['FIF, highest gradient']['moved']:,} of 397,672 entries): "
-        f"{', '.join(run['chosen'] for run in runs)}; its time is that of the one chosen. Clean / relabelled / corrupt "
-        "in %, means ± standard deviations, and seconds of processor time:"
+        f"the six that move 5 % of each layer's units ({runs[0]['FIF, highest gradient']['moved']:,} of 397,672 "
+        f"entries): {', '.join(run['chosen'] for run in runs)}; its time is that of the one chosen. Clean / relabelled "
+        "/ corrupt in %, means ± standard deviations, and seconds of processor time:"
         + table(["", "judged", "computed length", "seconds"], rows)
         + CONCLUSION,
         numbers={"means": means, "chosen": headline, "per_seed": runs, "settings": settings},

@@ -173,8 +173,9 @@ def told(name: str, means: dict[str, Any], runs: list[dict]) -> tuple[str, str]:
     ]
     why = (
         f"Scale: {SCALE} ({STUDIES[name].words}, {IMAGES:,} training images at most), {len(runs)} seeds. {HEADLINE} "
-        f"loses {np.mean(lost):.2f} points on the other classes (each seed: {', '.join(f'{each:.2f}' for each in lost)}). "
-        f"GIF − FIF, judged, by others − removed: {against} (95 %). Accuracy in % on the other classes / on the "
+        f"loses {np.mean(lost):.2f} points on the other classes (each seed: "
+        f"{', '.join(f'{each:.2f}' for each in lost)}). GIF − FIF, judged, by others − removed: {against} (95 %). "
+        "Accuracy in % on the other classes / on the "
         "removed one, means ± standard deviations, and seconds of processor time:"
         + table(["", "judged", "computed length", "paper's protocol", "seconds"], rows)
         + "One step of the computed length answers to the removal to first order, and leaves much of the class where "

@@ -79,8 +79,8 @@ def main() -> None:
             + ", ".join(f"{name} {percent(rows[at])} and {percent(rows[at], 1)}" for name, rows in means.items())
             + f" (base {percent(base)} and {percent(base, 1)})",
             why=f"Scale: {SCALE}, {STUDIES['cifar10'].words}; {len(runs)} seeds, units ranked over all layers, one "
-            "step whose length was judged on held-out training images. By share of the units that may move, accuracy in % "
-            "on the other classes / on the removed one:"
+            "step whose length was judged on held-out training images. By share of the units that may move, accuracy "
+            "in % on the other classes / on the removed one:"
             + table(
                 ["", *(f"{ratio:.0%}".replace("%", " %") for ratio in RATIOS)],
                 [[name, *(f"{percent(each)} / {percent(each, 1)}" for each in rows)] for name, rows in means.items()],
