@@ -6,18 +6,20 @@ products with H. The series' ν is the best there is: 1.01 · ‖H_J‖/√2, fo
 
 from __future__ import annotations
 
-import resource
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 import upweight as uw
 from experiments.gif import problems
 from experiments.gif.comparison import SETTINGS
 from experiments.gif.figures import lines
+from experiments.gif.networks import vgg11
 from experiments.gif.problems import BATCH, FORGOTTEN, QUICK, SCALE, STUDIES, objective
-from experiments.results import GIB, Result, Stopwatch, save
+from experiments.results import Result, Stopwatch, save
 from upweight import select
 from upweight.curvature import GGN
 from upweight.influence.changes import changed, curvature_after
@@ -28,7 +30,7 @@ from upweight.tasks.unlearning.problem import Problem, sampled
 SAMPLE, DAMPINGS = (16 if QUICK else 32), (0.1, 0.01)
 LIMITS = (1, 2, 4, 8, 16, 32, 64) if not QUICK else (1, 2, 4, 8)
 NEUMANN = 60 if QUICK else 600
-RATIO, SEED = 0.1, 0
+RATIO, SEED, WIDE = 0.1, 0, 8 if QUICK else 32
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
             curves[name] = (list(residuals), list(residuals.values()), [0.0] * len(residuals))
         found[f"{damping:g}"] = compared(ours, theirs) | {"lsmr": ours, "neumann": theirs}
     with watch.stage("memory"):
-        memory = peaks(whole, train)
+        memory = peaks(train)
     first = found[f"{DAMPINGS[0]:g}"]
     said = "; ".join(
         f"δ = {damping}: {each['lsmr_products']} products by LSMR and {each['neumann_products']} by the series to a "
@@ -62,12 +64,12 @@ def main() -> None:
             title="GIF's equations: LSMR beside the Neumann series",
             paper="solves by the series, ν raised until it stops diverging",
             ours=f"1/{first['times']:.0f} of the series' products with H for the same residual at δ = {DAMPINGS[0]:g}; "
-            f"memory above the resident data {memory['unlearning'] / memory['training']:.2f} × a training step's",
+            f"memory {memory['unlearning'] / memory['training']:.2f} × a training step's",
             why=f"Scale: {SCALE}, {study.words}, p = {whole.p:,}, {subset.size:,} entries in J, H the GGN of "
             f"{drawn.objective.n} images. {said}. The series had {NEUMANN:,} steps and the best ν, which costs a power "
-            f"method; LSMR goes at the rate of H_J's condition, the series at its square. Peak memory above what was "
-            f"held before: one training step (batch of {BATCH}) {memory['training']:.3f} GiB, unlearning "
-            f"{memory['unlearning']:.3f} GiB.",
+            f"method; LSMR goes at the rate of H_J's condition, the series at its square. Peak memory of the "
+            f"tensors made, of a VGG11 of {WIDE} channels and up: one training step (batch of {BATCH}) "
+            f"{memory['training']:.2f} GiB, unlearning (batches of {BATCH // 2}) {memory['unlearning']:.2f} GiB.",
             numbers={"by_damping": found, "memory_gib": memory},
             quick=QUICK,
         ),
@@ -130,11 +132,12 @@ def compared(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, Any]
     }
 
 
-def peaks(whole: uw.Objective, train: problems.Split) -> dict[str, float]:
-    """Peak resident memory, in GiB, above what was resident before: of a training step, and of unlearning."""
+def peaks(train: problems.Split) -> dict[str, float]:
+    """Peak memory of the tensors made by a training step, and by unlearning, in GiB; of an untrained VGG11."""
     x, y = train
-    model = STUDIES["cifar10"].network()
+    model = vgg11(WIDE).to(x.device)
     optimiser = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    whole = objective(vgg11(WIDE).to(x.device).eval(), train)
 
     def step() -> None:
         optimiser.zero_grad()
@@ -143,28 +146,22 @@ def peaks(whole: uw.Objective, train: problems.Split) -> dict[str, float]:
 
     def forget() -> None:
         rule = select.highest_output(0.05, per="global")
-        uw.tasks.unlearn(whole, classes=[FORGOTTEN], parameters=rule, method="FIF", **SETTINGS)
+        settings = {**SETTINGS, "steps": 1, "max_iterations": 2}
+        uw.tasks.unlearn(whole, classes=[FORGOTTEN], parameters=rule, method="FIF", **settings)
 
     return {"training": _peak(step), "unlearning": _peak(forget)}
 
 
-def _peak(work: Any) -> float:
-    """Of this process's high-water mark, set anew first where the system lets it be."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-        before = _status("VmRSS")
+def _peak(work: Callable[[], Any]) -> float:
+    """Most bytes of tensors alive at once that were made in the meantime, in GiB, by the profiler's record."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=False) as record:
         work()
-        return (_status("VmHWM") - before) / GIB
-    except OSError:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        work()
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / GIB
-
-
-def _status(name: str) -> int:
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name))
+    found = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    alive = most = 0
+    for event in sorted(found, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        most = max(most, alive)
+    return most / 2**30
 
 
 if __name__ == "__main__":
