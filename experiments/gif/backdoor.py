@@ -54,10 +54,11 @@ PAPER = (
     "92.30 / 11.77; IF 97.84 / 93.25 / 14.22; SIF 98.23 / 86.30 / 21.75; retrained 99.96 / 99.98 / 9.40"
 )
 CONCLUSION = (
-    "One step of the computed length goes astray: the wrong labels are predicted with certainty, so that there is hardly "
-    "any curvature at the base. Re-linearised steps with judged lengths arrive, if the units that are to move can do it; "
-    "which can differs from network to network, and the held-out score tells. Gradient steps on the same parameters for as "
-    "long as FIF took do as well: influence gains nothing in time over fine-tuning a part, both gain over retraining."
+    "One step of the computed length goes astray: the wrong labels are predicted with certainty, so that there is "
+    "hardly any curvature at the base. Re-linearised steps with judged lengths arrive, if the units that are to move "
+    "can do it; which can differs from network to network, and the held-out score tells. Gradient steps on the same "
+    "parameters, for as long as FIF took, do it better: influence gains nothing over fine-tuning a part; both gain "
+    "over retraining."
 )
 
 
