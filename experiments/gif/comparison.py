@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "tolerance": 0.1,
     "max_iterations": 5,
 }
-"""The same everywhere. Set by the test accuracy of a further network, after another setting had been seen on two seeds."""
+"""Set by the test accuracy of a further network, after another setting had been seen on two seeds."""
 ADDED, SHARE = (1, 2, 4, 8, 16, 32, 64, 128, 200, 300), 0.002
 """How often the renormalised step is added, and its length as a share of ‖θ‖."""
 HEADLINE = "FIF 5 %"
@@ -180,8 +180,8 @@ def told(name: str, means: dict[str, Any], runs: list[dict]) -> tuple[str, str]:
         + table(["", "judged", "computed length", "paper's protocol", "seconds"], rows)
         + "One step of the computed length answers to the removal to first order, and leaves much of the class where "
         "examples are well fitted; lengths judged on held-out images carry it through. The paper's protocol picks the "
-        "length on the test set that it reports. Lengths and δ never saw test data; the sizes of samples and the first δ "
-        "were set by the test accuracy of a further network, after another setting had been seen on two of these seeds."
+        "length on the test set that it reports. Lengths and δ never saw test data; the sizes of samples and the first "
+        "δ were set by the test accuracy of a further network, after another setting had been seen on two of these seeds."
     )
     return ours, why
 
