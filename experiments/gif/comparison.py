@@ -181,7 +181,8 @@ def told(name: str, means: dict[str, Any], runs: list[dict]) -> tuple[str, str]:
         + "One step of the computed length answers to the removal to first order, and leaves much of the class where "
         "examples are well fitted; lengths judged on held-out images carry it through. The paper's protocol picks the "
         "length on the test set that it reports. Lengths and δ never saw test data; the sizes of samples and the first "
-        "δ were set by the test accuracy of a further network, after another setting had been seen on two of these seeds."
+        "δ were set by the test accuracy of a further network, after another setting had been seen on two of these "
+        "seeds."
     )
     return ours, why
 
