@@ -14,7 +14,7 @@ from upweight.influence.changes import Changed, ChangedCurvature
 from upweight.influence.response import Method, Response
 from upweight.inverse.cg import CG
 from upweight.inverse.damping import Damping
-from upweight.inverse.interface import Solution, Solver, precondition
+from upweight.inverse.interface import Solution, Solver, precondition, unmeasured
 from upweight.inverse.lsmr import least_squares
 from upweight.inverse.neumann import Neumann, Rows
 from upweight.losses import Loss
@@ -27,14 +27,13 @@ PROBES = 12
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The principal block of J of a symmetric operator, or of an inverse of it, over the chosen entries alone."""
+    """The principal block of J of a symmetric operator, over the chosen entries alone."""
 
     whole: Rows
     subset: Subset
     dtype: torch.dtype
     device: torch.device
     name: str
-    damping: float = 0.0
 
     @property
     def size(self) -> int:
@@ -49,22 +48,21 @@ class Block:
         """The block itself; for small J."""
         return self.apply(torch.eye(self.size, dtype=self.dtype, device=self.device))
 
-    @property
-    def operator(self) -> Block:
-        """Itself: as a preconditioner it is all there is."""
-        return self
 
-    def precondition(self, vectors: Float[Tensor, "k j"]) -> Float[Tensor, "k j"]:
-        """Its product is that of an inverse."""
-        return self.apply(vectors)
+@dataclass(frozen=True, eq=False)
+class BlockInverse:
+    """The block of J of a symmetric positive definite inverse: a preconditioner for that of the matrix."""
 
-    def solve(self, vectors: Float[Tensor, "k j"]) -> Solution:
-        """Only to precondition by."""
-        raise NotImplementedError
+    operator: Block
+    damping: float = 0.0
 
-    def with_damping(self, damping: Damping) -> Block:
+    def with_damping(self, damping: Damping) -> BlockInverse:
         """Stays what it is."""
         return self
+
+    def solve(self, vectors: Float[Tensor, "k j"]) -> Solution:
+        """The product with the block; how far it inverts the matrix's block is not measured."""
+        return Solution(self.operator.apply(vectors), unmeasured(self.operator.name, self.damping, vectors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +131,7 @@ class System:
                 lambda x: apply(embed(x)), lambda u: cut(apply(u)), g, solver, limit
             )
             return embed(step)[0], ratio(cut(apply(residual)), cut(apply(g))), iterations
-        if method == "FIF":
+        if method in ("FIF", "IF"):  # IF is FIF of everything
             step, iterations = self._symmetric(apply, cut(g), limit)
             return embed(step)[0], None, iterations
         whole = replace(self, subset=everything(self.subset.layout))
@@ -173,12 +171,14 @@ class System:
         return x, iterations
 
     @property
-    def _block_preconditioner(self) -> Block | None:
+    def _block_preconditioner(self) -> BlockInverse | None:
         given = self.preconditioner
         if given is None:
             return None
         operator = self.operator
-        return Block(lambda x: precondition(given, x), self.subset, operator.dtype, operator.device, "preconditioner")
+        return BlockInverse(
+            Block(lambda x: precondition(given, x), self.subset, operator.dtype, operator.device, "preconditioner")
+        )
 
     def _minimise(
         self, apply: Rows, transpose: Rows, v: Tensor, solver: Neumann | None, limit: int
@@ -187,17 +187,13 @@ class System:
         if solver is not None:
             x, iterations = solver.solve(apply, transpose, v, self.tolerance, limit)
             return x, v - apply(x), iterations
-        through = self._block_preconditioner
-        if through is None:
+        if self._block_preconditioner is None:
             return least_squares(apply, transpose, v, self.tolerance, limit)
+        through = self._block_preconditioner.operator.apply
         y, residual, iterations = least_squares(
-            lambda x: apply(through.precondition(x)),
-            lambda u: through.precondition(transpose(u)),
-            v,
-            self.tolerance,
-            limit,
+            lambda x: apply(through(x)), lambda u: through(transpose(u)), v, self.tolerance, limit
         )
-        return through.precondition(y), residual, iterations
+        return through(y), residual, iterations
 
 
 def smallest_ritz(apply: Rows, subset: Subset, step: Float[Tensor, " p"]) -> float:

@@ -213,15 +213,16 @@ def _changed(
     subset = rule.of(drawn.objective, drawn.positions) if isinstance(rule, select.Rule) else rule
     responses: list[Response] = []
     lengths: list[float] = []
-    params = objective.params
+    params, slope = objective.params, None
     settings = {**options, "method": method, "seed": seed}
     for number in track(range(steps), f"{method} of {len(positions):,} examples, step by step"):
-        if number and sample is not None:
-            drawn = sampled(problem, sample, seed + number)
         current, further = drawn.objective, None
         if number:
+            if sample is not None:
+                drawn, slope = sampled(problem, sample, seed + number), None
+            slope = drawn.objective.gradient() if slope is None else slope
             current = drawn.objective.at(params)
-            further = drawn.objective.gradient() - current.gradient()
+            further = slope - current.gradient()
         response = generalized(current, drawn.change, subset, further=further, **settings)
         length = 1.0 if judge is None else best_length(lambda x, step=response: judge.score(step.params(x)))  # type: ignore[misc]
         responses.append(response)
