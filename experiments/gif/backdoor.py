@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import upweight as uw
-from experiments.gif.comparison import percent, spread
+from experiments.gif.comparison import part, percent, spread
 from experiments.gif.figures import grouped
 from experiments.gif.networks import tiny_net
 from experiments.gif.problems import BATCH, DEVICE, MOMENTUM, QUICK, SCALE, Split, accuracy, descend, kept, objective
@@ -185,7 +185,7 @@ def result(runs: list[dict], settings: dict[str, Any]) -> tuple[Result, dict[str
         id="gif_backdoor",
         title="Undoing a backdoor: MNIST, p = 397,672",
         paper=PAPER,
-        ours=f"chosen on held-out training images: {told(headline)}, in 1/{1 / share:.0f} of retraining's processor "
+        ours=f"chosen on held-out training images: {told(headline)}, in {part(share)} of retraining's processor "
         f"time (retrained {told(means['retrained']['test'])}; before {told(means['base']['test'])})",
         why=f"{len(runs)} seeds, {IMAGES:,} images, {STAMPED:.0%} stamped. Chosen by score on held-out images among "
         f"the six that move 5 % of each layer's units ({runs[0]['FIF, highest gradient']['moved']:,} of 397,672 "

@@ -147,6 +147,11 @@ def spread(values: list) -> dict[str, list[float]]:
     return {"mean": table.mean(0).tolist(), "deviation": table.std(0, ddof=1).tolist()}
 
 
+def part(share: float) -> str:
+    """A share of something as 1/n, or as a multiple where it is no small part."""
+    return f"1/{1 / share:.0f}" if share <= 0.5 else f"{share:.1f} ×"
+
+
 def percent(found: dict[str, list[float]], place: int = 0) -> str:
     return f"{100 * found['mean'][place]:.1f} ± {100 * found['deviation'][place]:.1f}"
 
@@ -159,7 +164,7 @@ def told(name: str, means: dict[str, Any], runs: list[dict]) -> tuple[str, str]:
     ours = (
         f"judged on training images: {HEADLINE} of the units {percent(head['judged'])} on the other classes, removed "
         f"class {percent(head['judged'], 1)} (base {percent(base)} and {percent(base, 1)}, retrained "
-        f"{percent(retrained)} and 0), in 1/{1 / share:.0f} of retraining's processor time"
+        f"{percent(retrained)} and 0), in {part(share)} of retraining's processor time"
     )
     against = difference(runs)
     rows = [
