@@ -21,7 +21,6 @@ from experiments.gif.figures import bars
 from experiments.gif.problems import (
     FORGOTTEN,
     FULL,
-    IMAGES,
     QUICK,
     SCALE,
     STUDIES,
@@ -177,8 +176,8 @@ def told(name: str, means: dict[str, Any], runs: list[dict]) -> tuple[str, str]:
         for method, found in means.items()
     ]
     why = (
-        f"Scale: {SCALE} ({STUDIES[name].words}, {IMAGES:,} training images at most), {len(runs)} seeds. {HEADLINE} "
-        f"loses {np.mean(lost):.2f} points on the other classes (each seed: "
+        f"Scale: {SCALE} ({STUDIES[name].words}, {STUDIES[name].most:,} training images), {len(runs)} seeds. "
+        f"{HEADLINE} loses {np.mean(lost):.2f} points on the other classes (each seed: "
         f"{', '.join(f'{each:.2f}' for each in lost)}). GIF − FIF, judged, by others − removed: {against} (95 %). "
         "Accuracy in % on the other classes / on the "
         "removed one, means ± standard deviations, and seconds of processor time:"

@@ -63,20 +63,6 @@ def lines(
     return figure
 
 
-def grid(panels: list[tuple[str, dict[str, Any]]], x: str, y: str, title: str) -> Figure:
-    """Panels of curves side by side, with a common legend."""
-    figure = Figure(figsize=(5 * len(panels), 4.2), layout="constrained")
-    for place, (words, curves) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), place + 1)
-        for name, (places, middle, deviation) in curves.items():
-            axes.errorbar(places, middle, deviation, marker="o", markersize=3, capsize=2, label=name)
-        axes.set(xlabel=x, ylabel=y if place == 0 else "", title=words, xscale="log")
-        if place == 0:
-            axes.legend(fontsize="small")
-    figure.suptitle(title)
-    return figure
-
-
 def grouped(found: dict[str, dict[str, list[float]]], parts: Sequence[str], y: str) -> Figure:
     """Bars of several figures for each name, with deviations."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")

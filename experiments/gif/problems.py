@@ -1,7 +1,7 @@
 """What is unlearnt: image data, a network trained on them, and one trained without a class; kept on disk by seed.
 
-The scale is small: narrower networks, 10,000 images. ``FULL=1`` takes the paper's widths, all images and more epochs,
-for a GPU. SVHN can't be had; Fashion-MNIST stands in.
+The scale is small: narrower networks, fewer epochs, 10,000 images of CIFAR-10. ``FULL=1`` takes the paper's widths, all
+images and more epochs, for a GPU. SVHN can't be had; Fashion-MNIST stands in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ QUICK, FULL = bool(os.environ.get("QUICK")), bool(os.environ.get("FULL"))
 SCALE = "quick" if QUICK else "full" if FULL else "small"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MADE = Path(__file__).parent / ".made"
-IMAGES = 1_000 if QUICK else 60_000 if FULL else 10_000
 TESTED = 500 if QUICK else 10_000 if FULL else 2_000
 L2, BATCH, MOMENTUM = 5e-4, 128, 0.9
 FORGOTTEN = 0
@@ -38,6 +37,8 @@ class Study:
 
     Attributes
     ----------
+    most
+        Training images, at most.
     flips
         Whether images are mirrored at random in training.
     """
@@ -46,6 +47,7 @@ class Study:
     network: Callable[[], nn.Module]
     words: str
     epochs: int
+    most: int
     rate: float = 0.1
     flips: bool = False
 
@@ -55,7 +57,7 @@ class Study:
         train, test = (_images(arrays[f"{part}_images"]) for part in ("train", "test"))
         labels, others = (torch.tensor(arrays[f"{part}_labels"]).long() for part in ("train", "test"))
         mean, deviation = train.mean((0, 2, 3), keepdim=True), train.std((0, 2, 3), keepdim=True)
-        chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:IMAGES]
+        chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[: self.most]
         x, tested = (train[chosen] - mean) / deviation, (test[:TESTED] - mean) / deviation
         return (x.to(DEVICE), labels[chosen].to(DEVICE)), (tested.to(DEVICE), others[:TESTED].to(DEVICE))
 
@@ -64,7 +66,7 @@ class Study:
         x, y = train
         if without is not None:
             x, y = x[y != without], y[y != without]
-        what = "all" if without is None else f"without-{without}"
+        what = f"{len(train[1])}-" + ("all" if without is None else f"without-{without}")
         return kept(
             f"{self.data}-{what}-{seed}",
             self.network,
@@ -74,6 +76,7 @@ class Study:
 
 
 WIDTHS = (64, 64) if FULL else (8, 4)
+IMAGES = (1_000, 1_000) if QUICK else (50_000, 60_000) if FULL else (10_000, 60_000)
 EPOCHS = (2, 2, 2) if QUICK else (100, 30, 50) if FULL else (15, 5, 8)
 STUDIES = {
     "cifar10": Study(
@@ -81,14 +84,22 @@ STUDIES = {
         lambda: vgg11(WIDTHS[0]),
         f"CIFAR-10, VGG11 of {WIDTHS[0]} channels and up",
         EPOCHS[0],
+        IMAGES[0],
         flips=True,
     ),
-    "mnist": Study("mnist", lambda: resnet18(WIDTHS[1]), f"MNIST, ResNet18 of {WIDTHS[1]} channels and up", EPOCHS[1]),
+    "mnist": Study(
+        "mnist",
+        lambda: resnet18(WIDTHS[1]),
+        f"MNIST, ResNet18 of {WIDTHS[1]} channels and up",
+        EPOCHS[1],
+        IMAGES[1],
+    ),
     "fashion-mnist": Study(
         "fashion-mnist",
         lambda: resnet18(WIDTHS[1]),
         f"Fashion-MNIST (for SVHN), ResNet18 of {WIDTHS[1]} channels and up",
         EPOCHS[2],
+        IMAGES[1],
     ),
 }
 

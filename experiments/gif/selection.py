@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from experiments.gif.comparison import SETTINGS, both, percent, spread
-from experiments.gif.figures import grid
 from experiments.gif.problems import FORGOTTEN, QUICK, SCALE, STUDIES, objective
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
-from upweight import select
+from upweight import plots, select
 from upweight.messages import NotConvergedWarning
 from upweight.tasks import unlearn
 
@@ -58,16 +59,6 @@ def main() -> None:
     means = {name: [spread([run[name][place] for run in runs]) for place in range(len(RATIOS))] for name in CRITERIA}
     base = spread([run["base"] for run in runs])
 
-    def curves(part: int) -> dict[str, Any]:
-        return {
-            name: (
-                [100 * ratio for ratio in RATIOS],
-                [100 * each["mean"][part] for each in rows],
-                [100 * each["deviation"][part] for each in rows],
-            )
-            for name, rows in means.items()
-        }
-
     at = RATIOS.index(0.05) if 0.05 in RATIOS else 0
     save(
         Result(
@@ -90,16 +81,25 @@ def main() -> None:
             seconds=sum(run["cpu_seconds"] for run in runs),
             peak_memory_gib=max(run["peak_memory_gib"] for run in runs),
         ),
-        {
-            "gif_selection": grid(
-                [("other classes", curves(0)), ("removed class", curves(1))],
-                "units that may move (%)",
-                "accuracy (%)",
-                f"Removing a class of CIFAR-10 by {METHOD}, by which units move",
-            )
-        },
+        {"gif_selection": drawn(means, base, len(runs))},
         watch,
         folder="gif",
+    )
+
+
+def drawn(means: dict[str, list[dict]], base: dict[str, list[float]], seeds: int) -> Figure:
+    """Accuracies by ratio, a curve for each criterion."""
+
+    def both_of(part: str) -> dict[str, list[list[float]]]:
+        return {name: [each[part][:2] for each in rows] for name, rows in means.items()}
+
+    return plots.accuracy_by_ratio(
+        RATIOS,
+        both_of("mean"),
+        both_of("deviation"),
+        before=base["mean"],
+        note=f"means and standard deviations of {seeds} seeds",
+        title=f"Removing a class of CIFAR-10 by {METHOD}, by which units move",
     )
 
 

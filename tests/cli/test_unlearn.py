@@ -32,6 +32,18 @@ def test_a_sample_and_a_global_choice_are_taken(answer: Any) -> None:
     assert found["log-likelihood of what is wanted, held out"] < 0
 
 
+def test_of_several_ratios_the_one_is_kept_that_held_out_examples_speak_for(answer: Any) -> None:
+    found = answer("unlearn", STUDY, "--class", "3", "--ratio", "0.1", "--ratio", "1", "--ratio", "0.3")
+    tried = found["by ratio"]
+    assert [row["share"] for row in tried] == ["0.1", "0.3", "1"]
+    best = max(tried, key=lambda row: row["held out"])
+    assert found["parameters that moved"] == best["parameters"]
+    assert found["queries"]["accuracy, others"]["after"] == best["accuracy, others"]
+    page = Path(found["files"]["report"]).read_text()
+    assert "By share of the units" in page
+    assert "Residual of each step" in page
+
+
 def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
     pd.DataFrame({"position": range(60), "label": [7] * 60}).to_csv("labels.csv", index=False)
     found = answer("relabel", STUDY, "--labels", "labels.csv", "--ratio", "1", "--steps", "5", "--no-search")
@@ -47,6 +59,10 @@ def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
     [
         (["unlearn", STUDY, "--class", "11"], "'11' is none of this study's, 0, 1"),
         (["unlearn", STUDY, "--class", "3", "--choose", "best"], "--choose: one of highest-output"),
+        (
+            ["unlearn", STUDY, "--class", "3", "--ratio", "0.1", "--ratio", "0.2", "--no-search"],
+            "--ratio: 2 of them are compared by held-out examples",
+        ),
         (["unlearn", STUDY, "--class", "3", "--per", "model"], "per: 'layer' or 'global'; got 'model'"),
         (["unlearn", STUDY, "--class", "3", "--ratio", "1", "--method", "HIF"], "method: one of GIF, FIF"),
         (["relabel", STUDY, "--labels", "empty.csv"], "needs columns position and label"),

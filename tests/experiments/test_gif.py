@@ -62,5 +62,7 @@ def test_the_difference_of_methods_has_an_interval() -> None:
 
 
 def test_products_are_compared_at_the_same_residual() -> None:
-    found = solvers.compared({3: 0.5, 7: 0.04, 15: 0.001}, {2: 0.9, 50: 0.2, 100: 0.05})
-    assert (found["lsmr_products"], found["neumann_products"]) == (7, 100)
+    rows = solvers.compared(
+        {solvers.OURS: [1.0, 0.5, 0.04, 0.001], solvers.NEAR: [1.0, 0.9, 0.5, 0.2, 0.05], solvers.DOUBLED: [1.0, 0.7]}
+    )
+    assert rows == [[0.1, 4, 8, None], [0.03, 6, None, None], [0.05, 4, 8, None]]

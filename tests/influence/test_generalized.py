@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
-from upweight.curvature import GGN, Hessian
+from upweight.curvature import GGN, Hessian, ObjectiveCurvature
 from upweight.influence.changes import changed, curvature_after
 from upweight.inverse import CG, EKFAC, LSMR, Dense, Neumann
 from upweight.messages import InputError, NegativeCurvatureWarning, NotConvergedWarning, NotStationaryWarning
@@ -345,3 +346,38 @@ def test_curvature_may_be_estimated_from_a_choice_of_all_examples_after_the_chan
     matrices = torch.stack([each.dense() for each in draws])
     errors = (matrices.mean(0) - whole).abs() / (matrices.std(0) / len(draws) ** 0.5).clamp_min(1e-9)
     assert float(errors.max()) < 6
+
+
+@pytest.mark.parametrize(
+    "change", [uw.Removal(range(10)), uw.Relabelling(list(range(10)), [1] * 10)], ids=["removal", "relabelling"]
+)
+def test_curvature_before_the_change_is_estimated_from_the_same_examples(change: Any) -> None:
+    """The mean over draws is the whole, and what stays cancels in the difference that SIF takes."""
+    posed = changed(objective(), change)
+    unit = torch.eye(objective().p, dtype=torch.float64)
+    whole = GGN().of(objective()).dense() + 0.1 * unit
+    close(curvature_after(posed, GGN(), 0.1, None, 0).before(unit), whole, rtol=1e-9, atol=1e-11)
+    draws = [curvature_after(posed, GGN(), 0.1, 12, seed) for seed in range(300)]
+    matrices = torch.stack([each.before(unit) for each in draws])
+    errors = (matrices.mean(0) - whole).abs() / (matrices.std(0) / len(draws) ** 0.5).clamp_min(1e-9)
+    assert float(errors.max()) < 6
+    one = draws[0]
+    alone = ObjectiveCurvature(objective(), "GGN", one.goes, 10 / len(one.goes) / objective().n, penalized=False)
+    if isinstance(change, uw.Removal):
+        assert len(one.goes) == 10
+        close(one.before(unit) - one.dense(), alone.dense(), rtol=1e-7, atol=1e-10)
+    else:
+        assert one.goes.tolist() == posed.positions[one.comes].tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_history_ends_where_the_solve_did(method: str) -> None:
+    for curvature, damping in ((Hessian(), 0.0), (GGN(), 0.1)):
+        found = response(method, curvature=curvature, damping=damping, tolerance=1e-9)
+        assert found.history[0] == pytest.approx(1.0)
+        assert found.history[-1] <= 1e-9
+        assert found.iterations == len(found.history) - 1 > 1
+    series = response("GIF", damping=0.3, tolerance=1e-6, solver=Neumann(1.5))
+    assert series.history[0] == 1
+    assert series.history[-1] <= 1e-6
+    assert all(later < earlier for earlier, later in pairwise(series.history))

@@ -24,6 +24,12 @@ def drawn():
         plots.perturbation(np.zeros((3, 3)), np.zeros((3, 3)), title="t"),
         plots.accuracy_after_fixing([0.0, 0.1], {"a": [0.8, 0.9]}, before=0.8, clean=0.95, title="t"),
         plots.group_by_rank([1.0, -2.0, 0.0], [True, False, False], group="g", quantity="q", unit="", title="t"),
+        plots.classwise_bars(["a", "b"], {"before": [1.0, 0.5], "after": [0.0, 0.5]}, removed=[0], title="t"),
+        plots.curves_with_bands(
+            [0.0, 1.0], {"a": [1.0, 2.0]}, {"a": ([0, 1], [2, 3])}, xlabel="", ylabel="", title="t"
+        ),
+        plots.residual_curves({"a": [1.0, 0.1, 0.0], "b": [0.0]}, tolerance=0.01, title="t"),
+        plots.accuracy_by_ratio([0.05, 1], {"a": [[0.9, 0], [0.8, 0.1]]}, before=(0.9, 0.9), title="t"),
     ]
 
 
@@ -48,6 +54,18 @@ def test_pyplot_is_never_loaded():
 
 SQUARE = np.ones((2, 2))
 BAD = [
+    (lambda: plots.classwise_bars(["a"], {}), "accuracies: give one or more models"),
+    (lambda: plots.classwise_bars(["a"], {"m": [0.5], "k": [0.5, 0.6]}), r"accuracies\['k'\]: got 2"),
+    (lambda: plots.classwise_bars(["a"], {"m": [50.0]}), r"accuracies\['m'\]: shares in 0 … 1; got 50 … 50"),
+    (lambda: plots.residual_curves({}), "histories: got none"),
+    (lambda: plots.residual_curves({"a": []}), r"histories\['a'\]: got an empty array"),
+    (lambda: plots.residual_curves({"a": [1.0, -1.0]}), r"histories\['a'\]: got -1"),
+    (lambda: plots.accuracy_by_ratio([0.0], {"a": [[1, 1]]}), "ratios: shares of the units above 0 .* got 0 … 0"),
+    (lambda: plots.accuracy_by_ratio([0.1], {}), "accuracies: got none"),
+    (lambda: plots.accuracy_by_ratio([0.1], {"a": [1, 1]}), r"accuracies\['a'\]: got shape \(2,\)"),
+    (lambda: plots.accuracy_by_ratio([0.1], {"a": [[90, 1]]}), r"accuracies\['a'\]: shares in 0 … 1; got 1 … 90"),
+    (lambda: plots.accuracy_by_ratio([0.1], {"a": [[1, 1]]}, {"b": [[0, 0]]}), r"deviations: \['b'\] have no"),
+    (lambda: plots.accuracy_by_ratio([0.1], {"a": [[1, 1]]}, retrained=(0.5,)), r"retrained: got shape \(1,\)"),
     (lambda: plots.predicted_against_actual([], []), "predicted: got an empty array"),
     (lambda: plots.predicted_against_actual([1.0, 2.0], [1.0]), r"actual: got shape \(1,\), but predicted has \(2,\)"),
     (lambda: plots.predicted_against_actual([1.0, np.nan], [1.0, 2.0]), "predicted: 1 of 2 .* nan at 1"),
@@ -125,6 +143,9 @@ RAW = r"_ $\frac$"  # as mathematics this is an error, and a legend leaves out w
         lambda: plots.influence_against([1.0], [1.0], groups=[RAW], xlabel=RAW, unit=RAW, quantity=RAW, title=RAW),
         lambda: plots.ranking_bars([RAW], [1.0], unit=RAW, quantity=RAW, signs=(RAW, RAW), title=RAW),
         lambda: plots.perturbation(np.zeros((3, 3)), np.zeros((3, 3)), unit=RAW, quantity=RAW, caption=RAW, title=RAW),
+        lambda: plots.classwise_bars([RAW], {RAW: [1.0]}, title=RAW),
+        lambda: plots.residual_curves({RAW: [1.0]}, ylabel=RAW, note=RAW, title=RAW),
+        lambda: plots.accuracy_by_ratio([0.1], {RAW: [[1, 1]]}, note=RAW, title=RAW),
     ],
 )
 def test_user_text_is_drawn_as_it_is(draw):

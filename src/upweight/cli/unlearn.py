@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from pathlib import Path
@@ -31,7 +32,15 @@ StudyFile = Annotated[
     typer.Argument(help="A Python study file (see examples/digits_study.py); its queries judge.", show_default=False),
 ]
 Classes = Annotated[list[str], typer.Option("--class", "-c", help="A class to forget; may be repeated.")]
-Ratio = Annotated[float, typer.Option(help="Share of the units that may move; 1: every parameter.")]
+Ratios = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--ratio",
+        help="Share of the units that may move; 1: every parameter. Repeated: each is tried, and the one kept that "
+        "held-out training examples speak for.  [default: 0.05]",
+        show_default=False,
+    ),
+]
 Choose = Annotated[str, typer.Option(help=f"Which units: {', '.join(RULES)}.")]
 MethodOption = Annotated[str, typer.Option("--method", help="GIF, FIF, PIF, IF or SIF.")]
 Steps = Annotated[int, typer.Option(min=1, help="Rounds, each re-linearised.")]
@@ -54,7 +63,7 @@ Labels = Annotated[
 def unlearn(
     study: StudyFile,
     classes: Classes,
-    ratio: Ratio = 0.05,
+    ratios: Ratios = None,
     choose: Choose = RULES[0],
     per: Per = "layer",
     method: MethodOption = "GIF",
@@ -80,27 +89,18 @@ def unlearn(
         run.stage(f"reading {study.name} and training")
         opened = open_source(study, None, None, None, seed)
         wanted = [_class(opened, name) for name in classes]
-        run.stage(f"moving {ratio:.0%} of the units by {method}")
-        found = forget(
-            opened.objective,
-            classes=wanted,
-            parameters=_parameters(opened, choose, per, ratio, seed, method),
-            method=method,
-            steps=steps,
-            search=search,
-            damping=damping,
-            examples=examples,
-            sample=sample,
-            seed=seed,
-            **TOLERANCE,
-        )
-        _finish(run, opened, found, f"Unlearning {', '.join(classes)} in {opened.title}", output, "unlearn")
+        settings = _settings(method, steps, search, damping, examples, sample, seed)
+        tried = {}
+        for ratio, parameters in _choices(opened, ratios, choose, per, method, search, seed).items():
+            run.stage(f"moving {ratio:.0%} of the units by {method}")
+            tried[ratio] = forget(opened.objective, classes=wanted, parameters=parameters, **settings)
+        _finish(run, opened, tried, f"Unlearning {', '.join(classes)} in {opened.title}", output, "unlearn")
 
 
 def relabel(
     study: StudyFile,
     labels: Labels,
-    ratio: Ratio = 0.05,
+    ratios: Ratios = None,
     choose: Choose = RULES[0],
     per: Per = "layer",
     method: MethodOption = "GIF",
@@ -131,27 +131,29 @@ def relabel(
         run.stage(f"reading {study.name} and training")
         opened = open_source(study, None, None, None, seed)
         given = [_class(opened, str(name)) for name in table["label"]]
-        run.stage(f"moving {ratio:.0%} of the units by {method}")
-        found = learn(
-            opened.objective,
-            table["position"].tolist(),
-            given,
-            parameters=_parameters(opened, choose, per, ratio, seed, method),
-            method=method,
-            steps=steps,
-            search=search,
-            damping=damping,
-            examples=examples,
-            sample=sample,
-            seed=seed,
-            **TOLERANCE,
-        )
+        settings = _settings(method, steps, search, damping, examples, sample, seed)
+        tried = {}
+        for ratio, parameters in _choices(opened, ratios, choose, per, method, search, seed).items():
+            run.stage(f"moving {ratio:.0%} of the units by {method}")
+            tried[ratio] = learn(opened.objective, table["position"].tolist(), given, parameters=parameters, **settings)
         title = f"New labels of {len(table):,} training examples in {opened.title}"
-        _finish(run, opened, found, title, output, "relabel")
+        _finish(run, opened, tried, title, output, "relabel")
 
 
-TOLERANCE: dict[str, Any] = {"tolerance": 1e-4, "max_iterations": 300}
-"""A residual of 1e-4 is far below what linearising costs."""
+def _settings(
+    method: str, steps: int, search: bool, damping: float, examples: int | None, sample: int | None, seed: int
+) -> dict[str, Any]:
+    return {
+        "method": method,
+        "steps": steps,
+        "search": search,
+        "damping": damping,
+        "examples": examples,
+        "sample": sample,
+        "seed": seed,
+        "tolerance": 1e-4,  # far below what linearising costs
+        "max_iterations": 300,
+    }
 
 
 def _class(opened: Source, name: str) -> int:
@@ -165,36 +167,62 @@ def _class(opened: Source, name: str) -> int:
     raise InputError(f"class: {name!r} is none of this study's, {known}")
 
 
-def _parameters(opened: Source, choose: str, per: str, ratio: float, seed: int, method: str) -> Any:
+def _choices(
+    opened: Source, ratios: list[float] | None, choose: str, per: str, method: str, search: bool, seed: int
+) -> dict[float, Any]:
+    """What may move, by ratio."""
     from upweight import select
     from upweight.messages import InputError
 
     if choose not in RULES:
         raise InputError(f"--choose: one of {', '.join(RULES)}; got {choose!r}")
-    if method == "IF" or ratio >= 1:
-        return select.everything(opened.objective.layout)
+    wanted = [1.0] if method == "IF" else sorted(set(ratios or [0.05]))
+    if len(wanted) > 1 and not search:
+        raise InputError(
+            f"--ratio: {len(wanted)} of them are compared by held-out examples; give one, or leave out --no-search"
+        )
     rule = getattr(select, choose.replace("-", "_"))
-    return rule(ratio, per=per, seed=seed) if choose == "random" else rule(ratio, per=per)
+    more = {"seed": seed} if choose == "random" else {}
+    return {
+        ratio: select.everything(opened.objective.layout) if ratio >= 1 else rule(ratio, per=per, **more)
+        for ratio in wanted
+    }
 
 
-def _finish(run: Session, opened: Source, found: Unlearned, title: str, output: Path, name: str) -> None:
+def _finish(run: Session, opened: Source, tried: dict[float, Unlearned], title: str, output: Path, name: str) -> None:
     from upweight.cli.layout import facts, table
 
+    found = max(tried.values(), key=lambda each: each.score or 0.0)  # a score is there if several were tried
     judged = found.report(opened.queries)
     path = report_path(output, name)
     weights = save(found, path.with_suffix(".pt"))
-    page = make_report(opened, found, judged, title, run.warnings).save(path)
+    rows = by_ratio(opened, tried)
+    page = make_report(opened, found, judged, rows, title, run.warnings).save(path)
     if not run.as_json:
         run.show(
             table(title, ["on the queries", "before", "after"], lines(judged)),
+            *([table("By share of the units", RATIO_HEADS, rows)] if len(tried) > 1 else []),
             facts("What moved", moved(found)),
         )
     run.files = {"parameters": weights, "report": page}
     run.result = {
+        **({"by ratio": [dict(zip(RATIO_HEADS, row, strict=True)) for row in rows]} if len(tried) > 1 else {}),
         "examples": len(found.changed),
         **moved(found),
         "queries": {line[0]: {"before": line[1], "after": line[2]} for line in lines(judged)},
     }
+
+
+RATIO_HEADS = ["share", "parameters", "held out", "accuracy, changed", "accuracy, others"]
+
+
+def by_ratio(opened: Source, tried: dict[float, Unlearned]) -> list[list[Any]]:
+    """Of each share tried: parameters that moved, score on held-out examples, accuracies on the queries."""
+    rows = []
+    for ratio, each in tried.items():
+        judged = each.report(opened.queries)
+        rows.append([f"{ratio:.3g}", each.subset.size, each.score, judged.removed[1], judged.remaining[1]])
+    return rows
 
 
 def lines(judged: UnlearningReport) -> list[list[Any]]:
@@ -241,35 +269,62 @@ def save(found: Unlearned, path: Path) -> Path:
     return path
 
 
-def make_report(opened: Source, found: Unlearned, judged: UnlearningReport, title: str, warnings: list[str]) -> Report:
-    """The page: accuracies before and after, by class, and what moved."""
+def make_report(
+    opened: Source,
+    found: Unlearned,
+    judged: UnlearningReport,
+    rows: list[list[Any]],
+    title: str,
+    warnings: list[str],
+) -> Report:
+    """The page: accuracies before and after, by class and by share of the units, what moved, and the solves."""
     from upweight import plots
     from upweight.report import Facts, Figure, Report, Table, Text, Warnings
 
     names, by_class, changed = accuracies(opened, found)
-    return (
-        Report(
-            title,
-            f"{found.subset.size:,} of {found.before.p:,} parameters moved. Accuracy on the classes that changed: "
-            f"{judged.removed[0]:.1%} before, {judged.removed[1]:.1%} after; on the others: {judged.remaining[0]:.1%} "
-            f"before, {judged.remaining[1]:.1%} after.",
+    page = Report(
+        title,
+        f"{found.subset.size:,} of {found.before.p:,} parameters moved. Accuracy on the classes that changed: "
+        f"{judged.removed[0]:.1%} before, {judged.removed[1]:.1%} after; on the others: {judged.remaining[0]:.1%} "
+        f"before, {judged.remaining[1]:.1%} after.",
+    ).section(
+        "On the queries",
+        Text("No step, and no choice of a length, looked at these examples."),
+        Table(
+            ["", "before", "after"],
+            lines(judged),
+            "Membership advantage: how well the best threshold on the loss tells the training examples that "
+            "changed from queries of the same classes; 0 is not at all.",
+        ),
+        Figure(
+            plots.classwise_bars(names, by_class, removed=changed),
+            "Accuracy on the queries by class.",
+            "Bars of each class's accuracy before and after",
+        ),
+    )
+    if len(rows) > 1 and not any(math.isnan(value) for value in (*judged.removed[:2], *judged.remaining[:2])):
+        curves: dict[str, Any] = {found.responses[0].method: [(row[4], row[3]) for row in rows]}
+        figure = plots.accuracy_by_ratio(
+            [float(row[0]) for row in rows], curves, before=(judged.remaining[0], judged.removed[0])
         )
-        .section(
-            "On the queries",
-            Text("No step, and no choice of a length, looked at these examples."),
-            Table(
-                ["", "before", "after"],
-                lines(judged),
-                "Membership advantage: how well the best threshold on the loss tells the training examples that "
-                "changed from queries of the same classes; 0 is not at all.",
-            ),
+        page.section(
+            "By share of the units",
+            Table(RATIO_HEADS, rows, "Kept: the share by which held-out training examples are likeliest."),
             Figure(
-                plots.classwise_bars(names, by_class, removed=changed),
-                "Accuracy on the queries by class.",
-                "Bars of each class's accuracy before and after",
+                figure,
+                "Accuracy on the queries by share of the units that may move.",
+                "Accuracy over the share of the units, on what remains and on what changed",
             ),
         )
-        .section("What moved", Facts(moved(found)), Warnings(warnings))
+    solves = plots.residual_curves(
+        {f"step {number}": each.history for number, each in enumerate(found.responses, start=1)},
+        tolerance=found.responses[0].tolerance,
+    )
+    return page.section(
+        "What moved",
+        Facts(moved(found)),
+        Figure(solves, "Residual of each step's equations.", "The relative residual over iterations, step by step"),
+        Warnings(warnings),
     )
 
 

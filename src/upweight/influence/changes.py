@@ -142,6 +142,8 @@ class ChangedCurvature(OfObjective):
         ``Hessian`` or ``GGN``.
     stays, comes
         Which of the examples that stay, by position, and of those that come in place of others stand for all.
+    goes
+        Which of the examples that go, by position, stand for all of these before the change.
     """
 
     objective: Objective
@@ -150,6 +152,7 @@ class ChangedCurvature(OfObjective):
     damping: float
     stays: Int[Tensor, " stays"]
     comes: Int[Tensor, " comes"]
+    goes: Int[Tensor, " goes"]
     products: list[int] = field(default_factory=lambda: [0])
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
@@ -163,6 +166,16 @@ class ChangedCurvature(OfObjective):
             weights = objective.weights[change.positions]
             for where, batch in change.added.batches(self.comes, objective.batch_size):
                 total = total + scale * product(objective.params, batch, weights[where], vectors)
+        return total + self.damping * vectors
+
+    def before(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
+        """Product with H + δI as it was before the change; the examples that stay are the same ones."""
+        self.products[0] += len(vectors)
+        objective, change = self.objective, self.change
+        staying = change.count / (len(self.stays) + len(self.comes)) / objective.n
+        going = staying if change.added is not None else len(change.positions) / len(self.goes) / objective.n
+        total = ObjectiveCurvature(objective, self.name, self.stays, staying, penalized=True).apply(vectors)
+        total = total + ObjectiveCurvature(objective, self.name, self.goes, going, penalized=False).apply(vectors)
         return total + self.damping * vectors
 
     def _product(self) -> Callable[..., Tensor]:
@@ -191,10 +204,14 @@ def curvature_after(
     if not damping >= 0:
         raise InputError(f"damping: an absolute δ ≥ 0; got {damping!r}")
     kept, chosen = change.kept, torch.arange(change.count)
+    generator = torch.Generator().manual_seed(seed)
     if examples is not None:
         if not 1 <= examples <= change.count:
             raise InputError(f"examples: between 1 and the {change.count:,} after the change; got {examples}")
-        order = torch.randperm(change.count, generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(change.count, generator=generator)
         chosen = order[:examples].sort().values
     stays, comes = kept[chosen[chosen < len(kept)]], chosen[chosen >= len(kept)] - len(kept)
-    return ChangedCurvature(change.objective, change, curvature.name, float(damping), stays, comes)
+    goes = change.positions if change.added is None else change.positions[comes]
+    if change.added is None and examples is not None:
+        goes = goes[torch.randperm(len(goes), generator=generator)[:examples]]
+    return ChangedCurvature(change.objective, change, curvature.name, float(damping), stays, comes, goes)

@@ -34,8 +34,12 @@ class Response:
         ½ΔᵀHΔ − gᵀΔ: predicted change of the changed risk; FIF makes it smallest, where H_JJ is positive.
     solved
         How far the method's own equations are satisfied, relative; to be at most ``tolerance``.
-    iterations, products
-        Of the solver; products of H with a vector that it took.
+    products
+        Products of H with a vector that the solver took.
+    history
+        Residual of the method's own equations before the first iteration and after each, relative, as the solver's
+        recurrence has it: ‖Aᵀr‖/‖Aᵀv‖ of LSMR and the Neumann series, ‖r‖/‖v‖ of conjugate gradients; of SIF's two
+        systems one after the other.
     smallest_curvature
         Smallest Ritz value of H_JJ found by a few products, an upper bound of its smallest eigenvalue; of a convex
         loss's GGN, which is never negative, the lower bound δ + min λ.
@@ -51,11 +55,16 @@ class Response:
     quadratic: float
     solved: float
     tolerance: float
-    iterations: int
     products: int
+    history: tuple[float, ...]
     smallest_curvature: float
     damping: float
     seconds: float
+
+    @property
+    def iterations(self) -> int:
+        """Of the solver."""
+        return len(self.history) - 1
 
     @property
     def converged(self) -> bool:

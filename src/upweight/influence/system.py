@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.curvature import GGN, ObjectiveCurvature
+from upweight.curvature import GGN
 from upweight.influence.changes import Changed, ChangedCurvature
 from upweight.influence.response import Method, Response
 from upweight.inverse.cg import CG
@@ -21,6 +21,7 @@ from upweight.losses import Loss
 from upweight.messages import NegativeCurvatureError
 from upweight.select import Subset, everything
 
+History = tuple[float, ...]
 PROBES = 12
 """Products by which the smallest eigenvalue of the block is looked for."""
 
@@ -99,7 +100,7 @@ class System:
 
     def response(self, method: Method, solver: Neumann | None, limit: int) -> Response:
         """The step with everything that is measured of it."""
-        step, solved, iterations = self._solve(method, solver, limit)
+        step, solved, history = self._solve(method, solver, limit)
         g, cut, product = self.g, self.subset.cut, self.operator.apply(step[None])
         restricted = ratio(cut(product - g), cut(g))
         products = self.operator.products[0]
@@ -114,8 +115,8 @@ class System:
             quadratic=float(0.5 * (step * product[0]).sum() - (step * g[0]).sum()),
             solved=restricted if solved is None else solved,
             tolerance=self.tolerance,
-            iterations=iterations,
             products=products,
+            history=history,
             smallest_curvature=(
                 smallest_ritz(self.operator.apply, self.subset, step) if self.floor is None else self.floor
             ),
@@ -123,40 +124,34 @@ class System:
             seconds=0.0,
         )
 
-    def _solve(self, method: Method, solver: Neumann | None, limit: int) -> tuple[Tensor, float | None, int]:
-        """Δ over θ; how far the method's own equations are satisfied, None: as those of J; and the iterations."""
+    def _solve(self, method: Method, solver: Neumann | None, limit: int) -> tuple[Tensor, float | None, History]:
+        """Δ over θ; how far the method's own equations are satisfied, None: as those of J; and how it went."""
         cut, embed, apply, g = self.subset.cut, self.subset.embed, self.operator.apply, self.g
         if method == "GIF":
-            step, residual, iterations = self._minimise(
+            step, residual, history = self._minimise(
                 lambda x: apply(embed(x)), lambda u: cut(apply(u)), g, solver, limit
             )
-            return embed(step)[0], ratio(cut(apply(residual)), cut(apply(g))), iterations
+            return embed(step)[0], ratio(cut(apply(residual)), cut(apply(g))), history
         if method in ("FIF", "IF"):  # IF is FIF of everything
-            step, iterations = self._symmetric(apply, cut(g), limit)
-            return embed(step)[0], None, iterations
+            step, history = self._symmetric(apply, cut(g), limit)
+            return embed(step)[0], None, history
         whole = replace(self, subset=everything(self.subset.layout))
         if method == "SIF":
-            step, solved, iterations = whole._second_order(limit)
+            step, solved, history = whole._second_order(limit)
         else:
-            step, iterations = whole._symmetric(apply, g, limit)
+            step, history = whole._symmetric(apply, g, limit)
             solved = ratio(g - apply(step), g)
-        return embed(cut(step))[0], solved, iterations
+        return embed(cut(step))[0], solved, history
 
-    def _second_order(self, limit: int) -> tuple[Tensor, float, int]:
-        operator, objective, g = self.operator, self.change.objective, self.g
-        before = ObjectiveCurvature(objective, operator.name)
-
-        def original(x: Tensor) -> Tensor:
-            operator.products[0] += len(x)
-            return before.apply(x) + operator.damping * x
-
+    def _second_order(self, limit: int) -> tuple[Tensor, float, History]:
+        operator, original, g = self.operator, self.operator.before, self.g
         first, one = self._symmetric(original, g, limit)
         lost = original(first) - operator.apply(first)
         second, two = self._symmetric(original, lost, limit)
         solved = max(ratio(g - original(first), g), ratio(lost - original(second), lost))
-        return first + second, solved, one + two
+        return first + second, solved, one + two[1:]
 
-    def _symmetric(self, apply: Rows, v: Tensor, limit: int) -> tuple[Tensor, int]:
+    def _symmetric(self, apply: Rows, v: Tensor, limit: int) -> tuple[Tensor, History]:
         """The block of J, or the shortest least-squares solution, solved for v ``[1, j]``."""
         operator = self.operator
         block = Block(apply, self.subset, operator.dtype, operator.device, operator.name)
@@ -164,11 +159,11 @@ class System:
             inverse = CG(tolerance=self.tolerance, max_iterations=limit, preconditioner=self._block_preconditioner)
             try:
                 found = inverse.fit(block).solve(v)
-                return found.x, found.report.iterations
+                return found.x, found.report.history
             except NegativeCurvatureError:
                 pass  # rounding, at a damping too small for this precision
-        x, _, iterations = self._minimise(block.apply, block.apply, v, None, limit)
-        return x, iterations
+        x, _, history = self._minimise(block.apply, block.apply, v, None, limit)
+        return x, history
 
     @property
     def _block_preconditioner(self) -> BlockInverse | None:
@@ -182,18 +177,18 @@ class System:
 
     def _minimise(
         self, apply: Rows, transpose: Rows, v: Tensor, solver: Neumann | None, limit: int
-    ) -> tuple[Tensor, Tensor, int]:
+    ) -> tuple[Tensor, Tensor, History]:
         """The shortest minimiser x of ‖A x − v‖ and v − A x; with a preconditioner P ≈ A⁻¹ by way of y, x = P y."""
         if solver is not None:
-            x, iterations = solver.solve(apply, transpose, v, self.tolerance, limit)
-            return x, v - apply(x), iterations
+            x, history = solver.solve(apply, transpose, v, self.tolerance, limit)
+            return x, v - apply(x), history
         if self._block_preconditioner is None:
             return least_squares(apply, transpose, v, self.tolerance, limit)
         through = self._block_preconditioner.operator.apply
-        y, residual, iterations = least_squares(
+        y, residual, history = least_squares(
             lambda x: apply(through(x)), lambda u: through(transpose(u)), v, self.tolerance, limit
         )
-        return through(y), residual, iterations
+        return through(y), residual, history
 
 
 def smallest_ritz(apply: Rows, subset: Subset, step: Float[Tensor, " p"]) -> float:

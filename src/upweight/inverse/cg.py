@@ -111,17 +111,18 @@ class CGSolver:
         tolerance = self.settings.tolerance or default_tolerance(vectors.dtype)
         x = torch.zeros_like(vectors)
         residual = vectors.clone()
-        iterations, smallest, best = 0, float("inf"), torch.ones(len(vectors))
+        history: list[float] = []
+        smallest, best = float("inf"), torch.ones(len(vectors))
         for _ in range(RESTARTS):
-            unfinished = relative(residual, vectors) > tolerance
-            if not unfinished.any() or iterations >= self.settings.max_iterations:
+            unfinished, limit = relative(residual, vectors) > tolerance, self.settings.max_iterations
+            if not unfinished.any() or len(history) > limit:
                 break
-            targets = MARGIN * tolerance * vectors[unfinished].norm(dim=1)
-            step, used, quotient = self._iterate(
-                residual[unfinished], targets, self.settings.max_iterations - iterations
-            )
+            if history:
+                history.pop()  # begun again from what the residual really is
+            sizes = vectors[unfinished].norm(dim=1)
+            step, steps, quotient = self._iterate(residual[unfinished], sizes, MARGIN * tolerance, limit - len(history))
             x[unfinished] += step
-            iterations += used
+            history += steps
             smallest = min(smallest, quotient)
             residual = vectors - self._damped(x)
             now = relative(residual, vectors)
@@ -131,34 +132,38 @@ class CGSolver:
         report = SolveReport(
             solver=f"CG on the {name_of(self.operator)}",
             damping=self.damping,
-            iterations=iterations,
+            iterations=max(len(history) - 1, 0),
             residuals=relative(residual, vectors),
             # The recomputed residual carries the rounding of one more product.
             tolerance=1.01 * tolerance,
             smallest_curvature=smallest,
+            history=tuple(history) or (0.0,),
         )
         return Solution(x, report)
 
     def _damped(self, vectors: Tensor) -> Tensor:
         return self.operator.apply(vectors) + self.damping * vectors
 
-    def _iterate(self, residual: Tensor, targets: Tensor, limit: int) -> tuple[Tensor, int, float]:
-        """Block CG from zero until every row's ‖r‖ ≤ its target; returns x, iterations, smallest dᵀAd/dᵀd."""
+    def _iterate(self, residual: Tensor, sizes: Tensor, target: float, limit: int) -> tuple[Tensor, list[float], float]:
+        """Block CG from zero until every row's ‖r‖ ≤ target · its size.
+
+        Returns x, the largest ‖r‖/size before the first iteration and after each, and the smallest dᵀAd/dᵀd.
+        """
         x = torch.zeros_like(residual)
         norms = residual.norm(dim=1, keepdim=True)
         mixing, q, s = self._orthonormal(residual / norms, len(residual) ** 0.5)
         c = norms * mixing
-        smallest, used = float("inf"), 0
-        while len(q) and used < limit and ((c @ q).norm(dim=1) > targets).any():
-            used += 1
-            turn, directions, product, lowest = self._conjugate(s, used)
+        smallest, history = float("inf"), [float((norms[:, 0] / sizes).max())]
+        while len(q) and len(history) <= limit and history[-1] > target:
+            turn, directions, product, lowest = self._conjugate(s, len(history))
             smallest = min(smallest, lowest)
             x += (c @ turn) @ directions
             step = turn @ product
             mixing, q, z = self._orthonormal(q - step, float(q.norm() + step.norm()))
             c = c @ mixing
             s = z + mixing.T @ s
-        return x, used, smallest
+            history.append(float(((c @ q).norm(dim=1) / sizes).max()))
+        return x, history, smallest
 
     def _orthonormal(self, rows: Tensor, size: float) -> tuple[Tensor, Tensor, Tensor]:
         """B, Q, Z with rows = B Q, Z = M⁻¹Q and Q Zᵀ = I; parts that are rounding of terms of this size are dropped."""

@@ -37,6 +37,9 @@ class SolveReport:
         Smallest xᵀ(H+δI)x/xᵀx seen, an upper bound of the smallest eigenvalue (nan: not measured).
     standard_error
         For stochastic methods: standard error of x relative to ‖x‖, per vector, ``[k]``.
+    history
+        Of CG and LSMR: residual of the worst vector before the first iteration and after each, relative, as the
+        recurrence has it: ‖r‖/‖v‖ of CG, ‖Ar‖/‖Av‖ with A = H+δI of LSMR.
     """
 
     solver: str
@@ -46,6 +49,7 @@ class SolveReport:
     tolerance: float
     smallest_curvature: float
     standard_error: Float[Tensor, " k"] | None = None
+    history: tuple[float, ...] = ()
 
     @property
     def converged(self) -> bool:

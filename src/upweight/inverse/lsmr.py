@@ -78,14 +78,15 @@ class LSMRSolver:
         def damped(rows: Tensor) -> Tensor:
             return self.operator.apply(rows) + self.damping * rows
 
-        x, residual, iterations = least_squares(damped, damped, vectors, tolerance, self.settings.max_iterations)
+        x, residual, history = least_squares(damped, damped, vectors, tolerance, self.settings.max_iterations)
         report = SolveReport(
             solver=f"LSMR on the {name_of(self.operator)}",
             damping=self.damping,
-            iterations=iterations,
+            iterations=len(history) - 1,
             residuals=relative(residual, vectors),
             tolerance=1.01 * tolerance,
             smallest_curvature=smallest_quotient(x, vectors - residual),
+            history=history,
         )
         return Solution(x, report)
 
@@ -96,23 +97,29 @@ def least_squares(
     vectors: Float[Tensor, "k m"],
     tolerance: float,
     limit: int,
-) -> tuple[Float[Tensor, "k p"], Float[Tensor, "k m"], int]:
-    """Shortest minimiser of ‖A x − v‖ for each row v, the residual v − A x recomputed by A, and the iterations.
+) -> tuple[Float[Tensor, "k p"], Float[Tensor, "k m"], tuple[float, ...]]:
+    """Shortest minimiser of ‖A x − v‖ for each row v, the residual v − A x recomputed by A, and ‖Aᵀr‖/‖Aᵀv‖.
 
-    `lsmr`, begun again from the recomputed residual while that helps.
+    `lsmr`, begun again from the recomputed residual while that helps. The last are of the worst row, as the recurrence
+    has them: before the first iteration and after each.
     """
-    residual, iterations = vectors, 0
+    residual = vectors
     x: Tensor | None = None
+    slopes: list[Tensor] = []
     for _ in range(RESTARTS):
-        step, used = lsmr(apply, apply_transpose, residual, tolerance, limit - iterations)
+        if slopes:
+            slopes.pop()  # begun again from what it really is
+        step, steps = lsmr(apply, apply_transpose, residual, tolerance, limit - len(slopes))
         x = step if x is None else x + step
         now = vectors - apply(x)
         before, after = relative(residual, vectors), relative(now, vectors)
-        residual, iterations = now, iterations + used
+        residual = now
+        slopes += steps
         if (after <= tolerance).all() or not (after < 0.5 * before).any():
             break  # done, or a system whose residual can't vanish
     assert x is not None
-    return x, residual, iterations
+    shares = torch.stack(slopes) / slopes[0].clamp_min(torch.finfo(vectors.dtype).tiny)
+    return x, residual, tuple(shares.amax(1).tolist())
 
 
 def _normalised(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,10 +140,11 @@ def lsmr(
     vectors: Float[Tensor, "k m"],
     tolerance: float,
     limit: int,
-) -> tuple[Float[Tensor, "k p"], int]:
+) -> tuple[Float[Tensor, "k p"], list[Float[Tensor, " k"]]]:
     """Shortest minimiser of ‖A x − v‖ for each row v, by products x ↦ A x and u ↦ Aᵀu of rows.
 
-    Notation of Fong & Saunders 2011, section 2.8. Returns x ``[k, p]`` and the number of iterations.
+    Notation of Fong & Saunders 2011, section 2.8. Returns x ``[k, p]``, and ‖Aᵀr‖ before the first iteration and after
+    each.
     """
     u, beta = _normalised(vectors)
     v, alpha = _normalised(apply_transpose(u))
@@ -145,11 +153,9 @@ def lsmr(
     s_bar = torch.zeros_like(alpha)
     h, h_bar, x = v.clone(), torch.zeros_like(v), torch.zeros_like(v)
     zeta = torch.zeros_like(alpha)
-    start = zeta_bar.abs().clone()
-    done = start == 0
-    iterations = 0
-    while not done.all() and iterations < limit:
-        iterations += 1
+    slopes = [zeta_bar.abs()]
+    done = slopes[0] == 0
+    while not done.all() and len(slopes) <= limit:
         u, beta = _normalised(apply(v) - alpha[:, None] * u)
         v_next, alpha = _normalised(apply_transpose(u) - beta[:, None] * v)
         v = torch.where(beta[:, None] > 0, v_next, v)
@@ -165,5 +171,6 @@ def lsmr(
         x = x + torch.where(done[:, None], 0.0, step)
         h = v - (theta / rho.clamp_min(tiny))[:, None] * h
         # |ζ̄| is ‖Aᵀr‖, which falls monotonically.
-        done = done | (zeta_bar.abs() <= tolerance * start) | ~torch.isfinite(zeta_bar)
-    return x, iterations
+        slopes.append(torch.where(done, slopes[-1], zeta_bar.abs()))
+        done = done | (slopes[-1] <= tolerance * slopes[0]) | ~torch.isfinite(zeta_bar)
+    return x, slopes

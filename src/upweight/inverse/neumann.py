@@ -5,7 +5,6 @@ It converges at the rate of κ², the square of the matrix's condition; LSMR, at
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,39 +13,59 @@ from torch import Tensor
 from upweight.messages import DivergedError
 
 Rows = Callable[[Tensor], Tensor]
+NEAR = 0.75
+"""ν as a multiple of ‖A‖: 1.13 times as many steps as at the limit in flat directions, .78 a step in the steepest."""
+POWERS = 30
+"""Steps of the power method."""
 
 
 @dataclass(frozen=True)
 class Neumann:
     """x ← x + Aᵀ(v − A x)/ν²: the released form of GIF, which converges iff ν² > ‖A‖²/2.
 
-    ν begins at ``nu`` and doubles whenever the normal residual has grown.
+    ν begins at ``nu`` and doubles whenever the normal residual has grown. None: at 0.75 ‖A‖, the norm found by the
+    power method. Nearer to the limit the flat directions gain little, and the steepest one swings for long.
     """
 
-    nu: float = 1.0
+    nu: float | None = 1.0
     max_doublings: int = 60
 
-    def solve(self, apply: Rows, transpose: Rows, v: Tensor, tolerance: float, limit: int) -> tuple[Tensor, int]:
-        """To ‖Aᵀr‖ ≤ tolerance · ‖Aᵀv‖, or until the limit; returns x and the iterations of the ν that converged.
+    def solve(
+        self, apply: Rows, transpose: Rows, v: Tensor, tolerance: float, limit: int
+    ) -> tuple[Tensor, tuple[float, ...]]:
+        """To ‖Aᵀr‖ ≤ tolerance · ‖Aᵀv‖, or until the limit.
+
+        Returns x, and ‖Aᵀr‖/‖Aᵀv‖ before the first iteration and after each, of the ν that converged.
 
         Raises
         ------
         DivergedError
             If no ν up to the largest serves.
         """
-        nu = self.nu
         start = transpose(v)
+        first = nu = NEAR * largest(apply, transpose, start) if self.nu is None else self.nu
         size = float(start.norm())
         for _ in range(self.max_doublings):
-            x, slope, last = start.new_zeros(start.shape), start, math.inf
-            for iteration in range(1, limit + 1):
+            x, slope, sizes = start.new_zeros(start.shape), start, [size]
+            while sizes[-1] > tolerance * size and len(sizes) <= limit:
                 x = x + slope / nu**2
                 slope = transpose(v - apply(x))
-                now = float(slope.norm())
-                if not now <= last * 1.000001 + tolerance * size:
+                sizes.append(float(slope.norm()))
+                if not sizes[-1] <= sizes[-2] * 1.000001 + tolerance * size:
                     break
-                if now <= tolerance * size or iteration == limit:
-                    return x, iteration
-                last = now
+            else:
+                return x, tuple(each / size if size > 0 else 0.0 for each in sizes)
             nu *= 2
-        raise DivergedError(f"Neumann series: diverges at every ν from {self.nu:g} to {nu / 2:g}")
+        raise DivergedError(f"Neumann series: diverges at every ν from {first:g} to {nu / 2:g}")
+
+
+def largest(apply: Rows, transpose: Rows, start: Tensor) -> float:
+    """‖A‖, from below, by the power method on AᵀA."""
+    x, found = start, 0.0
+    for _ in range(POWERS):
+        size = float(x.norm())
+        if size == 0:
+            break
+        x = transpose(apply(x / size))
+        found = float(x.norm()) ** 0.5
+    return found or 1.0

@@ -15,6 +15,7 @@ Conventions of this room:
 from upweight.plots.agreement import predicted_against_actual
 from upweight.plots.attacks import attack_paths, changed_images
 from upweight.plots.bands import curves_with_bands
+from upweight.plots.by_ratio import accuracy_by_ratio
 from upweight.plots.checks import Values
 from upweight.plots.classwise import classwise_bars
 from upweight.plots.fidelity import correlation_histogram
@@ -24,11 +25,13 @@ from upweight.plots.histogram import score_histogram
 from upweight.plots.images import example_grid, perturbation, pixels
 from upweight.plots.ranking import ranking_bars
 from upweight.plots.recovery import recovery_curve
+from upweight.plots.residuals import residual_curves
 from upweight.plots.scatter import influence_against
 
 __all__ = [
     "Values",
     "accuracy_after_fixing",
+    "accuracy_by_ratio",
     "attack_paths",
     "changed_images",
     "classwise_bars",
@@ -42,5 +45,6 @@ __all__ = [
     "predicted_against_actual",
     "ranking_bars",
     "recovery_curve",
+    "residual_curves",
     "score_histogram",
 ]

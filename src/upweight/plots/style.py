@@ -43,9 +43,9 @@ styled = style.context(
 )
 
 
-def new_axes(figure: Figure) -> Axes:
-    """The only axes of a figure."""
-    axes = figure.add_subplot()
+def new_axes(figure: Figure, columns: int = 1, place: int = 0) -> Axes:
+    """The only axes of a figure, or one of several side by side."""
+    axes = figure.add_subplot(1, columns, place + 1)
     # Ticks are made when drawn, outside the style: what they should look like is set on the axes themselves.
     axes.tick_params(which="both", labelsize=9, width=0.7, color=QUIET, labelcolor=INK, direction="out")
     axes.grid(visible=True, color=FAINT, linewidth=0.7, linestyle="-")

@@ -1,0 +1,48 @@
+"""The Neumann series on the normal equations, beside the exact answer."""
+
+import pytest
+import torch
+
+from upweight.inverse import Neumann
+from upweight.inverse.neumann import largest
+from upweight.messages import DivergedError
+
+generator = torch.Generator().manual_seed(0)
+A = torch.randn(9, 4, generator=generator, dtype=torch.float64)
+V = torch.randn(1, 9, generator=generator, dtype=torch.float64)
+NORM = float(torch.linalg.matrix_norm(A, 2))
+
+
+def through(x: torch.Tensor) -> torch.Tensor:
+    return x @ A.T
+
+
+def back(u: torch.Tensor) -> torch.Tensor:
+    return u @ A
+
+
+@pytest.mark.parametrize("nu", [None, 0.01, 1.0, 2 * NORM])
+def test_it_comes_to_least_squares_and_says_how(nu):
+    x, history = Neumann(nu).solve(through, back, V, 1e-10, 10_000)
+    expected = torch.linalg.lstsq(A, V.T).solution.T
+    torch.testing.assert_close(x, expected, rtol=1e-8, atol=1e-9)
+    assert history[0] == 1
+    assert history[-1] == pytest.approx(float(back(V - through(x)).norm() / back(V).norm()), rel=1e-6)
+    assert history[-1] <= 1e-10 < history[-2]
+
+
+def test_a_near_best_scale_is_found_by_the_power_method():
+    assert largest(through, back, back(V)) == pytest.approx(NORM, rel=1e-3)
+    steps = [len(Neumann(nu).solve(through, back, V, 1e-8, 10_000)[1]) for nu in (0.708 * NORM, None, NORM, 2 * NORM)]
+    assert steps[1] == min(steps) < steps[3] / 4
+
+
+def test_it_diverges_at_a_smaller_scale_and_says_so():
+    with pytest.raises(DivergedError, match="diverges at every ν from 0.5 to 0.5"):
+        Neumann(0.5, max_doublings=1).solve(through, back, V, 1e-8, 1000)
+
+
+def test_nothing_is_solved_by_nothing():
+    x, history = Neumann(None).solve(through, back, torch.zeros_like(V), 1e-8, 1000)
+    assert not x.any()
+    assert history == (0.0,)
