@@ -38,7 +38,7 @@ def test_a_near_best_scale_is_found_by_the_power_method():
 
 
 def test_it_diverges_at_a_smaller_scale_and_says_so():
-    with pytest.raises(DivergedError, match="diverges at every ν from 0.5 to 0.5"):
+    with pytest.raises(DivergedError, match=r"diverges at every ν from 0\.5 to 0\.5"):
         Neumann(0.5, max_doublings=1).solve(through, back, V, 1e-8, 1000)
 
 
