@@ -61,9 +61,9 @@ def main() -> None:
             why=f"Scale: {SCALE}, {study.words}, p = {whole.p:,}, {subset.size:,} entries in J, H the GGN of "
             f"{SAMPLE} images. Products with H to the same residual, of {LIMITS['series']} iterations of the series:"
             + table(["δ", "residual", *WAYS], [[f"{row[0]:g}", f"{row[1]:.1e}", *map(_cell, row[2:])] for row in rows])
-            + "LSMR goes at the rate of H_J's condition, the series at its square: the smaller the residual, the more it "
-            f"gains. Peak memory of the tensors made, of a VGG11 of {WIDE} channels and up: one training step (batch of "
-            f"{BATCH}) {memory['training']:.2f} GiB, unlearning (batches of {BATCH // 2}) "
+            + "LSMR goes at the rate of H_J's condition, the series at its square: the smaller the residual, the more "
+            f"it gains. Peak memory of the tensors made, of a VGG11 of {WIDE} channels and up: one training step "
+            f"(batch of {BATCH}) {memory['training']:.2f} GiB, unlearning (batches of {BATCH // 2}) "
             f"{memory['unlearning']:.2f} GiB.",
             numbers={"histories": histories, "products": rows, "memory_gib": memory},
             quick=QUICK,
