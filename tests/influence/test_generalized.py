@@ -381,3 +381,12 @@ def test_the_history_ends_where_the_solve_did(method: str) -> None:
     assert series.history[0] == 1
     assert series.history[-1] <= 1e-6
     assert all(later < earlier for earlier, later in pairwise(series.history))
+
+
+@pytest.mark.parametrize("parameters", ["part", "everything"])
+def test_no_more_is_done_than_was_asked_for(parameters: str) -> None:
+    """The last iteration is the first that reached the tolerance of GIF's own, normal, equations."""
+    chosen = subset() if parameters == "part" else None
+    found = response("GIF", parameters=chosen, curvature=GGN(), damping=1e-3, tolerance=1e-3)
+    assert found.converged
+    assert found.history[-1] <= 1e-3 < found.history[-2]

@@ -128,10 +128,10 @@ class System:
         """Δ over θ; how far the method's own equations are satisfied, None: as those of J; and how it went."""
         cut, embed, apply, g = self.subset.cut, self.subset.embed, self.operator.apply, self.g
         if method == "GIF":
-            step, residual, history = self._minimise(
-                lambda x: apply(embed(x)), lambda u: cut(apply(u)), g, solver, limit
+            step, solved, history = self._minimise(
+                lambda x: apply(embed(x)), lambda u: cut(apply(u)), g, solver, limit, normal=True
             )
-            return embed(step)[0], ratio(cut(apply(residual)), cut(apply(g))), history
+            return embed(step)[0], solved, history
         if method in ("FIF", "IF"):  # IF is FIF of everything
             step, history = self._symmetric(apply, cut(g), limit)
             return embed(step)[0], None, history
@@ -162,7 +162,7 @@ class System:
                 return found.x, found.report.history
             except NegativeCurvatureError:
                 pass  # rounding, at a damping too small for this precision
-        x, _, history = self._minimise(block.apply, block.apply, v, None, limit)
+        x, _, history = self._minimise(block.apply, block.apply, v, None, limit, normal=False)
         return x, history
 
     @property
@@ -176,19 +176,24 @@ class System:
         )
 
     def _minimise(
-        self, apply: Rows, transpose: Rows, v: Tensor, solver: Neumann | None, limit: int
-    ) -> tuple[Tensor, Tensor, History]:
-        """The shortest minimiser x of ‖A x − v‖ and v − A x; with a preconditioner P ≈ A⁻¹ by way of y, x = P y."""
+        self, apply: Rows, transpose: Rows, v: Tensor, solver: Neumann | None, limit: int, *, normal: bool
+    ) -> tuple[Tensor, float, History]:
+        """The shortest minimiser x of ‖A x − v‖; with a preconditioner P ≈ A⁻¹ by way of y, x = P y.
+
+        Also ‖Aᵀr‖/‖Aᵀv‖ (normal) or ‖r‖/‖v‖, of which the tolerance is, and how it went.
+        """
         if solver is not None:
             x, history = solver.solve(apply, transpose, v, self.tolerance, limit)
-            return x, v - apply(x), history
+            return x, history[-1], history
+        measure = transpose if normal else None
         if self._block_preconditioner is None:
-            return least_squares(apply, transpose, v, self.tolerance, limit)
+            found = least_squares(apply, transpose, v, self.tolerance, limit, measure)
+            return found.x, float(found.reached[0]), found.history
         through = self._block_preconditioner.operator.apply
-        y, residual, history = least_squares(
-            lambda x: apply(through(x)), lambda u: through(transpose(u)), v, self.tolerance, limit
+        found = least_squares(
+            lambda x: apply(through(x)), lambda u: through(transpose(u)), v, self.tolerance, limit, measure
         )
-        return through(y), residual, history
+        return through(found.x), float(found.reached[0]), found.history
 
 
 def smallest_ritz(apply: Rows, subset: Subset, step: Float[Tensor, " p"]) -> float:

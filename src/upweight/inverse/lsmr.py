@@ -31,6 +31,8 @@ from upweight.messages import InputError
 from upweight.objective import Objective
 
 RESTARTS = 4
+REST = 0.1
+"""Share of what is left to go that a restart aims at."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,37 @@ class LSMRSolver:
         def damped(rows: Tensor) -> Tensor:
             return self.operator.apply(rows) + self.damping * rows
 
-        x, residual, history = least_squares(damped, damped, vectors, tolerance, self.settings.max_iterations)
+        found = least_squares(damped, damped, vectors, tolerance, self.settings.max_iterations)
         report = SolveReport(
             solver=f"LSMR on the {name_of(self.operator)}",
             damping=self.damping,
-            iterations=len(history) - 1,
-            residuals=relative(residual, vectors),
+            iterations=len(found.history) - 1,
+            residuals=found.reached,
             tolerance=1.01 * tolerance,
-            smallest_curvature=smallest_quotient(x, vectors - residual),
-            history=history,
+            smallest_curvature=smallest_quotient(found.x, vectors - found.residual),
+            history=found.history,
         )
-        return Solution(x, report)
+        return Solution(found.x, report)
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSquares:
+    """Shortest minimisers of ‖A x − v‖ by rows, and how near they are.
+
+    Attributes
+    ----------
+    residual
+        v − A x, recomputed with A.
+    reached
+        How far the equations that count are from satisfied, relative, per row.
+    history
+        ‖Aᵀr‖/‖Aᵀv‖ of the worst row, as the recurrence has it: before the first iteration and after each.
+    """
+
+    x: Float[Tensor, "k p"]
+    residual: Float[Tensor, "k m"]
+    reached: Float[Tensor, " k"]
+    history: tuple[float, ...]
 
 
 def least_squares(
@@ -97,29 +119,32 @@ def least_squares(
     vectors: Float[Tensor, "k m"],
     tolerance: float,
     limit: int,
-) -> tuple[Float[Tensor, "k p"], Float[Tensor, "k m"], tuple[float, ...]]:
-    """Shortest minimiser of ‖A x − v‖ for each row v, the residual v − A x recomputed by A, and ‖Aᵀr‖/‖Aᵀv‖.
+    measure: Callable[[Tensor], Tensor] | None = None,
+) -> LeastSquares:
+    """`lsmr`, begun again from the recomputed residual while that helps and the tolerance is not reached.
 
-    `lsmr`, begun again from the recomputed residual while that helps. The last are of the worst row, as the recurrence
-    has them: before the first iteration and after each.
+    The tolerance is of ‖f(r)‖/‖f(v)‖ with ``measure`` f (default: the residual itself).
     """
     residual = vectors
     x: Tensor | None = None
     slopes: list[Tensor] = []
+    of = vectors if measure is None else measure(vectors)
+    before, aim = relative(of, of), tolerance
     for _ in range(RESTARTS):
         if slopes:
             slopes.pop()  # begun again from what it really is
-        step, steps = lsmr(apply, apply_transpose, residual, tolerance, limit - len(slopes))
+        step, steps = lsmr(apply, apply_transpose, residual, aim, limit - len(slopes))
         x = step if x is None else x + step
-        now = vectors - apply(x)
-        before, after = relative(residual, vectors), relative(now, vectors)
-        residual = now
+        residual = vectors - apply(x)
         slopes += steps
+        after = relative(residual if measure is None else measure(residual), of)
         if (after <= tolerance).all() or not (after < 0.5 * before).any():
             break  # done, or a system whose residual can't vanish
+        aim = max(tolerance, REST * tolerance / float(after.max()))
+        before = after
     assert x is not None
     shares = torch.stack(slopes) / slopes[0].clamp_min(torch.finfo(vectors.dtype).tiny)
-    return x, residual, tuple(shares.amax(1).tolist())
+    return LeastSquares(x, residual, after, tuple(shares.amax(1).tolist()))
 
 
 def _normalised(rows: Tensor) -> tuple[Tensor, Tensor]:
