@@ -185,7 +185,11 @@ def test_penalties_by_name_are_those_of_the_entries() -> None:
     [
         (lambda whole: select.highest_output(0.0), "ratio: a share of the units, above 0 and at most 1; got 0.0"),
         (lambda whole: select.highest_output(0.5, per="model"), "per: 'layer' or 'global'; got 'model'"),
-        (lambda whole: select.highest_output(0.01).of(whole), r"ratio: 0.01 is less than one unit of every layer"),
+        (
+            lambda whole: select.highest_output(0.01).of(whole),
+            r"ratio: 0.01 is less than one unit of every layer .*; take 0\.\d+ or more, or per='global'",
+        ),
+        (lambda whole: select.by_name(whole, []), r"parameters: got no names; give some of \['"),
         (lambda whole: select.by_name(whole, "tail.*"), r"parameters: 'tail.\*' matches none"),
         (lambda whole: select.masked(whole.layout, torch.zeros(3, dtype=torch.bool)), "a mask is .* booleans"),
         (
@@ -217,3 +221,11 @@ def test_frozen_layers_have_no_units() -> None:
     assert [layer.name for layer in units(frozen.model, frozen.layout)] == ["up", "head"]
     with pytest.raises(InputError, match=r"parameters: 'first.\*' matches none of those that training changed"):
         select.by_name(frozen, "first.*")
+
+
+@pytest.mark.parametrize("per", ["layer", "global"])
+def test_the_ratio_that_the_error_names_is_enough(per: Any) -> None:
+    with pytest.raises(InputError) as refused:
+        select.lowest_output(1e-4, per=per).of(objective())
+    named = float(str(refused.value).split("take ")[1].split(" ")[0])
+    assert select.lowest_output(named, per=per).of(objective()).size > 0

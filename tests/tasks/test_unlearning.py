@@ -128,6 +128,7 @@ def test_membership_is_the_largest_gap_of_the_losses_distributions() -> None:
     [
         ({}, "remove: give positions of training examples, or classes"),
         ({"remove": [0], "classes": [1]}, "remove: give positions of training examples, or classes"),
+        ({"classes": []}, "classes: got none; give at least one label"),
         ({"classes": [9]}, r"classes: \[9\] aren't among the training labels \[0, 1, 2, 3\]"),
         ({"classes": [0, 1, 2, 3]}, "remove: they are all 240 training examples"),
         ({"remove": [0], "steps": 0}, "steps: must be at least 1; got 0"),

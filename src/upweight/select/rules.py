@@ -7,6 +7,7 @@ mean of the absolute value are different criteria, and both are here (``absolute
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +87,11 @@ class Rule:
             mask |= layer.mask(objective.layout, chosen)
         if not mask.any():
             counts = ", ".join(f"{layer.name or 'the layer'} {layer.count}" for layer in layers)
-            raise InputError(f"ratio: {self.ratio:g} is less than one unit of every layer ({counts})")
+            enough = math.ceil(1000 / (max if self.per == "layer" else sum)(layer.count for layer in layers)) / 1000
+            raise InputError(
+                f"ratio: {self.ratio:g} is less than one unit of every layer ({counts}); take {enough:g} or more"
+                + (", or per='global', which ranks the units of all layers together" if self.per == "layer" else "")
+            )
         return Subset(objective.layout, mask, self.words)
 
     def _chosen(self, ranked: list[Float[Tensor, " units"]]) -> list[Tensor]:
@@ -146,9 +151,11 @@ def by_name(objective: Objective, patterns: str | Sequence[str]) -> Subset:
     Raises
     ------
     InputError
-        If a pattern matches none of them.
+        If none is given, or one matches none of them.
     """
     wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not wanted:
+        raise InputError(f"parameters: got no names; give some of {list(objective.layout.names)}")
     layout = objective.layout
     for pattern in wanted:
         if not fnmatch.filter(layout.names, pattern):

@@ -178,6 +178,8 @@ def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u
     else:
         given = given_labels(objective).cpu()
         wanted = torch.atleast_1d(torch.as_tensor(classes)).long()
+        if not len(wanted):
+            raise InputError("classes: got none; give at least one label, or remove=…")
         missing = [int(label) for label in wanted if not bool((given == label).any())]
         if missing:
             raise InputError(f"classes: {missing} aren't among the training labels {given.unique().tolist()}")
