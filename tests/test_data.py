@@ -150,3 +150,9 @@ def test_a_hugging_face_dataset_gives_the_scores_of_its_arrays() -> None:
         scores.append(influence.attribute(queries or {"input": x[:4], "label": labels[:4]}).scores)
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-9, atol=1e-12)
     assert source.format["type"] is None  # the user's own view of it is as it was
+
+
+@pytest.mark.parametrize("form", ["numpy", "dataset"])
+def test_no_positions_have_no_batches(form):
+    data = as_data(FORMS[form]())
+    assert list(data.batches(torch.empty(0, dtype=torch.long), 4)) == []

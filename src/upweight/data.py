@@ -44,7 +44,7 @@ class Data(Protocol):
         ...
 
     def batches(self, indices: Tensor | None, batch_size: int | None) -> Iterator[tuple[Tensor, Batch]]:
-        """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
+        """Pairs of positions and batch, in the order of ``indices`` (default: all); none of no positions."""
         ...
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Data:
@@ -99,7 +99,7 @@ class ArrayData:
         """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
         size = batch_size or self.rows
         if indices is not None:
-            for chunk in indices.split(size):
+            for chunk in indices.split(size) if len(indices) else ():
                 yield chunk, self.take(chunk)
             return
         for start in range(0, len(self), size):
@@ -149,6 +149,8 @@ class MapData:
         """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
         size = batch_size or self.rows
         positions = torch.arange(len(self)) if indices is None else indices
+        if not len(positions):
+            return
         source = self.dataset if indices is None else Subset(self.dataset, indices.tolist())
         loader = DataLoader(source, batch_size=size, num_workers=self.num_workers, collate_fn=self.collate)
         for chunk, batch in zip(positions.split(size), loader, strict=True):

@@ -390,3 +390,23 @@ def test_no_more_is_done_than_was_asked_for(parameters: str) -> None:
     found = response("GIF", parameters=chosen, curvature=GGN(), damping=1e-3, tolerance=1e-3)
     assert found.converged
     assert found.history[-1] <= 1e-3 < found.history[-2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("make", [mlp, lambda: convex("softmax")], ids=["network", "linear"])
+def test_every_example_may_be_relabelled(make: Any, method: str) -> None:
+    """Then nothing of the old risk is left but its penalty; IF is a Newton step to the new one."""
+    whole = make().objective()
+    targets = (make().y + 1) % 3
+    found = uw.Influence(whole, Dense(GGN())).generalized(
+        uw.Relabelling(range(whole.n), targets), method=method, curvature=GGN(), damping=0.1, tolerance=1e-10
+    )
+    changed_ = whole.replace(data=(make().x, targets))
+    g = whole.gradient() - changed_.gradient()
+    after, unit = GGN().of(changed_).dense(), torch.eye(whole.p, dtype=DOUBLE)
+    before = GGN().of(whole).dense() + 0.1 * unit
+    step = torch.linalg.solve(after + 0.1 * unit, g)
+    if method == "SIF":
+        first = torch.linalg.solve(before, g)
+        step = first + torch.linalg.solve(before, (before - after - 0.1 * unit) @ first)
+    close(found.step, step, rtol=1e-6, atol=1e-8)

@@ -133,8 +133,10 @@ class ObjectiveCurvature(OfObjective):
         return 1 / self.objective.n if self.scale is None else self.scale
 
     def _linear_blocks(self, function: LinearFunction) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and weighted output curvatures of the examples, in blocks of rows."""
+        """Features and weighted output curvatures of the examples, in blocks of rows; none of no examples."""
         objective = self.objective
+        if not self.examples:
+            return
         factors = objective.linear_factors
         if factors is not None:
             every = slice(None) if self.indices is None else self.indices
