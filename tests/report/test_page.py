@@ -260,3 +260,13 @@ def test_a_failure_in_writing_leaves_the_old_page_and_no_draft(tmp_path, monkeyp
 def test_what_cannot_be_shown_is_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_images_in_pairs_keep_an_even_number_of_columns():
+    image = np.zeros((2, 2))
+    pairs, single = (
+        Page(Report("T").section("S", Images([image, image], ["a", "b"], pairs=pairs)).html())
+        for pairs in (True, False)
+    )
+    assert [attributes["class"] for attributes, _ in pairs.find("figure")] == ["gallery pairs"]
+    assert [attributes["class"] for attributes, _ in single.find("figure")] == ["gallery"]

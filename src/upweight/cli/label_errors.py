@@ -247,7 +247,9 @@ def _pictures(opened: sources.Source, errors: LabelErrors, evidence: dict[Any, l
             f"{row['rank']}. {opened.noun} {row['id']}: given {row['given']}, suggested {row['suggested']}",
             f"against it: {opened.noun} {other['id']}, {other['label']}",
         ]
-    return [Images(arrays, captions, caption="The most suspicious, each followed by one that contradicts it.")]
+    return [
+        Images(arrays, captions, caption="The most suspicious, each followed by one that contradicts it.", pairs=True)
+    ]
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -113,6 +113,7 @@ class Images:
         captions: k captions.
         tones: ``"helpful"``, ``"harmful"`` or ``"neutral"`` for each image; written and coloured.
         caption: what the gallery shows.
+        pairs: the images belong together by twos, and no line breaks between them.
 
     Raises:
         InputError: no image, another number of captions or tones, an unknown tone, an array that is no image.
@@ -122,6 +123,7 @@ class Images:
     captions: Sequence[str]
     tones: Sequence[str] | None = None
     caption: str = ""
+    pairs: bool = False
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
