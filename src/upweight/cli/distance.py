@@ -22,10 +22,11 @@ def distance_of(opened: Source, positions: list[int], attribution: Attribution) 
     """Scores beside distances of the pictures, or of the model's inputs where there are none; None without classes."""
     from upweight.messages import InputError
     from upweight.tasks import by_distance, predictions
+    from upweight.tasks.predictions import given_labels
 
     inputs, asked = opened.images, opened.query_images
     try:
-        labels = predictions(opened.objective).given
+        labels = given_labels(opened.objective)
         query_labels = predictions(opened.objective, opened.queries).given[positions]
         if inputs is None or asked is None:
             inputs, asked = numbers(opened.objective.data), numbers(opened.queries)

@@ -333,7 +333,7 @@ def accuracies(opened: Source, found: Unlearned) -> tuple[list[str], dict[str, l
 
     Changed are the classes that the changed examples were labelled with.
     """
-    from upweight.tasks.predictions import named, predictions
+    from upweight.tasks.predictions import given_labels, named, predictions
 
     said = {
         "before": predictions(found.before, opened.queries),
@@ -345,5 +345,5 @@ def accuracies(opened: Source, found: Unlearned) -> tuple[list[str], dict[str, l
         name: [float((~each.wrong[each.given == label]).double().mean()) for label in present]
         for name, each in said.items()
     }
-    gone = predictions(found.before).given[found.changed].unique()
+    gone = given_labels(found.before)[found.changed].unique()
     return names, shares, [place for place, label in enumerate(present) if bool((gone == label).any())]

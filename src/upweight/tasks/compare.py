@@ -16,7 +16,7 @@ from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.explain import Explanation, explain
-from upweight.tasks.predictions import predictions
+from upweight.tasks.predictions import given_labels, predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def compare_models(
         raise InputError(f"queries: give them for {list(models)}, each in its model's form; got {list(queries)}")
     influences = {name: given if isinstance(given, Influence) else Influence(given) for name, given in models.items()}
     asked = {name: predictions(influences[name].objective, queries[name]) for name in models}
-    labels = {name: (predictions(influences[name].objective).given.cpu(), asked[name].given.cpu()) for name in models}
+    labels = {name: (given_labels(influences[name].objective).cpu(), asked[name].given.cpu()) for name in models}
     first = next(iter(models))
     for name, own in labels.items():
         if not all(torch.equal(mine, known) for mine, known in zip(own, labels[first], strict=True)):

@@ -23,7 +23,7 @@ from upweight.objective import Objective
 from upweight.plots import checks
 from upweight.tasks.coefficients import Coefficients, coefficients
 from upweight.tasks.concentration import Concentration, concentration
-from upweight.tasks.predictions import Predictions, named, predictions
+from upweight.tasks.predictions import Predictions, given_labels, named, predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -197,7 +197,7 @@ def domain_mismatch(
     labels = np.array([])
     said = None
     if group is not None or _classifies(objective):
-        given = predictions(objective).given
+        given = given_labels(objective)
         if len(given.unique()) == 1:
             raise InputError(
                 f"data: all {objective.n:,} training labels are of class {int(given[0])}; a model of one class has no "

@@ -21,7 +21,7 @@ from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
 from upweight.tasks.label_scores import METHODS, Method, influence_for_labels, scored
-from upweight.tasks.predictions import Predictions, named, predictions
+from upweight.tasks.predictions import Predictions, given_labels, named
 
 Subject = Objective | Influence | OwnEffects
 
@@ -150,7 +150,7 @@ def label_errors(
         raise InputError(f"method: one of {', '.join(map(repr, METHODS))}; got {method!r}")
     effects = subject if isinstance(subject, OwnEffects) else None
     influence = effects.influence if effects is not None else _as_influence(subject)
-    given = predictions(influence.objective).given
+    given = given_labels(influence.objective)
     if len(given.unique()) == 1:
         raise InputError(
             f"data: all {len(given):,} labels are of class {int(given[0])}; labels of one class can't contradict each "

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from upweight.objective import Objective
-from upweight.tasks.predictions import Predictions, predictions
+from upweight.tasks.predictions import Predictions, given_labels, predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def compared(
     """
     said = [predictions(each, test) for each in (before, after)]
     ideal = None if retrained is None else predictions(retrained, test)
-    gone = predictions(before).given[removed].unique()
+    gone = given_labels(before)[removed].unique()
     of_gone = torch.isin(said[0].given, gone)
     three = [*said, ideal]
     losses = [(float("nan") if one is None else _mean(one.losses[~of_gone])) for one in three]
