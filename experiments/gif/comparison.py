@@ -1,7 +1,8 @@
 """Removing a class: GIF, FIF, PIF, SIF and IF against retraining, by three protocols, on three data sets.
 
-*Computed*: one step of the length that was computed. *Judged*: two steps, lengths and damping judged on held-out
-training images, seen once by the test set (`uw.tasks.unlearn`). *Paper*: the first direction, renormalised and added up
+*Computed*: one step of the length that was computed. *Judged*: a few steps, as many as stay under a tenth
+of retraining's time, lengths and damping judged on held-out training images, seen once by the test set
+(`uw.tasks.unlearn`). *Paper*: the first direction, renormalised and added up
 to 300 times, the best length picked on the very test set that is reported; it flatters, and is shown as the paper's.
 """
 
@@ -38,7 +39,6 @@ PARTS = ("GIF", "FIF", "PIF")
 SEEDS = range(2 if QUICK else 5)
 SETTINGS: dict[str, Any] = {
     "search": True,
-    "steps": 2,
     "sample": 32 if QUICK else 256,
     "examples": 32 if QUICK else 128,
     "damping": 0.1,
@@ -85,16 +85,23 @@ def one_seed(name: str, seed: int) -> dict[str, Any]:
     rules[f"SIF {RATIOS[0]:.0%}".replace("%", " %")] = ("SIF", select.highest_output(RATIOS[0]))
     rules["IF"] = ("IF", select.everything(whole.layout))
     for words, (method, rule) in rules.items():
-        found[words] = one_method(whole, method, rule, test, retrained, seed)
+        found[words] = one_method(whole, method, rule, test, retrained, seed, study.steps)
     return found
 
 
 def one_method(
-    whole: uw.Objective, method: str, rule: Any, test: tuple[Tensor, Tensor], retrained: nn.Module, seed: int
+    whole: uw.Objective,
+    method: str,
+    rule: Any,
+    test: tuple[Tensor, Tensor],
+    retrained: nn.Module,
+    seed: int,
+    steps: int,
 ) -> dict[str, Any]:
     """Accuracy on the remaining and the removed class by each protocol, and what it cost."""
     begin = time.process_time()
-    made = uw.tasks.unlearn(whole, classes=[FORGOTTEN], parameters=rule, method=method, seed=seed, **SETTINGS)
+    given = {"parameters": rule, "method": method, "seed": seed, "steps": steps, **SETTINGS}
+    made = uw.tasks.unlearn(whole, classes=[FORGOTTEN], **given)
     seconds = time.process_time() - begin
     first, report = made.responses[0], made.report(test, retrained)
     unit = first.step / first.step.norm() * SHARE * whole.params.norm()
@@ -184,11 +191,19 @@ def told(name: str, means: dict[str, Any], runs: list[dict]) -> tuple[str, str]:
         + table(["", "judged", "computed length", "paper's protocol", "seconds"], rows)
         + "One step of the computed length answers to the removal to first order, and leaves much of the class where "
         "examples are well fitted; lengths judged on held-out images carry it through. The paper's protocol picks the "
-        "length on the test set that it reports. Lengths and δ never saw test data; the sizes of samples and the first "
-        "δ were set by the test accuracy of a further network, after another setting had been seen on two of these "
-        "seeds."
+        "length on the test set that it reports. Lengths and δ never saw test data. " + SETTLED[name]
     )
     return ours, why
+
+
+SETTLED = {
+    "cifar10": "The sizes of samples, two steps and the first δ were set by the test accuracy of a further network, "
+    "after another setting had been seen on two of these seeds.",
+    "mnist": "Samples and δ are those of CIFAR-10. Four steps were taken by the held-out score of a further network, "
+    "after two steps had been seen on two of these seeds (98.5 and 95.9 % on the others by FIF 5 %).",
+    "fashion-mnist": "Samples, δ and steps are those of MNIST; two steps had been seen on one seed of 10,000 images.",
+}
+"""What was known when the settings were made."""
 
 
 def difference(runs: list[dict]) -> str:
@@ -238,7 +253,7 @@ def result(name: str, runs: list[dict], settings: dict[str, Any]) -> tuple[Resul
 def main() -> None:
     for name in sys.argv[1:] or list(STUDIES):
         watch = Stopwatch()
-        settings = {**SETTINGS, "scale": SCALE, "ratios": RATIOS, "added": ADDED}
+        settings = {**SETTINGS, "steps": STUDIES[name].steps, "scale": SCALE, "ratios": RATIOS, "added": ADDED}
         one = {"cifar10": cifar10, "mnist": mnist, "fashion-mnist": fashion_mnist}[name]
         with watch.stage("all seeds"):
             runs = over_seeds(f"gif-{name}", one, SEEDS, settings=settings, jobs=1)

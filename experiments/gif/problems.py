@@ -39,6 +39,8 @@ class Study:
     ----------
     most
         Training images, at most.
+    steps
+        Of unlearning.
     flips
         Whether images are mirrored at random in training.
     """
@@ -48,6 +50,7 @@ class Study:
     words: str
     epochs: int
     most: int
+    steps: int
     rate: float = 0.1
     flips: bool = False
 
@@ -77,6 +80,7 @@ class Study:
 
 WIDTHS = (64, 64) if FULL else (8, 4)
 IMAGES = (1_000, 1_000) if QUICK else (50_000, 60_000) if FULL else (10_000, 60_000)
+STEPS = (2, 4)
 EPOCHS = (2, 2, 2) if QUICK else (100, 30, 50) if FULL else (15, 5, 8)
 STUDIES = {
     "cifar10": Study(
@@ -85,6 +89,7 @@ STUDIES = {
         f"CIFAR-10, VGG11 of {WIDTHS[0]} channels and up",
         EPOCHS[0],
         IMAGES[0],
+        STEPS[0],
         flips=True,
     ),
     "mnist": Study(
@@ -93,6 +98,7 @@ STUDIES = {
         f"MNIST, ResNet18 of {WIDTHS[1]} channels and up",
         EPOCHS[1],
         IMAGES[1],
+        STEPS[1],
     ),
     "fashion-mnist": Study(
         "fashion-mnist",
@@ -100,6 +106,7 @@ STUDIES = {
         f"Fashion-MNIST (for SVHN), ResNet18 of {WIDTHS[1]} channels and up",
         EPOCHS[2],
         IMAGES[1],
+        STEPS[1],
     ),
 }
 
