@@ -390,6 +390,10 @@ def test_no_more_is_done_than_was_asked_for(parameters: str) -> None:
     found = response("GIF", parameters=chosen, curvature=GGN(), damping=1e-3, tolerance=1e-3)
     assert found.converged
     assert found.history[-1] <= 1e-3 < found.history[-2]
+    with pytest.warns(NotConvergedWarning):
+        cut_off = response("GIF", parameters=chosen, curvature=GGN(), damping=1e-3, max_iterations=2)
+    assert cut_off.iterations == 2
+    assert cut_off.products <= 2 * 2 + 5  # Hᵀg twice, H x, Hᵀr and the residuals that are reported
 
 
 @pytest.mark.parametrize("method", METHODS)

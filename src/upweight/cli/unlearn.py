@@ -196,17 +196,17 @@ def _finish(run: Session, opened: Source, tried: dict[float, Unlearned], title: 
     judged = found.report(opened.queries)
     path = report_path(output, name)
     weights = save(found, path.with_suffix(".pt"))
-    rows = by_ratio(opened, tried)
+    rows = by_ratio(opened, tried) if len(tried) > 1 else []
     page = make_report(opened, found, judged, rows, title, run.warnings).save(path)
     if not run.as_json:
         run.show(
             table(title, ["on the queries", "before", "after"], lines(judged)),
-            *([table("By share of the units", RATIO_HEADS, rows)] if len(tried) > 1 else []),
+            *([table("By share of the units", RATIO_HEADS, rows)] if rows else []),
             facts("What moved", moved(found)),
         )
     run.files = {"parameters": weights, "report": page}
     run.result = {
-        **({"by ratio": [dict(zip(RATIO_HEADS, row, strict=True)) for row in rows]} if len(tried) > 1 else {}),
+        **({"by ratio": [dict(zip(RATIO_HEADS, row, strict=True)) for row in rows]} if rows else {}),
         "examples": len(found.changed),
         **moved(found),
         "queries": {line[0]: {"before": line[1], "after": line[2]} for line in lines(judged)},
@@ -302,7 +302,7 @@ def make_report(
             "Bars of each class's accuracy before and after",
         ),
     )
-    if len(rows) > 1 and not any(math.isnan(value) for value in (*judged.removed[:2], *judged.remaining[:2])):
+    if rows and not any(math.isnan(value) for value in (*judged.removed[:2], *judged.remaining[:2])):
         curves: dict[str, Any] = {found.responses[0].method: [(row[4], row[3]) for row in rows]}
         figure = plots.accuracy_by_ratio(
             [float(row[0]) for row in rows], curves, before=(judged.remaining[0], judged.removed[0])

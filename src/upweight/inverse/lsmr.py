@@ -138,8 +138,8 @@ def least_squares(
         residual = vectors - apply(x)
         slopes += steps
         after = relative(residual if measure is None else measure(residual), of)
-        if (after <= tolerance).all() or not (after < 0.5 * before).any():
-            break  # done, or a system whose residual can't vanish
+        if (after <= tolerance).all() or len(slopes) > limit or not (after < 0.5 * before).any():
+            break  # done, or out of iterations, or a system whose residual can't vanish
         aim = max(tolerance, REST * tolerance / float(after.max()))
         before = after
     assert x is not None
