@@ -38,31 +38,6 @@ def bars(means: dict[str, Any], title: str) -> Figure:
     return figure
 
 
-def lines(
-    curves: dict[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
-    x: str,
-    y: str,
-    title: str,
-    *,
-    logarithmic: str = "",
-    levels: dict[str, float] | None = None,
-) -> Figure:
-    """Curves (x, mean, deviation); ``logarithmic``: the axes' letters."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for name, (places, middle, deviation) in curves.items():
-        axes.errorbar(places, middle, deviation, marker="o", markersize=3, capsize=2, label=name)
-    for style, (name, level) in zip((":", "--", "-."), (levels or {}).items(), strict=False):
-        axes.axhline(level, color="black", linestyle=style, label=name)
-    if "x" in logarithmic:
-        axes.set_xscale("log")
-    if "y" in logarithmic:
-        axes.set_yscale("log")
-    axes.set(xlabel=x, ylabel=y, title=title)
-    axes.legend(fontsize="small")
-    return figure
-
-
 def grouped(found: dict[str, dict[str, list[float]]], parts: Sequence[str], y: str) -> Figure:
     """Bars of several figures for each name, with deviations."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")

@@ -9,21 +9,25 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import nn
 
 import upweight as uw
 from experiments.gif.comparison import spread
-from experiments.gif.figures import lines
 from experiments.results import Result, Stopwatch, save
 from experiments.resume import over_seeds
+from upweight import plots
 from upweight.curvature import GGN, Hessian
 
 QUICK = bool(os.environ.get("QUICK"))
 DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2)
 STEPS, RATE = (200 if QUICK else 1_000), 0.01
 SEEDS = range(2 if QUICK else 5)
+LEFTMOST = 1e-6
+"""Where λ = 0 is drawn."""
 NOTHING = 1e-9
 """Share of the largest eigenvalue within which one is none, by rounding."""
 
@@ -64,15 +68,6 @@ def main() -> None:
     with watch.stage("all seeds"):
         runs = over_seeds("gif-negative", one_seed, SEEDS, settings=[DECAYS, STEPS, RATE], jobs=1)
     means = {name: spread([run[name] for run in runs]) for name in runs[0] if isinstance(runs[0][name], list)}
-    places = [max(decay, 1e-6) for decay in DECAYS]
-    curves = {
-        words: (
-            places,
-            [100 * value for value in means[name]["mean"]],
-            [100 * value for value in means[name]["deviation"]],
-        )
-        for name, words in (("risk", "Hessian of the risk"), ("data", "its data part"), ("ggn", "GGN"))
-    }
 
     def each(name: str, form: str, factor: float = 1.0) -> str:
         return ", ".join(format(factor * value, form) for value in means[name]["mean"])
@@ -94,17 +89,27 @@ def main() -> None:
             seconds=sum(run["cpu_seconds"] for run in runs),
             peak_memory_gib=max(run["peak_memory_gib"] for run in runs),
         ),
-        {
-            "gif_negative": lines(
-                curves,
-                "weight decay λ (leftmost: 0)",
-                "negative eigenvalues (%)",
-                "A fully connected net on digits, p = 1,210",
-                logarithmic="x",
-            )
-        },
+        {"gif_negative": drawn(means, len(runs))},
         watch,
         folder="gif",
+    )
+
+
+def drawn(means: dict[str, dict[str, list[float]]], seeds: int) -> Figure:
+    """Shares of negative eigenvalues over weight decay."""
+    curves, bands = {}, {}
+    for name, words in (("risk", "Hessian of the risk"), ("data", "its data part"), ("ggn", "GGN")):
+        middle, deviation = (100 * np.asarray(means[name][part]) for part in ("mean", "deviation"))
+        curves[words], bands[words] = middle, (middle - deviation, middle + deviation)
+    return plots.curves_with_bands(
+        [max(decay, LEFTMOST) for decay in DECAYS],
+        curves,
+        bands,
+        xlabel="weight decay λ (leftmost: 0)",
+        ylabel="negative eigenvalues (%)",
+        log_x=True,
+        note=f"means and standard deviations of {seeds} seeds",
+        title="A fully connected net on digits, p = 1,210",
     )
 
 
