@@ -23,7 +23,7 @@ from experiments.gif.problems import BATCH, FORGOTTEN, QUICK, SCALE, STUDIES, ob
 from experiments.results import Result, Stopwatch, save, table
 from upweight import plots, select
 
-SAMPLE, DAMPINGS = (32 if QUICK else 64), (10.0, 0.1)
+SAMPLE, DAMPINGS = (32 if QUICK else 64), (0.1,)
 LIMITS = {"LSMR": 64, "series": 40} if QUICK else {"LSMR": 128, "series": 300}
 LEVELS = (0.1, 0.03)
 RATIO, SEED, WIDE = 0.1, 0, 8 if QUICK else 32

@@ -23,7 +23,7 @@ POWERS = 30
 class Neumann:
     """x ← x + Aᵀ(v − A x)/ν²: the released form of GIF, which converges iff ν² > ‖A‖²/2.
 
-    ν begins at ``nu`` and doubles whenever the normal residual has grown. None: at 0.75 ‖A‖, the norm found by the
+    ν begins at ``nu`` and doubles whenever the normal residual is twice its smallest. None: at 0.75 ‖A‖, the norm found by the
     power method. Nearer to the limit the flat directions gain little, and the steepest one swings for long.
     """
 
@@ -51,7 +51,7 @@ class Neumann:
                 x = x + slope / nu**2
                 slope = transpose(v - apply(x))
                 sizes.append(float(slope.norm()))
-                if not sizes[-1] <= sizes[-2] * 1.000001 + tolerance * size:
+                if not sizes[-1] <= 2 * min(sizes):  # not by rounding
                     break
             else:
                 return x, tuple(each / size if size > 0 else 0.0 for each in sizes)
