@@ -58,8 +58,9 @@ CONCLUSION = (
     "hardly any curvature at the base. Re-linearised steps with judged lengths arrive, if the units that are to move "
     "can do it; which units can, differs from network to network; the held-out score tells. Gradient steps on the same "
     "parameters, for as long as FIF took, do it better: influence gains nothing over fine-tuning a part; both gain "
-    "over retraining. SIF is PIF here: the GGN of the cross-entropy doesn't depend on labels. Rules and methods were chosen without test data; the sizes of samples, δ and the number of steps "
-    "were set by the test accuracy of a further network, after another setting had been seen to miss on two of these."
+    "over retraining. SIF is PIF here: the GGN of the cross-entropy doesn't depend on labels. Rules and methods were "
+    "chosen without test data; the sizes of samples, δ and the number of steps were set by the test accuracy of a "
+    "further network, after another setting had been seen to miss on two of these."
 )
 
 

@@ -23,8 +23,8 @@ POWERS = 30
 class Neumann:
     """x ← x + Aᵀ(v − A x)/ν²: the released form of GIF, which converges iff ν² > ‖A‖²/2.
 
-    ν begins at ``nu`` and doubles whenever the normal residual is twice its smallest. None: at 0.75 ‖A‖, the norm found by the
-    power method. Nearer to the limit the flat directions gain little, and the steepest one swings for long.
+    ν begins at ``nu`` and doubles whenever the normal residual is twice its smallest. None: at 0.75 ‖A‖, the norm found
+    by the power method. Nearer to the limit the flat directions gain little, and the steepest one swings for long.
     """
 
     nu: float | None = 1.0
