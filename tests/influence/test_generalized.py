@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
-from upweight.curvature import GGN, Hessian, ObjectiveCurvature
+from upweight.curvature import GGN, Hessian
 from upweight.influence.changes import changed, curvature_after
 from upweight.inverse import CG, EKFAC, LSMR, Dense, Neumann
 from upweight.messages import InputError, NegativeCurvatureWarning, NotConvergedWarning, NotStationaryWarning
@@ -333,41 +333,6 @@ def test_a_positive_system_goes_by_conjugate_gradients_to_the_same_answer(method
     assert quick.products < 0.7 * slow.products
     assert quick.smallest_curvature == pytest.approx(float(objective().l2.min()) + 0.01)
     assert slow.smallest_curvature >= quick.smallest_curvature - 1e-9
-
-
-def test_curvature_may_be_estimated_from_a_choice_of_all_examples_after_the_change() -> None:
-    """Relabelled examples are drawn like those that stay, and the mean over draws is the whole."""
-    changed_ = uw.Relabelling(list(range(10)), [1] * 10)
-    posed = changed(objective(), changed_)
-    whole = curvature_after(posed, GGN(), 0.1, None, 0).dense()
-    draws = [curvature_after(posed, GGN(), 0.1, 12, seed) for seed in range(300)]
-    assert all(len(each.stays) + len(each.comes) == 12 for each in draws)
-    assert {len(each.comes) for each in draws} > {2, 4}
-    matrices = torch.stack([each.dense() for each in draws])
-    errors = (matrices.mean(0) - whole).abs() / (matrices.std(0) / len(draws) ** 0.5).clamp_min(1e-9)
-    assert float(errors.max()) < 6
-
-
-@pytest.mark.parametrize(
-    "change", [uw.Removal(range(10)), uw.Relabelling(list(range(10)), [1] * 10)], ids=["removal", "relabelling"]
-)
-def test_curvature_before_the_change_is_estimated_from_the_same_examples(change: Any) -> None:
-    """The mean over draws is the whole, and what stays cancels in the difference that SIF takes."""
-    posed = changed(objective(), change)
-    unit = torch.eye(objective().p, dtype=torch.float64)
-    whole = GGN().of(objective()).dense() + 0.1 * unit
-    close(curvature_after(posed, GGN(), 0.1, None, 0).before(unit), whole, rtol=1e-9, atol=1e-11)
-    draws = [curvature_after(posed, GGN(), 0.1, 12, seed) for seed in range(300)]
-    matrices = torch.stack([each.before(unit) for each in draws])
-    errors = (matrices.mean(0) - whole).abs() / (matrices.std(0) / len(draws) ** 0.5).clamp_min(1e-9)
-    assert float(errors.max()) < 6
-    one = draws[0]
-    alone = ObjectiveCurvature(objective(), "GGN", one.goes, 10 / len(one.goes) / objective().n, penalized=False)
-    if isinstance(change, uw.Removal):
-        assert len(one.goes) == 10
-        close(one.before(unit) - one.dense(), alone.dense(), rtol=1e-7, atol=1e-10)
-    else:
-        assert one.goes.tolist() == posed.positions[one.comes].tolist()
 
 
 @pytest.mark.parametrize("method", METHODS)

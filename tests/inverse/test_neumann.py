@@ -46,3 +46,13 @@ def test_nothing_is_solved_by_nothing():
     x, history = Neumann(None).solve(through, back, torch.zeros_like(V), 1e-8, 1000)
     assert not x.any()
     assert history == (0.0,)
+
+
+def test_rounding_is_no_divergence():
+    """In single precision the residual comes to rest above the tolerance, and ν stays what it was."""
+    single = A.float()
+    _, history = Neumann(None).solve(lambda x: x @ single.T, lambda u: u @ single, V.float(), 1e-12, 800)
+    _, exact = Neumann(None).solve(through, back, V, 1e-12, 800)
+    assert len(history) == 801
+    assert history[40] == pytest.approx(exact[40], rel=0.05)
+    assert 1e-12 < history[-1] < 1e-5
