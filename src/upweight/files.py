@@ -1,0 +1,243 @@
+"""Files written whole or not at all: the one way in which the package puts anything on disk.
+
+A file is written beside its place, under a hidden name that ends in ``.draft``, brought to the disk, and renamed into
+place; so a reader sees the old content or the new one, and a kill at any moment loses neither. A draft is locked while
+its process lives: what a killed one left is known by its free lock, and the next write to the same place clears it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open can't be removed, which says as much
+    fcntl = None  # type: ignore[assignment]
+
+Write = Callable[[IO[bytes]], object]
+"""Writes a file's content into a stream, such as ``figure.savefig`` or ``functools.partial(torch.save, state)``."""
+
+_TOKEN = r"[0-9a-f]{8}"
+
+
+class NotWrittenError(OSError):
+    """A file could not be written; the message names it and the cause. What was there before is as it was."""
+
+
+def write(path: str | os.PathLike[str], content: bytes | str | Write, *, replace: bool = True) -> Path:
+    """Write one file whole or not at all, and return its path; folders above it are made.
+
+    Parameters
+    ----------
+    path
+        Where it goes. A link is followed, so what it points to gets the content.
+    content
+        Bytes, text (as UTF-8), or a function that writes into a stream.
+    replace
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    NotWrittenError
+        If the disk is full, the folder can't be written to, or the like.
+    FileExistsError
+        If there is a file and ``replace`` is False.
+    """
+    return write_all({Path(path): content}, replace=replace)[0]
+
+
+def write_all(contents: Mapping[Path, bytes | str | Write], *, replace: bool = True) -> list[Path]:
+    """Write several files that belong together: all drafts are on the disk before the first is renamed into place.
+
+    As `write`; where one can't be written, none is.
+    """
+    with ExitStack() as stack:
+        drafts = [(path, stack.enter_context(_drafted(path, content))) for path, content in contents.items()]
+        placed: list[Path] = []
+        for path, draft in drafts:
+            try:
+                _place(draft, path, replace=replace)
+            except OSError:
+                if not replace:  # then each of these is new, and ours
+                    for done in placed:
+                        done.unlink(missing_ok=True)
+                raise
+            placed.append(path)
+        return placed
+
+
+@contextmanager
+def folder_draft(place: Path) -> Iterator[Path]:
+    """A new hidden folder beside ``place`` to work in, locked while it is open and removed at the end.
+
+    What killed processes left of the same place is cleared. Rename what was made in it to where it belongs before the
+    end, with `sync` if it must survive a power cut.
+    """
+    with _told(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        clear(place)
+        draft = _draft_name(place)
+        draft.mkdir()
+    lock = _locked_folder(draft)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def clear(place: Path) -> list[Path]:
+    """Remove the drafts of ``place`` that no living process holds, and return them."""
+    pattern = re.compile(rf"\.{re.escape(place.name)}\.{_TOKEN}\.draft")
+    try:
+        found = [entry for entry in place.parent.iterdir() if pattern.fullmatch(entry.name)]
+    except OSError:  # no such folder, or none that can be read: nothing to clear
+        return []
+    return [draft for draft in found if _removed_if_free(draft)]
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or a folder with everything below it, to the disk."""
+    if path.is_dir():
+        for below in path.iterdir():
+            sync(below)
+        _sync_folder(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _drafted(path: Path, content: bytes | str | Write) -> Iterator[Path]:
+    """A draft of the file with its content, on the disk; removed at the end if it is still there."""
+    path = path.resolve()
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear(path)
+        draft, file = _open_draft(path)
+    try:
+        with _told(path):
+            if isinstance(content, str):
+                content = content.encode("utf-8", errors="backslashreplace")
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if fcntl is None:  # Windows renames no open file
+            file.close()
+        yield draft  # still open, so still locked
+    finally:
+        draft.unlink(missing_ok=True)
+        file.close()
+
+
+def _place(draft: Path, path: Path, *, replace: bool) -> None:
+    target = path.resolve()
+    if not replace:
+        _place_new(draft, target)
+    with _told(path):
+        if replace:
+            os.replace(draft, target)
+        _sync_folder(target.parent)
+
+
+def _place_new(draft: Path, target: Path) -> None:
+    """Rename a draft to a name that nothing has: a link fails where a file is there, a rename would not."""
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: take the name first
+        target.touch(exist_ok=False)
+        os.replace(draft, target)
+
+
+def _draft_name(place: Path) -> Path:
+    return place.with_name(f".{place.name}.{secrets.token_hex(4)}.draft")
+
+
+def _open_draft(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new draft, open and locked. Opened rather than made by tempfile, whose files only their owner can read."""
+    while True:
+        draft = _draft_name(path)
+        file = draft.open("xb")
+        _lock(file.fileno())
+        if fcntl is None or os.fstat(file.fileno()).st_nlink:  # else cleared by another before it was locked
+            return draft, file
+        file.close()
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a draft of ours; where a file system knows no locks, nobody can take it for left behind either."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _locked_folder(folder: Path) -> int | None:
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    _lock(descriptor)
+    return descriptor
+
+
+def _removed_if_free(draft: Path) -> bool:
+    if fcntl is None:
+        if draft.is_dir():
+            return False
+        with suppress(OSError):
+            draft.unlink()
+        return not draft.exists()
+    try:
+        descriptor = os.open(draft, os.O_RDONLY)
+    except OSError:  # gone meanwhile, or another user's
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by a living process, or there are no locks here
+        return False
+    else:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some file systems can't bring a folder to the disk
+        pass
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of the system as one that names the file."""
+    try:
+        yield
+    except NotWrittenError:
+        raise
+    except OSError as error:
+        raise NotWrittenError(
+            f"{path}: can't be written ({error.strerror or error}); free some space or choose another place. What was "
+            "there is as it was"
+        ) from error
