@@ -56,3 +56,21 @@ def test_rounding_is_no_divergence():
     assert len(history) == 801
     assert history[40] == pytest.approx(exact[40], rel=0.05)
     assert 1e-12 < history[-1] < 1e-5
+
+
+@pytest.mark.parametrize("eps", [torch.finfo(torch.float32).eps, torch.finfo(torch.float64).eps])
+def test_a_residual_that_wobbles_at_its_floor_doubles_nothing(eps):
+    """Whatever a processor's rounding is: here it is many times larger in one step than in the next."""
+    dtype = torch.float32 if eps > 1e-10 else torch.float64
+    matrix, asked = A.to(dtype), V.to(dtype)
+    steps = iter(range(10_000))
+
+    def wobbling(u: torch.Tensor) -> torch.Tensor:
+        return u @ matrix + (next(steps) % 7) * 3 * eps * NORM * asked.norm() * torch.ones(4, dtype=dtype)
+
+    _, history = Neumann(0.75 * NORM).solve(lambda x: x @ matrix.T, wobbling, asked, 1e-17, 500)
+    _, exact = Neumann(0.75 * NORM).solve(through, back, V, 1e-17, 500)
+    assert len(history) == 501
+    assert max(history[1:]) < 2
+    assert history[20] == pytest.approx(exact[20], rel=0.05)  # at the ν given
+    assert max(b / a for a, b in zip(history[-100:], history[-99:], strict=False)) > 3  # it does wobble
