@@ -7,10 +7,12 @@ its process lives: what a killed one left is known by its free lock, and the nex
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,8 +23,8 @@ try:
 except ImportError:  # Windows, where a file that is open can't be removed, which says as much
     fcntl = None  # type: ignore[assignment]
 
-Write = Callable[[IO[bytes]], object]
-"""Writes a file's content into a stream, such as ``figure.savefig`` or ``functools.partial(torch.save, state)``."""
+Content = bytes | str | Callable[[IO[bytes]], object]
+"""A file's content: bytes, text (as UTF-8), or a function that writes it into a stream."""
 
 _TOKEN = r"[0-9a-f]{8}"
 
@@ -31,7 +33,7 @@ class NotWrittenError(OSError):
     """A file could not be written; the message names it and the cause. What was there before is as it was."""
 
 
-def write(path: str | os.PathLike[str], content: bytes | str | Write, *, replace: bool = True) -> Path:
+def write(path: str | os.PathLike[str], content: Content, *, replace: bool = True) -> Path:
     """Write one file whole or not at all, and return its path; folders above it are made.
 
     Parameters
@@ -53,7 +55,7 @@ def write(path: str | os.PathLike[str], content: bytes | str | Write, *, replace
     return write_all({Path(path): content}, replace=replace)[0]
 
 
-def write_all(contents: Mapping[Path, bytes | str | Write], *, replace: bool = True) -> list[Path]:
+def write_all(contents: Mapping[Path, Content], *, replace: bool = True) -> list[Path]:
     """Write several files that belong together: all drafts are on the disk before the first is renamed into place.
 
     As `write`; where one can't be written, none is.
@@ -94,6 +96,28 @@ def folder_draft(place: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+def check(place: Path) -> None:
+    """Refuse a place for a file that couldn't be written; nothing is left there, nor made.
+
+    Raises
+    ------
+    NotWrittenError
+        If it is a folder, or its folder can't be made or written to, or its name is too long.
+    """
+    with _told(place):
+        if place.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        target = _draft_name(place.resolve())
+        target.exists()  # a name that is too long is an error
+        folder = target.parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
 def clear(place: Path) -> list[Path]:
     """Remove the drafts of ``place`` that no living process holds, and return them."""
     pattern = re.compile(rf"\.{re.escape(place.name)}\.{_TOKEN}\.draft")
@@ -116,7 +140,7 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def _drafted(path: Path, content: bytes | str | Write) -> Iterator[Path]:
+def _drafted(path: Path, content: Content) -> Iterator[Path]:
     """A draft of the file with its content, on the disk; removed at the end if it is still there."""
     path = path.resolve()
     with _told(path):

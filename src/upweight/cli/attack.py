@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Output, Quiet, Seed, report_path
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
+from upweight.cli.outputs import plan
 from upweight.cli.session import session
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def attack(
     radius: Radius = 0.499,
     output: Output = FOLDER,
     seed: Seed = 0,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,11 +57,11 @@ def attack(
         from upweight.study import load
         from upweight.tasks import attack as attacked
 
+        outputs = plan(output, "attack", inputs=[study], force=force)
         run.stage(f"reading {study.name} and training")
         opened = _checked(load(study), study)
         chosen = _targets(opened, queries, query, seed)
         run.stage(f"attacking {len(chosen)} queries through {count} training image{'s' * (count > 1)} each")
-        page = report_path(output, "attack")
         found = attacked(
             opened.objective,
             opened.network,
@@ -72,9 +74,9 @@ def attack(
             iterations=iterations,
             radius=radius,
             query_ids=opened.query_ids,
-            folder=page.parent / "attacks",
+            folder=outputs.folder / "attacks",
         )
-        path = make_report(opened, found, study.name, run.warnings).save(page)
+        written = outputs.write({".html": make_report(opened, found, study.name, run.warnings).html()})
         levers = found.levers.to_pandas().head(5)
         if not as_json:
             run.show(
@@ -83,7 +85,7 @@ def attack(
                 table("Strongest levers", LEVER_COLUMNS, _rows(levers[list(LEVER_FIELDS)])),
                 table("Predictions", OUTCOME_COLUMNS, _rows(found.to_pandas().head(10))),
             )
-        run.files = {"report": path}
+        run.files = {"report": written[".html"]}
         run.result = {"study": study, "headline": headline(found), **summary(found)} | {
             "levers": found.levers.to_pandas().head(20).to_dict("records"),
             "attacks": found.to_pandas().to_dict("records"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Output, Query, Quiet, Top, report_path
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Query, Quiet, Top
+from upweight.cli.outputs import plan
 from upweight.cli.session import session
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def compare(
     query: Query = None,
     top: Top = 5,
     output: Output = FOLDER,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -42,6 +44,7 @@ def compare(
 
         if len(studies) < 2 or len({path.name for path in studies}) < len(studies):
             raise InputError(f"studies: give two or more files of different names; got {list(map(str, studies))}")
+        outputs = plan(output, "compare", inputs=studies, force=force)
         opened = {}
         for path in studies:
             run.stage(f"reading {path.name} and training")
@@ -58,11 +61,11 @@ def compare(
             k=top,
             query_ids=first.query_ids.tolist(),
         )
-        path = make_report(found, opened, position, run.warnings).save(report_path(output, "compare"))
+        written = outputs.write({".html": make_report(found, opened, position, run.warnings).html()})
         rows = summary_rows(found)
         if not as_json:
             run.show(table(f"Means over {len(first.queries)} queries", COLUMNS, rows))
-        run.files = {"report": path}
+        run.files = {"report": written[".html"]}
         run.result = {
             "query": first.query_ids[position],
             "models": [dict(zip(COLUMNS, row, strict=True)) for row in rows],

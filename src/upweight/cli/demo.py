@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from upweight.cli.options import FOLDER, AsJson, Output, Quiet, Seed, report_path
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
+from upweight.cli.outputs import plan
 from upweight.cli.session import Session, session
 
 if TYPE_CHECKING:
     from upweight.demo import Demo
 
 
-def demo(output: Output = FOLDER, seed: Seed = 0, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def demo(
+    output: Output = FOLDER, seed: Seed = 0, force: Force = False, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
     """Flip labels of the digits, find them, explain an error, prove it by retraining, write a report.
 
     1,797 images of digits come with scikit-learn. 5 % of the training labels are flipped; a softmax regression is
@@ -22,12 +25,13 @@ def demo(output: Output = FOLDER, seed: Seed = 0, as_json: AsJson = False, quiet
         from upweight.cli.demo_report import make_report
         from upweight.demo import run as demonstrate
 
+        outputs = plan(output, "index", force=force)
         found = demonstrate(seed, run.stage)
         run.stage("writing the report")
-        path = make_report(found, run.warnings).save(report_path(output, "index"))
+        written = outputs.write({".html": make_report(found, run.warnings).html()})
         if not as_json:
             _show(run, found)
-        run.files = {"report": path}
+        run.files = {"report": written[".html"]}
         run.result = _as_json(found, seed)
         if not (as_json or quiet):
             run.out.print(f"finished in {run.seconds:.1f} s")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from upweight.cli.label_errors import write_csv
-from upweight.cli.options import FOLDER, AsJson, Output, Quiet, Seed, Source, Target, Top, report_path
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed, Source, Target, Top
+from upweight.cli.outputs import plan
 from upweight.cli.session import session
+from upweight.cli.spreadsheet import as_csv
 from upweight.messages import InputError
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def domain_mismatch(
     top: Top = 10,
     output: Output = FOLDER,
     seed: Seed = 0,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -67,6 +70,7 @@ def domain_mismatch(
         from upweight.cli.sources import open_rows
         from upweight.tasks import domain_mismatch as find
 
+        outputs = plan(output, "domain-mismatch", endings=[".csv", ".png"], inputs=[source, test], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_rows(source, target, row, test, seed)
         tables = tables_of(opened)
@@ -84,11 +88,13 @@ def domain_mismatch(
             **compared(opened, group, members),
         )
         frame = found.to_pandas().drop(columns="position").rename(columns={"id": opened.noun})
-        path = report_path(output, "domain-mismatch")
-        csv, picture = path.with_suffix(".csv"), path.with_suffix(".png")
-        page = make_report(opened, found, run.warnings).save(path)
-        found.figure().savefig(picture, dpi=150)
-        write_csv(frame, csv)
+        written = outputs.write(
+            {
+                ".csv": as_csv(frame),
+                ".png": partial(found.figure().savefig, format="png", dpi=150),
+                ".html": make_report(opened, found, run.warnings).html(),
+            }
+        )
         if not as_json:
             for note in opened.notes:
                 run.note(note)
@@ -111,7 +117,7 @@ def domain_mismatch(
                 ),
                 meaning(found.attribution.quantity),
             )
-        run.files = {f"all {opened.noun}s": csv, "figure": picture, "report": page}
+        run.files = {f"all {opened.noun}s": written[".csv"], "figure": written[".png"], "report": written[".html"]}
         run.result = {
             "source": source,
             "group": group,

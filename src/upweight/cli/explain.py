@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from upweight.cli.options import FOLDER, AsJson, Output, Query, Quiet, Row, Seed, Source, Target, Top, report_path
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Query, Quiet, Row, Seed, Source, Target, Top
+from upweight.cli.outputs import plan
 from upweight.cli.session import session
+from upweight.cli.spreadsheet import as_csv
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from upweight.cli import sources
     from upweight.report import Report
     from upweight.tasks import Explanation, InfluenceByDistance
@@ -24,6 +28,7 @@ def explain(
     top: Top = 5,
     output: Output = FOLDER,
     seed: Seed = 0,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -38,6 +43,7 @@ def explain(
         from upweight.cli.sources import open_source
         from upweight.tasks import explain as attribute
 
+        outputs = plan(output, "explain", endings=[".csv"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_source(source, target, row, query, seed)
         position = opened.query()
@@ -47,12 +53,12 @@ def explain(
         found = attribute(opened.objective, asked, top, query_ids=[opened.query_ids[position]])
         distance = distance_of(opened, [position], found.attribution)
         page = make_report(opened, position, facts, found, distance, run.warnings)
-        path = page.save(report_path(output, "explain"))
+        written = outputs.write({".csv": as_csv(all_scores(opened, found)), ".html": page.html()})
         if not as_json:
             for note in opened.notes:
                 run.note(note)
             run.show(_headline(opened, facts), _shown(opened, position, found), meaning(found.attribution.quantity))
-        run.files = {"report": path}
+        run.files = {"all scores": written[".csv"], "report": written[".html"]}
         run.result = {
             "source": source,
             "notes": opened.notes,
@@ -64,6 +70,27 @@ def explain(
             "helpful": _as_json(opened, found.helpful.positions[0].tolist(), found.helpful.scores[0].tolist()),
             "harmful": _as_json(opened, found.harmful.positions[0].tolist(), found.harmful.scores[0].tolist()),
         }
+
+
+def all_scores(opened: sources.Source, found: Explanation) -> pd.DataFrame:
+    """Every training example, the most helpful first: name, label, score, and the table's own columns."""
+    import pandas as pd
+
+    scores = found.attribution.matrix[0].cpu().numpy()
+    order = np.argsort(-scores * (found.attribution.quantity.helpful_sign or 1), kind="stable")
+    positions = order.tolist()
+    shown = pd.DataFrame(
+        {
+            opened.noun: opened.objective.ids[order],
+            "label": labels(opened, positions),
+            f"score [{found.attribution.quantity.unit}]": scores[order],
+        }
+    )
+    if opened.train_frame is None:
+        return shown
+    values = opened.train_frame.iloc[positions, 1:].reset_index(drop=True)
+    values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
+    return pd.concat([shown, values], axis=1)
 
 
 def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Output, Quiet, Seed, Source, Target, Top, report_path
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed, Source, Target, Top
+from upweight.cli.outputs import plan
 from upweight.cli.session import session
+from upweight.cli.spreadsheet import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +43,7 @@ def label_errors(
     top: Top = 20,
     output: Output = FOLDER,
     seed: Seed = 0,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,16 +58,15 @@ def label_errors(
         from upweight.cli.sources import open_training
         from upweight.tasks import label_errors as find
 
+        outputs = plan(output, "label-errors", endings=[".csv"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_training(source, target, seed)
         run.stage(f"scoring {opened.objective.n:,} labels: {method.value}")
         errors = find(opened.objective, method=method.value, class_names=opened.class_names)
         frame = ranked(errors, opened)
         evidence = speaking_against(errors, top)
-        path = report_path(output, "label-errors")
-        csv = path.with_suffix(".csv")
-        page = make_report(opened, errors, frame, evidence, run.warnings).save(path)
-        write_csv(frame, csv)
+        page = make_report(opened, errors, frame, evidence, run.warnings)
+        written = outputs.write({".csv": as_csv(frame), ".html": page.html()})
         if not as_json:
             for note in opened.notes:
                 run.note(note)
@@ -76,7 +75,7 @@ def label_errors(
                 _shown(opened, errors, evidence, top, target or "label"),
                 meaning(errors.attribution.quantity),
             )
-        run.files = {f"all {opened.noun}s": csv, "report": page}
+        run.files = {f"all {opened.noun}s": written[".csv"], "report": written[".html"]}
         run.result = {
             "source": source,
             "target": target,
@@ -250,14 +249,3 @@ def _pictures(opened: sources.Source, errors: LabelErrors, evidence: dict[Any, l
     return [
         Images(arrays, captions, caption="The most suspicious, each followed by one that contradicts it.", pairs=True)
     ]
-
-
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
-    try:
-        frame.to_csv(draft, index=False)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

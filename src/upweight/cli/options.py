@@ -17,6 +17,7 @@ Output = Annotated[
     Path,
     typer.Option("--output", "-o", help="Folder for the results, or the report's file if it ends in .html."),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace results that are there already; never what is read.")]
 Target = Annotated[str | None, typer.Option("--target", "-t", help="CSV: the column that holds the class.")]
 Row = Annotated[
     int | None,
@@ -27,8 +28,3 @@ SOURCE = "A CSV file, or a Python study file (see examples/digits_study.py)."
 Source = Annotated[Path, typer.Argument(help=SOURCE, show_default=False)]
 
 FOLDER = Path("upweight-report")
-
-
-def report_path(output: Path, name: str) -> Path:
-    """The report's file; other files of the same command lie beside it."""
-    return output if output.suffix.lower() == ".html" else output / f"{name}.html"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-import secrets
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Output, Quiet, Seed, report_path
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
+from upweight.cli.outputs import Outputs, plan
 from upweight.cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def unlearn(
     sample: Sample = None,
     output: Output = FOLDER,
     seed: Seed = 0,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -86,6 +87,7 @@ def unlearn(
         from upweight.cli.sources import open_source
         from upweight.tasks import unlearn as forget
 
+        outputs = plan(output, "unlearn", endings=[".pt"], inputs=[study], force=force)
         run.stage(f"reading {study.name} and training")
         opened = open_source(study, None, None, None, seed)
         wanted = [_class(opened, name) for name in classes]
@@ -94,7 +96,7 @@ def unlearn(
         for ratio, parameters in _choices(opened, ratios, choose, per, method, search, seed).items():
             run.stage(f"moving {ratio:.0%} of the units by {method}")
             tried[ratio] = forget(opened.objective, classes=wanted, parameters=parameters, **settings)
-        _finish(run, opened, tried, f"Unlearning {', '.join(classes)} in {opened.title}", output, "unlearn")
+        _finish(run, opened, tried, f"Unlearning {', '.join(classes)} in {opened.title}", outputs)
 
 
 def relabel(
@@ -111,6 +113,7 @@ def relabel(
     sample: Sample = None,
     output: Output = FOLDER,
     seed: Seed = 0,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -122,6 +125,7 @@ def relabel(
         from upweight.messages import InputError
         from upweight.tasks import relabel as learn
 
+        outputs = plan(output, "relabel", endings=[".pt"], inputs=[study, labels], force=force)
         table = pd.read_csv(labels)
         if not {"position", "label"} <= set(table.columns) or not len(table):
             raise InputError(
@@ -137,7 +141,7 @@ def relabel(
             run.stage(f"moving {ratio:.0%} of the units by {method}")
             tried[ratio] = learn(opened.objective, table["position"].tolist(), given, parameters=parameters, **settings)
         title = f"New labels of {len(table):,} training examples in {opened.title}"
-        _finish(run, opened, tried, title, output, "relabel")
+        _finish(run, opened, tried, title, outputs)
 
 
 def _settings(
@@ -189,22 +193,23 @@ def _choices(
     }
 
 
-def _finish(run: Session, opened: Source, tried: dict[float, Unlearned], title: str, output: Path, name: str) -> None:
+def _finish(run: Session, opened: Source, tried: dict[float, Unlearned], title: str, outputs: Outputs) -> None:
+    import torch
+
     from upweight.cli.layout import facts, table
 
     found = max(tried.values(), key=lambda each: each.score or 0.0)  # a score is there if several were tried
     judged = found.report(opened.queries)
-    path = report_path(output, name)
-    weights = save(found, path.with_suffix(".pt"))
     rows = by_ratio(opened, tried) if len(tried) > 1 else []
-    page = make_report(opened, found, judged, rows, title, run.warnings).save(path)
+    page = make_report(opened, found, judged, rows, title, run.warnings)
+    written = outputs.write({".pt": partial(torch.save, found.model.state_dict()), ".html": page.html()})
     if not run.as_json:
         run.show(
             table(title, ["on the queries", "before", "after"], lines(judged)),
             *([table("By share of the units", RATIO_HEADS, rows)] if rows else []),
             facts("What moved", moved(found)),
         )
-    run.files = {"parameters": weights, "report": page}
+    run.files = {"parameters": written[".pt"], "report": written[".html"]}
     run.result = {
         **({"by ratio": [dict(zip(RATIO_HEADS, row, strict=True)) for row in rows]} if rows else {}),
         "examples": len(found.changed),
@@ -253,20 +258,6 @@ def moved(found: Unlearned) -> dict[str, Any]:
         "residual, those that moved": found.responses[0].restricted,
         "seconds": found.seconds,
     }
-
-
-def save(found: Unlearned, path: Path) -> Path:
-    """The new model's state, whole or not at all."""
-    import torch
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
-    try:
-        torch.save(found.model.state_dict(), draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
 
 
 def make_report(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Output, Query, Quiet, Row, Seed, Source, Target, Top, report_path
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Query, Quiet, Row, Seed, Source, Target, Top
+from upweight.cli.outputs import plan
 from upweight.cli.session import session
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def verify(
     top: Top = 5,
     output: Output = FOLDER,
     seed: Seed = 0,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -38,16 +41,16 @@ def verify(
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
 
+        outputs = plan(output, "verify", endings=[".png"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_source(source, target, row, query, seed)
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")
         found = Influence(opened.objective).verify(opened.queries.take([position]), k)
-        path = report_path(output, "verify")
-        page = make_report(opened.title, name, opened.facts, found, run.warnings).save(path)
-        figure = path.with_suffix(".png")
-        found.figure().savefig(figure, dpi=150)
+        page = make_report(opened.title, name, opened.facts, found, run.warnings)
+        figure = partial(found.figure().savefig, format="png", dpi=150)
+        written = outputs.write({".png": figure, ".html": page.html()})
         if not as_json:
             for note in opened.notes:
                 run.note(note)
@@ -68,7 +71,7 @@ def verify(
                 ),
                 meaning(found.quantity),
             )
-        run.files = {"figure": figure, "report": page}
+        run.files = {"figure": written[".png"], "report": written[".html"]}
         run.result = {
             "source": source,
             "notes": opened.notes,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -13,6 +12,7 @@ from typing import get_args
 
 import jinja2
 
+from upweight import files
 from upweight.messages import InputError
 from upweight.report.blocks import Block
 
@@ -83,21 +83,7 @@ class Report:
 
         A reader sees the old page or the new one, never a part; when drawing fails the old one stays.
         """
-        page = self.html().encode("utf-8", errors="backslashreplace")
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, since a file is replaced at once only within one file system. Opened rather than
-        # made by tempfile, whose files are readable by their owner only.
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.draft")
-        try:
-            with draft.open("xb") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
-        return target
+        return files.write(path, self.html())
 
 
 def _free_anchor(title: str, taken: set[str]) -> str:
