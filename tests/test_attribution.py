@@ -1,13 +1,8 @@
-"""The result: what a number is, who ranks where, and that no result is lost."""
-
-import json
-import math
-from pathlib import Path
+"""The result: what a number is, and who ranks where."""
 
 import numpy as np
 import pytest
 import torch
-import zarr
 
 import upweight as uw
 from problems import DOUBLE, close, convex
@@ -142,103 +137,6 @@ def test_a_result_says_what_it_is_where_it_came_from_and_who_ranks_first():
     many = attribution(scores=SCORES.repeat(3, 1), query_ids=range(6))
     assert "… and 3 more queries" in repr(many)
     assert "[4] (train)" in repr(attribution(scores=SCORES[0], query_ids=()))
-
-
-@pytest.mark.parametrize("ids", [("a", "b", "c", "d"), (7, 3, 5, 1)])
-@pytest.mark.parametrize("own", [False, True])
-def test_a_saved_result_comes_back_as_it_was(tmp_path, ids, own):
-    options = {"scores": SCORES[0], "query_ids": ()} if own else {}
-    result = attribution(ids=ids, damping=0.1, report="x", facts={"ratio": 0.5, "far": math.inf}, **options)
-    path = result.save(tmp_path / "deep" / "result")
-    again = Attribution.load(path)
-    assert torch.equal(again.scores, result.scores)
-    assert again.scores.dtype == result.scores.dtype
-    assert again.ids.tolist() == result.ids.tolist()
-    assert again.ids.dtype.kind == result.ids.dtype.kind
-    assert again.query_ids.tolist() == result.query_ids.tolist()
-    assert again.quantity == result.quantity
-    assert (again.damping, again.report, again.facts) == (result.damping, result.report, result.facts)
-    assert repr(again) == repr(result)
-    assert [child.name for child in path.parent.iterdir()] == ["result"]  # nothing is left over
-
-
-def test_saving_again_replaces_the_result(tmp_path):
-    attribution().save(tmp_path / "result")
-    attribution(scores=2 * SCORES).save(tmp_path / "result")
-    close(Attribution.load(tmp_path / "result").scores, 2 * SCORES)
-
-
-@pytest.mark.parametrize("failing", ["result", "new"], ids=["before the swap", "amid the swap"])
-def test_a_failed_save_leaves_the_earlier_result(tmp_path, monkeypatch, failing):
-    attribution().save(tmp_path / "result")
-    real = uw.attribution.os.replace
-
-    def replace(source, target):
-        if Path(source).name == failing:
-            raise OSError("disk full")
-        return real(source, target)
-
-    monkeypatch.setattr(uw.attribution.os, "replace", replace)
-    with pytest.raises(OSError, match="disk full"):
-        attribution(scores=2 * SCORES).save(tmp_path / "result")
-    monkeypatch.undo()
-    close(Attribution.load(tmp_path / "result").scores, SCORES)
-    assert [child.name for child in tmp_path.iterdir()] == ["result"]
-
-
-def test_a_save_that_fails_while_writing_leaves_the_earlier_result(tmp_path, monkeypatch):
-    attribution().save(tmp_path / "result")
-
-    def failing(*_, **__):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(zarr.Group, "create_array", failing)
-    with pytest.raises(OSError, match="disk full"):
-        attribution(scores=2 * SCORES).save(tmp_path / "result")
-    monkeypatch.undo()
-    close(Attribution.load(tmp_path / "result").scores, SCORES)
-    assert [child.name for child in tmp_path.iterdir()] == ["result"]
-
-
-def someone_elses(path):
-    zarr.open_group(path, mode="w").attrs["mine"] = 1
-
-
-@pytest.mark.parametrize(
-    "occupy",
-    [
-        lambda path: path.mkdir() or (path / "thesis.txt").write_text("years of work"),
-        lambda path: path.write_text("years of work"),
-        someone_elses,
-    ],
-    ids=["folder", "file", "another zarr"],
-)
-def test_what_is_no_result_is_not_overwritten(tmp_path, occupy):
-    path = tmp_path / "result"
-    occupy(path)
-    with pytest.raises(InputError, match="exists and is not a saved attribution; choose another path"):
-        attribution().save(path)
-    assert path.exists()
-    with pytest.raises(InputError, match="holds no saved attribution"):
-        Attribution.load(path)
-
-
-def test_what_is_not_there_or_not_readable_is_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no saved attribution"):
-        Attribution.load(tmp_path / "nowhere")
-    (tmp_path / "rubbish").mkdir()
-    (tmp_path / "rubbish" / "zarr.json").write_text("not json")
-    with pytest.raises(InputError, match="holds no saved attribution"):
-        Attribution.load(tmp_path / "rubbish")
-
-
-def test_a_result_of_another_version_is_refused(tmp_path):
-    path = attribution().save(tmp_path / "result")
-    meta = json.loads((path / "zarr.json").read_text())
-    meta["attributes"]["upweight"]["format"] = 99
-    (path / "zarr.json").write_text(json.dumps(meta))
-    with pytest.raises(InputError, match="has format 99; this version reads 1"):
-        Attribution.load(path)
 
 
 def test_ids_name_examples_and_queries():

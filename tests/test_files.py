@@ -30,8 +30,8 @@ def slow(stream):
 if sys.argv[2] == "file":
     files.write(sys.argv[1], slow)
 else:
-    with files.folder_draft(Path(sys.argv[1])) as draft:
-        (draft / "part").write_text("half")
+    with files.new_folder(Path(sys.argv[1])):
+        (Path(sys.argv[1]) / "part").write_text("half")
         print("begun", flush=True)
         time.sleep(60)
 """
@@ -122,10 +122,9 @@ def test_what_a_link_points_to_is_written_and_the_link_stays(tmp_path: Path) -> 
     assert names(tmp_path / "there") == ["file"]
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_living_writer_keeps_its_draft_and_a_killed_one_s_is_cleared(kind: str, tmp_path: Path) -> None:
+def test_a_living_writer_keeps_its_draft_and_a_killed_one_s_is_cleared(tmp_path: Path) -> None:
     place = tmp_path / "page"
-    with writing(place, kind) as process:
+    with writing(place, "file") as process:
         assert len(names(tmp_path)) == 1
         assert files.clear(place) == []
         files.write(place, "mine")
@@ -136,6 +135,26 @@ def test_a_living_writer_keeps_its_draft_and_a_killed_one_s_is_cleared(kind: str
         files.write(place, "mine again")
     assert names(tmp_path) == ["page"]
     assert place.read_text() == "mine again"
+
+
+def test_a_folder_is_removed_once_nobody_writes_it_and_nobody_wants_it(tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    with writing(place, "folder") as process:
+        assert not files.remove_if_free(place)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert names(place) == ["part"]
+        assert not files.remove_if_free(place, lambda folder: folder.name != "data")
+        assert files.remove_if_free(place)
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_was_not_kept_is_gone(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "kept") as keep:
+        keep()
+    with pytest.raises(NotWrittenError, match="lost: can't be written"), files.new_folder(tmp_path / "lost"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert names(tmp_path) == ["kept"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

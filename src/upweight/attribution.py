@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import zarr
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight.messages import InputError
+from upweight.store import attributions
 
-FORMAT = 1
 SHOWN = 10
 
 
@@ -169,53 +164,45 @@ class Attribution:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write to a zarr folder, whole or not at all; an earlier result is replaced only at the end."""
+        """Write to a folder, whole or not at all; an earlier result stays until this one is in place.
+
+        Raises
+        ------
+        InputError
+            If the path holds something else, or ids are of a kind that wouldn't come back as it is.
+        upweight.files.NotWrittenError
+            If it can't be written: a full disk, say. An earlier result is as it was.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and _saved(target) is None:
-            raise InputError(f"path: {target} exists and is not a saved attribution; choose another path")
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            group = zarr.open_group(work / "new", mode="w")
-            group.create_array("scores", data=self.scores.cpu().numpy())
-            group.attrs["upweight"] = {
-                "format": FORMAT,
-                "quantity": asdict(self.quantity),
-                "ids": _jsonable(self.ids),
-                "query_ids": _jsonable(self.query_ids),
-                "damping": self.damping,
-                "report": self.report,
-                "facts": self.facts,
-            }
-            if target.exists():
-                os.replace(target, work / "old")
-            try:
-                os.replace(work / "new", target)
-            except BaseException:
-                if (work / "old").exists():
-                    os.replace(work / "old", target)
-                raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        description = {
+            "quantity": asdict(self.quantity),
+            "ids": self.ids,
+            "query_ids": self.query_ids,
+            "damping": self.damping,
+            "report": self.report,
+            "facts": self.facts,
+        }
+        attributions.save(target, self.scores.cpu().numpy(), description)
         return target
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Attribution:
-        """Read what `save` wrote."""
-        saved = _saved(Path(path))
-        if saved is None:
-            raise InputError(f"path: {path} holds no saved attribution")
-        if saved["format"] != FORMAT:
-            raise InputError(f"path: {path} has format {saved['format']}; this version reads {FORMAT}")
-        scores: Any = zarr.open_group(Path(path), mode="r")["scores"]
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If there is none, or a file of it is missing, cut or altered; the message names it.
+        """
+        scores, said = attributions.load(Path(path))
         return cls(
-            torch.from_numpy(np.asarray(scores[:])),
-            Quantity(**saved["quantity"]),
-            np.asarray(saved["ids"]),
-            np.asarray(saved["query_ids"]),
-            saved["damping"],
-            saved["report"],
-            dict(saved["facts"]),
+            torch.from_numpy(scores),
+            Quantity(**said["quantity"]),
+            said["ids"],
+            said["query_ids"],
+            said["damping"],
+            said["report"],
+            dict(said["facts"]),
         )
 
     def __repr__(self) -> str:
@@ -238,16 +225,3 @@ class Attribution:
         if self.scores.dim() == 1:
             return self
         return Attribution(self.scores[rows], self.quantity, self.ids, self.query_ids[rows])
-
-
-def _saved(path: Path) -> Any:
-    """What a saved attribution says of itself; None where there is none."""
-    try:
-        return zarr.open_group(path, mode="r").attrs["upweight"]
-    except (OSError, KeyError, ValueError):  # nothing there, something else there, or nothing that zarr can read
-        return None
-
-
-def _jsonable(values: np.ndarray) -> list[Any]:
-    items = values.tolist()
-    return json.loads(json.dumps(items, default=str))

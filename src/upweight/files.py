@@ -76,22 +76,28 @@ def write_all(contents: Mapping[Path, Content], *, replace: bool = True) -> list
 
 
 @contextmanager
-def folder_draft(place: Path) -> Iterator[Path]:
-    """A new hidden folder beside ``place`` to work in, locked while it is open and removed at the end.
+def new_folder(place: Path) -> Iterator[Callable[[], None]]:
+    """A new folder, locked while it is open, so that `remove_if_free` leaves it alone.
 
-    What killed processes left of the same place is cleared. Rename what was made in it to where it belongs before the
-    end, with `sync` if it must survive a power cut.
+    It is removed at the end unless the function that this gives was called, which keeps it.
+
+    Raises
+    ------
+    NotWrittenError
+        If something in it can't be written.
     """
+    kept: list[bool] = []
+    lock = None
     with _told(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-        clear(place)
-        draft = _draft_name(place)
-        draft.mkdir()
-    lock = _locked_folder(draft)
+        place.mkdir()
     try:
-        yield draft
+        lock = _locked_folder(place)
+        with _told(place):
+            yield lambda: kept.append(True)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(place, ignore_errors=True)
         if lock is not None:
             os.close(lock)
 
@@ -125,7 +131,37 @@ def clear(place: Path) -> list[Path]:
         found = [entry for entry in place.parent.iterdir() if pattern.fullmatch(entry.name)]
     except OSError:  # no such folder, or none that can be read: nothing to clear
         return []
-    return [draft for draft in found if _removed_if_free(draft)]
+    return [draft for draft in found if remove_if_free(draft)]
+
+
+def remove_if_free(place: Path, unwanted: Callable[[Path], bool] = lambda place: True) -> bool:
+    """Remove a draft or a folder whose writer is no more; whether that was done.
+
+    ``unwanted`` is asked while nobody else can hold it.
+    """
+    if fcntl is None:
+        if place.is_dir():
+            return False
+        with suppress(OSError):
+            place.unlink()
+        return not place.exists()
+    try:
+        descriptor = os.open(place, os.O_RDONLY)
+    except OSError:  # gone meanwhile, or another user's
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not unwanted(place):
+            return False
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+        return True
+    except OSError:  # held by a living process, or there are no locks here
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:
@@ -214,31 +250,6 @@ def _locked_folder(folder: Path) -> int | None:
     descriptor = os.open(folder, os.O_RDONLY)
     _lock(descriptor)
     return descriptor
-
-
-def _removed_if_free(draft: Path) -> bool:
-    if fcntl is None:
-        if draft.is_dir():
-            return False
-        with suppress(OSError):
-            draft.unlink()
-        return not draft.exists()
-    try:
-        descriptor = os.open(draft, os.O_RDONLY)
-    except OSError:  # gone meanwhile, or another user's
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by a living process, or there are no locks here
-        return False
-    else:
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:
-            draft.unlink(missing_ok=True)
-        return True
-    finally:
-        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

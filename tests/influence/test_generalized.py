@@ -275,10 +275,10 @@ def test_negative_curvature_is_said_with_its_figure_and_the_mend() -> None:
     assert lowest < -0.01
     influence = uw.Influence(untrained)
     with pytest.warns(NegativeCurvatureWarning, match=r"negative in some direction, -.*Take damping > .*, or the GGN"):
-        found = influence.generalized(uw.Removal([0]), method="IF", curvature=Hessian(), tolerance=1e-8)
+        found = influence.generalized(uw.Removal([0]), method="IF", curvature=Hessian(), tolerance=1e-6)
     assert found.smallest_curvature == pytest.approx(lowest, rel=0.5)
     assert found.smallest_curvature >= lowest - 0.01
-    assert influence.generalized(uw.Removal([0]), method="IF", damping=1.0, tolerance=1e-8).smallest_curvature > 0
+    assert influence.generalized(uw.Removal([0]), method="IF", damping=1.0, tolerance=1e-6).smallest_curvature > 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""What a saved attribution is: scores as a zarr array, and a description whose every entry is checked."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from upweight.messages import InputError, UpweightWarning
+from upweight.store import marked_folder
+
+MARKER = "attribution.json"
+FORMAT = 2
+SCORES = "scores.zarr"
+WORDS = ("name", "words", "unit", "positive")
+NUMBERS = (int, float)
+
+
+def save(path: Path, scores: np.ndarray, description: dict[str, Any]) -> None:
+    """Write scores ``[queries, train]`` or ``[train]`` with their description, in place of an earlier attribution.
+
+    Raises
+    ------
+    InputError
+        If the path holds something else, or ids are of a kind that wouldn't come back as it is.
+    upweight.files.NotWrittenError
+        If it can't be written; an earlier one is as it was.
+    """
+    first = _is_first_format(path)
+    if not first:
+        marked_folder.refuse_other(path, MARKER)
+    said = {
+        **description,
+        "format": FORMAT,
+        "ids": _packed("ids", description["ids"]),
+        "query_ids": _packed("query_ids", description["query_ids"]),
+    }
+
+    def fill(data: Path) -> None:
+        # Where a chunk is missing all the same, no number stands in for it.
+        zarr.create_array(data / SCORES, data=np.ascontiguousarray(scores), fill_value=math.nan)
+
+    marked_folder.save(path, MARKER, said, fill)
+    if first:  # whose place the new one has now taken
+        shutil.rmtree(path / "scores", ignore_errors=True)
+        (path / "zarr.json").unlink(missing_ok=True)
+
+
+def load(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Scores and description, every byte checked.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged, or of a later format; the message names the file.
+    """
+    if not marked_folder.is_marked(path, MARKER) and _is_first_format(path):
+        return _first_format(path)
+    return marked_folder.read(path, MARKER, lambda found: _read(found, path / MARKER))
+
+
+def _read(found: marked_folder.Marked, file: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    said = found.description
+    if said.get("format") != FORMAT:
+        raise InputError(f"path: {file} has format {said.get('format')!r}; this version reads 1 and {FORMAT}")
+    unpacked = {**said, "ids": _unpacked(said, "ids", file), "query_ids": _unpacked(said, "query_ids", file)}
+    scores = np.asarray(zarr.open_array(found.data / SCORES, mode="r")[...])
+    _check(unpacked, scores, file)
+    return scores, unpacked
+
+
+def _packed(name: str, ids: np.ndarray) -> dict[str, Any]:
+    """Names with their kind, so that they come back as they are."""
+    values = np.asarray(ids)
+    if values.dtype.kind == "O":
+        odd = next((value for value in values.tolist() if not isinstance(value, str | int | float)), None)
+        if odd is not None:
+            raise InputError(
+                f"{name}: {odd!r} is a {type(odd).__name__}, which can't be saved; give strings or numbers"
+            )
+    elif values.dtype.kind == "M":
+        values, kind = values.astype(str), values.dtype.str
+        return {"kind": kind, "values": values.tolist()}
+    elif values.dtype.kind not in "biufU":
+        raise InputError(f"{name}: {values.dtype} can't be saved; give strings or whole numbers")
+    return {"kind": values.dtype.str, "values": values.tolist()}
+
+
+def _unpacked(said: dict[str, Any], name: str, file: Path) -> np.ndarray:
+    packed = said.get(name)
+    _expect(isinstance(packed, dict) and packed.keys() == {"kind", "values"}, name, packed, file)
+    assert isinstance(packed, dict)
+    try:
+        return np.array(packed["values"], dtype=np.dtype(packed["kind"]))
+    except (TypeError, ValueError):
+        raise _unexpected(name, packed, file) from None
+
+
+def _check(said: dict[str, Any], scores: np.ndarray, file: Path) -> None:
+    """Refuse a description that isn't one, by its first entry that is wrong."""
+    known = {"format", "quantity", "ids", "query_ids", "damping", "report", "facts"}
+    _expect(said.keys() == known, "entries", sorted(said), file)
+    quantity, damping, facts = said["quantity"], said["damping"], said["facts"]
+    _expect(isinstance(quantity, dict) and quantity.keys() == {*WORDS, "helpful_sign"}, "quantity", quantity, file)
+    for word in WORDS:
+        _expect(isinstance(quantity[word], str), f"quantity.{word}", quantity[word], file)
+    sign = quantity["helpful_sign"]
+    _expect(_is_number(sign) and sign in (-1, 0, 1), "quantity.helpful_sign", sign, file)
+    _expect(
+        damping is None or (_is_number(damping) and math.isfinite(damping) and damping >= 0), "damping", damping, file
+    )
+    _expect(isinstance(said["report"], str), "report", said["report"], file)
+    _expect(isinstance(facts, dict) and all(map(_is_number, facts.values())), "facts", facts, file)
+    for name in ("ids", "query_ids"):
+        _expect(said[name].ndim == 1, name, said[name].tolist(), file)
+    _expect(scores.dtype.kind == "f", "scores", scores.dtype, file)
+    expected = (len(said["ids"]),) if scores.ndim == 1 else (len(said["query_ids"]), len(said["ids"]))
+    _expect(scores.shape == expected, "scores", scores.shape, file)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, NUMBERS) and not isinstance(value, bool)
+
+
+def _expect(right: bool, name: str, value: Any, file: Path) -> None:
+    if not right:
+        raise _unexpected(name, value, file)
+
+
+def _unexpected(name: str, value: Any, file: Path) -> InputError:
+    shown = repr(value)
+    return InputError(
+        f"path: {file} was altered, or is no saved attribution: {name} can't be "
+        f"{shown if len(shown) < 80 else shown[:80] + '…'}; compute and save it again, or bring back a copy"
+    )
+
+
+def _is_first_format(path: Path) -> bool:
+    """Whether an attribution of the first format is there: a zarr group, without a marker."""
+    try:
+        return "upweight" in zarr.open_group(path, mode="r").attrs
+    except (OSError, KeyError, ValueError):  # nothing there, something else there, or nothing that zarr can read
+        return False
+
+
+def _first_format(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """An attribution without checksums: what can be checked is whether all is there."""
+    group = zarr.open_group(path, mode="r")
+    said: Any = dict(group.attrs["upweight"])  # type: ignore[arg-type]
+    if said.get("format") != 1:
+        raise InputError(f"path: {path} has format {said.get('format')!r}; this version reads 1 and {FORMAT}")
+    array: Any = group["scores"]
+    if array.nchunks_initialized != array.nchunks:
+        raise InputError(
+            f"path: the saved attribution is damaged: {path / 'scores'} has {array.nchunks_initialized} of its "
+            f"{array.nchunks} chunks; compute and save it again, or bring back a copy"
+        )
+    warnings.warn(
+        f"{path} was saved without checksums (format 1): every file is there, but damage inside one can't be told; "
+        "save it again",
+        UpweightWarning,
+        stacklevel=4,
+    )
+    scores = np.asarray(array[...])
+    found = {**said, "ids": np.asarray(said.get("ids")), "query_ids": np.asarray(said.get("query_ids"))}
+    _check(found, scores, path / "zarr.json")
+    return scores, found

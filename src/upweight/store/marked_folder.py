@@ -1,0 +1,156 @@
+"""A folder whose marker names its data, with their sizes and checksums.
+
+Data go into a new folder inside, then the marker is replaced at once, then the data that no marker names are removed:
+at every moment the old result is there or the new one. A data folder is locked while its writer lives, so that what
+a killed one left can be told from what another is writing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from upweight import files
+from upweight.messages import InputError
+
+T = TypeVar("T")
+
+DATA = re.compile(r"data-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What a marker says: ``description`` is the user's of this room, ``data`` the folder that it names, checked."""
+
+    description: dict[str, Any]
+    data: Path
+
+
+def save(path: Path, marker: str, description: dict[str, Any], fill: Callable[[Path], object]) -> None:
+    """Write ``fill``'s data and the description, in place of what the folder held.
+
+    Whether the place may be written to is for the caller to see (`refuse_other`).
+
+    Raises
+    ------
+    upweight.files.NotWrittenError
+        If the disk is full, or the folder can't be written to; what was there is as it was.
+    """
+    data = path / f"data-{secrets.token_hex(4)}"
+    with _gone_if_empty(path), files.new_folder(data) as kept:
+        fill(data)
+        files.sync(data)
+        said = {"data": data.name, "files": _checksums(data), "description": description}
+        text = json.dumps(said, ensure_ascii=False, indent=1).encode()
+        files.write(path / marker, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+        kept()
+    for other in path.iterdir():
+        if DATA.fullmatch(other.name):
+            files.remove_if_free(other, lambda folder: folder.name != _named(path / marker))
+
+
+def read(path: Path, marker: str, use: Callable[[Marked], T]) -> T:
+    """What ``use`` makes of the folder's content, every byte of which is checked first.
+
+    Where another process replaces the result meanwhile, all is read again: data go only after their marker.
+
+    Raises
+    ------
+    InputError
+        If there is no such marker, or it or a file is missing, cut or altered; the message names it.
+    """
+    while True:
+        said = _said(path / marker)
+        try:
+            found = use(_checked(path, said))
+        except (InputError, OSError):
+            if _said(path / marker) == said:
+                raise
+        else:
+            if _said(path / marker) == said:
+                return found
+
+
+def is_marked(path: Path, marker: str) -> bool:
+    """Whether the folder has such a marker, whole or not."""
+    return (path / marker).is_file()
+
+
+def refuse_other(path: Path, marker: str) -> None:
+    """Refuse a place that holds anything but a result of this kind, or what a killed writer left of one."""
+    if not path.exists() or is_marked(path, marker):
+        return
+    draft = re.compile(rf"\.{re.escape(marker)}\.[0-9a-f]{{8}}\.draft")
+    if not path.is_dir() or not all(
+        DATA.fullmatch(entry.name) or draft.fullmatch(entry.name) for entry in path.iterdir()
+    ):
+        raise InputError(f"path: {path} exists and is not a saved attribution; choose another path")
+
+
+@contextmanager
+def _gone_if_empty(path: Path) -> Iterator[None]:
+    """A folder that was made for what couldn't be written doesn't stay."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it holds an earlier result
+            path.rmdir()
+        raise
+
+
+def _said(marker: Path) -> dict[str, Any]:
+    try:
+        digest, _, text = marker.read_bytes().partition(b"\n")
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"path: {marker.parent} holds no saved attribution; it has no {marker.name}") from None
+    if hashlib.sha256(text).hexdigest().encode() != digest:
+        raise _damaged(marker, "was cut or altered")
+    said: dict[str, Any] = json.loads(text)
+    return said
+
+
+def _named(marker: Path) -> str:
+    return str(_said(marker)["data"])
+
+
+def _checked(path: Path, said: dict[str, Any]) -> Marked:
+    data = path / said["data"]
+    for name, expected in said["files"].items():
+        file = data / name
+        if not file.is_file():
+            raise _damaged(file, "is missing")
+        found = _checksum(file)
+        if found["bytes"] != expected["bytes"]:
+            raise _damaged(file, f"has {found['bytes']} bytes instead of {expected['bytes']}")
+        if found["sha256"] != expected["sha256"]:
+            raise _damaged(file, "was altered: its checksum differs")
+    unknown = _names(data) - said["files"].keys()
+    if unknown:
+        raise _damaged(data / min(unknown), "is none of its files")
+    return Marked(said["description"], data)
+
+
+def _names(data: Path) -> set[str]:
+    return {file.relative_to(data).as_posix() for file in data.rglob("*") if file.is_file()}
+
+
+def _checksums(data: Path) -> dict[str, dict[str, Any]]:
+    return {name: _checksum(data / name) for name in sorted(_names(data))}
+
+
+def _checksum(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _damaged(file: Path, what: str) -> InputError:
+    return InputError(
+        f"path: the saved attribution is damaged: {file} {what}; compute and save it again, or bring back a copy"
+    )
