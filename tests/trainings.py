@@ -1,6 +1,7 @@
 """Training functions that fresh processes can import."""
 
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -22,10 +23,20 @@ def least_squares(indices: Tensor, seed: int) -> nn.Module:
     return model
 
 
-def recorded(folder: str, fatal: int | None, indices: Tensor, seed: int) -> nn.Module:
-    """The same, leaving in a folder who trained it; the process dies at one seed."""
-    if seed == fatal:
+def recorded(folder: str, indices: Tensor, seed: int) -> nn.Module:
+    """The same, leaving in a folder who trained it; the process dies at the seed that a file there names."""
+    fatal = Path(folder) / "fatal"
+    if fatal.exists() and fatal.read_text() == str(seed):
         os._exit(3)
     model = least_squares(indices, seed)
     (Path(folder) / f"trained-{seed}").write_text(f"{torch.get_num_threads()} threads in process {os.getpid()}")
+    return model
+
+
+def slow(folder: str, indices: Tensor, seed: int) -> nn.Module:
+    """The same, saying when it begins and ends, and taking a while in between."""
+    (Path(folder) / f"begun-{seed}").touch()
+    time.sleep(1.5)
+    model = least_squares(indices, seed)
+    (Path(folder) / f"ended-{seed}").touch()
     return model

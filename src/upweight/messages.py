@@ -31,3 +31,7 @@ class NotConvergedWarning(UpweightWarning):
 
 class SlowPathWarning(UpweightWarning):
     """A correct but slow way was taken because the fast one does not apply."""
+
+
+class DamagedFileWarning(UpweightWarning):
+    """A file of finished work was cut or altered; it is named, and its work is done again."""

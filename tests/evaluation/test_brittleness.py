@@ -129,10 +129,14 @@ def test_refuses_scores_of_others_and_what_is_no_model(influence: uw.Influence, 
 
 
 def test_finished_models_are_taken_from_the_folder(influence: uw.Influence, votes: Attribution, tmp_path: Path) -> None:
-    first = brittleness(influence, QUERIES, 2, Training(train, folder=tmp_path), attribution=votes)
+    done = tmp_path / "done"
 
-    def none(indices: Tensor, seed: int) -> nn.Module:
-        raise AssertionError
+    def once(indices: Tensor, seed: int) -> nn.Module:
+        assert not done.exists()
+        return train(indices, seed)
 
-    again = brittleness(influence, QUERIES, 2, Training(none, folder=tmp_path), attribution=votes)
+    training = Training(once, folder=tmp_path / "models")
+    first = brittleness(influence, QUERIES, 2, training, attribution=votes)
+    done.touch()
+    again = brittleness(influence, QUERIES, 2, training, attribution=votes)
     assert torch.equal(again.loss_change, first.loss_change)

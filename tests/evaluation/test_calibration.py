@@ -1,5 +1,6 @@
 """Calibration against LDS of whole attributions, and on models whose subsets follow influence at a known damping."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -121,23 +122,26 @@ def test_a_best_damping_at_the_end_of_the_grid_is_said() -> None:
 
 
 def test_subsets_seeds_and_folder_go_to_the_training(tmp_path: Path) -> None:
-    jobs: list[tuple[Tensor, int]] = []
+    log = tmp_path / "log"
 
     def recording(indices: Tensor, seed: int) -> nn.Module:
-        jobs.append((indices, seed))
+        with log.open("a") as file:
+            print(json.dumps((indices.tolist(), seed)), file=file)
         return with_parameters(mlp().model, _moved(indices, seed))
 
-    first = influence().calibrate(mlp().queries, recording, subsets=4, fraction=0.3, seeds=2, seed=7, folder=tmp_path)
+    first = influence().calibrate(
+        mlp().queries, recording, subsets=4, fraction=0.3, seeds=2, seed=7, folder=tmp_path / "models"
+    )
+    jobs = [json.loads(line) for line in log.read_text().splitlines()]
     expected = random_halves(mlp().n, 4, 7, 0.3)
     assert [seed for _, seed in jobs] == [0] * 4 + [1] * 4
-    assert all(
-        torch.equal(indices, members) for (indices, _), members in zip(jobs, [*expected, *expected], strict=True)
-    )
+    assert [indices for indices, _ in jobs] == [members.tolist() for members in [*expected, *expected]]
     assert (first.lds.subsets, first.lds.seeds) == (4, 2)
     assert not np.isnan(first.lds.seed_agreement)
-    count = len(jobs)
-    again = influence().calibrate(mlp().queries, recording, subsets=4, fraction=0.3, seeds=2, seed=7, folder=tmp_path)
-    assert len(jobs) == count
+    again = influence().calibrate(
+        mlp().queries, recording, subsets=4, fraction=0.3, seeds=2, seed=7, folder=tmp_path / "models"
+    )
+    assert len(log.read_text().splitlines()) == len(jobs)
     assert again.damping == first.damping
 
 

@@ -1,6 +1,6 @@
 """Finished models on disk: one file each, named by the content of its subset and its seed.
 
-A file is written beside its place and renamed into it, so one that is there is whole. It holds tensors alone and is
+A file is written whole or not at all, and its first line is the checksum of the rest. It holds tensors alone and is
 read without running any code.
 """
 
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import secrets
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +19,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from upweight.messages import InputError
+from upweight import files
+from upweight.messages import DamagedFileWarning, InputError
 from upweight.parameters import Layout, select
 from upweight.retraining.trained import constants_of
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: its number in the call, the positions of its examples, and its seed."""
+    """One training: its number in the call, the positions of its examples, its seed, and its function's fingerprint."""
 
     number: int
     positions: Int[np.ndarray, " size"]
     seed: int
+    train: str = ""
 
     @property
     def key(self) -> str:
-        """Equal for the same subset in the same order with the same seed."""
-        return f"{hashlib.sha256(self.positions.tobytes()).hexdigest()[:32]}-{self.seed}"
+        """Equal for the same subset in the same order with the same seed by the same training function."""
+        subset = hashlib.sha256(self.positions.tobytes()).hexdigest()[:32]
+        return "-".join(part for part in (subset, str(self.seed), self.train) if part)
 
     def __str__(self) -> str:
         shown = ", ".join(str(position) for position in self.positions[:4])
@@ -139,22 +141,37 @@ class Folder:
         return self.path / f"{job.key}.pt"
 
     def read(self, job: Keyed) -> bytes | None:
-        """The content of a job's file, or None where there is none."""
+        """The content of a job's file, or None where there is none, or none that is whole: a warning names it then."""
+        place = self._place(job)
         try:
-            return self._place(job).read_bytes()
-        except FileNotFoundError:
+            digest, _, content = place.read_bytes().partition(b"\n")
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        if hashlib.sha256(content).hexdigest().encode() == digest:
+            return content
+        warnings.warn(
+            f"folder: {place} is damaged, or of an earlier version that kept no checksums; its work is done again",
+            DamagedFileWarning,
+            stacklevel=3,
+        )
+        return None
 
     def commit(self, job: Keyed, content: bytes) -> None:
-        """Write a job's file whole or not at all."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        place = self._place(job)
-        draft = place.with_name(f".{place.name}.{secrets.token_hex(4)}.draft")
-        try:
-            with draft.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, place)
-        finally:
-            draft.unlink(missing_ok=True)
+        """Write a job's file, with its checksum, whole or not at all.
+
+        Raises
+        ------
+        upweight.files.NotWrittenError
+            If it can't be written; the others are as they were.
+        """
+        files.write(self._place(job), hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+    def check(self) -> None:
+        """Refuse a folder that nothing could be written to, before work.
+
+        Raises
+        ------
+        upweight.files.NotWrittenError
+            If it isn't one, or can't be made or written to.
+        """
+        files.check(self.path / "model.pt")

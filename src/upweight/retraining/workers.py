@@ -6,14 +6,17 @@ import copy
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from upweight.messages import InputError
+from upweight.files import NotWrittenError
+from upweight.messages import InputError, UpweightWarning
 from upweight.progress import track
+from upweight.retraining.fingerprint import fingerprint
 from upweight.retraining.finished import Folder, Form, Job, State, pack, unpack
 from upweight.retraining.trained import Trained, checked_jobs, warn_if_diverged
 
@@ -59,8 +64,10 @@ def train_many(
         imported goes to fresh processes (a script then needs ``if __name__ == "__main__":``); others, such as
         closures and functions of a notebook, need a system that can fork.
     folder
-        Where finished models are kept and, on the next call, read back instead of trained. It belongs to one
-        ``train``: give another folder when that function or its data change.
+        Where finished models are kept and, on the next call, read back instead of trained. They belong to ``train``
+        by its code and the values that it uses (`retraining.fingerprint`): a changed function trains anew, and a
+        warning says how many models of another one are left there. Data that it reads from files don't count: give
+        another folder when these change. A damaged file is named by a warning and its model trained again.
 
     Returns
     -------
@@ -69,21 +76,30 @@ def train_many(
     Raises
     ------
     TrainingFailedError
-        If ``train`` raises, returns no such model, or its process dies. Jobs that have begun are finished and kept,
-        no others are begun.
+        If ``train`` raises (or calls ``sys.exit``), returns no such model, or its process dies. Jobs that have begun
+        are finished and kept, no others are begun. So it is after Ctrl-C; a second one ends those that run.
     InputError
         If an argument is impossible, or a file in the folder is not the state of such a model.
+    upweight.files.NotWrittenError
+        If the folder can't be written to.
     """
     started = time.perf_counter()
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
         raise InputError(f"workers: a number of processes ≥ 0; got {workers!r}")
     subsets, seeds = checked_jobs([subset for subset, _ in jobs], [seed for _, seed in jobs])
-    every = [
-        Job(number, subset.numpy(), seed) for number, (subset, seed) in enumerate(zip(subsets, seeds, strict=True))
-    ]
+    if not callable(train):
+        raise InputError(f"train: a function (indices, seed) -> trained model; got {train!r}")
     run = _Run(train, Form.of(model), None if folder is None else Folder(Path(folder)))
+    name = "" if run.folder is None else fingerprint(train)
+    every = [
+        Job(number, subset.numpy(), seed, name)
+        for number, (subset, seed) in enumerate(zip(subsets, seeds, strict=True))
+    ]
     states = {job.key: state for job in every if (state := run.known(job)) is not None}
     pending = list({job.key: job for job in every if job.key not in states}.values())
+    if run.folder is not None and pending:
+        run.folder.check()
+        _say_what_is_left(run.folder, name)
     words = f"training {len(pending)} models" + (f" ({len(states)} are in {folder})" if states else "")
     done = _in_processes(run, pending, min(workers, len(pending))) if workers else _here(run, pending)
     states.update(track(done, words, len(pending)))
@@ -122,18 +138,33 @@ class _Run:
             self.folder.commit(job, content)
         return content
 
-    def failed(self, what: str) -> TrainingFailedError:
-        """The error that says what failed and what is kept."""
-        kept = "" if self.folder is None else f"\nModels finished so far are kept in {self.folder.path}."
+    def failed(self, what: str, done: int) -> TrainingFailedError:
+        """The error that says what failed, and what is kept of this call."""
+        kept = (
+            "" if self.folder is None or not done else f"\nThe {done} finished before are kept in {self.folder.path}."
+        )
         return TrainingFailedError(f"train: {what}{kept}")
 
 
+def _say_what_is_left(folder: Folder, name: str) -> None:
+    others = [file for file in folder.path.glob("*.pt") if not file.stem.endswith(f"-{name}")]
+    if others:
+        warnings.warn(
+            f"folder: {len(others)} files in {folder.path} are models of another training function (its code or the "
+            "values it uses differ), and are not used; remove them if you don't need them",
+            UpweightWarning,
+            stacklevel=3,
+        )
+
+
 def _here(run: _Run, jobs: list[Job]) -> Iterator[tuple[str, State]]:
-    for job in jobs:
+    for done, job in enumerate(jobs):
         try:
             content = run.finish(job)
-        except Exception as error:
-            raise run.failed(f"{job} failed: {type(error).__name__}: {error}") from error
+        except NotWrittenError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise run.failed(f"{job} failed: {type(error).__name__}: {error}", done) from error
         yield job.key, unpack(content, run.form)
 
 
@@ -143,20 +174,48 @@ def _in_processes(run: _Run, jobs: list[Job], workers: int) -> Iterator[tuple[st
     context = _context(run)
     # A forked process can't use the threads that its parent's OpenMP has already started.
     threads = 1 if context.get_start_method() == "fork" else max(torch.get_num_threads() // workers, 1)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _start, (run, threads))
+    waiting, futures, done = iter(jobs), dict[Future[bytes | _Failure], Job](), 0
     try:
-        futures = {pool.submit(_attempt, job): job for job in jobs}
-        for future in as_completed(futures):
-            job = futures[future]
-            try:
-                answer = future.result()
-            except BrokenProcessPool as error:
-                raise run.failed(f"{job}, or one begun with it: its process died (killed, or out of memory)") from error
-            if isinstance(answer, str):
-                raise run.failed(f"{job} failed: {answer}")
-            yield job.key, unpack(answer, run.form)
+        # As many at a time as there are processes, so that none is begun after a failure.
+        futures.update({pool.submit(_attempt, job): job for job in islice(waiting, workers)})
+        while futures:
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                job = futures.pop(future)
+                answer = _answer(run, job, future, done)
+                done += 1
+                futures.update({pool.submit(_attempt, job): job for job in islice(waiting, 1)})
+                yield job.key, unpack(answer, run.form)
+    except (KeyboardInterrupt, GeneratorExit):
+        running = sum(not future.done() for future in futures)
+        if running:
+            print(
+                f"upweight: interrupted; waiting for {running} trainings that have begun (Ctrl-C again ends them)",
+                file=sys.stderr,
+                flush=True,
+            )
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
+
+
+def _answer(run: _Run, job: Job, future: Future[bytes | _Failure], done: int) -> bytes:
+    try:
+        answer = future.result()
+    except BrokenProcessPool as error:
+        told = f"{job}, or one begun with it: its process died (killed, or out of memory)"
+        raise run.failed(told, done) from error
+    if not isinstance(answer, _Failure):
+        return answer
+    if answer.unwritten:
+        raise NotWrittenError(answer.told)
+    raise run.failed(f"{job} failed: {answer.told}", done)
 
 
 def _context(run: _Run) -> BaseContext:
@@ -187,6 +246,7 @@ _run: _Run | None = None
 def _start(run: _Run, threads: int) -> None:
     global _run
     _run = run
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; what follows is for the parent to say
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -199,10 +259,20 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _attempt(job: Job) -> bytes | str:
-    """The packed state, or the traceback as text: an exception of any class may not survive the way back."""
+@dataclass(frozen=True)
+class _Failure:
+    """What happened in a worker, as text: an exception of any class may not survive the way back."""
+
+    told: str
+    unwritten: bool = False
+
+
+def _attempt(job: Job) -> bytes | _Failure:
+    """The packed state, or why there is none."""
     assert _run is not None
     try:
         return _run.finish(job)
-    except Exception:
-        return traceback.format_exc()
+    except NotWrittenError as error:
+        return _Failure(str(error), unwritten=True)
+    except (Exception, SystemExit):
+        return _Failure(traceback.format_exc())
