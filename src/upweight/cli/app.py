@@ -13,12 +13,14 @@ from upweight.cli.compare import compare
 from upweight.cli.demo import demo
 from upweight.cli.domain_mismatch import domain_mismatch
 from upweight.cli.explain import explain
+from upweight.cli.json_always import JsonAlways
 from upweight.cli.label_errors import label_errors
 from upweight.cli.options import EXAMPLES
 from upweight.cli.unlearn import relabel, unlearn
 from upweight.cli.verify import verify
 
 app = typer.Typer(
+    cls=JsonAlways,
     help="Which training examples made a model do this, and what would change without them?",
     epilog=EXAMPLES
     + "upweight demo\n\nupweight label-errors people.csv --target income\n\n"

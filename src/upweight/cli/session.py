@@ -18,11 +18,14 @@ from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
+from upweight.cli.json_always import error_object
 from upweight.datasets.errors import DataUnavailable
 from upweight.messages import DivergedError, InputError, NegativeCurvatureError, UpweightWarning
 
 REFUSALS = (InputError, NegativeCurvatureError, DivergedError, DataUnavailable, OSError)
 """What a user can mend; anything else is a fault of the package and shows its traceback."""
+FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
+"""Warnings that say nothing about a result."""
 
 
 class Session:
@@ -70,7 +73,7 @@ class Session:
     def fail(self, error: BaseException) -> None:
         """Print one clear message without traceback."""
         if self.as_json:
-            print(json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}}, ensure_ascii=False))
+            print(error_object(type(error).__name__, str(error)))
             return
         self.err.print(Panel(Text(str(error)), title="error", title_align="left", border_style="red"))
 
@@ -81,13 +84,14 @@ def session(as_json: bool, quiet: bool) -> Iterator[Session]:
     run = Session(as_json, quiet)
     with warnings.catch_warnings():
         warnings.simplefilter("always", UpweightWarning)
-        elsewhere = warnings.showwarning
 
-        def collect(message: Any, category: type[Warning], *details: Any, **options: Any) -> None:
+        def collect(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+            words = str(message)
             if not issubclass(category, UpweightWarning):
-                elsewhere(message, category, *details, **options)
-            elif str(message) not in run.warnings:
-                run.warnings.append(str(message))
+                # Of another package, or of the user's study: a remark, not lines of somebody's code amid the output.
+                words = f"{category.__name__}: {' '.join(words.split())}"
+            if not issubclass(category, FOR_DEVELOPERS) and words not in run.warnings:
+                run.warnings.append(words)
 
         warnings.showwarning = collect
         try:

@@ -66,6 +66,11 @@ class DatasetInfo:
     format: int = 1
 
     @property
+    def table(self) -> bool:
+        """Whether loading gives a data frame."""
+        return self.loads_as.startswith("table of")
+
+    @property
     def packages(self) -> str:
         """The packages by name, without versions."""
         return " + ".join(archive.package for archive in self.archives)
