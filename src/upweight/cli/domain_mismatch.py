@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed, Source, Target, Top
+from upweight.cli.options import (
+    FOLDER,
+    AsJson,
+    Drop,
+    Force,
+    Only,
+    Output,
+    Quiet,
+    Seed,
+    Source,
+    Target,
+    Top,
+    chosen,
+)
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
 from upweight.cli.spreadsheet import as_csv
@@ -53,6 +66,8 @@ def domain_mismatch(
         ),
     ] = None,
     top: Top = 10,
+    drop: Drop = None,
+    only: Only = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -72,18 +87,18 @@ def domain_mismatch(
 
         outputs = plan(output, "domain-mismatch", endings=[".csv", ".png"], inputs=[source, test], force=force)
         run.stage(f"reading {source.name} and training")
-        opened = open_rows(source, target, row, test, seed)
+        opened = open_rows(source, target, row, test, seed, chosen(drop, only))
         tables = tables_of(opened)
         members, asked = (belongs(each, group) for each in tables)
-        chosen = None if not row else np.flatnonzero(np.isin(opened.query_ids, row))
+        picked = None if not row else np.flatnonzero(np.isin(opened.query_ids, row))
         run.stage(f"scoring {opened.objective.n:,} training examples")
         found = find(
             opened.objective,
-            opened.queries if chosen is None else opened.queries.take(chosen.tolist()),
+            opened.queries if picked is None else opened.queries.take(picked.tolist()),
             train_group=members,
-            group=asked if chosen is None else None,
+            group=asked if picked is None else None,
             name=group,
-            ids=(opened.query_ids if chosen is None else opened.query_ids[chosen]).tolist(),
+            ids=(opened.query_ids if picked is None else opened.query_ids[picked]).tolist(),
             class_names=opened.class_names,
             **compared(opened, group, members),
         )
@@ -122,6 +137,7 @@ def domain_mismatch(
             "source": source,
             "group": group,
             "notes": opened.notes,
+            "columns": opened.columns,
             "members": int(found.group.sum()),
             "concentration": asdict(found.concentration),
             "coefficients": None if found.coefficients is None else asdict(found.coefficients),
@@ -238,5 +254,5 @@ def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[st
                 "among_the_first: members among as many first ones as there are members.",
             ),
         )
-        .section("The model", Facts(opened.facts), *notes)
+        .section("The model", Facts(opened.facts), *opened.columns_block(), *notes)
     )

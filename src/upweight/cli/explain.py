@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from upweight.cli.options import FOLDER, AsJson, Force, Output, Query, Quiet, Row, Seed, Source, Target, Top
+from upweight.cli.options import (
+    FOLDER,
+    AsJson,
+    Drop,
+    Force,
+    Only,
+    Output,
+    Query,
+    Quiet,
+    Row,
+    Seed,
+    Source,
+    Target,
+    Top,
+    chosen,
+)
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
 from upweight.cli.spreadsheet import as_csv
@@ -26,6 +41,8 @@ def explain(
     row: Row = None,
     query: Query = None,
     top: Top = 5,
+    drop: Drop = None,
+    only: Only = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -45,7 +62,7 @@ def explain(
 
         outputs = plan(output, "explain", endings=[".csv"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
-        opened = open_source(source, target, row, query, seed)
+        opened = open_source(source, target, row, query, seed, chosen(drop, only))
         position = opened.query()
         facts = query_facts(opened, position)
         run.stage(f"scoring {opened.objective.n:,} training examples")
@@ -62,6 +79,7 @@ def explain(
         run.result = {
             "source": source,
             "notes": opened.notes,
+            "columns": opened.columns,
             "query": facts | {"values": _values(opened.query_frame, position)},
             "quantity": meaning_json(found.attribution.quantity),
             "solver": found.attribution.report,
@@ -210,7 +228,7 @@ def make_report(
         pictures = [np.asarray(opened.images[index]) for _, index, _, _ in rows]
         blocks.append(Images(pictures, captions, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
     blocks.append(Table(*_table(opened, position, rows, ids), "The examples, and the query above them."))
-    asked: list[Any] = [Facts(facts), Facts(opened.facts), *notes, Warnings(warnings)]
+    asked: list[Any] = [Facts(facts), Facts(opened.facts), *opened.columns_block(), *notes, Warnings(warnings)]
     if opened.query_images is not None:
         asked.insert(0, Images([np.asarray(opened.query_images[position])], [_headline(opened, facts)]))
     bars = plots.ranking_bars(

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed, Source, Target, Top
+from upweight.cli.options import (
+    FOLDER,
+    AsJson,
+    Drop,
+    Force,
+    Only,
+    Output,
+    Quiet,
+    Seed,
+    Source,
+    Target,
+    Top,
+    chosen,
+)
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
 from upweight.cli.spreadsheet import as_csv
@@ -41,6 +54,8 @@ def label_errors(
     target: Target = None,
     method: Annotated[Method, typer.Option("--method", "-m", help="How labels are scored.")] = Method.out_of_sample,
     top: Top = 20,
+    drop: Drop = None,
+    only: Only = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -60,7 +75,7 @@ def label_errors(
 
         outputs = plan(output, "label-errors", endings=[".csv"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
-        opened = open_training(source, target, seed)
+        opened = open_training(source, target, seed, chosen(drop, only))
         run.stage(f"scoring {opened.objective.n:,} labels: {method.value}")
         errors = find(opened.objective, method=method.value, class_names=opened.class_names)
         frame = ranked(errors, opened)
@@ -82,6 +97,7 @@ def label_errors(
             "classes": opened.class_names,
             "model": opened.facts,
             "notes": opened.notes,
+            "columns": opened.columns,
             "method": errors.method,
             "quantity": meaning_json(errors.attribution.quantity),
             "solver": repr(errors.influence.inverse),
@@ -197,7 +213,7 @@ def make_report(
             f"{_unseen(errors)}. Not each of these is an error: the model is wrong too. Check from the top, and stop "
             "where the labels are right.",
         )
-        .section("The model", Facts(opened.facts), *notes, Warnings(warnings))
+        .section("The model", Facts(opened.facts), *opened.columns_block(), *notes, Warnings(warnings))
         .section(
             f"The most suspicious {noun}s",
             meaning_block(quantity),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from upweight.tabular import Choice
 
 EXAMPLES = "[bold]Examples[/bold]\n\n"
 
@@ -24,7 +27,19 @@ Row = Annotated[
     typer.Option(min=0, help="CSV: the row to explain, counted from 0 under the header; it is held out of training."),
 ]
 Query = Annotated[int | None, typer.Option(min=0, help="Study file: the query to explain, by position.")]
+Drop = Annotated[list[str] | None, typer.Option("--drop", help="CSV: a column to leave out of the model; repeat it.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--columns", help="CSV: predict from this column, whatever it holds, and no other; repeat it."),
+]
 SOURCE = "A CSV file, or a Python study file (see examples/digits_study.py)."
 Source = Annotated[Path, typer.Argument(help=SOURCE, show_default=False)]
 
 FOLDER = Path("upweight-report")
+
+
+def chosen(drop: list[str] | None, only: list[str] | None) -> Choice:
+    """The columns of a CSV that the options ask for."""
+    from upweight.tabular import Choice
+
+    return Choice(tuple(drop or ()), tuple(only or ()))

@@ -16,7 +16,8 @@ from upweight.messages import InputError
 from upweight.objective import Objective
 
 if TYPE_CHECKING:
-    from upweight.tabular import LabelledTable, Logistic
+    from upweight.report import Table
+    from upweight.tabular import Choice, LabelledTable, Logistic
     from upweight.tasks import Predictions
 
 HELD_OUT = 0.2
@@ -50,6 +51,21 @@ class Source:
     query_table: pd.DataFrame | None = None
     model: Logistic | None = None
 
+    @property
+    def columns(self) -> dict[str, dict[str, Any]] | None:
+        """What every column of a CSV was taken for; None of a study file."""
+        return None if self.model is None else self.model.columns.described()
+
+    def columns_block(self) -> list[Table]:
+        """The same as a table of a report; empty of a study file."""
+        from upweight.report import Table
+
+        rows = [
+            [name, found["taken_for"], found.get("levels"), found.get("reason", "")]
+            for name, found in (self.columns or {}).items()
+        ]
+        return [Table(["column", "taken for", "levels", "why"], rows, "What every column was taken for.")] * bool(rows)
+
     def predictions(self) -> Predictions | None:
         """What the model says of the queries; None where the loss knows no classes."""
         from upweight.tasks import predictions
@@ -67,9 +83,12 @@ class Source:
         return int(self.objective.losses(self.queries).argmax()) if said is None else said.hardest()
 
 
-def open_source(path: Path, target: str | None, row: int | None, query: int | None, seed: int) -> Source:
+def open_source(
+    path: Path, target: str | None, row: int | None, query: int | None, seed: int, choice: Choice | None = None
+) -> Source:
     """Read a CSV or run a study file; train where need be."""
     if path.suffix.lower() == ".py":
+        _no_choice(choice)
         if target is not None or row is not None:
             raise typer.BadParameter("--target and --row are for CSV files; a study file takes --query")
         return _from_study(path, query)
@@ -77,10 +96,17 @@ def open_source(path: Path, target: str | None, row: int | None, query: int | No
         raise typer.BadParameter("--query is for study files; a CSV takes --row")
     if target is None:
         raise typer.BadParameter(f"{path.name}: say which column holds the class, with --target COLUMN")
-    return _from_csv(path, target, [] if row is None else [row], seed)
+    return _from_csv(path, target, [] if row is None else [row], seed, choice=choice)
 
 
-def open_rows(path: Path, target: str | None, rows: Sequence[int] | None, test: Path | None, seed: int) -> Source:
+def open_rows(
+    path: Path,
+    target: str | None,
+    rows: Sequence[int] | None,
+    test: Path | None,
+    seed: int,
+    choice: Choice | None = None,
+) -> Source:
     """The same for commands that ask about several rows of a CSV at once, or choose among all that are held out.
 
     ``test``: another CSV whose rows are asked about; then all rows of the first are trained on.
@@ -88,8 +114,13 @@ def open_rows(path: Path, target: str | None, rows: Sequence[int] | None, test: 
     if path.suffix.lower() == ".py" or target is None:
         if test is not None:
             raise typer.BadParameter("--test is for CSV files; a study file gives its own queries")
-        return open_source(path, target, rows[0] if rows else None, None, seed)
-    return _from_csv(path, target, rows or [], seed, test)
+        return open_source(path, target, rows[0] if rows else None, None, seed, choice)
+    return _from_csv(path, target, rows or [], seed, test, choice)
+
+
+def _no_choice(choice: Choice | None) -> None:
+    if choice is not None and (choice.drop or choice.only):
+        raise typer.BadParameter("--drop and --columns are for CSV files; a study file holds its own model")
 
 
 def _from_study(path: Path, query: int | None) -> Source:
@@ -121,10 +152,17 @@ def _from_study(path: Path, query: int | None) -> Source:
     )
 
 
-def _from_csv(path: Path, target: str, rows: Sequence[int], seed: int, test: Path | None = None) -> Source:
+def _from_csv(
+    path: Path,
+    target: str,
+    rows: Sequence[int],
+    seed: int,
+    test: Path | None = None,
+    choice: Choice | None = None,
+) -> Source:
     from upweight.tabular import read_labelled, read_more, train_logistic
 
-    table = read_labelled(path, target)
+    table = read_labelled(path, target, choice)
     if test is None:
         train, held_out = split(table, rows, seed)
     else:
@@ -142,7 +180,7 @@ def _from_csv(path: Path, target: str, rows: Sequence[int], seed: int, test: Pat
         class_names=table.classes,
         chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
         facts=model_facts(model),
-        notes=model.notes,
+        notes=(*model.notes, *(() if test is None else held_out.notes)),
         train_frame=train.complete(),
         query_frame=held_out.complete(),
         weightiest=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
@@ -152,13 +190,13 @@ def _from_csv(path: Path, target: str, rows: Sequence[int], seed: int, test: Pat
     )
 
 
-def open_training(path: Path, target: str | None, seed: int) -> Source:
+def open_training(path: Path, target: str | None, seed: int, choice: Choice | None = None) -> Source:
     """The same for commands that ask about the training examples: of a CSV all rows are trained on."""
     from upweight.tabular import read_labelled, train_logistic
 
     if path.suffix.lower() == ".py" or target is None:
-        return open_source(path, target, None, None, seed)
-    table = read_labelled(path, target)
+        return open_source(path, target, None, None, seed, choice)
+    table = read_labelled(path, target, choice)
     model = train_logistic(table, seed=seed)
     return Source(
         title=path.name,

@@ -7,13 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from upweight.cli.options import FOLDER, AsJson, Force, Output, Query, Quiet, Row, Seed, Source, Target, Top
+from upweight.cli.options import (
+    FOLDER,
+    AsJson,
+    Drop,
+    Force,
+    Only,
+    Output,
+    Query,
+    Quiet,
+    Row,
+    Seed,
+    Source,
+    Target,
+    Top,
+    chosen,
+)
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
 
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from upweight.cli import sources
     from upweight.evaluation import Verification
     from upweight.report import Report
 
@@ -25,6 +41,8 @@ def verify(
     query: Query = None,
     k: Annotated[int, typer.Option("--k", "-k", min=2, help="Training examples to leave out, one by one.")] = 20,
     top: Top = 5,
+    drop: Drop = None,
+    only: Only = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -43,12 +61,12 @@ def verify(
 
         outputs = plan(output, "verify", endings=[".png"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
-        opened = open_source(source, target, row, query, seed)
+        opened = open_source(source, target, row, query, seed, chosen(drop, only))
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")
         found = Influence(opened.objective).verify(opened.queries.take([position]), k)
-        page = make_report(opened.title, name, opened.facts, found, run.warnings)
+        page = make_report(opened, name, found, run.warnings)
         figure = partial(found.figure().savefig, format="png", dpi=150)
         written = outputs.write({".png": figure, ".html": page.html()})
         if not as_json:
@@ -75,6 +93,7 @@ def verify(
         run.result = {
             "source": source,
             "notes": opened.notes,
+            "columns": opened.columns,
             "query": {opened.noun: opened.query_ids[position]},
             "quantity": meaning_json(found.quantity),
             "agreement": agreement_json(found),
@@ -115,14 +134,14 @@ def agreement_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def make_report(title: str, name: str, model: dict[str, Any], found: Verification, warnings: list[str]) -> Report:
+def make_report(opened: sources.Source, name: str, found: Verification, warnings: list[str]) -> Report:
     """The page: the figure, the agreement, every pair."""
     from upweight.cli.layout import frame_block, meaning_block
     from upweight.report import Facts, Figure, Report, Warnings
 
     return (
         Report(
-            f"Verified: {title}",
+            f"Verified: {opened.title}",
             f"{found.agreement.pairs} models were retrained, each without one training example, and the change of the "
             f"loss of {name} compared with what influence had predicted: Pearson {found.pearson:.4f}, slope "
             f"{found.slope:.3f}.",
@@ -134,6 +153,6 @@ def make_report(title: str, name: str, model: dict[str, Any], found: Verificatio
             Facts(agreement_facts(found), digits=4),
             Warnings(warnings),
         )
-        .section("The model", Facts(model))
+        .section("The model", Facts(opened.facts), *opened.columns_block())
         .section("Every pair", frame_block(found.to_pandas().drop(columns="query"), "In order of |predicted|."))
     )

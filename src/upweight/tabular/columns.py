@@ -1,19 +1,26 @@
-"""Columns as numbers: what each column is taken for, and scikit-learn's transformer for the lot."""
+"""Columns as numbers: what each column is taken for, and scikit-learn's transformer for the lot.
+
+All is decided once, on the whole table: no split of it and no fold of a cross-validation has other columns.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from upweight.messages import InputError
+from upweight.tabular.choice import Choice
+from upweight.tabular.counters import counts
 
 MOST_LEVELS = 40
 """Levels of a categorical column with a column of their own; the rarer ones share one."""
@@ -21,49 +28,102 @@ FEWEST_PER_LEVEL = 5
 FEW_LEVELS = 20
 """Up to so many levels, a column is categorical however few its rows."""
 ABSENT = "(missing)"
+RARE = "(rare)"
 INDICATOR = "missingindicator_"  # scikit-learn's prefix
+ROUNDING = 8 * np.finfo(float).eps
+"""Spread of a column, as a share of its size, that is rounding."""
+LEAST_SPREAD = 1e-150
+"""Spreads below have no square in double precision."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What each column is taken for; ``dropped`` gives the reason."""
+    """What each column is taken for.
+
+    Attributes
+    ----------
+    numeric
+        Standardised.
+    levels
+        Of each categorical column, those with an input of their own; `RARE` stands for the others.
+    missing
+        The numeric columns with missing values, each with an input that says where.
+    dropped
+        Those left out, with the reason.
+    """
 
     numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
+    missing: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        """The columns of `levels`."""
+        return tuple(self.levels)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The dropped columns in words."""
         return tuple(f"column {name!r} was left out: {reason}" for name, reason in self.dropped.items())
 
+    def described(self) -> dict[str, dict[str, Any]]:
+        """What every column was taken for: ``taken_for``, and its number of levels or the reason it was dropped."""
+        numbers = {
+            name: {"taken_for": "numeric", "missing_marked": name in self.missing} for name in self.numeric
+        }  # fmt: skip
+        levels = {name: {"taken_for": "categorical", "levels": len(found)} for name, found in self.levels.items()}
+        dropped = {name: {"taken_for": "dropped", "reason": reason} for name, reason in self.dropped.items()}
+        return numbers | levels | dropped
 
-def sorted_columns(features: pd.DataFrame) -> Columns:
+
+def sorted_columns(features: pd.DataFrame, choice: Choice | None = None, whole: pd.DataFrame | None = None) -> Columns:
     """Sort the columns into numeric, categorical and dropped (constant, free text, identifiers, row counters).
+
+    Parameters
+    ----------
+    choice
+        Columns that were asked for or not wanted; those asked for are kept whatever they hold.
+    whole
+        The table with the rows that ``features`` lacks: a counter counts those too.
 
     Raises
     ------
     InputError
-        If none is left.
+        If none is left, or the choice names a column that isn't there.
     """
-    reasons = {name: _uninformative(features[name]) for name in features.columns}
+    asked = Choice() if choice is None else choice
+    asked.check(features.columns)
+    reasons, levels = {}, {}
+    for name in features.columns:
+        column = _infinite_as_missing(features[name])
+        reasons[name] = asked.reason(name)
+        if not _is_number(column):
+            levels[name] = _common_levels(column)
+        if not reasons[name] and name not in asked.only:
+            reasons[name] = _uninformative(column, levels.get(name)) or _counter(name, column, whole)
     kept = [name for name, reason in reasons.items() if not reason]
     if not kept:
         told = "; ".join(f"{name!r}: {reason}" for name, reason in reasons.items()) or "there is none but the target"
         raise InputError(f"no column is left to predict from ({told})")
-    numeric = tuple(name for name in kept if _is_number(features[name]))
+    numeric = tuple(name for name in kept if name not in levels)
     return Columns(
         numeric,
-        tuple(name for name in kept if name not in numeric),
+        {name: levels[name] for name in kept if name in levels},
+        tuple(name for name in numeric if _infinite_as_missing(features[name]).isna().any()),
         {name: reason for name, reason in reasons.items() if reason},
     )
 
 
 def _is_number(column: pd.Series) -> bool:
-    return types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
+    return types.is_numeric_dtype(column) and not types.is_bool_dtype(column) and not types.is_complex_dtype(column)
 
 
-def _uninformative(column: pd.Series) -> str:
+def _infinite_as_missing(column: pd.Series) -> pd.Series:
+    return column.astype(float).replace([np.inf, -np.inf], np.nan) if _is_number(column) else column
+
+
+def _uninformative(column: pd.Series, levels: tuple[str, ...] | None) -> str:
     """Why a column says nothing about the class; "" where it may."""
     present = column.dropna()
     distinct = present.nunique()
@@ -71,45 +131,99 @@ def _uninformative(column: pd.Series) -> str:
         return "it has no values"
     if distinct == 1 and len(present) == len(column):
         return f"it holds one value only ({present.iloc[0]!r})"
-    if _is_number(column):
-        whole = types.is_integer_dtype(column)
-        if whole and distinct == len(column) and present.max() - present.min() == len(column) - 1:
-            return "it counts the rows"
-        return ""
+    if levels is None:
+        # A gap says something too: one value with gaps beside it stays, for its indicator.
+        return "its values differ by rounding only" if distinct > 1 and _is_flat(present) else ""
     if distinct == len(present) or (distinct > FEW_LEVELS and 2 * distinct > len(present)):
         return f"text or an identifier ({distinct:,} distinct values in {len(present):,} rows)"
-    return ""
+    return f"none of its {distinct:,} values stands in {FEWEST_PER_LEVEL} rows" if levels == (RARE,) else ""
+
+
+def _is_flat(present: pd.Series) -> bool:
+    values = present.to_numpy(dtype=float)
+    size = float(np.abs(values).max())
+    return bool(np.ptp(values) <= max(ROUNDING * size, LEAST_SPREAD))
+
+
+def _counter(name: str, column: pd.Series, whole: pd.DataFrame | None) -> str:
+    tables = [column] if whole is None else [column, whole[name]]
+    return "it counts the rows" if any(_is_number(each) and counts(each) for each in tables) else ""
+
+
+def _common_levels(column: pd.Series) -> tuple[str, ...]:
+    """Levels of five rows and more, the `MOST_LEVELS` most frequent; `RARE` at the end if any other exists."""
+    found = Counter(_levels(column))
+    common = sorted(
+        (level for level, count in found.items() if count >= FEWEST_PER_LEVEL and level != RARE),
+        key=lambda level: (-found[level], level),
+    )
+    if len(common) == len(found) <= MOST_LEVELS:
+        return tuple(sorted(common))
+    return (*sorted(common[: MOST_LEVELS - 1]), RARE)
+
+
+def _levels(column: pd.Series) -> list[str]:
+    pairs = zip(column, column.isna(), strict=True)
+    return [ABSENT if missing else level_name(value) for value, missing in pairs]
+
+
+def level_name(value: Any) -> str:
+    """A value as text; whole numbers without the ``.0`` that a missing value elsewhere in the column adds."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if is_whole else str(value)
 
 
 def encoder(columns: Columns) -> ColumnTransformer:
-    """Numbers standardised, with missing ones at the median and a column saying so; categories one-hot.
+    """Numbers standardised, with missing ones at the median and an input saying so; categories one-hot.
 
-    Rare levels share one column; levels never seen count as rare. Give it what `prepared` returns.
+    Rare levels share one input; levels never seen count as rare. Give it what `prepared` returns.
     """
-    numbers = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
+    numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    gaps = make_pipeline(MissingIndicator(features="all"), StandardScaler())
     levels = OneHotEncoder(
-        handle_unknown="infrequent_if_exist",
-        min_frequency=FEWEST_PER_LEVEL,
-        max_categories=MOST_LEVELS,
+        categories=[list(found) for found in columns.levels.values()],
+        handle_unknown="ignore",  # zeros everywhere, where the table has no rare levels
         sparse_output=False,
         feature_name_combiner=lambda name, level: f"{name}={level}",
     )
-    parts = [("numeric", numbers, list(columns.numeric)), ("categorical", levels, list(columns.categorical))]
+    parts = [
+        ("numeric", numbers, list(columns.numeric)),
+        ("missing", gaps, list(columns.missing)),
+        ("categorical", levels, list(columns.categorical)),
+    ]
     return ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0, verbose_feature_names_out=False)
 
 
 def prepared(features: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """The kept columns, infinite numbers as missing and categories as text with missing as a level of its own."""
+    """The kept columns, infinite numbers as missing and categories as text, with missing as a level of its own.
+
+    Raises
+    ------
+    InputError
+        If a column of numbers holds something else.
+    """
     frame = features[[*columns.numeric, *columns.categorical]].copy()
     for name in columns.numeric:
-        frame[name] = frame[name].astype(float).replace([np.inf, -np.inf], np.nan)
-    for name in columns.categorical:
-        frame[name] = [ABSENT if missing else str(value) for value, missing in _pairs(frame[name])]
+        if not _is_number(features[name]):
+            frame[name] = _numbers(features[name])
+        frame[name] = _infinite_as_missing(frame[name])
+    for name, known in columns.levels.items():
+        common = set(known)
+        other = RARE if RARE in common else None
+        found = [level if level in common or other is None else other for level in _levels(frame[name])]
+        frame[name] = pd.Series(found, index=frame.index, dtype=object)
     return frame
 
 
-def _pairs(column: pd.Series) -> list[tuple[object, bool]]:
-    return list(zip(column, column.isna(), strict=True))
+def _numbers(column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    wrong = column[numbers.isna() & column.notna()]
+    if len(wrong):
+        raise InputError(
+            f"column {column.name!r}: is numeric in the table trained on; row {wrong.index[0]} holds "
+            f"{str(wrong.iloc[0])[:40]!r}"
+        )
+    return numbers
 
 
 def source_columns(names: list[str], columns: Columns) -> list[str]:

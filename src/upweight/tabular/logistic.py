@@ -21,7 +21,7 @@ from upweight import losses
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.retraining import fit
-from upweight.tabular.columns import Columns, encoder, prepared, sorted_columns, source_columns
+from upweight.tabular.columns import Columns, encoder, prepared, source_columns
 from upweight.tabular.read import LabelledTable
 
 Matrix = npt.NDArray[np.float64]
@@ -100,17 +100,16 @@ def train_logistic(table: LabelledTable, *, seed: int = 0) -> Logistic:
     Raises
     ------
     InputError
-        If no column is left to predict from, or the encoded table would not fit into memory.
+        If the encoded table would not fit into memory.
     """
-    columns = sorted_columns(table.features)
+    columns = table.columns
     frame = prepared(table.features, columns)
     validation = choose_l2(table, columns, seed)
     transformer = encoder(columns)
     design = transformer.fit_transform(frame)
     _refuse_large(design)
-    with threadpool_limits(1):
-        start = _estimator(validation.l2, len(design)).fit(design, table.labels)
-    objective = fit(_objective(design, table, start, validation.l2))
+    # From zero: Newton's method needs no start, and the optimum is the same.
+    objective = fit(_objective(design, table, validation.l2))
     return Logistic(objective, table, columns, transformer, validation, (*table.notes, *columns.notes))
 
 
@@ -164,12 +163,13 @@ def _estimator(l2: float, n: int) -> LogisticRegression:
     return LogisticRegression(C=1 / (l2 * n), max_iter=300, warm_start=True)
 
 
-def _objective(design: Matrix, table: LabelledTable, start: LogisticRegression, l2: float) -> Objective:
-    outputs, features = start.coef_.shape
-    layer = nn.Linear(features, outputs, dtype=torch.float64)
+def _objective(design: Matrix, table: LabelledTable, l2: float) -> Objective:
+    classes = len(table.classes)
+    outputs = 1 if classes == 2 else classes
+    layer = nn.Linear(design.shape[1], outputs, dtype=torch.float64)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(start.coef_))
-        layer.bias.copy_(torch.from_numpy(start.intercept_))
+        layer.weight.zero_()
+        layer.bias.zero_()
     loss = losses.BinaryLogistic() if outputs == 1 else losses.CrossEntropy()
     penalties = {"weight": l2, "bias": BIAS_L2}
     return Objective(layer, loss, (design, table.labels), l2=penalties, ids=table.rows.tolist())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +16,9 @@ import pandas as pd
 from pandas.api import types
 
 from upweight.messages import InputError
+from upweight.tabular.choice import Choice, near_names
+from upweight.tabular.columns import Columns, level_name, sorted_columns
+from upweight.tabular.extremes import numbers_as_floats
 
 SEPARATORS = ",;\t|"
 MISSING = ["?"]
@@ -42,6 +43,8 @@ class LabelledTable:
         Class number of each row, ``[rows]``.
     classes
         Names of the classes, in order of their numbers.
+    columns
+        What each column is taken for: decided on the whole file, and kept by every part of it.
     notes
         What was done to the data, in words.
     """
@@ -51,6 +54,7 @@ class LabelledTable:
     features: pd.DataFrame
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
+    columns: Columns
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -72,16 +76,18 @@ class LabelledTable:
         return frame
 
 
-def read_labelled(path: str | os.PathLike[str], target: str) -> LabelledTable:
+def read_labelled(path: str | os.PathLike[str], target: str, choice: Choice | None = None) -> LabelledTable:
     """Read a CSV (commas, semicolons, tabs or bars) whose column ``target`` holds the class of each row.
 
-    Rows without a target are left out, and a note gives their number.
+    Rows without a target are left out, and a note gives their number. ``choice``: the columns to predict from, if not
+    all that may say something.
 
     Raises
     ------
     InputError
         If there is no such file, it is no table, the column is missing or names a quantity, there is but one
-        class, or a class has fewer rows than the folds of cross-validation.
+        class, a class has fewer rows than the folds of cross-validation, the choice names unknown columns, no column
+        is left to predict from, or one holds a number too large to reckon with.
     """
     frame = _read(Path(path))
     _check_target(frame, target, Path(path).name)
@@ -89,7 +95,11 @@ def read_labelled(path: str | os.PathLike[str], target: str) -> LabelledTable:
     lost = len(frame) - len(kept)
     notes = (f"{lost} of {len(frame)} rows have no {target!r} and were left out",) if lost else ()
     labels, classes = _classes(kept[target], target)
-    return LabelledTable(Path(path), target, kept.drop(columns=target), labels, classes, notes)
+    chosen = Choice() if choice is None else choice
+    chosen.check(frame.columns, target)
+    features, infinite = numbers_as_floats(kept.drop(columns=target), Path(path).name, chosen)
+    columns = sorted_columns(features, chosen, frame)
+    return LabelledTable(Path(path), target, features, labels, classes, columns, (*notes, *infinite))
 
 
 def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTable:
@@ -101,13 +111,16 @@ def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTabl
         If there is no such file, a column of the table is missing in it, or it holds a class that the table doesn't.
     """
     name = Path(path).name
-    frame = _read(Path(path))
+    # Numbers of a column that is text in the first file are text here too: "01" is not 1.
+    texts = [name for name in like.columns.categorical if not types.is_bool_dtype(like.features[name])]
+    frame = _read(Path(path), texts)
     _check_target(frame, like.target, name)
-    missing = [column for column in like.features.columns if column not in frame.columns]
+    kept_columns = (*like.columns.numeric, *like.columns.categorical)
+    missing = [column for column in kept_columns if column not in frame.columns]
     if missing:
         raise InputError(f"{name}: has no column {', '.join(map(repr, missing[:5]))}, which {like.path.name} has")
     kept = frame[frame[like.target].notna()]
-    given = [_name(value).strip() for value in kept[like.target]]
+    given = [level_name(value).strip() for value in kept[like.target]]
     unknown = sorted(set(given) - set(like.classes))
     if unknown:
         raise InputError(
@@ -117,10 +130,13 @@ def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTabl
     if not given:
         raise InputError(f"{name}: column {like.target!r} is empty in every row")
     labels = np.array([like.classes.index(value) for value in given], dtype=np.int64)
-    return LabelledTable(Path(path), like.target, kept[like.features.columns], labels, like.classes)
+    features, notes = numbers_as_floats(
+        kept.reindex(columns=like.features.columns), name, Choice(drop=tuple(like.columns.dropped))
+    )
+    return LabelledTable(Path(path), like.target, features, labels, like.classes, like.columns, notes)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, texts: Sequence[str] = ()) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = next((line for line in file if line.strip()), "")
@@ -133,7 +149,8 @@ def _read(path: Path) -> pd.DataFrame:
     if not first:
         raise InputError(f"{path}: is empty; give a CSV with a header line and rows")
     separator = max(SEPARATORS, key=first.count)
-    _refuse_repeated_names(next(csv.reader([first], delimiter=separator, skipinitialspace=True)), path)
+    names = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
+    _refuse_repeated_names(names, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -144,6 +161,7 @@ def _read(path: Path) -> pd.DataFrame:
                 index_col=False,  # else rows with a field too many would turn the first column into names
                 skipinitialspace=True,
                 na_values=MISSING,
+                dtype={name: str for name in names if name.strip() in texts},
                 low_memory=False,
             )
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -162,11 +180,7 @@ def _refuse_repeated_names(names: Sequence[str], path: Path) -> None:
 def _check_target(frame: pd.DataFrame, target: str, name: str) -> None:
     if target in frame.columns:
         return
-    lowered = {column.lower(): column for column in frame.columns}
-    near = [lowered[found] for found in difflib.get_close_matches(target.lower(), lowered, n=3, cutoff=0.5)]
-    shown = ", ".join(map(repr, list(frame.columns)[:12])) + (" …" if len(frame.columns) > 12 else "")
-    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise InputError(f"--target: {name} has no column {target!r}{meant} Its columns are {shown}")
+    raise InputError(f"--target: {name} has no column {target!r}{near_names(target, frame.columns)}")
 
 
 def _classes(column: pd.Series, target: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
@@ -182,7 +196,7 @@ def _classes(column: pd.Series, target: str) -> tuple[npt.NDArray[np.int64], tup
         )
     if len(distinct) == 1:
         raise InputError(
-            f"--target: {target!r} holds one class only ({_name(distinct[0])!r} in all {len(column):,} rows); "
+            f"--target: {target!r} holds one class only ({level_name(distinct[0])!r} in all {len(column):,} rows); "
             "two or more are needed"
         )
     if len(distinct) > MOST_CLASSES or 2 * len(distinct) > len(column):
@@ -190,7 +204,7 @@ def _classes(column: pd.Series, target: str) -> tuple[npt.NDArray[np.int64], tup
             f"--target: {target!r} has {len(distinct):,} distinct values in {len(column):,} rows; that is text or "
             f"an identifier rather than a class (up to {MOST_CLASSES} classes are allowed)"
         )
-    names = tuple(_name(value) for value in distinct)
+    names = tuple(level_name(value) for value in distinct)
     rare = [f"{name!r} ({count})" for name, count in zip(names, counts, strict=True) if count < FEWEST_PER_CLASS]
     if rare:
         raise InputError(
@@ -198,9 +212,3 @@ def _classes(column: pd.Series, target: str) -> tuple[npt.NDArray[np.int64], tup
             f"cross-validation: {', '.join(rare[:5])}{' …' if len(rare) > 5 else ''}; merge or remove them"
         )
     return labels.astype(np.int64), names
-
-
-def _name(value: Any) -> str:
-    """Whole numbers without the ``.0`` that a missing value elsewhere in the column adds."""
-    is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if is_whole else str(value)

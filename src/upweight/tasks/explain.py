@@ -38,7 +38,13 @@ class Explanation:
 
 
 def explain(
-    subject: Objective | Influence, queries: Any, k: int = 5, *, query_ids: Any = None, measurement: Any = None
+    subject: Objective | Influence,
+    queries: Any,
+    k: int = 5,
+    *,
+    query_ids: Any = None,
+    measurement: Any = None,
+    leverage_corrected: bool = False,
 ) -> Explanation:
     """The k most helpful and the k most harmful training examples of each query (Koh & Liang 2017, section 5.1).
 
@@ -48,7 +54,11 @@ def explain(
         An objective, or an `Influence` that is already fitted.
     queries
         Examples in the form of the training data; their labels are those that are explained.
+    leverage_corrected
+        Removal with the example's own curvature taken out, as in `Influence.attribute`.
     """
     influence = subject if isinstance(subject, Influence) else Influence(subject)
-    found = influence.attribute(queries, query_ids=query_ids, measurement=measurement)
+    found = influence.attribute(
+        queries, query_ids=query_ids, measurement=measurement, leverage_corrected=leverage_corrected
+    )
     return Explanation(found, found.top(k), found.bottom(k))
