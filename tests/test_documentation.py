@@ -1,0 +1,133 @@
+"""The commands of README and docs run as they are written, in their order; what a page shows is what they print."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from upweight import datasets
+from upweight.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?((?:upweight|python examples/)\S* .*|upweight)$")
+NEEDS = {"people.csv": "adult", "patients": "support2", "fashion_study": "fashion-mnist", "mnist": "mnist"}
+"""The data set that has to be fetched for a command that mentions the word."""
+LARGE = ("fashion_study", "fetch mnist")
+"""Minutes of download or training: with the other large ones."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command on a page, and the lines below it that it is said to print."""
+
+    page: Path
+    words: str
+    printed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.page.stem}: {self.words}"
+
+
+def shown(page: Path) -> Iterator[Shown]:
+    for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language:
+            continue
+        found: list[tuple[str, list[str]]] = []
+        for line in block.splitlines():
+            command = COMMAND.match(line)
+            if command:
+                found.append((command[1], []))
+            elif found and line.strip():
+                found[-1][1].append(line)
+        yield from (Shown(page, words, tuple(printed)) for words, printed in found)
+
+
+ALL = [each for page in PAGES for each in shown(page)]
+
+
+def cases(every: list[Shown]) -> list[object]:
+    marked = []
+    for each in every:
+        marks = [pytest.mark.download] if any(word in each.words for word in NEEDS) else []
+        marks += [pytest.mark.slow_download] if any(word in each.words for word in LARGE) else []
+        marked.append(pytest.param(each, marks=marks, id=str(each)))
+    return marked
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone's files that the commands name, for all commands of all pages."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def ran(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for word, name in NEEDS.items():
+        if word in each.words:
+            try:
+                datasets.fetch(name, progress=False)
+            except datasets.DataUnavailable as error:
+                pytest.skip(str(error))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    program, *arguments = shlex.split(each.words, comments=True)
+    if "people.csv" in arguments and not (folder / "people.csv").exists():  # where this test is run alone
+        CliRunner().invoke(app, ["data", "fetch", "adult", "--csv", "people.csv"])
+    if program == "python":
+        runpy.run_path(arguments[0], run_name="__main__")
+        return ""
+    if "patients.csv" in arguments and not (folder / "patients.csv").exists():
+        runpy.run_path("examples/later_patients.py", run_name="__main__")
+    result = CliRunner().invoke(app, [*arguments, *(["--force"] if "--csv" in arguments else [])])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_there_are_commands_on_the_pages() -> None:
+    assert len(ALL) >= 20
+    assert {page.name for page in PAGES} - {each.page.name for each in ALL} == {"architecture.md"}
+
+
+@pytest.mark.parametrize("each", cases(ALL))
+def test_a_command_runs_as_it_is_written(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(each, folder, monkeypatch)
+
+
+NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?%?")
+WITHIN = 0.05
+"""How far a figure may move with another processor's rounding; whole numbers, names of rows among them, may not."""
+
+
+def same(told: str, printed: str) -> bool:
+    """Whether two lines have the same words, and the same figures to within rounding."""
+    if NUMBER.sub("#", told).split() != NUMBER.sub("#", printed).split():
+        return False
+    for one, other in zip(NUMBER.findall(told), NUMBER.findall(printed), strict=True):
+        if one != other and not ("." in one and number(other) == pytest.approx(number(one), rel=WITHIN)):
+            return False
+    return True
+
+
+def number(word: str) -> float:
+    return float(word.rstrip("%").replace(",", ""))
+
+
+@pytest.mark.slow_download
+@pytest.mark.parametrize("each", [pytest.param(each, id=str(each)) for each in ALL if each.printed])
+def test_a_page_shows_what_its_command_prints(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line by line; a line ``…`` on the page stands for any number of them."""
+    lines = iter(line for line in ran(each, folder, monkeypatch).splitlines() if line.strip())
+    for told in each.printed:
+        if told.strip() != "…":
+            assert any(same(told, line) for line in lines), told
