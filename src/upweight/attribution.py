@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -178,11 +179,13 @@ class Attribution:
             "quantity": asdict(self.quantity),
             "ids": self.ids,
             "query_ids": self.query_ids,
-            "damping": self.damping,
+            "damping": _number(self.damping),
             "report": self.report,
-            "facts": self.facts,
+            "facts": {name: _number(value) for name, value in self.facts.items()},
         }
-        attributions.save(target, self.scores.cpu().numpy(), description)
+        scores = self.scores.detach().cpu()
+        # Half precisions are exact in single, and NumPy doesn't know them all.
+        attributions.save(target, (scores.float() if scores.itemsize < 4 else scores).numpy(), description)
         return target
 
     @classmethod
@@ -225,3 +228,8 @@ class Attribution:
         if self.scores.dim() == 1:
             return self
         return Attribution(self.scores[rows], self.quantity, self.ids, self.query_ids[rows])
+
+
+def _number(value: Any) -> Any:
+    """A number of NumPy or torch as Python's own; anything else as it is."""
+    return value.item() if isinstance(value, np.generic | Tensor) and np.size(value) == 1 else value

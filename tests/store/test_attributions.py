@@ -173,6 +173,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "ids, fewer": (lambda said: said["ids"]["values"].pop(), "scores can't be"),
     "ids, nested": (lambda said: said["ids"].update(values=[["a"], ["b"], ["c"], ["d"]]), "ids can't be"),
     "ids, kind": (lambda said: said["ids"].update(kind="no kind"), "ids can't be"),
+    "ids, fractions": (lambda said: said["ids"].update(kind="<i8", values=[1, 2.5, 3, 4]), "ids can't be"),
     "ids, none": (lambda said: said.pop("ids"), "ids can't be None"),
     "query_ids": (lambda said: said.update(query_ids=3), "query_ids can't be 3"),
     "more": (lambda said: said.update(more=1), "entries can't be"),
@@ -188,6 +189,57 @@ def test_a_description_is_checked_entry_by_entry(tmp_path: Path, name: str) -> N
     with pytest.raises(InputError, match=message) as error:
         Attribution.load(path)
     assert MARKER in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "../result"}, "no folder of its own"),
+        ({"data": 3}, "doesn't hold data, files, description"),
+        ({"description": 3}, "doesn't hold data, files, description"),
+        ({"files": {"scores.zarr/zarr.json": 1}}, "says 1 of"),
+        ({"more": 1}, "doesn't hold data, files, description"),
+    ],
+)
+def test_a_marker_is_checked_too(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = attribution().save(tmp_path / "result")
+    said = json.loads((path / MARKER).read_bytes().partition(b"\n")[2]) | change
+    text = json.dumps(said).encode()
+    (path / MARKER).write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    with pytest.raises(InputError, match=message):
+        Attribution.load(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"damping": math.inf}, "damping can't be inf, so it can't be saved"),
+        ({"damping": -1}, "damping can't be -1"),
+        ({"damping": "x"}, "damping can't be 'x'"),
+        ({"facts": {"n": "many"}}, "facts can't be"),
+        ({"report": None}, "report can't be None"),
+        ({"ids": np.zeros((4, 1))}, "ids can't be"),
+        ({"scores": SCORES.long()}, "scores can't be int64"),
+    ],
+)
+def test_what_could_not_be_read_is_not_saved(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    path = attribution().save(tmp_path / "result")
+    result = attribution()
+    for name, value in options.items():
+        object.__setattr__(result, name, value)  # past the checks that tests have and users haven't
+    with pytest.raises(InputError, match=message):
+        result.save(path)
+    close(Attribution.load(path).scores, SCORES)
+
+
+def test_numbers_of_other_libraries_and_scores_with_a_graph_or_of_half_precision_are_saved(tmp_path: Path) -> None:
+    scores = SCORES.bfloat16().requires_grad_()
+    result = attribution(scores=scores, ids=["\ud800", *"bcd"])
+    object.__setattr__(result, "damping", np.float32(0.5))
+    object.__setattr__(result, "facts", {"n": torch.tensor(4.0), "p": np.int64(3)})
+    again = Attribution.load(result.save(tmp_path / "result"))
+    close(again.scores, SCORES.float())
+    assert (again.damping, again.facts, again.ids[0]) == (0.5, {"n": 4.0, "p": 3}, "\ud800")
 
 
 # What else may be there.
@@ -259,6 +311,11 @@ def test_the_first_format_is_refused_where_a_chunk_is_missing_or_an_entry_wrong(
     first_format(path)
     (path / "scores" / "c" / "0" / "1").unlink()
     with pytest.raises(InputError, match="has 1 of its 2 chunks"):
+        Attribution.load(path)
+    first_format(path)
+    chunk = path / "scores" / "c" / "0" / "1"
+    chunk.write_bytes(chunk.read_bytes()[:5])
+    with pytest.warns(UpweightWarning), pytest.raises(InputError, match="its scores can't be read"):
         Attribution.load(path)
     first_format(path, damping="x")
     with pytest.warns(UpweightWarning), pytest.raises(InputError, match="damping can't be 'x'"):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upweight.estimators import examples, least_squares, logistic, support_vectors
+from upweight.estimators import convergence, examples, least_squares, logistic, support_vectors
 from upweight.estimators.form import Form, TrainingData
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -130,7 +130,7 @@ def from_estimator(
     targets = examples.targets(estimator, y, len(inputs))
     data = TrainingData(inputs, targets, examples.sample_weights(sample_weight, len(inputs)))
     form = mapping(examples.last_step(estimator), data, smooth)
-    return Objective(
+    objective = Objective(
         form.model.to(dtype).eval(),
         form.loss,
         (data.features, data.targets),
@@ -138,6 +138,8 @@ def from_estimator(
         weights=form.weights,
         ids=ids,
     )
+    convergence.warn_if_elsewhere(objective, examples.last_step(estimator))
+    return objective
 
 
 def prepare(estimator: Any, X: Any, y: Any = None) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import warnings
@@ -19,6 +20,7 @@ FORMAT = 2
 SCORES = "scores.zarr"
 WORDS = ("name", "words", "unit", "positive")
 NUMBERS = (int, float)
+ENTRIES = {"format", "quantity", "ids", "query_ids", "damping", "report", "facts"}
 
 
 def save(path: Path, scores: np.ndarray, description: dict[str, Any]) -> None:
@@ -31,6 +33,10 @@ def save(path: Path, scores: np.ndarray, description: dict[str, Any]) -> None:
     upweight.files.NotWrittenError
         If it can't be written; an earlier one is as it was.
     """
+    scores = np.ascontiguousarray(scores)
+    refusal = _fault({**description, "format": FORMAT}, scores)
+    if refusal is not None:
+        raise InputError(f"attribution: {refusal}, so it can't be saved")
     first = _is_first_format(path)
     if not first:
         marked_folder.refuse_other(path, MARKER)
@@ -43,7 +49,7 @@ def save(path: Path, scores: np.ndarray, description: dict[str, Any]) -> None:
 
     def fill(data: Path) -> None:
         # Where a chunk is missing all the same, no number stands in for it.
-        zarr.create_array(data / SCORES, data=np.ascontiguousarray(scores), fill_value=math.nan)
+        zarr.create_array(data / SCORES, data=scores, fill_value=math.nan)
 
     marked_folder.save(path, MARKER, said, fill)
     if first:  # whose place the new one has now taken
@@ -70,8 +76,14 @@ def _read(found: marked_folder.Marked, file: Path) -> tuple[np.ndarray, dict[str
         raise InputError(f"path: {file} has format {said.get('format')!r}; this version reads 1 and {FORMAT}")
     unpacked = {**said, "ids": _unpacked(said, "ids", file), "query_ids": _unpacked(said, "query_ids", file)}
     scores = np.asarray(zarr.open_array(found.data / SCORES, mode="r")[...])
-    _check(unpacked, scores, file)
-    return scores, unpacked
+    return _right(unpacked, scores, file)
+
+
+def _right(said: dict[str, Any], scores: np.ndarray, file: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    fault = _fault(said, scores)
+    if fault is not None:
+        raise _unexpected(fault, file)
+    return scores, said
 
 
 def _packed(name: str, ids: np.ndarray) -> dict[str, Any]:
@@ -93,50 +105,55 @@ def _packed(name: str, ids: np.ndarray) -> dict[str, Any]:
 
 def _unpacked(said: dict[str, Any], name: str, file: Path) -> np.ndarray:
     packed = said.get(name)
-    _expect(isinstance(packed, dict) and packed.keys() == {"kind", "values"}, name, packed, file)
-    assert isinstance(packed, dict)
-    try:
-        return np.array(packed["values"], dtype=np.dtype(packed["kind"]))
-    except (TypeError, ValueError):
-        raise _unexpected(name, packed, file) from None
+    if isinstance(packed, dict) and packed.keys() == {"kind", "values"}:
+        try:
+            values = np.array(packed["values"], dtype=np.dtype(packed["kind"]))
+            if json.dumps(_packed(name, values)) == json.dumps(packed):
+                return values
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise _unexpected(_wrong(name, packed), file)
 
 
-def _check(said: dict[str, Any], scores: np.ndarray, file: Path) -> None:
-    """Refuse a description that isn't one, by its first entry that is wrong."""
-    known = {"format", "quantity", "ids", "query_ids", "damping", "report", "facts"}
-    _expect(said.keys() == known, "entries", sorted(said), file)
+def _fault(said: dict[str, Any], scores: np.ndarray) -> str | None:
+    """The first entry of a description that isn't what it should be, in words; None where all are."""
+    if said.keys() != ENTRIES:
+        return _wrong("entries", sorted(said))
     quantity, damping, facts = said["quantity"], said["damping"], said["facts"]
-    _expect(isinstance(quantity, dict) and quantity.keys() == {*WORDS, "helpful_sign"}, "quantity", quantity, file)
-    for word in WORDS:
-        _expect(isinstance(quantity[word], str), f"quantity.{word}", quantity[word], file)
+    if not isinstance(quantity, dict) or quantity.keys() != {*WORDS, "helpful_sign"}:
+        return _wrong("quantity", quantity)
     sign = quantity["helpful_sign"]
-    _expect(_is_number(sign) and sign in (-1, 0, 1), "quantity.helpful_sign", sign, file)
-    _expect(
-        damping is None or (_is_number(damping) and math.isfinite(damping) and damping >= 0), "damping", damping, file
-    )
-    _expect(isinstance(said["report"], str), "report", said["report"], file)
-    _expect(isinstance(facts, dict) and all(map(_is_number, facts.values())), "facts", facts, file)
-    for name in ("ids", "query_ids"):
-        _expect(said[name].ndim == 1, name, said[name].tolist(), file)
-    _expect(scores.dtype.kind == "f", "scores", scores.dtype, file)
+    sized = damping is None or (_is_number(damping) and math.isfinite(damping) and damping >= 0)
+    told = isinstance(facts, dict) and all(isinstance(name, str) and _is_number(facts[name]) for name in facts)
+    entries = {
+        **{f"quantity.{word}": (isinstance(quantity[word], str), quantity[word]) for word in WORDS},
+        "quantity.helpful_sign": (_is_number(sign) and sign in (-1, 0, 1), sign),
+        "damping": (sized, damping),
+        "report": (isinstance(said["report"], str), said["report"]),
+        "facts": (told, facts),
+        **{name: (np.ndim(said[name]) == 1, said[name]) for name in ("ids", "query_ids")},
+        "scores": (scores.dtype.kind == "f", scores.dtype),
+    }
+    for name, (right, value) in entries.items():
+        if not right:
+            return _wrong(name, value)
     expected = (len(said["ids"]),) if scores.ndim == 1 else (len(said["query_ids"]), len(said["ids"]))
-    _expect(scores.shape == expected, "scores", scores.shape, file)
+    return None if scores.shape == expected else _wrong("scores", f"of shape {scores.shape} beside names {expected}")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, NUMBERS) and not isinstance(value, bool)
 
 
-def _expect(right: bool, name: str, value: Any, file: Path) -> None:
-    if not right:
-        raise _unexpected(name, value, file)
+def _wrong(name: str, value: Any) -> str:
+    shown = value if name == "scores" else repr(value)
+    return f"{name} can't be {shown if len(str(shown)) < 80 else str(shown)[:80] + '…'}"
 
 
-def _unexpected(name: str, value: Any, file: Path) -> InputError:
-    shown = repr(value)
+def _unexpected(fault: str, file: Path) -> InputError:
     return InputError(
-        f"path: {file} was altered, or is no saved attribution: {name} can't be "
-        f"{shown if len(shown) < 80 else shown[:80] + '…'}; compute and save it again, or bring back a copy"
+        f"path: {file} was altered, or is no saved attribution: {fault}; compute and save it again, or bring back "
+        "a copy"
     )
 
 
@@ -155,7 +172,7 @@ def _first_format(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     if said.get("format") != 1:
         raise InputError(f"path: {path} has format {said.get('format')!r}; this version reads 1 and {FORMAT}")
     array: Any = group["scores"]
-    if array.nchunks_initialized != array.nchunks:
+    if array.nchunks_initialized != array.nchunks:  # zarr leaves chunks of zeros away: then it can't be told either
         raise InputError(
             f"path: the saved attribution is damaged: {path / 'scores'} has {array.nchunks_initialized} of its "
             f"{array.nchunks} chunks; compute and save it again, or bring back a copy"
@@ -166,7 +183,9 @@ def _first_format(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         UpweightWarning,
         stacklevel=4,
     )
-    scores = np.asarray(array[...])
+    try:
+        scores = np.asarray(array[...])
+    except Exception as error:  # whatever zarr and its codecs raise of a chunk that was cut
+        raise _unexpected(f"its scores can't be read ({type(error).__name__}: {error})", path) from error
     found = {**said, "ids": np.asarray(said.get("ids")), "query_ids": np.asarray(said.get("query_ids"))}
-    _check(found, scores, path / "zarr.json")
-    return scores, found
+    return _right(found, scores, path / "zarr.json")

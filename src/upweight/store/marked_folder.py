@@ -48,7 +48,7 @@ def save(path: Path, marker: str, description: dict[str, Any], fill: Callable[[P
         fill(data)
         files.sync(data)
         said = {"data": data.name, "files": _checksums(data), "description": description}
-        text = json.dumps(said, ensure_ascii=False, indent=1).encode()
+        text = json.dumps(said, indent=1).encode()
         files.write(path / marker, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
         kept()
     for other in path.iterdir():
@@ -112,7 +112,12 @@ def _said(marker: Path) -> dict[str, Any]:
         raise InputError(f"path: {marker.parent} holds no saved attribution; it has no {marker.name}") from None
     if hashlib.sha256(text).hexdigest().encode() != digest:
         raise _damaged(marker, "was cut or altered")
-    said: dict[str, Any] = json.loads(text)
+    said = json.loads(text)
+    form = {"data": str, "files": dict, "description": dict}
+    if not isinstance(said, dict) or {name: type(value) for name, value in said.items()} != form:
+        raise _damaged(marker, f"doesn't hold {', '.join(form)}")
+    if not DATA.fullmatch(said["data"]):
+        raise _damaged(marker, f"names {said['data']!r}, which is no folder of its own")
     return said
 
 
@@ -127,6 +132,8 @@ def _checked(path: Path, said: dict[str, Any]) -> Marked:
         if not file.is_file():
             raise _damaged(file, "is missing")
         found = _checksum(file)
+        if not isinstance(expected, dict) or expected.keys() != found.keys():
+            raise _damaged(path, f"says {expected!r} of {file}")
         if found["bytes"] != expected["bytes"]:
             raise _damaged(file, f"has {found['bytes']} bytes instead of {expected['bytes']}")
         if found["sha256"] != expected["sha256"]:

@@ -1,0 +1,68 @@
+"""Whether coefficients minimise the objective of the data given, as far as their solver's tolerance tells."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from upweight.messages import NotStationaryWarning
+from upweight.objective import Objective
+
+SLACK = 10.0
+"""How many times what its tolerance leaves a solver may be off: tolerances are of slightly different sums."""
+ABSOLUTE = ("lbfgs", "newton-cg", "newton-cholesky")
+"""Solvers that stop where no entry of the mean gradient is larger than ``tol``."""
+SLOW = ("sag", "saga")
+"""Solvers that stop where steps are small, which leaves more."""
+STEPS = 30.0
+"""How much more, measured on standardised data."""
+DIRECT = 1e-5
+"""Of the size of an example's gradient: rounding of a direct solver, on columns that are far from independent."""
+
+
+def warn_if_elsewhere(objective: Objective, step: Any) -> None:
+    """Warn, with the figures, where ∇R is larger than the solver of this fitted estimator leaves it.
+
+    Sampling noise is no measure here: on few examples it hides coefficients of other data altogether. Machines with a
+    smoothed hinge are no minimum of the smoothed risk, and are left to `Influence`'s own check.
+    """
+    allowed = _left_by_solver(objective, step)
+    if allowed is None:
+        return
+    found = objective.stationarity()
+    largest = float(objective.gradient().abs().max())
+    if largest <= SLACK * allowed:
+        return
+    shares = found.gradient_norm / found.example_scale if found.example_scale > 0 else float("inf")
+    warnings.warn(
+        f"estimator: the coefficients of {type(step).__name__} are no minimum on this X and y: ∇R has entries up to "
+        f"{largest:.1e}, where its solver leaves {allowed:.1e}; ‖∇R‖ is {shares:.2g} × what leaving one example out "
+        f"changes. {_mend(step)}",
+        NotStationaryWarning,
+        stacklevel=3,
+    )
+
+
+def _left_by_solver(objective: Objective, step: Any) -> float | None:
+    """The largest entry of ∇R that the solver's own criterion allows; None where there is no such figure."""
+    name = type(step).__name__
+    if name == "SVC" or (name == "LinearSVC" and step.loss == "hinge"):
+        return None
+    size = objective.n * objective.stationarity().example_scale
+    tol, solver = float(getattr(step, "tol", 0.0) or 0.0), getattr(step, "solver_", getattr(step, "solver", None))
+    if name.startswith("LogisticRegression") and solver in ABSOLUTE:
+        return max(tol * max(float(objective.weights.mean()), 1.0), DIRECT * size)
+    if solver in SLOW:
+        return STEPS * tol * size
+    if solver in (None, "auto", "cholesky", "svd") and name != "LinearSVC":
+        return DIRECT * size
+    return max(tol, DIRECT) * size
+
+
+def _mend(step: Any) -> str:
+    limit, taken = getattr(step, "max_iter", None), getattr(step, "n_iter_", None)
+    if limit is not None and taken is not None and np.max(np.atleast_1d(taken)) >= limit:
+        return f"It stopped at max_iter={limit}: fit it with more"
+    return "Give the X, y and sample_weight that it was fitted on, in the same order, or fit it with a smaller tol"
