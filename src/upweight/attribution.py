@@ -232,4 +232,4 @@ class Attribution:
 
 def _number(value: Any) -> Any:
     """A number of NumPy or torch as Python's own; anything else as it is."""
-    return value.item() if isinstance(value, np.generic | Tensor) and np.size(value) == 1 else value
+    return value.item() if isinstance(value, np.generic | Tensor) and value.ndim == 0 else value

@@ -116,11 +116,3 @@ def test_other_rows_are_told(estimator: Any) -> None:
     X, y = make_classification(220, 10, random_state=0)
     estimator.fit(X[:200], y[:200])
     assert len(said(estimator, X[20:], y[20:])) == 1
-
-
-def test_the_warning_points_at_the_line_of_the_user() -> None:
-    X, y = make_classification(220, 10, random_state=0)
-    estimator = LogisticRegression().fit(X[:200], y[:200])
-    with pytest.warns(NotStationaryWarning) as caught:
-        uw.from_estimator(estimator, X[20:], y[20:])
-    assert caught[0].filename == __file__

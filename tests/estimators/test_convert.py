@@ -57,9 +57,9 @@ def test_data_frames_and_sparse_encodings(problem):
 def test_the_estimator_and_the_arrays_stay_as_they_are(problem):
     X, y, weights = problem.X.copy(), problem.two.copy(), problem.weights.copy()
     estimators = [
-        make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y),
+        make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y, logisticregression__sample_weight=weights),
         SVC().fit(X, y, sample_weight=weights),
-        Ridge().fit(X, problem.number),
+        Ridge().fit(X, problem.number, sample_weight=weights),
     ]
     for estimator in estimators:
         targets = problem.number if isinstance(estimator, Ridge) else y
