@@ -202,6 +202,13 @@ def test_a_place_that_takes_no_file_is_named(name: str, told: str, forced: bool,
         plan(tmp_path / name, "explain", endings=[".csv"], inputs=[tmp_path / "a"], force=forced)
 
 
+def test_the_folder_of_attacks_is_checked_before_work(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "attacks").write_text("theirs")
+    result = run("attack", "nowhere.py", "-o", tmp_path, "--json")
+    assert result.exit_code == 1
+    assert "attacks is no folder" in json.loads(result.stdout)["error"]["message"]
+
+
 def test_a_full_disk_leaves_no_half_pair(
     iris: Planted, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
