@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+import torch
 
 from upweight import files
 from upweight.files import NotWrittenError
@@ -82,6 +83,47 @@ def test_a_full_disk_names_the_file_and_keeps_what_was_there(tmp_path: Path) -> 
         files.write(path, full)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["scores.csv"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_under_torch_is_told_as_one(tmp_path: Path) -> None:
+    """torch.save raises a RuntimeError of its own over the system's error."""
+
+    def save(stream: IO[bytes]) -> None:
+        with open("/dev/full", "wb") as device:
+            torch.save({"weight": torch.zeros(10_000)}, device)
+
+    with pytest.raises(NotWrittenError, match=r"model\.pt: can't be written \(No space left on device\)"):
+        files.write(tmp_path / "model.pt", save)
+    assert names(tmp_path) == []
+
+
+def test_other_faults_of_a_writer_stay_what_they_are(tmp_path: Path) -> None:
+    def wrong(stream: IO[bytes]) -> None:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        files.write(tmp_path / "a", wrong)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interruption_between_two_files_leaves_none_of_the_new(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, done = os.link, []
+
+    def second(draft: Path, target: Path) -> None:
+        done.append(target)
+        if len(done) == 2:
+            raise error
+        link(draft, target)
+
+    monkeypatch.setattr(os, "link", second)
+    monkeypatch.setattr(os, "replace", second)
+    with pytest.raises(error):
+        files.write_all({tmp_path / "a": "new", tmp_path / "b": "new"}, replace=False)
+    assert names(tmp_path) == []
 
 
 def test_of_several_files_all_are_written_or_none(tmp_path: Path) -> None:

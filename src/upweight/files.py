@@ -66,10 +66,10 @@ def write_all(contents: Mapping[Path, Content], *, replace: bool = True) -> list
         for path, draft in drafts:
             try:
                 _place(draft, path, replace=replace)
-            except OSError:
+            except BaseException:
                 if not replace:  # then each of these is new, and ours
                     for done in placed:
-                        done.unlink(missing_ok=True)
+                        done.resolve().unlink(missing_ok=True)
                 raise
             placed.append(path)
         return placed
@@ -108,11 +108,13 @@ def check(place: Path) -> None:
     Raises
     ------
     NotWrittenError
-        If it is a folder, or its folder can't be made or written to, or its name is too long.
+        If it is a folder, a device, a link to itself, its folder can't be made or written to, or its name is too long.
     """
     with _told(place):
         if place.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if place.exists() and not place.is_file():  # a device or a pipe: a rename would put a file in its place
+            raise OSError(errno.EINVAL, "it is no file")
         target = _draft_name(place.resolve())
         target.exists()  # a name that is too long is an error
         folder = target.parent
@@ -178,8 +180,8 @@ def sync(path: Path) -> None:
 @contextmanager
 def _drafted(path: Path, content: Content) -> Iterator[Path]:
     """A draft of the file with its content, on the disk; removed at the end if it is still there."""
-    path = path.resolve()
     with _told(path):
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         clear(path)
         draft, file = _open_draft(path)
@@ -219,7 +221,11 @@ def _place_new(draft: Path, target: Path) -> None:
         raise
     except OSError:  # a file system without links: take the name first
         target.touch(exist_ok=False)
-        os.replace(draft, target)
+        try:
+            os.replace(draft, target)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
 
 
 def _draft_name(place: Path) -> Path:
@@ -271,8 +277,22 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except NotWrittenError:
         raise
-    except OSError as error:
+    except Exception as error:
+        cause = _of_system(error)
+        if cause is None:
+            raise
         raise NotWrittenError(
-            f"{path}: can't be written ({error.strerror or error}); free some space or choose another place. What was "
+            f"{path}: can't be written ({cause.strerror or cause}); free some space or choose another place. What was "
             "there is as it was"
         ) from error
+
+
+def _of_system(error: BaseException | None) -> OSError | None:
+    """The system's error behind this one: torch.save tells of a full disk as a RuntimeError that came of it."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of Path.resolve, before 3.13
+            return OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        error = error.__cause__ or error.__context__
+    return None

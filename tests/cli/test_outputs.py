@@ -140,12 +140,73 @@ def test_places_are_checked_before_work(run: Run, tmp_path: Path) -> None:
     """The source isn't even there: its absence would be told as soon as work begins."""
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.html").mkdir()
-    for output, told in (("file/page.html", "file is no folder"), ("folder.html", "--force")):
+    for output, told in (("file/page.html", "file is no folder"), ("folder.html", "it is a folder")):
         result = run("explain", "nowhere.csv", "-t", "y", "-o", output, "--json")
         assert result.exit_code == 1
         assert told in json.loads(result.stdout)["error"]["message"]
     result = run("explain", "nowhere.csv", "-t", "y", "-o", "folder.html", "--json", "--force")
     assert "it is a folder" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_number_that_is_taken_meanwhile_is_followed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "explain.html").write_text("theirs")
+    planned = plan(tmp_path, "explain")
+    (tmp_path / "explain-2.html").write_text("theirs")
+    assert planned.write({".html": "mine"})[".html"].name == "explain-3.html"
+
+
+def test_a_study_that_changes_the_folder_moves_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checked in one folder and written in another, a result could take the place of an input."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "page.html").write_text("theirs")
+    monkeypatch.chdir(tmp_path)
+    planned = plan(Path("page.html"), "explain", endings=[".csv"])
+    monkeypatch.chdir(tmp_path / "other")
+    assert planned.write({".csv": "1", ".html": "2"}) == {".csv": Path("page.csv"), ".html": Path("page.html")}
+    assert (tmp_path / "page.csv").read_text() == "1"
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["page.html"]
+    assert planned.folder == tmp_path
+
+
+def test_two_results_are_never_one_file(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("old")
+    (tmp_path / "page.csv").symlink_to("page.html")
+    with pytest.raises(InputError, match="are one file"):
+        plan(tmp_path / "page.html", "explain", endings=[".csv"], force=True)
+
+
+def test_the_user_s_folder_is_known_by_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert plan(Path("~/out"), "explain").report == tmp_path / "out" / "explain.html"
+    with pytest.raises(InputError, match="no such user"):
+        plan(Path("~nobody-of-this-name/out"), "explain")
+
+
+@pytest.mark.parametrize("name", ["ranking.csv", "page.htm", "model.PT"])
+def test_a_name_of_another_kind_of_file_is_no_new_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no name of a folder"):
+        plan(tmp_path / name, "explain")
+    (tmp_path / name).mkdir()
+    assert plan(tmp_path / name, "explain").folder == tmp_path / name
+
+
+@pytest.mark.parametrize("forced", [True, False])
+@pytest.mark.parametrize(
+    ("name", "told"), [("loop.html", "symbolic link"), ("device.html", "it is no file"), ("n" * 300, "too long")]
+)
+def test_a_place_that_takes_no_file_is_named(name: str, told: str, forced: bool, tmp_path: Path) -> None:
+    """Put over a device by an administrator, a file would replace it for all."""
+    (tmp_path / "loop.html").symlink_to("loop.html")
+    (tmp_path / "device.html").symlink_to(os.devnull)
+    with pytest.raises(files.NotWrittenError, match=told):
+        plan(tmp_path / name, "explain", endings=[".csv"], inputs=[tmp_path / "a"], force=forced)
+
+
+def test_the_folder_of_attacks_is_checked_before_work(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "attacks").write_text("theirs")
+    result = run("attack", "nowhere.py", "-o", tmp_path, "--json")
+    assert result.exit_code == 1
+    assert "attacks is no folder" in json.loads(result.stdout)["error"]["message"]
 
 
 def test_a_full_disk_leaves_no_half_pair(
@@ -192,3 +253,4 @@ def test_text_never_begins_a_formula() -> None:
     assert lines[2] == "2.0,plain,'-y,"
     mixed = pd.DataFrame({"a": pd.Series([-1, "+x"], dtype=object), "c": pd.Categorical(["=p", "q"])})
     assert as_csv(mixed).decode().splitlines()[1:] == ["-1,'=p", "'+x,q"]
+    assert as_csv(pd.DataFrame({"a": ["＝1+1", "\n=1"]})).decode() == "a\n'＝1+1\n\"'\n=1\"\n"

@@ -53,11 +53,14 @@ def attack(
     Finished attacks are kept in the results' folder: the same command resumes after an interruption.
     """
     with session(as_json, quiet) as run:
+        from upweight import files
         from upweight.cli.layout import facts, table
         from upweight.study import load
         from upweight.tasks import attack as attacked
 
         outputs = plan(output, "attack", inputs=[study], force=force)
+        finished = outputs.folder / "attacks"
+        files.check(finished / "attack.npz")
         run.stage(f"reading {study.name} and training")
         opened = _checked(load(study), study)
         chosen = _targets(opened, queries, query, seed)
@@ -74,7 +77,7 @@ def attack(
             iterations=iterations,
             radius=radius,
             query_ids=opened.query_ids,
-            folder=outputs.folder / "attacks",
+            folder=finished,
         )
         written = outputs.write({".html": make_report(opened, found, study.name, run.warnings).html()})
         levers = found.levers.to_pandas().head(5)

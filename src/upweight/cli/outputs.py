@@ -7,15 +7,18 @@ named with ``--output`` is refused.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
+from itertools import combinations, count
 from pathlib import Path
 
 from upweight import files
 from upweight.messages import InputError
 
 REPORT = ".html"
+NO_FOLDERS = (".htm", ".xhtml", ".csv", ".png", ".pt", ".pdf", ".json", ".txt")
+"""Who ends a new --output so thinks of a file, and would be surprised by a folder of that name."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Outputs:
     ----------
     report
         The report's path; the others lie beside it.
+    name
+        What they are called in a folder, before any number.
     endings
         Of the others, such as ``.csv``.
     inputs
@@ -34,18 +39,22 @@ class Outputs:
         Whether the user has named the report, rather than a folder.
     force
         Whether files that are there may be replaced.
+    start
+        The folder that the command began in: a study file may change it before the results are written.
     """
 
     report: Path
+    name: str
     endings: tuple[str, ...]
     inputs: tuple[Path, ...]
     named: bool
     force: bool
+    start: Path
 
     @property
     def folder(self) -> Path:
-        """Where the report lies."""
-        return self.report.parent
+        """Where the report lies, whatever the current folder."""
+        return self.start / self.report.parent
 
     @property
     def paths(self) -> list[Path]:
@@ -69,12 +78,13 @@ class Outputs:
         where = self
         while True:
             paths = {ending: where.path(ending) for ending in contents}
+            drafts = {self.start / paths[ending]: content for ending, content in contents.items()}
             try:
-                files.write_all({paths[ending]: content for ending, content in contents.items()}, replace=self.force)
+                files.write_all(drafts, replace=self.force)
             except FileExistsError:
                 if self.named:
                     _refuse_taken(where)
-                where = _numbered(where)
+                where = _numbered(self)
             else:
                 return paths
 
@@ -102,38 +112,61 @@ def plan(
     upweight.files.NotWrittenError
         If a folder can't be made or written to.
     """
+    output = _home(output)
     named = output.suffix.lower() == REPORT
+    if not named and output.suffix.lower() in NO_FOLDERS and not os.path.isdir(output):
+        raise InputError(
+            f"--output: {output} is no name of a folder; give a folder, or the report's file, as in x.html"
+        )
     report = output if named else output / f"{name}{REPORT}"
-    found = Outputs(report, tuple(endings), tuple(path for path in inputs if path is not None), named, force)
+    read = tuple(path for path in inputs if path is not None)
+    found = Outputs(report, name, tuple(endings), read, named, force, Path.cwd())
     if not named and not force:
         found = _numbered(found)
+    for path in found.paths:
+        files.check(path)
     for path in found.paths:
         _refuse_input(path, found.inputs)
     if named and not force and _taken(found):
         _refuse_taken(found)
-    for path in found.paths:
-        files.check(path)
+    _refuse_one_for_two(found.paths)
     return found
+
+
+def _home(output: Path) -> Path:
+    """With ``~`` as the user's folder: a shell leaves it as it is in ``--output=~/results``."""
+    try:
+        return output.expanduser()
+    except RuntimeError:
+        raise InputError(f"--output: {output}: there is no such user; give the folder's whole name") from None
 
 
 def _numbered(outputs: Outputs) -> Outputs:
     """The first number under which none of the files is there; the first has none."""
-    stem = outputs.report.stem
     for number in count(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        found = Outputs(outputs.folder / f"{name}{REPORT}", outputs.endings, outputs.inputs, False, outputs.force)
+        name = outputs.name if number == 1 else f"{outputs.name}-{number}"
+        found = replace(outputs, report=outputs.report.with_name(f"{name}{REPORT}"))
         if not _taken(found):
             return found
     raise AssertionError("numbers don't end")
 
 
 def _taken(outputs: Outputs) -> list[Path]:
-    return [path for path in outputs.paths if path.exists() or path.is_symlink()]
+    return [path for path in outputs.paths if os.path.lexists(outputs.start / path)]
 
 
 def _refuse_taken(outputs: Outputs) -> None:
     there = ", ".join(str(path) for path in _taken(outputs))
     raise InputError(f"--output: {there} is there already; give another name, or --force to replace it")
+
+
+def _refuse_one_for_two(paths: Sequence[Path]) -> None:
+    """Where links make two results one file, the second would be written over the first."""
+    for path, other in combinations(paths, 2):
+        if path.resolve() == other.resolve():
+            raise InputError(
+                f"--output: {path} and {other} are one file, by a link; give another folder or another name"
+            )
 
 
 def _refuse_input(path: Path, inputs: Iterable[Path]) -> None:
