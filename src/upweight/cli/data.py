@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +25,8 @@ from upweight.cli.options import AsJson, Force
 from upweight.datasets.registry import DatasetInfo
 
 app = typer.Typer(help="List and fetch the data sets that the examples and experiments use.", no_args_is_help=True)
+
+TERMINATED = 128 + signal.SIGTERM
 
 
 @app.command("list")
@@ -49,7 +55,8 @@ def fetch(
             _refuse_csv(name, csv, force)
         was_cached = datasets.is_cached(name)
         started = time.perf_counter()
-        path = datasets.fetch(name, progress=not as_json)
+        with _ending_as_interrupted():
+            path = datasets.fetch(name, progress=not as_json)
         if csv is not None:
             _write_csv(name, csv, force)
     except datasets.UnknownDataset as error:
@@ -66,6 +73,23 @@ def fetch(
     Console().print(Text(f"{name}: {how}\n{path}"), soft_wrap=True)
     if csv is not None:
         Console().print(Text(f"table: {csv}"), soft_wrap=True)
+
+
+@contextmanager
+def _ending_as_interrupted() -> Iterator[None]:
+    """SIGTERM as an exception, so that the client ends and what was downloaded by halves is cleared."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_csv(name: str, csv: Path, force: bool) -> None:

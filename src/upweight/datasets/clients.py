@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,25 +53,68 @@ _NETWORK = re.compile(
 
 
 def run_client(command: Sequence[str], folder: Path) -> Finished:
-    """Run a client in ``folder``, with its temporary files there too; it is killed if we are interrupted."""
+    """Run a client in ``folder``, with its temporary files there too; it ends with us, however we end.
+
+    A guard stands between: a process that starts the client in a group of its own and ends the group as soon as our end
+    of a pipe is closed, which the system does even where we are killed.
+    """
     program = shutil.which(command[0])
     if program is None:
         raise FileNotFoundError(command[0])
     # A fixed language lets failures be told apart; temporary files in `folder` vanish with it and show
     # progress.
     environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)}
-    finished = subprocess.run(
-        [program, *command[1:]],
+    guarded = [sys.executable, "-I", "-c", _GUARD, program, *command[1:]]
+    with subprocess.Popen(
+        guarded,
         cwd=folder,
         env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
         errors="replace",
-        check=False,
-    )
-    return Finished(finished.returncode, finished.stdout, finished.stderr)
+        start_new_session=True,  # so that Ctrl-C reaches the client through us alone
+    ) as guard:
+        assert guard.stdin is not None
+        try:
+            output, errors = _both(guard)
+        finally:
+            guard.stdin.close()  # the guard ends what still runs
+            guard.wait()
+    return Finished(guard.returncode, output, errors)
+
+
+_GUARD = """
+import os, signal, subprocess, sys, threading
+client = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is for the others of the group
+def end_with_parent():
+    sys.stdin.buffer.read()
+    os.killpg(os.getpgid(0), signal.SIGTERM)
+    try:
+        client.wait(5)
+    except subprocess.TimeoutExpired:
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+    os._exit(143)
+threading.Thread(target=end_with_parent, daemon=True).start()
+code = client.wait()
+sys.stdout.flush()
+os._exit(code if code >= 0 else 128 - code)
+"""
+
+
+def _both(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """All that a process writes to both its streams, without touching its input, until it has closed them."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    parts: list[str] = []
+    reader = threading.Thread(target=lambda stream: parts.append(stream.read()), args=(process.stderr,), daemon=True)
+    reader.start()
+    output = process.stdout.read()
+    reader.join()
+    return output, "".join(parts)
 
 
 def command(archive: Archive) -> list[str]:

@@ -7,14 +7,13 @@ weights are other files. It is written beside its place and renamed into it: an 
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from upweight import files
 from upweight.datasets import cache, efficientnet
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def cached_features(
     if missing:
         network = of_levels(efficientnet.folded(efficientnet.model(progress=progress)))
         for number in track(missing, "features of images"):
-            _write(places[number], _features(network, blocks[number]))
+            files.write(places[number], partial(np.save, arr=_features(network, blocks[number]), allow_pickle=False))
     return np.concatenate([np.load(place, allow_pickle=False) for place in places])
 
 
@@ -88,14 +87,3 @@ def _features(network: nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDArray[
 
 def _key(images: npt.NDArray[np.uint8]) -> str:
     return hashlib.sha256(repr(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()[:32]
-
-
-def _write(place: Path, array: npt.NDArray[np.float32]) -> None:
-    """Whole or not at all."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = place.with_name(f".{place.stem}.{secrets.token_hex(4)}.npy")
-    try:
-        np.save(draft, array, allow_pickle=False)
-        os.replace(draft, place)
-    finally:
-        draft.unlink(missing_ok=True)

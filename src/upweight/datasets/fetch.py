@@ -79,6 +79,7 @@ def _replace(entry: Path, info: DatasetInfo, convert: Converter, run: clients.Ru
     damaged = entry.exists()
     workplace = cache.root() / "partial" / info.name
     shutil.rmtree(workplace, ignore_errors=True)  # left by a killed fetch: we hold the lock
+    _clear_others(workplace)
     workplace.mkdir(parents=True)
     try:
         # A folder of its own, since a killed fetch's client may still be writing into the old one.
@@ -96,6 +97,15 @@ def _replace(entry: Path, info: DatasetInfo, convert: Converter, run: clients.Ru
     if damaged:
         message = f"the cached copy of {info.name!r} was damaged; it has been fetched again."
         warnings.warn(message, DamagedCacheWarning, stacklevel=4)
+
+
+def _clear_others(workplace: Path) -> None:
+    """Remove what killed fetches of other sets left: their locks are free."""
+    partial = workplace.parent
+    for left in partial.iterdir() if partial.is_dir() else ():
+        lock = filelock.FileLock(cache.root() / "locks" / f"{left.name}.lock")
+        with contextlib.suppress(filelock.Timeout, OSError), lock.acquire(timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _prepare(staging: Path, info: DatasetInfo, convert: Converter, run: clients.Runner, show: bool) -> Path:
