@@ -7,18 +7,21 @@ import importlib
 import json
 import os
 import resource
-import shutil
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 from platformdirs import user_cache_path
 
 from experiments.results import GIB
+from upweight import files
 from upweight.progress import track
 
 Numbers = dict[str, Any]
@@ -34,19 +37,53 @@ def over_seeds(
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
     folder = user_cache_path("upweight") / "experiments" / f"{name}-{digest}"
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [seed for seed in seeds if not _path(folder, seed).exists()]
-    if len(missing) < len(seeds):
-        print(f"  {len(seeds) - len(missing)} of {len(seeds)} seeds were finished before")
-    work_of = _importable(one)
-    with parallel_config(backend="loky", inner_max_num_threads=1):
-        work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            delayed(_commit)(work_of, seed, folder) for seed in missing
-        )
-        for _ in track(work, name, len(missing)):
-            pass
-    found = [json.loads(_path(folder, seed).read_text()) for seed in seeds]
-    shutil.rmtree(folder)
+    with _alone(folder):
+        missing = [seed for seed in seeds if _finished(folder, seed) is None]
+        if len(missing) < len(seeds):
+            print(f"  {len(seeds) - len(missing)} of {len(seeds)} seeds were finished before")
+        work_of = _importable(one)
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
+                delayed(_commit)(work_of, seed, folder, os.getpid()) for seed in missing
+            )
+            for _ in track(work, name, len(missing)):
+                pass
+        found = [json.loads(_path(folder, seed).read_text()) for seed in seeds]
+        for seed in seeds:
+            _path(folder, seed).unlink()
+        with suppress(OSError):  # it holds other seeds of a run cut off
+            folder.rmdir()
+    return found
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """An equal run waits, rather than take away what this one has finished."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"  another process is at {folder.name}; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _finished(folder: Path, seed: int) -> Numbers | None:
+    """A seed's numbers; None where there are none, or none that are whole: then the file is named."""
+    path = _path(folder, seed)
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        print(f"  {path} is damaged; its seed is done again", flush=True)
+        return None
     return found
 
 
@@ -62,12 +99,19 @@ def _path(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}.json"
 
 
-def _commit(one: Callable[[int], Numbers], seed: int, folder: Path) -> None:
+def _commit(one: Callable[[int], Numbers], seed: int, folder: Path, parent: int) -> None:
+    if os.getppid() == parent:
+        threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     torch.set_num_threads(1)
     began, used = time.perf_counter(), time.process_time()
     numbers = one(seed)
     spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
     spent["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
-    draft = _path(folder, seed).with_suffix(".draft")
-    draft.write_text(json.dumps({**numbers, **spent}))
-    os.replace(draft, _path(folder, seed))
+    files.write(_path(folder, seed), json.dumps({**numbers, **spent}))
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent was killed would go on, and then wait for minutes."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,3 +52,92 @@ def test_other_settings_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # What was kept of the other settings is still theirs.
     found = resume.over_seeds("powers", lambda seed: {"power": 0}, range(2), settings={"power": 2}, jobs=1)
     assert [numbers["power"] for numbers in found] == [2, 0]
+
+
+def test_a_cut_file_is_named_and_its_seed_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resume, "user_cache_path", lambda name: tmp_path / name)
+
+    def cut_off(seed: int) -> resume.Numbers:
+        if seed == 2:
+            raise KeyboardInterrupt
+        return {"power": 1}
+
+    with pytest.raises(KeyboardInterrupt):
+        resume.over_seeds("powers", cut_off, range(3), settings={}, jobs=1)
+    first, second = sorted(tmp_path.rglob("*.json"))
+    first.write_text(first.read_text()[:-5])
+    second.write_text("3")
+    found = resume.over_seeds("powers", lambda seed: {"power": 3}, range(3), settings={}, jobs=1)
+    assert [numbers["power"] for numbers in found] == [3, 3, 3]
+    told = capsys.readouterr().out
+    assert f"{first} is damaged" in told
+    assert f"{second} is damaged" in told
+
+
+RUN = """
+import os, sys, time
+from pathlib import Path
+from experiments import resume
+
+resume.user_cache_path = lambda name: Path(sys.argv[1]) / name
+
+def one(seed):
+    log = Path(sys.argv[1]) / f"begun-{seed}-{os.getpid()}"
+    log.touch()
+    time.sleep(float(sys.argv[2]) if seed else 0)
+    return {"square": seed**2}
+
+if __name__ == "__main__":
+    print([numbers["square"] for numbers in resume.over_seeds("squares", one, range(3), settings={}, jobs=2)])
+"""
+
+
+def started(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    script = folder / "run.py"
+    script.write_text(RUN)
+    return subprocess.Popen(
+        [sys.executable, str(script), str(folder), str(seconds)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.1)
+    pytest.fail("it never became so")
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_two_equal_runs_at_once_both_come_to_their_end(tmp_path: Path) -> None:
+    runs = [started(tmp_path, 0.3) for _ in range(2)]
+    told = [run.communicate(timeout=120) for run in runs]
+    assert [out.splitlines()[-1] for out, _ in told] == ["[0, 1, 4]"] * 2, told
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_what_was_done_stays_and_what_runs_ends(tmp_path: Path, way: signal.Signals) -> None:
+    run = started(tmp_path, 60)
+    wait_for(lambda: len(list(tmp_path.glob("begun-*"))) >= 3 and bool(list(tmp_path.rglob("seed-0.json"))))
+    run.send_signal(way)
+    run.communicate(timeout=60)
+    assert run.returncode != 0
+    workers = {int(path.name.rpartition("-")[2]) for path in tmp_path.glob("begun-*")}
+    wait_for(lambda: not any(map(lives, workers)))
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["seed-0.json"]
+    assert started(tmp_path, 0).communicate(timeout=120)[0].splitlines()[-1] == "[0, 1, 4]"
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".json", ".draft")]
