@@ -26,6 +26,16 @@ def test_a_class_is_forgotten_and_the_parameters_are_written(answer: Any) -> Non
     assert_self_contained(Path(found["files"]["report"]))
 
 
+def test_the_figure_marks_the_classes_that_changed(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from upweight import plots
+
+    drawn: list[Any] = []
+    real = plots.classwise_bars
+    monkeypatch.setattr(plots, "classwise_bars", lambda *given, **named: drawn.append(named) or real(*given, **named))
+    answer("unlearn", STUDY, "--class", "3", "--class", "7", "--ratio", "0.3")
+    assert drawn[0]["removed"] == [3, 7]
+
+
 def test_a_sample_and_a_global_choice_are_taken(answer: Any) -> None:
     found = answer("unlearn", STUDY, "--class", "3", "--ratio", "0.2", "--per", "global", "--sample", "50")
     assert found["parameters that moved"] == 2 * 65

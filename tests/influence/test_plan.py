@@ -9,7 +9,7 @@ from torch import nn
 import upweight as uw
 from problems import convex, mlp
 from upweight.curvature import GGN
-from upweight.influence.plan import Counts, dual_stages, impurity
+from upweight.influence.plan import Counts, dual_stages, ekfac_stages, impurity, iterative_stages
 from upweight.inverse import CG, EKFAC, KFAC, Dense, Dual
 from upweight.messages import InputError
 
@@ -107,6 +107,35 @@ def test_costs_grow_as_the_work_does() -> None:
     assert gram[1] == pytest.approx(4 * gram[0])
     more = Counts(objective(n=400), 10, 2**31)
     assert more.pass_flops == pytest.approx(2 * counts.pass_flops)
+
+
+def test_each_stage_is_counted_as_the_work_is_done() -> None:
+    """By hand, of two layers with biases: 21 → 32 and 33 → 5, for 200 examples, 10 queries and 50 rows in float32."""
+    n, q, rows, p = 200, 10, 50, 21 * 32 + 33 * 5
+    sides, counts = [(32, 21), (5, 33)], Counts(objective(), q, 2**31)
+    a_pass = 6.0 * p * n
+    pair = 32 + 21 + 5 + 33
+    assert (counts.pass_flops, counts.pair, sorted(counts.sides)) == (a_pass, pair, sorted(sides))
+
+    dual = {stage.name: stage for stage in dual_stages(counts, rows)}
+    pairs = 2.0 * (q * n + q * rows + rows * n) * pair + 2.0 * q * rows * n
+    assert dual["queries"].flops == pytest.approx(a_pass * q / n + 2 * q * rows**2)
+    assert dual["queries"].bytes == pytest.approx(4 * (q * min(p, 4 * pair) + rows**2))
+    assert dual["scores"].flops == pytest.approx(a_pass + min(pairs, 2.0 * q * p * (2 * rows + n)))
+    assert dual["scores"].bytes == pytest.approx(4 * (q * n + rows * counts.objective.pass_rows))
+
+    ekfac = {stage.name: stage for stage in ekfac_stages(counts)}
+    squares = sum(r**2 + c**2 for r, c in sides)
+    rotated = sum(2 * r * c * (r + c) for r, c in sides)
+    assert ekfac["second moments"].flops == pytest.approx(a_pass + 2 * n * (squares + p))
+    assert ekfac["queries"].flops == pytest.approx(a_pass * q / n + 2 * q * rotated)
+    assert ekfac["scores"].flops == pytest.approx(a_pass + 2 * q * n * p)
+
+    iterative = {stage.name: stage for stage in iterative_stages(counts, 30)}
+    assert iterative["queries"].flops == pytest.approx(a_pass * q / n)
+    assert iterative["queries"].bytes == 4 * q * p
+    assert iterative["30 products"].flops == pytest.approx(30 * q * 4 / 3 * a_pass)
+    assert iterative["scores"].flops == pytest.approx(a_pass + 2 * q * n * p)
 
 
 def test_bad_input_is_refused() -> None:

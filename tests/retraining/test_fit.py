@@ -1,6 +1,8 @@
 """Training to the optimum."""
 
 import importlib
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 import torch
@@ -69,3 +71,34 @@ def test_says_how_far_it_came_when_there_is_no_optimum() -> None:
 def test_refuses_a_tolerance_of_zero() -> None:
     with pytest.raises(InputError, match="tolerance"):
         uw.retraining.fit(convex("ridge").objective(), tolerance=0)
+
+
+def told_otherwise(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, float, torch.Tensor], object]) -> None:
+    """Let every evaluation but the first tell another risk or gradient: number of the call, R and ∇R to a pair."""
+    module = importlib.import_module("upweight.retraining.fit")
+    real, calls = module._evaluate, count()
+    monkeypatch.setattr(module, "_evaluate", lambda objective: change(next(calls), *real(objective)))
+
+
+def test_where_the_risk_is_flat_to_rounding_the_gradient_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R seems to rise with every evaluation, by less than rounding: steps are taken for their gradient's sake."""
+    told_otherwise(monkeypatch, lambda number, risk, gradient: (1.0 + number * 1e-15, gradient))
+    problem = convex("softmax")
+    close(uw.retraining.fit(untrained(problem)).params, problem.theta, rtol=1e-7, atol=1e-9)
+
+
+def test_a_step_that_raises_the_risk_is_not_taken_for_its_gradient_s_sake(monkeypatch: pytest.MonkeyPatch) -> None:
+    told_otherwise(
+        monkeypatch,
+        lambda number, risk, gradient: (risk + (1.0 if number else 0.0), gradient * (0.0 if number else 1.0)),
+    )
+    start = untrained(convex("softmax"))
+    with pytest.warns(NotConvergedWarning):
+        assert torch.equal(uw.retraining.fit(start).params, start.params)
+
+
+def test_a_flat_step_that_leaves_the_gradient_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    told_otherwise(monkeypatch, lambda number, risk, gradient: (1.0 + number * 1e-15, torch.ones_like(gradient)))
+    start = untrained(convex("softmax"))
+    with pytest.warns(NotConvergedWarning):
+        assert torch.equal(uw.retraining.fit(start).params, start.params)
