@@ -7,7 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+
+import upweight as uw
+from upweight.cli.sources import open_source
 
 from .conftest import Planted, Run, assert_self_contained
 
@@ -140,3 +145,22 @@ def test_warnings_are_notes(run: Run, tmp_path: Path) -> None:
     assert "note: θ is not at an optimum" in result.stdout
     told = json.loads(run("explain", "untrained.py", "--query", 0, "--json").stdout)["warnings"]
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_high_leverage_are_predicted_at_their_size(seed: int, answer: Any, tmp_path: Path) -> None:
+    """Four rows lie far out in a column that says nothing: without them the model moves by more than its gradient."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(80, 3))
+    y = x @ [1.5, -1, 0] + random.logistic(size=80) > 0
+    x[:4, 2], y[:4] = [12, -9, 15, 8], [True, False, False, True]
+    path = tmp_path / "outliers.csv"
+    pd.DataFrame(x, columns=list("abc")).assign(y=np.where(y, "yes", "no")).to_csv(path, index=False)
+    found = answer("verify", path, "-t", "y", "-k", "20")
+    assert found["agreement"]["slope"] == pytest.approx(1, abs=0.1)
+    assert "leverage" in found["quantity"]["name"]
+    opened = open_source(path, "y", None, None, 0)
+    plain = uw.Influence(opened.objective).verify(opened.queries.take([opened.query()]), 20)
+    assert abs(plain.slope - 1) > abs(found["agreement"]["slope"] - 1)
+    explained = answer("explain", path, "-t", "y")
+    assert explained["quantity"] == found["quantity"]

@@ -67,7 +67,13 @@ def explain(
         facts = query_facts(opened, position)
         run.stage(f"scoring {opened.objective.n:,} training examples")
         asked = opened.queries.take([position])
-        found = attribute(opened.objective, asked, top, query_ids=[opened.query_ids[position]])
+        found = attribute(
+            opened.objective,
+            asked,
+            top,
+            query_ids=[opened.query_ids[position]],
+            leverage_corrected=opened.model is not None,
+        )
         distance = distance_of(opened, [position], found.attribution)
         page = make_report(opened, position, facts, found, distance, run.warnings)
         written = outputs.write({".csv": as_csv(all_scores(opened, found)), ".html": page.html()})

@@ -65,7 +65,9 @@ def verify(
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")
-        found = Influence(opened.objective).verify(opened.queries.take([position]), k)
+        found = Influence(opened.objective).verify(
+            opened.queries.take([position]), k, leverage_corrected=opened.model is not None
+        )
         page = make_report(opened, name, found, run.warnings)
         figure = partial(found.figure().savefig, format="png", dpi=150)
         written = outputs.write({".png": figure, ".html": page.html()})
