@@ -65,9 +65,9 @@ def test_given_rows_are_explained_whether_wrong_or_not(clinic: tuple[Path, Path]
     ("group", "message"),
     [
         ("place == 'moon'", "none of the 400 training examples belongs to the group"),
-        ("plaice == 'coast'", "can't be read (name 'plaice' is not defined)"),
+        ("plaice == 'coast'", "there is no column 'plaice'; did you mean 'place'?"),
         ("place ==", "can't be read"),
-        ("age + 1", "isn't true or false for each row"),
+        ("age + 1", "'age + 1' isn't understood"),
         ("age >= 0", "all 400 training examples belong to the group"),
         ("age < 30", "none of the 4 examples of data belongs"),
     ],

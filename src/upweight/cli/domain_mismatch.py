@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -83,8 +82,10 @@ def domain_mismatch(
     with session(as_json, quiet) as run:
         from upweight.cli.layout import meaning, meaning_json, signed, table
         from upweight.cli.sources import open_rows
+        from upweight.tabular.condition import read
         from upweight.tasks import domain_mismatch as find
 
+        read(group)  # what can't be read is refused before training
         outputs = plan(output, "domain-mismatch", endings=[".csv", ".png"], inputs=[source, test], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_rows(source, target, row, test, seed, chosen(drop, only))
@@ -165,24 +166,19 @@ def belongs(table: pd.DataFrame, expression: str) -> np.ndarray:
     InputError
         If it can't be read, or isn't true or false for each row.
     """
-    import pandas as pd
+    from upweight.tabular.condition import read
 
-    columns = ", ".join(map(repr, list(table.columns)[:12])) + (" …" if table.shape[1] > 12 else "")
-    help_ = f'write something like "age < 20" or "sex == \'f\' and age >= 65" of the columns {columns}'
-    try:
-        found = table.eval(expression, engine="python")
-    except Exception as error:  # whatever the expression raises is the user's to mend
-        raise InputError(f"--group: {expression!r} can't be read ({error}); {help_}") from None
-    if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found):
-        raise InputError(f"--group: {expression!r} isn't true or false for each row; {help_}")
-    return found.fillna(False).to_numpy(dtype=bool)
+    return read(expression).holds(table)
 
 
 def compared(opened: sources.Source, expression: str, members: np.ndarray) -> dict[str, Any]:
     """Of the inputs made of the columns in the expression, the one that tells the group best; nothing without any."""
     if opened.model is None:
         return {}
-    names = [name for name in opened.model.table.features.columns if _names(expression, str(name))]
+    from upweight.tabular.condition import read
+
+    mentioned = read(expression).names
+    names = [name for name in opened.model.table.features.columns if name in mentioned]
     positions = opened.model.inputs_of(names)
     if not positions or members.all() or not members.any():
         return {}
@@ -190,10 +186,6 @@ def compared(opened: sources.Source, expression: str, members: np.ndarray) -> di
     spread = np.maximum(inputs.std(0), np.finfo(float).tiny)
     distances = np.abs(inputs[members].mean(0) - inputs[~members].mean(0)) / spread
     return {"features": [positions[int(distances.argmax())]], "feature_names": opened.model.input_names}
-
-
-def _names(expression: str, column: str) -> bool:
-    return re.search(rf"(?<![\w.]){re.escape(column)}(?!\w)", expression) is not None
 
 
 def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[str]) -> Report:
