@@ -69,6 +69,16 @@ def test_the_model_and_its_data_stay_as_they_were() -> None:
     assert torch.equal(objective.data.take(range(80))[1], before[1])
 
 
+def test_a_training_that_ends_the_program_ends_itself_alone() -> None:
+    objective, truth, test = flipped()
+
+    def train(changed: uw.Objective) -> uw.Objective:
+        raise SystemExit(3)
+
+    with pytest.raises(retraining.TrainingFailedError, match=r"sys\.exit\(3\)"):
+        fix_and_retrain(objective, {"all": np.arange(80)}, truth, test, fractions=(0.5,), train=train)
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("changes", "message"),

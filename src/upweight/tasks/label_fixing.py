@@ -131,6 +131,8 @@ def fix_and_retrain(
     ------
     InputError
         If no label is wrong, or orders and lengths don't fit.
+    TrainingFailedError
+        If ``train`` calls ``sys.exit``.
     """
     targets = torch.cat([split_batch(batch)[1] for _, batch in objective.batches()])
     truth = torch.as_tensor(true_labels).to(targets.device)
@@ -160,7 +162,7 @@ def fix_and_retrain(
             accuracies.append(_accuracy(objective.at(models[number]), test))
         else:
             assert train is not None
-            accuracies.append(_accuracy(train(_with_labels(objective, fixed, truth)), test))
+            accuracies.append(_accuracy(_trained(train, _with_labels(objective, fixed, truth)), test))
     rows = np.array(accuracies[1:]).reshape(len(orders), len(shares))
     found = np.array([len(fixed) for fixed in jobs[1:]]).reshape(rows.shape) / wrong.sum()
     return LabelFixing(
@@ -183,6 +185,14 @@ def _relabelled(
     examples = with_targets(objective.data.take(positions), truth[positions.to(truth.device)])
     models = retraining.replace(objective, groups, examples, solver=solver, tolerance=tolerance)
     return dict(zip(changed, models.params, strict=True))
+
+
+def _trained(train: Train, objective: Objective) -> Objective:
+    """The user's own training; ``sys.exit`` in it ends the training and not the caller's program."""
+    try:
+        return train(objective)
+    except SystemExit as error:
+        raise retraining.TrainingFailedError(f"train: it called sys.exit({error.code!r})") from error
 
 
 def _with_labels(objective: Objective, fixed: np.ndarray, truth: Tensor) -> Objective:
