@@ -277,7 +277,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except NotWrittenError:
         raise
-    except Exception as error:
+    except (OSError, RuntimeError) as error:
         cause = _of_system(error)
         if cause is None:
             raise

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from processes import lives, wait_for
 from upweight.datasets.clients import run_client
 
 CLIENT = """#!{python}
@@ -21,21 +21,6 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
 open("{pids}", "w").write(f"{{os.getpid()}} {{child.pid}}\\n")
 time.sleep(120)
 """
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if true():
-            return
-        time.sleep(0.1)
-    pytest.fail("it never became so")
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture

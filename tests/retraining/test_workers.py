@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import trainings
 import upweight as uw
 from problems import close
+from processes import wait_for
 from upweight import files
 from upweight.files import NotWrittenError
 from upweight.messages import DamagedFileWarning, InputError, NotConvergedWarning, UpweightWarning
@@ -245,15 +246,6 @@ def group_lives(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    """Until it is so; two minutes are far more than it takes."""
-    for _ in range(1200):
-        if true():
-            return
-        time.sleep(0.1)
-    pytest.fail("it never became so")
 
 
 def test_a_half_written_file_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

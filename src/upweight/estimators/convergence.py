@@ -28,10 +28,10 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
     Sampling noise is no measure here: on few examples it hides coefficients of other data altogether. Machines with a
     smoothed hinge are no minimum of the smoothed risk, and are left to `Influence`'s own check.
     """
-    allowed = _left_by_solver(objective, step)
-    if allowed is None:
+    if not _has_minimum(step):
         return
     found = objective.stationarity()
+    allowed = _left_by_solver(step, objective.n * found.example_scale, float(objective.weights.mean()))
     largest = float(objective.gradient().abs().max())
     if largest <= SLACK * allowed:
         return
@@ -45,15 +45,20 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
     )
 
 
-def _left_by_solver(objective: Objective, step: Any) -> float | None:
-    """The largest entry of ∇R that the solver's own criterion allows; None where there is no such figure."""
+def _has_minimum(step: Any) -> bool:
     name = type(step).__name__
-    if name == "SVC" or (name == "LinearSVC" and step.loss == "hinge"):
-        return None
-    size = objective.n * objective.stationarity().example_scale
+    return name != "SVC" and not (name == "LinearSVC" and step.loss == "hinge")
+
+
+def _left_by_solver(step: Any, size: float, weight: float) -> float:
+    """The largest entry of ∇R that the solver's own criterion allows.
+
+    ``size`` is that of an example's gradient (root mean square), ``weight`` the examples' mean weight.
+    """
+    name = type(step).__name__
     tol, solver = float(getattr(step, "tol", 0.0) or 0.0), getattr(step, "solver_", getattr(step, "solver", None))
     if name.startswith("LogisticRegression") and solver in ABSOLUTE:
-        return max(tol * max(float(objective.weights.mean()), 1.0), DIRECT * size)
+        return max(tol * max(weight, 1.0), DIRECT * size)
     if solver in SLOW:
         return STEPS * tol * size
     if solver in (None, "auto", "cholesky", "svd") and name != "LinearSVC":

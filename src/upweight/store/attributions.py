@@ -172,10 +172,11 @@ def _first_format(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     if said.get("format") != 1:
         raise InputError(f"path: {path} has format {said.get('format')!r}; this version reads 1 and {FORMAT}")
     array: Any = group["scores"]
-    if array.nchunks_initialized != array.nchunks:  # zarr leaves chunks of zeros away: then it can't be told either
+    if array.nchunks_initialized != array.nchunks:
         raise InputError(
             f"path: the saved attribution is damaged: {path / 'scores'} has {array.nchunks_initialized} of its "
-            f"{array.nchunks} chunks; compute and save it again, or bring back a copy"
+            f"{array.nchunks} chunks (a chunk of zeros alone looks the same in this format); compute and save it "
+            "again, or bring back a copy"
         )
     warnings.warn(
         f"{path} was saved without checksums (format 1): every file is there, but damage inside one can't be told; "

@@ -112,7 +112,10 @@ def _said(marker: Path) -> dict[str, Any]:
         raise InputError(f"path: {marker.parent} holds no saved attribution; it has no {marker.name}") from None
     if hashlib.sha256(text).hexdigest().encode() != digest:
         raise _damaged(marker, "was cut or altered")
-    said = json.loads(text)
+    try:
+        said = json.loads(text)
+    except ValueError:
+        raise _damaged(marker, "is no JSON below its first line") from None
     form = {"data": str, "files": dict, "description": dict}
     if not isinstance(said, dict) or {name: type(value) for name, value in said.items()} != form:
         raise _damaged(marker, f"doesn't hold {', '.join(form)}")
