@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import upweight as uw
+from upweight.cli.leverage import DOUBTFUL
 from upweight.cli.sources import open_source
+from upweight.influence.leverage import leverages
 
 from .conftest import Planted, Run, assert_self_contained
 
@@ -164,3 +167,40 @@ def test_rows_of_high_leverage_are_predicted_at_their_size(seed: int, answer: An
     assert abs(plain.slope - 1) > abs(found["agreement"]["slope"] - 1)
     explained = answer("explain", path, "-t", "y")
     assert explained["quantity"] == found["quantity"]
+    if abs(found["agreement"]["slope"] - 1) > 0.1:
+        assert any(words.startswith("leverage (share of the curvature") for words in found["warnings"])
+
+
+def test_rows_of_high_leverage_are_named_with_their_figure(answer: Any, tmp_path: Path) -> None:
+    """One row alone holds a level: nobody else speaks for it."""
+    random = np.random.default_rng(3)
+    x = random.normal(size=(80, 2))
+    y = x[:, 0] + random.logistic(size=80) > 0
+    x[7, 1], y[7] = 15.0, True
+    path = tmp_path / "outlier.csv"
+    pd.DataFrame(x, columns=list("ab")).assign(y=np.where(y, "yes", "no")).to_csv(path, index=False)
+    opened = open_source(path, "y", None, None, 0)
+    place = opened.objective.ids.tolist().index(7)
+    influence = uw.Influence(opened.objective)
+    (leverage,) = leverages(influence.objective, influence.solve, torch.tensor([place])).tolist()
+    # Of one output: h = ℓ″ xᵀH⁻¹x / n.
+    weight, bias = (value.detach() for value in opened.objective.model.parameters())
+    row, _ = opened.objective.data.take([place])
+    extended = torch.cat([row[0], torch.ones(1, dtype=row.dtype)])
+    curvature = (row[0] @ weight[0] + bias[0]).sigmoid()
+    hessian = uw.curvature.Hessian().of(opened.objective).dense()
+    expected = curvature * (1 - curvature) * (extended @ torch.linalg.solve(hessian, extended)) / opened.objective.n
+    assert leverage == pytest.approx(float(expected), rel=1e-8)
+    assert leverage > DOUBTFUL
+    for command, more in (("explain", ["-n", "100"]), ("verify", ["-k", "60"])):
+        (told,) = (words for words in answer(command, path, "-t", "y", *more)["warnings"] if "leverage" in words)
+        assert f"row 7 {leverage:.2f}" in told
+
+
+def test_where_dividing_leverage_out_would_take_too_long_a_warning_says_so(
+    iris: Planted, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upweight.cli.leverage.AFFORDABLE", 1e3)
+    found = answer("explain", iris.path, "-t", "target")
+    assert "leverage" not in found["quantity"]["name"]
+    assert any("dividing it out would take" in words for words in found["warnings"])

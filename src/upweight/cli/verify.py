@@ -56,6 +56,7 @@ def verify(
     """
     with session(as_json, quiet) as run:
         from upweight.cli.layout import meaning, meaning_json, signed, table
+        from upweight.cli.leverage import is_divided_out, warn_if_high
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
 
@@ -65,9 +66,10 @@ def verify(
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")
-        found = Influence(opened.objective).verify(
-            opened.queries.take([position]), k, leverage_corrected=opened.model is not None
-        )
+        influence, corrected = Influence(opened.objective), is_divided_out(opened)
+        found = influence.verify(opened.queries.take([position]), k, leverage_corrected=corrected)
+        if corrected:
+            warn_if_high(influence, found.positions[0].tolist(), opened.noun)
         page = make_report(opened, name, found, run.warnings)
         figure = partial(found.figure().savefig, format="png", dpi=150)
         written = outputs.write({".png": figure, ".html": page.html()})

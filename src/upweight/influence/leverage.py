@@ -50,6 +50,12 @@ def output_changes(objective: Objective, solve: Solve, positions: Tensor | None 
     return torch.cat(parts) / objective.n
 
 
+def leverages(objective: Objective, solve: Solve, positions: Tensor | None = None) -> Float[Tensor, " train"]:
+    """The share of the curvature that each example holds: the largest eigenvalue of wΛM, h of a model of one output."""
+    parts = [torch.linalg.eigvals(inner).real.amax(-1) for _, (*_, inner) in _blocks(objective, solve, positions)]
+    return torch.cat(parts)
+
+
 def _corrected(
     objective: Objective, solve: Solve, positions: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
