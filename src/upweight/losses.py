@@ -87,6 +87,8 @@ class Loss:
     """Whether it is −log p(target | outputs) up to a constant, so that targets can be drawn from the model."""
     is_convex = False
     """Whether it is convex in the outputs, so that the GGN has no negative curvature."""
+    classifies = True
+    """Whether targets are classes, of which the outputs say one."""
 
     def draws(self, outputs: Tensor) -> tuple[int, ...]:
         """Shape of the uniform random numbers that one example's targets are made of."""
@@ -202,8 +204,8 @@ def margins(outputs: Tensor, targets: Tensor) -> Tensor:
     return wanted * outputs.reshape(wanted.shape)
 
 
-class _BinaryLoss(Loss):
-    """Losses of the margin y·f with y = ±1; targets in {0, 1} or {−1, 1}."""
+class OneAgainstRest(Loss):
+    """Losses of the margin y·f with y = ±1; targets in {0, 1} or {−1, 1}, class numbers of several outputs."""
 
     is_convex = True
 
@@ -222,7 +224,7 @@ class _BinaryLoss(Loss):
             raise InputError(f"{name}: targets must be in {{0, 1}} or {{-1, 1}}; got {sorted(values)[:6]}")
 
 
-class BinaryLogistic(_BinaryLoss):
+class BinaryLogistic(OneAgainstRest):
     """log(1 + exp(−y f)), y = ±1; several outputs: one against the rest, summed."""
 
     unit = "nats"
@@ -250,7 +252,7 @@ class BinaryLogistic(_BinaryLoss):
         return -F.logsigmoid(margins(outputs, targets))
 
 
-class Hinge(_BinaryLoss):
+class Hinge(OneAgainstRest):
     """max(0, 1 − y f). Its second derivative is zero wherever it exists, so H = λI (see SmoothHinge)."""
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -258,7 +260,7 @@ class Hinge(_BinaryLoss):
         return F.relu(1 - margins(outputs, targets))
 
 
-class SquaredHinge(_BinaryLoss):
+class SquaredHinge(OneAgainstRest):
     """max(0, 1 − y f)²: the default loss of scikit-learn's LinearSVC."""
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -267,7 +269,7 @@ class SquaredHinge(_BinaryLoss):
 
 
 @dataclass(frozen=True)
-class SmoothHinge(_BinaryLoss):
+class SmoothHinge(OneAgainstRest):
     """t·log(1 + exp((1 − y f)/t)), the hinge as t → 0 (Koh & Liang 2017, section 4.3)."""
 
     t: float = 0.001
@@ -289,6 +291,7 @@ class SquaredError(Loss):
     unit = "squared units of the target"
     is_likelihood = True
     is_convex = True
+    classifies = False
 
     def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
         """Gaussian around the outputs with variance 1/(2·factor), of which this loss is the negative log-density."""

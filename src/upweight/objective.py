@@ -66,6 +66,8 @@ class Objective:
         Weight w_i of each example's loss, ``[train]`` (default 1).
     ids
         Name of each training example, unique (default: its position).
+    class_names
+        What classes 0, 1, … are called in results (default: their numbers).
     batch_size
         Examples per pass (default: chosen by the size of an example). Never changes a result.
     num_workers, collate
@@ -90,6 +92,7 @@ class Objective:
         parameters: Selection | Subset | Rule = None,
         weights: Any = None,
         ids: Sequence[Any] | np.ndarray | None = None,
+        class_names: Sequence[str] | None = None,
         batch_size: int | None = None,
         num_workers: int = 0,
         collate: Callable[[list[Any]], Batch] | None = None,
@@ -135,6 +138,7 @@ class Objective:
         self.l2: Float[Tensor, " p"] = penalties(l2, self.layout, self.params)
         self.weights: Float[Tensor, " train"] = example_weights(weights, self.n, self.params)
         self.ids = example_ids(ids, self.n)
+        self.class_names = None if class_names is None else tuple(map(str, class_names))
         if validate:
             example = self.data.take([0])
             pair = self.data.take(list(range(min(self.n, 2))))
@@ -366,6 +370,7 @@ class Objective:
             "parameters": list(self.layout.names),
             "weights": self.weights,
             "ids": self.ids,
+            "class_names": self.class_names,
             "batch_size": self.batch_size,
             "num_workers": self.num_workers,
             "validate": False,

@@ -44,7 +44,7 @@ class Study:
     query_ids
         A name for each query (default: its position).
     class_names
-        Names of the classes, in order of their numbers.
+        Names of the classes, in order of their numbers (default: the objective's).
     images, query_images
         Pictures of the training examples and of the queries, in the forms that `upweight.plots.pixels` takes.
     table, query_table
@@ -76,6 +76,8 @@ class Study:
                 f"objective: got {type(self.objective).__name__}; give upweight.Objective(model, loss, data) or "
                 "upweight.from_estimator(estimator, X, y)"
             )
+        if self.class_names is None:
+            object.__setattr__(self, "class_names", self.objective.class_names)
         queries = len(self.objective.queries(self.queries))
         n = self.objective.n
         expected = {"query_ids": queries, "query_images": queries, "query_table": queries, "images": n, "table": n}

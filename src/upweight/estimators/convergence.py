@@ -13,7 +13,10 @@ from upweight.objective import Objective
 SLACK = 10.0
 """How many times what its tolerance leaves a solver may be off: tolerances are of slightly different sums."""
 ABSOLUTE = ("lbfgs", "newton-cg", "newton-cholesky")
-"""Solvers that stop where no entry of the mean gradient is larger than ``tol``."""
+"""Solvers that stop where no entry of the mean gradient is larger than ``tol``, in the families of `GRADIENT`."""
+GRADIENT = ("LogisticRegression", "LogisticRegressionCV", "PoissonRegressor", "GammaRegressor", "TweedieRegressor")
+BY_EPOCHS = ("SGDClassifier", "SGDRegressor", "MLPClassifier", "MLPRegressor")
+"""Estimators that stop when the loss no longer falls, wherever that is: told where leaving one out moves θ less."""
 SLOW = ("sag", "saga")
 """Solvers that stop where steps are small, which leaves more."""
 STEPS = 30.0
@@ -31,7 +34,10 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
     if not _has_minimum(step):
         return
     found = objective.stationarity()
-    allowed = _left_by_solver(step, objective.n * found.example_scale, float(objective.weights.mean()))
+    if type(step).__name__ in BY_EPOCHS:
+        allowed = found.example_scale / SLACK
+    else:
+        allowed = _left_by_solver(step, objective.n * found.example_scale, float(objective.weights.mean()))
     largest = float(objective.gradient().abs().max())
     if largest <= SLACK * allowed:
         return
@@ -47,7 +53,7 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
 
 def _has_minimum(step: Any) -> bool:
     name = type(step).__name__
-    return name != "SVC" and not (name == "LinearSVC" and step.loss == "hinge")
+    return name != "SVC" and not (name in ("LinearSVC", "SGDClassifier") and step.loss == "hinge")
 
 
 def _left_by_solver(step: Any, size: float, weight: float) -> float:
@@ -57,7 +63,7 @@ def _left_by_solver(step: Any, size: float, weight: float) -> float:
     """
     name = type(step).__name__
     tol, solver = float(getattr(step, "tol", 0.0) or 0.0), getattr(step, "solver_", getattr(step, "solver", None))
-    if name.startswith("LogisticRegression") and solver in ABSOLUTE:
+    if name in GRADIENT and solver in ABSOLUTE:
         return max(tol * max(weight, 1.0), DIRECT * size)
     if solver in SLOW:
         return STEPS * tol * size
@@ -67,6 +73,9 @@ def _left_by_solver(step: Any, size: float, weight: float) -> float:
 
 
 def _mend(step: Any) -> str:
+    if type(step).__name__ in BY_EPOCHS:
+        better = "solver='lbfgs' and a small tol" if hasattr(step, "coefs_") else "an estimator that has a solver"
+        return f"It stops after epochs, not at a minimum: fit it with a smaller tol and more max_iter, or use {better}"
     limit, taken = getattr(step, "max_iter", None), getattr(step, "n_iter_", None)
     if limit is not None and taken is not None and np.max(np.atleast_1d(taken)) >= limit:
         return f"It stopped at max_iter={limit}: fit it with more"

@@ -10,7 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upweight.estimators import convergence, examples, least_squares, logistic, support_vectors
+from upweight.estimators import (
+    convergence,
+    descent,
+    examples,
+    generalised_linear,
+    least_squares,
+    logistic,
+    perceptron,
+    refused,
+    support_vectors,
+)
 from upweight.estimators.form import Form, TrainingData
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -24,17 +34,25 @@ def mappings() -> dict[type, Mapping]:
 
     scikit-learn is imported here and not with the package: whoever has an estimator has imported it already.
     """
-    from sklearn.linear_model import LinearRegression, LogisticRegression, LogisticRegressionCV, Ridge, RidgeCV
-    from sklearn.svm import SVC, LinearSVC
+    from sklearn import linear_model, neural_network, svm
 
     return {
-        LogisticRegression: logistic.logistic,
-        LogisticRegressionCV: logistic.logistic,
-        Ridge: least_squares.ridge,
-        RidgeCV: least_squares.ridge,
-        LinearRegression: least_squares.linear_regression,
-        LinearSVC: support_vectors.linear_svc,
-        SVC: support_vectors.svc,
+        linear_model.LogisticRegression: logistic.logistic,
+        linear_model.LogisticRegressionCV: logistic.logistic,
+        linear_model.Ridge: least_squares.ridge,
+        linear_model.RidgeCV: least_squares.ridge,
+        linear_model.RidgeClassifier: least_squares.ridge_classifier,
+        linear_model.RidgeClassifierCV: least_squares.ridge_classifier,
+        linear_model.LinearRegression: least_squares.linear_regression,
+        linear_model.PoissonRegressor: generalised_linear.generalised_linear,
+        linear_model.GammaRegressor: generalised_linear.generalised_linear,
+        linear_model.TweedieRegressor: generalised_linear.generalised_linear,
+        linear_model.SGDClassifier: descent.sgd_classifier,
+        linear_model.SGDRegressor: descent.sgd_regressor,
+        svm.LinearSVC: support_vectors.linear_svc,
+        svm.SVC: support_vectors.svc,
+        neural_network.MLPClassifier: perceptron.perceptron,
+        neural_network.MLPRegressor: perceptron.perceptron,
     }
 
 
@@ -58,17 +76,31 @@ def from_estimator(
     LogisticRegression(CV)   BinaryLogistic; more     weights 1/(nC); intercept none, but with
                              classes: CrossEntropy    solver='liblinear' 1/(nC·intercept_scaling²)
     Ridge(CV)                SquaredError(½)          weights α/n; intercept none
+    RidgeClassifier(CV)      ½(y − f)² on y = ±1      weights α/n; intercept none
     LinearRegression         SquaredError(½)          none
+    PoissonRegressor,        half the deviance of     weights α; intercept none
+    Gamma-, Tweedie-         exp(output)
     LinearSVC                SquaredHinge or hinge,   weights 1/(nC), intercept 1/(nC·intercept_scaling²)
                              one against the rest
     SVC, two classes         hinge on features of     weights 1/(nC); intercept none
                              the kernel
+    SGDClassifier,           BinaryLogistic, hinges,  weights α; intercept none
+    SGDRegressor             squared error
+    MLPClassifier,           CrossEntropy (two        weights α/n (lbfgs), α over the size of a batch
+    MLPRegressor             classes: BinaryLogistic) (sgd, adam); biases none
+                             or SquaredError(½)
+    TransformedTarget-       that of its regressor_, on targets as its transformer gives them
+    Regressor
     Pipeline                 that of its last step, on the examples as its preprocessing gives them
     ======================== ======================== ======================================================
 
     Class weights multiply sample weights, w_i = s_i c_{y_i}, and stay what they were in fit: leaving an example out
     doesn't rebalance ``class_weight='balanced'``, nor move C (C Σ keeps λ = 1/(nC) at weights 1/n). Preprocessing
     is held fixed too. With more than two classes LinearSVC weighs only an example's own-class term, as liblinear does.
+
+    Generalised linear models and MLPs divide by the sum of sample weights, so w_i = s_i n/Σs; a refit without an
+    example divides by the rest, as if α were (1 − s_i/Σs) α here. Their outputs are those before the last function: log
+    means, logits. SGD and the MLPs' sgd and adam stop after epochs, mostly short of a minimum: a warning says how far.
 
     Multinomial regression with free intercepts uses `estimators.losses.CentredCrossEntropy`: equal to
     cross-entropy at the fitted coefficients, with the common shift of all outputs, which cross-entropy can't see,
@@ -94,7 +126,8 @@ def from_estimator(
     sample_weight
         What was given to fit, ``[n]``; estimators don't keep it.
     ids
-        Name of each training example, unique (default: its position).
+        Name of each training example, unique (default: the index of X if it is a DataFrame whose index is unique,
+        else its position).
     dtype
         Precision of the objective.
     smooth
@@ -103,8 +136,8 @@ def from_estimator(
     Returns
     -------
     Objective
-        With outputs equal to ``decision_function`` (classifiers) or ``predict`` (regressors). Make queries with
-        `prepare`.
+        With outputs equal to ``decision_function`` (classifiers) or ``predict`` (regressors), or what these are made
+        of by the model's last function. Its ``class_names`` are ``classes_``. Make queries with `prepare`.
 
     Raises
     ------
@@ -136,7 +169,8 @@ def from_estimator(
         (data.features, data.targets),
         l2=form.l2,
         weights=form.weights,
-        ids=ids,
+        ids=examples.index(X) if ids is None else ids,
+        class_names=examples.class_names(estimator),
     )
     convergence.warn_if_elsewhere(objective, examples.last_step(estimator))
     return objective
@@ -179,18 +213,16 @@ def _mapping(estimator: Any) -> Mapping:
     step = examples.last_step(estimator)
     # Exactly these classes: a subclass may minimise something else.
     mapping = mappings().get(type(step))
-    if mapping is None:
+    if mapping is None and not examples.is_unfitted_target_transformer(step):
         name = step.__name__ if isinstance(step, type) else type(step).__name__
-        names = ", ".join(known.__name__ for known in mappings())
-        hint = "; give its best_estimator_" if hasattr(step, "best_estimator_") else ""
-        raise InputError(
-            f"estimator: {name}{' (a class, not a fitted instance)' if isinstance(step, type) else ''} is not "
-            f"supported; {names} are, and Pipelines that end in one{hint}"
-        )
+        if isinstance(step, type):
+            raise InputError(f"estimator: {name} is a class, not a fitted instance; give {name}(…).fit(X, y)")
+        raise InputError(f"estimator: {name} has no objective here: {refused.mend(step)}")
     try:
         check_is_fitted(step)
     except NotFittedError as error:
         raise InputError(
             f"estimator: {type(step).__name__} is not fitted; call fit(X, y) first, with the X and y you give here"
         ) from error
+    assert mapping is not None
     return mapping

@@ -15,24 +15,67 @@ DENSE_NUMBERS = 2**28
 
 
 def last_step(estimator: Any) -> Any:
-    """The estimator itself, or what a pipeline (of pipelines) ends in."""
+    """The estimator itself, or what pipelines and transformers of targets end in."""
+    inner = _inner(estimator)
+    return estimator if inner is None else last_step(inner)
+
+
+def _inner(estimator: Any) -> Any:
+    """What a pipeline ends in, or a fitted transformer of targets holds; None of anything else."""
+    from sklearn.compose import TransformedTargetRegressor
     from sklearn.pipeline import Pipeline
 
-    return last_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
+    if isinstance(estimator, Pipeline):
+        return estimator.steps[-1][1]
+    return getattr(estimator, "regressor_", None) if isinstance(estimator, TransformedTargetRegressor) else None
+
+
+def is_unfitted_target_transformer(step: Any) -> bool:
+    """Whether this is a TransformedTargetRegressor before fit: a last step only because it holds none yet."""
+    from sklearn.compose import TransformedTargetRegressor
+
+    return isinstance(step, TransformedTargetRegressor)
 
 
 def transformed(estimator: Any, X: Any) -> Any:
     """X after a pipeline's fitted preprocessing; X itself for anything else."""
     from sklearn.pipeline import Pipeline
 
-    if not isinstance(estimator, Pipeline):
-        return X
-    if len(estimator.steps) > 1:
+    if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
         try:
             X = estimator[:-1].transform(X)
         except ValueError as error:
             raise InputError(f"X: the pipeline's preprocessing refused it: {error}") from error
-    return transformed(estimator.steps[-1][1], X)
+    inner = _inner(estimator)
+    return X if inner is None else transformed(inner, X)
+
+
+def _transformed_targets(estimator: Any, values: np.ndarray) -> np.ndarray:
+    """Targets as the transformers of targets on the way to the last step give them."""
+    from sklearn.compose import TransformedTargetRegressor
+
+    inner = _inner(estimator)
+    if inner is None:
+        return values
+    if isinstance(estimator, TransformedTargetRegressor):
+        columns = values if values.ndim == 2 else values[:, None]
+        found = np.asarray(estimator.transformer_.transform(columns))
+        values = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+    return _transformed_targets(inner, values)
+
+
+def index(X: Any) -> np.ndarray | None:
+    """The names of rows that a DataFrame carries; None where it only numbers them, or names two alike."""
+    found = getattr(X, "index", None)
+    if found is None or not hasattr(X, "columns") or not found.is_unique or found.nlevels > 1:
+        return None
+    return np.asarray(found)
+
+
+def class_names(estimator: Any) -> tuple[str, ...] | None:
+    """Names of a classifier's classes; None of a regressor."""
+    found = getattr(last_step(estimator), "classes_", None)
+    return None if found is None else tuple(map(str, found.tolist()))
 
 
 def features(estimator: Any, X: Any) -> Float[np.ndarray, "n d"]:
@@ -85,7 +128,7 @@ def targets(estimator: Any, y: Any, n: int) -> np.ndarray:
         values = values[:, 0]
     if values.ndim == 0 or len(values) != n:
         raise InputError(f"y: need {n} targets, one per example of X; got shape {values.shape}")
-    step = last_step(estimator)
+    step, values = last_step(estimator), _transformed_targets(estimator, values)
     return _codes(step, values) if hasattr(step, "classes_") else _numbers(step, values)
 
 
@@ -131,7 +174,7 @@ def _codes(step: Any, labels: np.ndarray) -> np.ndarray:
 
 
 def _numbers(step: Any, values: np.ndarray) -> np.ndarray:
-    outputs = np.atleast_2d(step.coef_).shape[0]
+    outputs = step.n_outputs_ if hasattr(step, "coefs_") else np.atleast_2d(step.coef_).shape[0]
     shape = (len(values),) if outputs == 1 else (len(values), outputs)
     if values.shape != shape:
         raise InputError(

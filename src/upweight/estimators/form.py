@@ -55,13 +55,16 @@ def linear_layer(
     return layer
 
 
-def class_weights(estimator: Any, data: TrainingData) -> Float[np.ndarray, " classes"]:
-    """The weight of each class in ``classes_``, from the estimator's ``class_weight``."""
+def class_weights(estimator: Any, data: TrainingData, by_row: bool = False) -> Float[np.ndarray, " classes"]:
+    """The weight of each class in ``classes_``, from the estimator's ``class_weight``.
+
+    ``by_row``: 'balanced' counts every row once, whatever its sample weight.
+    """
     from sklearn.utils.class_weight import compute_class_weight
 
-    # Since 1.7 'balanced' counts examples by their sample weight, in the estimators and here alike.
+    # Since 1.7 'balanced' counts examples by their sample weight, in most estimators and here alike.
     known = inspect.signature(compute_class_weight).parameters
-    options = {"sample_weight": data.sample_weight} if "sample_weight" in known else {}
+    options = {"sample_weight": data.sample_weight} if "sample_weight" in known and not by_row else {}
     labels = estimator.classes_[data.targets]
     return compute_class_weight(estimator.class_weight, classes=estimator.classes_, y=labels, **options)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from upweight.losses import CrossEntropy, Loss, signs
+from upweight.data import Batch
+from upweight.losses import CrossEntropy, Loss, OneAgainstRest, margins, signs, split_batch
+from upweight.messages import InputError
 
 
 class CentredCrossEntropy(CrossEntropy):
@@ -45,3 +47,48 @@ class PositiveWeighted(Loss):
     def check(self, outputs: Tensor, batch: object) -> None:
         """As for the loss."""
         self.loss.check(outputs, batch)
+
+
+class SquaredErrorOfSigns(OneAgainstRest):
+    """½ (1 − y f)² = ½ (y − f)², y = ±1: least squares as a classifier; several outputs: one against the rest."""
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Half the squared distance of the margin from 1."""
+        return 0.5 * (1 - margins(outputs, targets)) ** 2
+
+
+@dataclass(frozen=True)
+class HalfDeviance(Loss):
+    """½ Tweedie deviance of targets y from means μ = exp(output): power 1 Poisson, 2 gamma, 0 squared error.
+
+    As `sklearn.metrics.mean_tweedie_deviance` defines it: zero where μ = y.
+    """
+
+    power: float = 1.0
+    unit = "half deviance"
+    classifies = False
+
+    @property
+    def is_convex(self) -> bool:  # type: ignore[override]
+        """In the log mean, for powers from 1 to 2."""
+        return 1 <= self.power <= 2
+
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Half the deviance by output."""
+        logs, p = outputs.reshape(targets.shape), self.power
+        if p == 1:
+            return logs.exp() - targets * logs + torch.special.xlogy(targets, targets) - targets
+        if p == 2:
+            return logs + targets * (-logs).exp() - targets.log() - 1
+        constant = targets.clamp_min(0) ** (2 - p) / ((1 - p) * (2 - p))
+        return constant - targets * ((1 - p) * logs).exp() / (1 - p) + ((2 - p) * logs).exp() / (2 - p)
+
+    def check(self, outputs: Tensor, batch: Batch) -> None:
+        """Targets in the range of the distribution: above 0 from power 2 on, from 0 between 1 and 2."""
+        targets = split_batch(batch)[1]
+        if outputs.numel() != targets.numel():
+            raise InputError(f"HalfDeviance: outputs {tuple(outputs.shape)} against targets {tuple(targets.shape)}")
+        least = float(targets.min())
+        if (self.power >= 2 and least <= 0) or (1 <= self.power < 2 and least < 0):
+            bound = "> 0" if self.power >= 2 else "≥ 0"
+            raise InputError(f"HalfDeviance: targets of power {self.power:g} must be {bound}; the least is {least:g}")

@@ -203,7 +203,7 @@ def domain_mismatch(
                 f"data: all {objective.n:,} training labels are of class {int(given[0])}; a model of one class has no "
                 "wrong predictions to explain. Give data of two or more classes"
             )
-        labels = named(given, class_names)
+        labels = named(given, objective.class_names if class_names is None else class_names)
     queries = examples.take(positions.tolist())
     if labels.size:
         said = predictions(objective, queries)

@@ -139,7 +139,7 @@ def label_errors(
         ``out-of-sample`` (the default), ``margin``, ``relative``, ``leverage-corrected``, ``self-influence`` or
         ``loss``: see `upweight.tasks.label_scores`.
     class_names
-        Names of the classes, in order of their numbers.
+        Names of the classes, in order of their numbers (default: the objective's).
 
     Raises
     ------
@@ -157,7 +157,8 @@ def label_errors(
             "other, so none can be suspicious. Give data of two or more classes"
         )
     found, said = scored(influence, method, effects)
-    return LabelErrors(influence, method, found, said, None if class_names is None else tuple(class_names))
+    names = influence.objective.class_names if class_names is None else tuple(class_names)
+    return LabelErrors(influence, method, found, said, names)
 
 
 def label_effects(subject: Objective | Influence) -> OwnEffects:

@@ -101,7 +101,7 @@ def given_labels(objective: Objective) -> Int[Tensor, " train"]:
 
 def _classifying(objective: Objective) -> losses.Loss:
     loss = objective.loss
-    if not isinstance(loss, losses.Loss) or isinstance(loss, losses.SquaredError):
+    if not isinstance(loss, losses.Loss) or not loss.classifies:
         raise InputError(
             f"loss: {type(loss).__name__} doesn't say which class is predicted; this needs a classification loss of "
             "upweight.losses, such as CrossEntropy"
