@@ -1,5 +1,6 @@
 """Shapes and types of every signature are checked while the tests run; seeds are fixed; small problems to share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # upweight before the hook.
     config.addinivalue_line("filterwarnings", "error::upweight.messages.UpweightWarning")
     torch.set_num_threads(1)
+    # A shell's background jobs ignore interrupts, and so would the processes that tests interrupt.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,7 @@ def test_more_than_there_are_is_all_of_them():
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_at_least_one_is_asked_for(k):
-    with pytest.raises(InputError, match=f"k: must be at least 1; got {k}"):
+    with pytest.raises(InputError, match=f"k: give a whole number of at least 1; got {k}"):
         attribution().top(k)
 
 

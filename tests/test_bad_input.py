@@ -138,8 +138,8 @@ REFUSED = {
     ),
     "duplicate ids": (with_(ids=["a"] * 2 + list(range(22))), "ids: must be unique; .*'a'.* stands 2 times"),
     "too few ids": (with_(ids=range(23)), r"ids: need 24, one per training example; got shape \(23,\)"),
-    "negative l2": (with_(l2=-0.1), "l2: λ must be a finite number ≥ 0; got -0.1"),
-    "NaN l2": (with_(l2=math.nan), "l2: λ must be a finite number ≥ 0; got nan"),
+    "negative l2": (with_(l2=-0.1), "l2: give a finite number ≥ 0; got -0.1"),
+    "NaN l2": (with_(l2=math.nan), "l2: give a finite number ≥ 0; got nan"),
     "l2 for nothing": (with_(l2={"head": 0.1}), "l2: 'head' matches none of the parameters"),
     "negative weights": (with_(weights=[-1.0] * 24), "weights: need 24 finite numbers ≥ 0"),
     "too few weights": (with_(weights=[1.0] * 23), r"weights: need 24 .*got shape \(23,\)"),
@@ -148,7 +148,7 @@ REFUSED = {
         "model: got function; give a torch",
     ),
     "inference mode": (in_inference_mode, r"model: nothing can be differentiated under torch.inference_mode\(\)"),
-    "no batches": (with_(batch_size=0), "batch_size: must be at least 1, got 0"),
+    "no batches": (with_(batch_size=0), "batch_size: give a whole number of at least 1; got 0"),
 }
 
 
@@ -224,7 +224,7 @@ def influence(**options):
 ASKED = {
     "a quantity that there isn't": (
         lambda i, q: i.attribute(q, quantity="removed"),
-        "quantity: 'removal' or 'upweight'; got 'removed'",
+        "quantity: one of 'removal', 'upweight'; got 'removed'",
     ),
     "upweight renormalised": (
         lambda i, q: i.attribute(q, quantity="upweight", renormalize=True),
@@ -248,10 +248,13 @@ ASKED = {
     ),
     "positions out of range": (lambda i, q: i.attribute(q, train=[24]), "indices: positions must be in 0 … 23"),
     "negative positions": (lambda i, q: i.parameters([-1]), "indices: positions must be in 0 … 23"),
-    "the same position twice": (lambda i, q: i.group([1, 1], q), "indices: a training example is named twice"),
+    "the same position twice": (lambda i, q: i.group([1, 1], q), "indices: 1 is named 2 times; name it once"),
     "no positions": (lambda i, q: i.attribute(q, train=[]), "indices: give at least one"),
     "an empty group": (lambda i, q: i.group([], q), "indices: give at least one"),
-    "a training input that there isn't": (lambda i, q: i.perturbation(99, q), "indices: positions must be in"),
+    "a training input that there isn't": (
+        lambda i, q: i.perturbation(99, q),
+        "index: give a whole number from 0 to 23; got 99",
+    ),
     "NaN queries": (
         lambda i, q: i.attribute((spoiled(math.nan, 3), softmax().y)),
         "queries: array 0 has NaN .* position 3",

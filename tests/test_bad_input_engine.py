@@ -130,7 +130,7 @@ def test_what_cannot_be_sampled_says_which_curvature_can(name):
 
 @pytest.mark.parametrize("samples", [0, -1])
 def test_no_samples_are_refused(samples):
-    with pytest.raises(InputError, match=f"samples: must be at least 1; got {samples}"):
+    with pytest.raises(InputError, match=f"samples: give a whole number of at least 1; got {samples}"):
         EKFAC(Fisher(samples), 0.1).fit(mlp().objective())
 
 
@@ -156,7 +156,7 @@ def test_an_influence_with_little_memory_falls_back_to_layers_and_says_why():
 
 @pytest.mark.parametrize("memory", [0, -1, True, "2GB", 1e9])
 def test_a_memory_that_is_no_number_of_bytes_is_refused(memory):
-    message = rf"memory: .*bytes.*; got {re.escape(repr(memory))}"
+    message = rf"memory, in bytes: .*; got {re.escape(repr(memory))}"
     with pytest.raises(InputError, match=message):
         uw.Influence(mlp().objective(), memory=memory)
     with pytest.raises(InputError, match=message):
@@ -165,7 +165,7 @@ def test_a_memory_that_is_no_number_of_bytes_is_refused(memory):
 
 @pytest.mark.parametrize("rows", [0, -1, True, 2.5])
 def test_rows_that_are_no_number_are_refused(rows):
-    with pytest.raises(InputError, match=f"rows: must be at least 1, .*or None for all; got {rows!r}"):
+    with pytest.raises(InputError, match=f"rows: give a whole number of at least 1; got {rows!r}"):
         Dual(damping=0.1, rows=rows).fit(mlp().objective())
 
 

@@ -57,7 +57,7 @@ def test_a_temperature_divides_the_outputs():
 
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
 def test_a_temperature_that_is_none_is_refused(temperature):
-    with pytest.raises(InputError, match="temperature must be a finite number > 0, got"):
+    with pytest.raises(InputError, match="temperature: give a finite number > 0; got"):
         losses.CrossEntropy(temperature=temperature)
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_loss_is_refused(loss, message):
 
 @pytest.mark.parametrize("t", [0.0, -1.0])
 def test_the_temperature_must_be_positive(t):
-    with pytest.raises(InputError, match=r"t must be > 0.*use Hinge\(\)"):
+    with pytest.raises(InputError, match=r"t \(for t = 0 use Hinge\(\)\): give a finite number > 0"):
         losses.SmoothHinge(t)
 
 

@@ -131,7 +131,7 @@ def test_another_theta_and_another_precision_come_with_a_copy_of_the_model():
     close(problem.theta, objective.params)
 
 
-@pytest.mark.parametrize("indices", [[3, 1], (3, 1), torch.tensor([3, 1]), range(1, 4, 2), torch.tensor([[3], [1]]), 3])
+@pytest.mark.parametrize("indices", [[3, 1], (3, 1), torch.tensor([3, 1]), range(1, 4, 2), torch.tensor([[3], [1]])])
 def test_positions_are_read_from_anything_that_lists_them(indices):
     expected = {1: [3], 2: [3, 1]}
     got = convex("ridge").objective().positions(indices).tolist()
@@ -162,13 +162,15 @@ def test_what_an_objective_is_can_be_read():
 @pytest.mark.parametrize(
     ("indices", "message"),
     [
+        (3, r"give a list of positions, such as \[3\] or \[3, 5\]; got 3 of 0 dimensions"),
+        ([[1, 2], [3, 4]], "of 2 dimensions"),
         ([], "at least one whole-number position below n=24"),
         ([0.5], "whole-number position"),
         (None, "whole-number position"),
         (["a"], "whole-number position"),
         ([24], r"must be in 0 … 23; got 24 … 24"),
         ([-1, 2], r"must be in 0 … 23; got -1 … 2"),
-        ([3, 4, 3], "named twice"),
+        ([3, 4, 3], "3 is named 2 times"),
         ([True, False], "mask"),
     ],
 )

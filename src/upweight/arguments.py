@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +11,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from upweight import scalars
 from upweight.data import Batch, batch_length
+from upweight.forms import first_pass
 from upweight.losses import AnyLoss
 from upweight.messages import InputError
 from upweight.parameters import Layout
+
+
+def refuse_meta(model: nn.Module) -> None:
+    """Parameters on the meta device have shapes and no numbers."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_meta:
+            raise InputError(
+                f"model: {name!r} is on the meta device, which holds no numbers; load the trained weights first, e.g. "
+                "model.to_empty(device='cpu') and load_state_dict"
+            )
 
 
 def refuse_training_mode(model: nn.Module) -> None:
@@ -40,8 +51,7 @@ def refuse_training_mode(model: nn.Module) -> None:
 def refuse_bad_loss(loss: AnyLoss, model: nn.Module, pair: Batch, single: Batch) -> None:
     """A loss gives one value per example, twice the same, that doesn't depend on the other examples."""
     count = batch_length(pair)
-    with torch.no_grad():
-        values, again = loss(model, pair), loss(model, pair)
+    values, again = first_pass(loss, model, pair), first_pass(loss, model, pair)
     if not isinstance(values, Tensor):
         raise InputError(f"loss: must return a tensor of one value per example; got {type(values).__name__}")
     if values.shape != (count,):
@@ -75,12 +85,11 @@ def penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor) -
     rules = l2 if isinstance(l2, Mapping) else {"*": l2}
     values = dict.fromkeys(layout.names, 0.0)
     for pattern, value in rules.items():
-        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-            raise InputError(f"l2: λ must be a finite number ≥ 0; got {value!r} for {pattern!r}")
+        strength = scalars.number("l2" if rules is not l2 else f"l2[{pattern!r}]", value, least=0)
         matched = fnmatch.filter(layout.names, pattern)
         if not matched:
             raise InputError(f"l2: {pattern!r} matches none of the parameters {list(layout.names)}")
-        values.update(dict.fromkeys(matched, float(value)))
+        values.update(dict.fromkeys(matched, strength))
     return torch.cat(
         [params.new_full((size,), values[name]) for name, size in zip(layout.names, layout.sizes, strict=True)]
     )
@@ -90,9 +99,16 @@ def example_weights(weights: Any, n: int, params: Tensor) -> Float[Tensor, " tra
     """The weights given, or ones."""
     if weights is None:
         return params.new_ones(n)
-    values = torch.as_tensor(weights).to(dtype=params.dtype, device=params.device)
+    try:
+        values = torch.as_tensor(weights).to(dtype=params.dtype, device=params.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"weights: give {n} numbers, one per example; got {type(weights).__name__} ({error})"
+        ) from error
     if values.shape != (n,) or not torch.isfinite(values).all() or (values < 0).any():
         raise InputError(f"weights: need {n} finite numbers ≥ 0, one per example; got shape {tuple(values.shape)}")
+    if not values.any():
+        raise InputError(f"weights: all {n} are 0, so nothing was learnt from; leave weights out, or give some > 0")
     return values
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from upweight import scalars
 from upweight.messages import InputError
 from upweight.store import attributions
 
@@ -135,9 +136,7 @@ class Attribution:
         return self._ranking(k, helpful=False)
 
     def _ranking(self, k: int, *, helpful: bool) -> Ranking:
-        if not k >= 1:
-            raise InputError(f"k: must be at least 1; got {k}")
-        k = min(k, len(self.ids))
+        k = min(scalars.whole("k", k), len(self.ids))
         largest = helpful == (self.quantity.helpful_sign >= 0)
         # Stable, so that equal scores rank by position on every machine.
         order = torch.argsort(self.matrix, dim=1, descending=largest, stable=True)[:, :k].cpu()

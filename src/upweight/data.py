@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -127,6 +128,7 @@ class MapData:
     collate: Callable[[list[Any]], Batch] = default_collate
     dtype: torch.dtype | None = None
     device: torch.device | None = None
+    name: str = "data"
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -143,7 +145,12 @@ class MapData:
 
     def take(self, indices: Sequence[int] | Tensor) -> Batch:
         """The examples at these positions, as one batch."""
-        return self._cast(self.collate([self.dataset[int(i)] for i in indices]))
+        examples = _Named(self.dataset, self.name)
+        return self._cast(self._collated([examples[int(i)] for i in indices]))
+
+    @property
+    def _collated(self) -> Callable[[list[Any]], Batch]:
+        return partial(_collated, self.collate, self.name)
 
     def batches(self, indices: Tensor | None, batch_size: int | None) -> Iterator[tuple[Tensor, Batch]]:
         """Pairs of positions and batch, in the order of ``indices`` (default: all)."""
@@ -151,14 +158,59 @@ class MapData:
         positions = torch.arange(len(self)) if indices is None else indices
         if not len(positions):
             return
-        source = self.dataset if indices is None else Subset(self.dataset, indices.tolist())
-        loader = DataLoader(source, batch_size=size, num_workers=self.num_workers, collate_fn=self.collate)
+        named: Any = _Named(self.dataset, self.name)
+        source = named if indices is None else Subset(named, indices.tolist())
+        loader = DataLoader(source, batch_size=size, num_workers=self.num_workers, collate_fn=self._collated)
         for chunk, batch in zip(positions.split(size), loader, strict=True):
             yield chunk, self._cast(batch)
 
     def to(self, dtype: torch.dtype, device: torch.device) -> MapData:
         """The same examples with floating-point tensors in ``dtype`` on ``device``."""
         return replace(self, dtype=dtype, device=device)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A user's dataset whose errors say at which position they were raised."""
+
+    dataset: Any
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> Any:
+        try:
+            return self.dataset[position]
+        except Exception as error:
+            kind, said = type(self.dataset).__name__, f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"{self.name}: reading example {position} of {len(self.dataset)} raised {said}; mend "
+                f"{kind}.__getitem__, or leave the example out"
+            ) from error
+
+    def __getitems__(self, positions: list[int]) -> list[Any]:
+        """Several at once where the dataset can; one by one, which names the bad one, where that fails."""
+        if callable(getattr(self.dataset, "__getitems__", None)):
+            try:
+                return list(self.dataset.__getitems__(positions))
+            except Exception:
+                pass
+        return [self[position] for position in positions]
+
+
+def _collated(collate: Callable[[list[Any]], Batch], name: str, examples: list[Any]) -> Batch:
+    """A batch of these examples; says which two are of different shapes where they can't be joined."""
+    try:
+        return collate(examples)
+    except Exception as error:
+        shapes = [[list(leaf.shape) for leaf in tensors(example)] for example in examples]
+        other = next((k for k, shape in enumerate(shapes) if shape != shapes[0]), None)
+        unlike = "" if other is None else f"shapes {shapes[0]} and {shapes[other]} are among them; "
+        raise InputError(
+            f"{name}: {len(examples)} examples can't be made a batch: {unlike}{type(error).__name__}: {error}. Give "
+            "collate=, a function from a list of examples to a batch (it may pad)"
+        ) from error
 
 
 def as_data(
@@ -203,7 +255,20 @@ def as_data(
         raise InputError(f"{name}: it is empty (0 examples)")
     if hasattr(source, "with_format") and getattr(source, "format", {}).get("type") is None:
         source = source.with_format("torch")  # Hugging Face: a view of the same data that yields tensors
-    return MapData(source, num_workers, collate or default_collate)
+    return MapData(source, num_workers, collate or default_collate, name=name)
+
+
+def _plain(leaf: Tensor, name: str) -> Tensor:
+    """The tensor itself, if it has its numbers, and all of them."""
+    if leaf.is_meta:
+        raise InputError(
+            f"{name}: a tensor {list(leaf.shape)} is on the meta device, which holds no numbers; give them"
+        )
+    if leaf.layout != torch.strided:
+        raise InputError(
+            f"{name}: a tensor {list(leaf.shape)} has layout {leaf.layout}; give a dense one, X.to_dense()"
+        )
+    return leaf
 
 
 def _arrays(source: Any, name: str) -> ArrayData:
@@ -214,10 +279,13 @@ def _arrays(source: Any, name: str) -> ArrayData:
             # A copy where torch can't alias the array safely (read-only memory maps, negative strides).
             if isinstance(leaf, np.ndarray) and (not leaf.flags.writeable or min(leaf.strides, default=0) < 0):
                 leaf = leaf.copy()
-            return torch.as_tensor(leaf).detach()
+            return _plain(torch.as_tensor(leaf).detach(), name)
+        except InputError:
+            raise
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{name}: {type(leaf).__name__} can't become a tensor ({error}); give arrays or tensors of numbers"
+                + (", e.g. X.toarray()" if hasattr(leaf, "toarray") else "")
             ) from error
 
     arrays = pytree.tree_map(to_tensor, source)

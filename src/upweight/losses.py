@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from upweight import scalars
 from upweight.data import Batch
 from upweight.messages import InputError
 
@@ -64,8 +65,7 @@ def with_targets(batch: Batch, targets: Tensor) -> Batch:
 
 def checked_temperature(loss: Loss, temperature: float) -> None:
     """Refuse a temperature that isn't a finite number > 0."""
-    if not (isinstance(temperature, int | float) and 0 < temperature < float("inf")):
-        raise InputError(f"{type(loss).__name__}: temperature must be a finite number > 0, got {temperature!r}")
+    scalars.number(f"{type(loss).__name__}, temperature", temperature, above=0)
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:
@@ -139,6 +139,7 @@ class CrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         checked_temperature(self, self.temperature)
+        scalars.whole("ignore_index", self.ignore_index, -(2**63))
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits over the temperature."""
@@ -275,8 +276,7 @@ class SmoothHinge(OneAgainstRest):
     t: float = 0.001
 
     def __post_init__(self) -> None:
-        if not self.t > 0:
-            raise InputError(f"SmoothHinge: t must be > 0, got {self.t}; for t = 0 use Hinge()")
+        scalars.number("t (for t = 0 use Hinge())", self.t, above=0)
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """−t log σ((y f − 1)/t), which is the softplus without its cut-off at 20."""
@@ -292,6 +292,9 @@ class SquaredError(Loss):
     is_likelihood = True
     is_convex = True
     classifies = False
+
+    def __post_init__(self) -> None:
+        scalars.number("factor", self.factor, above=0)
 
     def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
         """Gaussian around the outputs with variance 1/(2·factor), of which this loss is the negative log-density."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from upweight import scalars
 from upweight.data import Batch
 from upweight.losses import AnyLoss, Split, margins, one_hot, split_batch
 from upweight.losses import Loss as BaseLoss
@@ -113,6 +114,10 @@ class LogProbability(Measurement):
     target: int | None = None
     name = "log-probability"
     helpful_sign = 1
+
+    def __post_init__(self) -> None:
+        if self.target is not None:
+            scalars.whole("target", self.target, 0)
 
     @property
     def reads_targets(self) -> bool:  # type: ignore[override]

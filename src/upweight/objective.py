@@ -7,6 +7,7 @@ so its parameters, gradients, hooks and mode stay as they are.
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,9 +17,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from upweight import refusals
-from upweight.arguments import example_ids, example_weights, penalties, refuse_bad_loss, refuse_training_mode
-from upweight.data import ArrayData, Batch, Data, as_data
+from upweight import refusals, scalars
+from upweight.arguments import (
+    example_ids,
+    example_weights,
+    penalties,
+    refuse_bad_loss,
+    refuse_meta,
+    refuse_training_mode,
+)
+from upweight.data import ArrayData, Batch, Data, MapData, as_data
+from upweight.forms import refuse_other_form, refuse_probabilities
 from upweight.gradients import (
     ExampleFunction,
     FactoredFunction,
@@ -103,10 +112,12 @@ class Objective:
                 f"model: got {type(model).__name__}; give a torch.nn.Module (for scikit-learn estimators use "
                 "upweight.from_estimator)"
             )
+        refuse_meta(model)
         if torch.is_inference_mode_enabled():
             raise InputError("model: nothing can be differentiated under torch.inference_mode(); leave it for this")
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size: must be at least 1, got {batch_size}")
+        batch_size = None if batch_size is None else scalars.whole("batch_size", batch_size)
+        num_workers = scalars.whole("num_workers", num_workers, 0)
+        scalars.flag("validate", validate)
         refuse_training_mode(model)
         if isinstance(parameters, Rule):
             everything = Objective(model, loss, data, weights=weights, num_workers=num_workers, collate=collate)
@@ -142,8 +153,8 @@ class Objective:
         if validate:
             example = self.data.take([0])
             pair = self.data.take(list(range(min(self.n, 2))))
-            self.check_targets(pair)
             refuse_bad_loss(self.loss, model, pair, example)
+            refuse_probabilities(self.loss, model, pair)
         self.function: ExampleFunction = self._bound(self.loss)
         refusals.say_what_is_slow(self)
         self.output_spectra: Any = None  # kept for `upweight.curvature.rows`: they depend on θ and the data alone
@@ -188,9 +199,13 @@ class Objective:
 
     def queries(self, queries: Any) -> Data:
         """Examples in the same form as the training data, read and checked like them."""
+        if isinstance(queries, ArrayData | MapData):
+            return queries.to(self.dtype, self.device)
         collate = getattr(self.data, "collate", None)
         data = as_data(queries, name="queries", num_workers=self.num_workers, collate=collate)
-        return data.to(self.dtype, self.device)
+        data = data.to(self.dtype, self.device)
+        refuse_other_form(self.loss, self.model, self.data, data, "queries")
+        return data
 
     def positions(self, indices: Any) -> Int[Tensor, " k"]:
         """Positions of training examples, checked.
@@ -204,11 +219,15 @@ class Objective:
             index = torch.as_tensor(indices)
         except (TypeError, ValueError, RuntimeError):
             index = torch.empty(0)
+        if index.dim() == 2 and index.shape[1] == 1:
+            index = index[:, 0]  # as torch.nonzero gives them
+        if index.dim() != 1:
+            got = f"{reprlib.repr(indices)} of {index.dim()} dimensions"
+            raise InputError(f"indices: give a list of positions, such as [3] or [3, 5]; got {got}")
         if index.dtype == torch.bool:
             if index.shape != (self.n,):
                 raise InputError(f"indices: a mask needs one entry per example, {self.n}; got {tuple(index.shape)}")
             index = index.nonzero().flatten()
-        index = index.reshape(-1)
         if index.is_floating_point() or index.numel() == 0:
             raise InputError(f"indices: give at least one whole-number position below n={self.n}; got {indices!r}")
         index = index.long().cpu()
@@ -216,8 +235,10 @@ class Objective:
             raise InputError(
                 f"indices: positions must be in 0 … {self.n - 1}; got {int(index.min())} … {int(index.max())}"
             )
-        if len(index.unique()) != len(index):
-            raise InputError("indices: a training example is named twice")
+        distinct, counts = index.unique(return_counts=True)
+        if len(distinct) != len(index):
+            twice, times = int(distinct[counts > 1][0]), int(counts.max())
+            raise InputError(f"indices: {twice} is named {times} times; name it once, got {reprlib.repr(indices)}")
         return index
 
     def losses(self, data: Any = None, params: Tensor | None = None) -> Float[Tensor, " examples"]:

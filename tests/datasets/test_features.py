@@ -8,6 +8,7 @@ import pytest
 
 from upweight.datasets import efficientnet, registry
 from upweight.datasets import features as module
+from upweight.messages import DamagedFileWarning
 
 IMAGES = np.arange(10 * 3 * 4 * 4, dtype=np.uint8).reshape(10, 3, 4, 4)
 
@@ -52,9 +53,21 @@ def test_an_interrupted_run_keeps_its_blocks_and_other_images_are_others(calls: 
     with pytest.raises(KeyboardInterrupt):
         module.cached_features(np.concatenate([other, IMAGES[8:]]))
     assert calls == [4, 4, 4]
-    files = [path.name for path in (tmp_path / "cache").rglob("*.npy")]
+    files = [path.name for path in (tmp_path / "cache").rglob("*.block")]
     assert len(files) == 3
     assert not any(name.startswith(".") for name in files)
+
+
+def test_a_damaged_block_is_named_and_computed_again(calls: list[int], tmp_path: Path) -> None:
+    first = module.cached_features(IMAGES[:8])
+    place = sorted((tmp_path / "cache").rglob("*.block"))[0]
+    content = bytearray(place.read_bytes())
+    content[-1] ^= 1
+    place.write_bytes(content)
+    with pytest.warns(DamagedFileWarning, match=place.name):
+        np.testing.assert_array_equal(module.cached_features(IMAGES[:8]), first)
+    assert calls == [4, 4, 4]
+    np.testing.assert_array_equal(module.cached_features(IMAGES[:8]), first)
 
 
 def test_stored_images_are_bytes_at_their_size() -> None:

@@ -109,11 +109,11 @@ def test_figure_and_words_set_the_scores_beside_chance(influence: uw.Influence, 
 @pytest.mark.parametrize(
     ("k", "options", "words"),
     [
-        (0, {}, "k: numbers"),
-        ([2, 1], {}, "k: numbers"),
-        (len(X), {}, "below n=34"),
-        ([], {}, "k: numbers"),
-        (1, {"controls": 0}, "at least one random removal"),
+        (0, {}, "k: (numbers|give a whole number from 1 to 33)"),
+        ([2, 1], {}, "k: (numbers|give a whole number from 1 to 33)"),
+        (len(X), {}, "k: give a whole number from 1 to 33; got 34"),
+        ([], {}, "k: (numbers|give a whole number from 1 to 33)"),
+        (1, {"controls": 0}, "controls: give a whole number of at least 1"),
     ],
 )
 def test_refuses(influence: uw.Influence, votes: Attribution, k: object, options: dict, words: str) -> None:

@@ -166,10 +166,10 @@ def test_the_figure_marks_both_dampings() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"subsets": 2}, "subsets: give at least 3"),
-        ({"fraction": 1.0}, r"fraction: .*between 0 and 1; got 1\.0"),
-        ({"fraction": 0.001}, "random_halves: 8 subsets of 0"),
-        ({"seeds": 0}, "seeds: .*1 or more; got 0"),
+        ({"subsets": 2}, "subsets: give a whole number of at least 3"),
+        ({"fraction": 1.0}, r"fraction: .*> 0 and < 1; got 1\.0"),
+        ({"fraction": 0.001}, "fraction: .* is less than one"),
+        ({"seeds": 0}, "seeds: .*at least 1; got 0"),
         ({"grid": [0.1]}, r"grid: two or more absolute dampings, finite and > 0; got \[0\.1\]"),
         ({"grid": [0.1, 0.0]}, "grid: two or more"),
         ({"grid": [0.1, float("inf")]}, "grid: two or more"),

@@ -120,5 +120,5 @@ def test_refuses_another_number_of_examples_and_a_top_of_none() -> None:
     metric.update(np.eye(3), np.eye(3))
     with pytest.raises(InputError, match="got 4 examples a query, but 3"):
         metric.update(np.eye(4), np.eye(4))
-    with pytest.raises(InputError, match="top: at least 1"):
+    with pytest.raises(InputError, match="top: give a whole number of at least 1"):
         LeaveOneOut(top=0)

@@ -183,7 +183,7 @@ def test_result_is_a_table_a_figure_and_words() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"k": 1}, "between 2 and"),
+        ({"k": 1}, "k: give a whole number from 2 to"),
         ({"k": 3, "select": "best"}, "'random'"),
         ({"k": 3, "counterfactual": "loo"}, "'retrain', 'pbrf', a function"),
         ({"k": 3, "counterfactual": "pbrf", "renormalize": True}, "keeps the weights 1/n"),

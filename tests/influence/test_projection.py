@@ -70,10 +70,10 @@ def test_nothing_is_projected_where_it_would_not_shrink():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dimension": 0}, "dimension: a whole number"),
-        ({"dimension": 2.5}, "dimension: a whole number"),
-        ({"seed": (-1,)}, "seed: a whole number"),
-        ({"seed": (np.nan,)}, "seed: a whole number"),
+        ({"dimension": 0}, "dimension: give a whole number"),
+        ({"dimension": 2.5}, "dimension: give a whole number"),
+        ({"seed": (-1,)}, "seed: give a whole number"),
+        ({"seed": (np.nan,)}, "seed: give a whole number"),
         ({"kind": "sparse"}, "projection: one of"),
     ],
 )

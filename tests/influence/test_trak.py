@@ -230,7 +230,7 @@ def test_soft_threshold_keeps_the_largest():
     close(soft_threshold(scores, 9), scores)
     trak = uw.TRAK(mlp().objective(), dimension=K, damping=0.02)
     close(trak.attribute(mlp().queries, keep=3).scores, soft_threshold(trak.attribute(mlp().queries).scores, 3))
-    with pytest.raises(InputError, match="keep: a whole number"):
+    with pytest.raises(InputError, match="keep: give a whole number"):
         trak.attribute(mlp().queries, keep=0)
 
 

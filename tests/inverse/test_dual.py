@@ -118,7 +118,7 @@ def test_bad_input_is_refused_with_what_would_fit(unchecked: None) -> None:
         Dual(GGN(), 0.0, rows=5).fit(mlp().objective(l2=0.0)).solve(torch.randn(1, objective.p, dtype=DOUBLE))
     with pytest.raises(InputError, match="Hessian has no rows"):
         Dual(uw.curvature.Hessian(), DAMPING).fit(objective)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="rows: must be at least 1"):
+    with pytest.raises(InputError, match="rows: give a whole number of at least 1"):
         Dual(rows=0).fit(objective)
 
 

@@ -77,7 +77,7 @@ def test_what_cannot_be_chosen_is_refused(unchecked: None) -> None:
     operator = uw.curvature.Matrix(torch.eye(3, dtype=DOUBLE))
     with pytest.raises(InputError, match="needs an objective"):
         CG(damping="auto").fit(operator)
-    with pytest.raises(InputError, match="share: a mean leverage"):
+    with pytest.raises(InputError, match="share: give a finite number > 0 and ≤ 1"):
         CG(GGN(), MeanLeverage(2.0)).fit(convex("softmax").objective())
     with pytest.raises(InputError, match="'auto' or"):
         CG(GGN(), "best").fit(convex("softmax").objective())  # type: ignore[arg-type]

@@ -161,10 +161,10 @@ def test_too_few_steps_are_said() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tolerance": 0.0}, r"tolerance: ‖∇R‖ must be > 0; got 0.0"),
-        ({"radius": 0.0}, "radius: a finite number > 0; got 0.0"),
-        ({"max_iterations": 0}, "max_iterations: a whole number ≥ 1; got 0"),
-        ({"max_products": 0}, "max_products: a whole number ≥ 1; got 0"),
+        ({"tolerance": 0.0}, r"tolerance: give a finite number > 0; got 0.0"),
+        ({"radius": 0.0}, "radius: give a finite number > 0; got 0.0"),
+        ({"max_iterations": 0}, "max_iterations: give a whole number of at least 1; got 0"),
+        ({"max_products": 0}, "max_products: give a whole number of at least 1; got 0"),
     ],
 )
 def test_impossible_arguments_are_refused(options: dict, message: str) -> None:

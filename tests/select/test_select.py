@@ -183,8 +183,8 @@ def test_penalties_by_name_are_those_of_the_entries() -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda whole: select.highest_output(0.0), "ratio: a share of the units, above 0 and at most 1; got 0.0"),
-        (lambda whole: select.highest_output(0.5, per="model"), "per: 'layer' or 'global'; got 'model'"),
+        (lambda whole: select.highest_output(0.0), "ratio: give a finite number > 0 and ≤ 1; got 0.0"),
+        (lambda whole: select.highest_output(0.5, per="model"), "per: one of 'layer', 'global'; got 'model'"),
         (
             lambda whole: select.highest_output(0.01).of(whole),
             r"ratio: 0.01 is less than one unit of every layer .*; take 0\.\d+ or more, or per='global'",

@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="give numbers"):
         by_distance(attribution, labels, query_inputs, labels, query_labels)
     found = by_distance(attribution, inputs, query_inputs, labels, query_labels)
-    with pytest.raises(InputError, match="k: must be at least 1"):
+    with pytest.raises(InputError, match="k: give a whole number of at least 1"):
         found.same_class_share(0)
     with pytest.raises(InputError, match="queries: give them for"):
         compare_models({"one": objective}, {"two": queries}, inputs, query_inputs)

@@ -131,10 +131,10 @@ def test_membership_is_the_largest_gap_of_the_losses_distributions() -> None:
         ({"classes": []}, "classes: got none; give at least one label"),
         ({"classes": [9]}, r"classes: \[9\] aren't among the training labels \[0, 1, 2, 3\]"),
         ({"classes": [0, 1, 2, 3]}, "remove: they are all 240 training examples"),
-        ({"remove": [0], "steps": 0}, "steps: must be at least 1; got 0"),
-        ({"remove": [0], "sample": 0}, "sample: at least 1 of the examples that change"),
+        ({"remove": [0], "steps": 0}, "steps: give a whole number of at least 1; got 0"),
+        ({"remove": [0], "sample": 0}, "sample: give a whole number of at least 1"),
         ({"remove": [0], "search": True}, "holdout: 0.1 of 1 examples leaves none on one side"),
-        ({"remove": range(50), "search": True, "holdout": 1.5}, "holdout: a share of the training examples"),
+        ({"remove": range(50), "search": True, "holdout": 1.5}, "holdout: give a finite number > 0 and < 1"),
         ({"remove": [0], "parameters": ["9.*"]}, "matches none"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from upweight import scalars
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
@@ -149,7 +150,7 @@ def _targets(study: Study, queries: int, query: int | None, seed: int) -> list[i
     right = (~predictions(study.objective, study.queries).wrong).nonzero().flatten()
     if not len(right):
         raise InputError("queries: all are predicted wrongly already, so none can be made to err")
-    order = torch.randperm(len(right), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(right), generator=scalars.generator(seed))
     return sorted(right[order[:queries]].tolist())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,21 +18,41 @@ from upweight import report
 from upweight.attribution import Quantity
 from upweight.report.numbers import cell
 
+LONG = 12
+"""Letters of a line, where words are broken."""
 WIDEST = 22
 """Characters of a cell in the terminal; the report shows all."""
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, sections: Iterable[int] = ()) -> Group:
-    """A Rich table: numbers to the right with three digits, long words cut, a rule after the rows ``sections``."""
+    """A Rich table: numbers to the right with three digits, long words cut, a rule after the rows ``sections``.
+
+    Where it is wider than the terminal, words are broken after their hyphens and underscores, not anywhere.
+    """
     given = [list(row) for row in rows]
+    texts = [list(columns), *([_short(value) for value in row] for row in given)]
+    widths = [max(len(text) for text in column) for column in zip(*texts, strict=True)]
+    if sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
+        texts = [[_breakable(text) for text in row] for row in texts]
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, name in enumerate(columns):
+    for i, name in enumerate(texts[0]):
         numeric = any(_is_number(row[i]) for row in given)
         shown.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     breaks = set(sections)
-    for number, row in enumerate(given):
-        shown.add_row(*(Text(_short(value)) for value in row), end_section=number in breaks)
+    for number, row in enumerate(texts[1:]):
+        shown.add_row(*map(Text, row), end_section=number in breaks)
     return _titled(title, shown)
+
+
+def _breakable(text: str) -> str:
+    """Lines that end where a word of several parts may: ``marital-`` / ``status``."""
+    lines: list[str] = []
+    for part in re.split(r"(?<=[-_])(?=\w)", text) if len(text) > LONG and not _is_number(text) else [text]:
+        if lines and len(lines[-1]) + len(part) <= LONG:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return "\n".join(lines)
 
 
 def facts(title: str, values: Mapping[str, Any]) -> Group:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature.operators import OfObjective
 from upweight.curvature.rows import Rows, empirical, sampleable, sampled, spectral
 from upweight.messages import InputError
@@ -24,6 +25,11 @@ class Fisher:
 
     samples: int | None = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples is not None:
+            scalars.whole("samples", self.samples)
+        scalars.seed("seed", self.seed)
 
     @property
     def name(self) -> str:

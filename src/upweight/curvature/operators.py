@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -139,12 +140,14 @@ class Difference:
 
 def mean_eigenvalue(operator: Operator, *, samples: int = 32, seed: int = 0) -> float:
     """tr(A)/p: exact if the operator knows it or p ≤ ``samples``, else by Hutchinson's estimate with random signs."""
+    scalars.whole("samples", samples)
+    scalars.seed("seed", seed)
     p = operator.size
     if isinstance(operator, Traced):
         return operator.trace() / p
     if p <= samples:
         return float(operator.dense().diagonal().mean())
-    generator = torch.Generator().manual_seed(seed)
+    generator = scalars.generator(seed)
     signs = torch.randint(0, 2, (samples, p), generator=generator).to(operator.dtype) * 2 - 1
     signs = signs.to(operator.device)
     return float((signs * operator.apply(signs)).sum() / (samples * p))

@@ -134,8 +134,6 @@ def sampled(objective: Objective, samples: int, seed: int) -> Rows:
     The draw of an example depends on the seed and its position alone, so batching changes nothing.
     """
     loss = sampleable(objective)
-    if samples < 1:
-        raise InputError(f"samples: must be at least 1; got {samples}")
     if isinstance(loss, BinaryLogistic):
         loss.refuse_several(*outputs_and_targets(objective))
     weights = (objective.weights / (objective.n * samples)).sqrt().repeat_interleave(samples)

@@ -1,20 +1,21 @@
 """Features of images by EfficientNet-Lite0, computed once: cached block by block beside the data sets.
 
 A block is a file named by the images' own bytes and the weights' checksum, so that other images, another size or other
-weights are other files. It is written beside its place and renamed into it: an interrupted run resumes.
+weights are other files. An interrupted run resumes; a damaged block is named and computed again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from functools import partial
+import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from upweight import files
 from upweight.datasets import cache, efficientnet
+from upweight.store.kept_work import Folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -66,15 +67,40 @@ def cached_features(
     from upweight.progress import track
 
     weights = cache.sha256(load(efficientnet.NAME, progress=progress).weights)
-    folder = cache.root().parent / "features" / f"{efficientnet.NAME}-{weights[:12]}"
+    folder = Folder(cache.root().parent / "features" / f"{efficientnet.NAME}-{weights[:12]}", ".block")
     blocks = [images[first : first + BLOCK] for first in range(0, len(images), BLOCK)]
-    places = [folder / f"{_key(block)}.npy" for block in blocks]
-    missing = [number for number, place in enumerate(places) if not place.exists()]
+    keys = [_Block.of(block) for block in blocks]
+    found = {number: _array(content) for number, key in enumerate(keys) if (content := folder.read(key)) is not None}
+    missing = [number for number in range(len(blocks)) if number not in found]
     if missing:
         network = of_levels(efficientnet.folded(efficientnet.model(progress=progress)))
         for number in track(missing, "features of images"):
-            files.write(places[number], partial(np.save, arr=_features(network, blocks[number]), allow_pickle=False))
-    return np.concatenate([np.load(place, allow_pickle=False) for place in places])
+            found[number] = _features(network, blocks[number])
+            folder.commit(keys[number], _bytes(found[number]))
+    return np.concatenate([found[number] for number in range(len(blocks))])
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of images, named by its bytes."""
+
+    key: str
+
+    @classmethod
+    def of(cls, images: npt.NDArray[np.uint8]) -> _Block:
+        content = repr(images.shape).encode() + np.ascontiguousarray(images).tobytes()
+        return cls(hashlib.sha256(content).hexdigest()[:32])
+
+
+def _bytes(array: npt.NDArray[np.float32]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
+
+
+def _array(content: bytes) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
+    return found
 
 
 def _features(network: nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -83,7 +109,3 @@ def _features(network: nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDArray[
     with torch.no_grad():
         found: npt.NDArray[np.float32] = network(torch.from_numpy(images).float()).numpy()
     return found
-
-
-def _key(images: npt.NDArray[np.uint8]) -> str:
-    return hashlib.sha256(repr(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()[:32]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from upweight.messages import InputError
+from upweight import scalars
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,9 @@ class Bootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise InputError(f"resamples: at least 1; got {self.resamples}")
-        if not 0 < self.level < 1:
-            raise InputError(f"level: a probability between 0 and 1; got {self.level}")
+        scalars.whole("resamples", self.resamples)
+        scalars.number("level", self.level, above=0, below=1)
+        scalars.seed("seed", self.seed)
 
     def generator(self) -> np.random.Generator:
         """Fresh random numbers, the same at every call."""

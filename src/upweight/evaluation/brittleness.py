@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import plots
+from upweight import plots, scalars
 from upweight.attribution import Attribution
 from upweight.data import Data
 from upweight.evaluation.bootstrap import Bootstrap, Estimate
@@ -141,18 +141,19 @@ def brittleness(
     """
     objective = influence.objective
     data = objective.queries(queries)
-    sizes = [k] if isinstance(k, int) else list(k)
-    if not sizes or min(sizes) < 1 or max(sizes) >= objective.n or sorted(set(sizes)) != sizes:
+    several = list(k) if isinstance(k, Sequence | np.ndarray | torch.Tensor) and not isinstance(k, str) else [k]
+    sizes = [scalars.whole("k", size, 1, objective.n - 1) for size in several]
+    if not sizes or sorted(set(sizes)) != sizes:
         raise InputError(f"k: numbers of examples to remove, increasing, from 1 to below n={objective.n}; got {k!r}")
-    if controls < 1:
-        raise InputError(f"controls: at least one random removal per k; got {controls}")
+    scalars.whole("controls", controls)
+    scalars.seed("seed", seed)
     training = as_training(train)
     scored = influence.attribute(data) if attribution is None else attribution
     if tuple(scored.scores.shape) != (len(data), objective.n):
         raise InputError(
             f"attribution: got scores {tuple(scored.scores.shape)}; give [{len(data)} queries, {objective.n} examples]"
         )
-    removed = _removals(scored, sizes, controls, torch.Generator().manual_seed(seed))
+    removed = _removals(scored, sizes, controls, scalars.generator(seed))
     started = time.perf_counter()
     flips, rises = _effects(objective, training, removed, data)
     # Row q of the first ones is query q's own removal, judged by query q; the others are judged by every query.

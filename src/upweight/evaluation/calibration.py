@@ -23,9 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import plots
+from upweight import plots, scalars
 from upweight.data import Data
 from upweight.evaluation.lds import LDS, LDSResult
+from upweight.evaluation.subsets import FEWEST
 from upweight.evaluation.training import Training
 from upweight.gradients.denormals import flushed
 from upweight.influence.queries import check_query_targets
@@ -152,11 +153,11 @@ def calibrate(
     """
     objective, _ = influence.objective, influence.stationarity  # refuses NaN gradients before anything is fitted
     solver = influence.solver
-    if not 0 < fraction < 1:
-        raise InputError(f"fraction: a share of the training data between 0 and 1; got {fraction}")
-    if seeds < 1:
-        raise InputError(f"seeds: models trained on each subset, 1 or more; got {seeds}")
-    outcome_of = LDS(torch.eye(max(subsets, 0), dtype=torch.bool))  # refuses too few subsets
+    scalars.number("fraction", fraction, above=0, below=1)
+    scalars.whole("seeds", seeds)
+    scalars.seed("seed", seed)
+    scalars.whole("subsets", subsets, FEWEST)
+    outcome_of = LDS(torch.eye(subsets, dtype=torch.bool))
     members = random_halves(objective.n, subsets, seed, fraction)
     training = Training(train, tuple(range(seeds)), workers, folder)
     data = objective.queries(queries)

@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-from upweight import plots
+from upweight import plots, scalars
 from upweight.attribution import Attribution
 from upweight.evaluation.bootstrap import Estimate, Interval
 from upweight.evaluation.metric import Metric, Record
@@ -100,8 +100,7 @@ class MislabelDetection(Metric):
         given = checks.vector("fractions", fractions)
         if given.min() <= 0 or given.max() > 1 or (np.diff(given) <= 0).any():
             raise InputError(f"fractions: increasing shares of the training data above 0, up to 1; got {fractions!r}")
-        if not 0 < level < 1:
-            raise InputError(f"level: a probability between 0 and 1; got {level}")
+        scalars.number("level", level, above=0, below=1)
         self.fractions, self.level = given, level
 
     def settings(self) -> Record:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import plots
+from upweight import plots, scalars
 from upweight.attribution import Attribution
 from upweight.evaluation.bootstrap import Bootstrap, Interval, draw
 from upweight.evaluation.correlation import counted_ranks, mean_of_defined, order, pearson, spearman
@@ -124,6 +124,7 @@ class LDS(Metric):
     ):
         super().__init__()
         self.subsets = as_subsets(subsets)
+        scalars.flag("higher_is_better", higher_is_better)
         self.higher_is_better = higher_is_better
         self.bootstrap = Bootstrap(resamples, level, seed)
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.attribution import Attribution
 from upweight.evaluation.agreement import Agreement, agreement
 from upweight.evaluation.bootstrap import Bootstrap, Estimate, draw
@@ -84,9 +85,7 @@ class LeaveOneOut(Metric):
 
     def __init__(self, top: int = 10, *, resamples: int = 300, level: float = 0.95, seed: int = 0):
         super().__init__()
-        if top < 1:
-            raise InputError(f"top: at least 1 example; got {top}")
-        self.top = top
+        self.top = scalars.whole("top", top)
         self.bootstrap = Bootstrap(resamples, level, seed)
 
     def settings(self) -> Record:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import plots
+from upweight import plots, scalars
 from upweight.attribution import Attribution, Quantity
 from upweight.evaluation import counterfactuals
 from upweight.evaluation.agreement import Agreement, agreement
@@ -146,10 +146,15 @@ def verify(
     Models are shared between queries: an example is left out once, whoever asks.
     """
     objective = influence.objective
-    if not 2 <= k <= objective.n:
-        raise InputError(f"k: give between 2 and n={objective.n} examples to leave out; got {k}")
-    if select not in ("largest", "random"):
-        raise InputError(f"select: 'largest' or 'random'; got {select!r}")
+    if objective.n < 2:
+        raise InputError(f"data: n={objective.n}; leaving examples out takes two or more training examples")
+    scalars.whole("k", k, 2, objective.n)
+    scalars.one_of("select", select, ("largest", "random"))
+    scalars.flag("leverage_corrected", leverage_corrected)
+    scalars.flag("renormalize", renormalize)
+    scalars.seed("seed", seed)
+    if tolerance is not None:
+        scalars.number("tolerance", tolerance, above=0)
     make = counterfactuals.maker(counterfactual, renormalize, tolerance, solver)
     data = objective.queries(queries)
     scored = influence.attribute(data, renormalize=renormalize, measurement=measurement)
@@ -196,5 +201,5 @@ def against_retraining(
 def _chosen(scored: Attribution, k: int, select: str, seed: int) -> Int[Tensor, "queries k"]:
     magnitude = scored.scores.abs()
     if select == "random":
-        magnitude = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(seed))
+        magnitude = torch.rand(magnitude.shape, generator=scalars.generator(seed))
     return magnitude.topk(k, dim=1).indices.cpu()

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import GGN, Hessian, ObjectiveCurvature
 from upweight.curvature.operators import OfObjective
 from upweight.data import Data
@@ -201,13 +202,12 @@ def curvature_after(
     if not isinstance(curvature, Hessian | GGN):
         raise InputError(f"curvature: curvature.Hessian() or curvature.GGN(); got {curvature!r}")
     curvature.of(change.objective)  # refuses a loss without a split
-    if not damping >= 0:
-        raise InputError(f"damping: an absolute δ ≥ 0; got {damping!r}")
+    scalars.number("damping", damping, least=0)
+    scalars.seed("seed", seed)
     kept, chosen = change.kept, torch.arange(change.count)
-    generator = torch.Generator().manual_seed(seed)
+    generator = scalars.generator(seed)
     if examples is not None:
-        if not 1 <= examples <= change.count:
-            raise InputError(f"examples: between 1 and the {change.count:,} after the change; got {examples}")
+        scalars.whole("examples", examples, 1, change.count)
         order = torch.randperm(change.count, generator=generator)
         chosen = order[:examples].sort().values
     stays, comes = kept[chosen[chosen < len(kept)]], chosen[chosen >= len(kept)] - len(kept)

@@ -24,6 +24,7 @@ from typing import Any, cast, get_args
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import GGN, Hessian
 from upweight.influence.changes import Changed, changed, curvature_after
 from upweight.influence.response import Method, Response
@@ -92,10 +93,10 @@ def generalized(
 
     Source: Lyu et al. 2023, sections 3 and 4; for SIF, Basu et al. 2020.
     """
-    if method not in get_args(Method):
-        raise InputError(f"method: one of {', '.join(get_args(Method))}; got {method!r}")
-    if max_iterations < 1:
-        raise InputError(f"max_iterations: must be at least 1; got {max_iterations}")
+    scalars.one_of("method", method, get_args(Method))
+    scalars.whole("max_iterations", max_iterations)
+    if tolerance is not None:
+        scalars.number("tolerance", tolerance, above=0, below=1)
     if solver is not None and method != "GIF":
         raise InputError(f"solver: the Neumann series is GIF's; {method} goes by LSMR")
     posed = changed(objective, change, renormalize=renormalize)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
 from upweight.gradients.denormals import flushed
@@ -60,8 +62,7 @@ class Influence:
                 f"objective: got {type(objective).__name__}; give upweight.Objective(model, loss, data) or "
                 "upweight.from_estimator(estimator, X, y)"
             )
-        if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
-            raise InputError(f"memory: a number of bytes, a whole one ≥ 1, e.g. 2 * 2**30; got {memory!r}")
+        memory = scalars.whole("memory, in bytes", memory)
         self.objective, self.memory = objective, memory
         if inverse is None:
             chosen, self.choice = choose(Counts(objective, DEFAULT_QUERIES, memory))
@@ -94,9 +95,8 @@ class Influence:
 
         ``queries``: their number, or the queries themselves.
         """
-        count = queries if isinstance(queries, int) else len(self.objective.queries(queries))
-        if count < 1:
-            raise InputError(f"queries: give one or more; got {count}")
+        is_single = isinstance(queries, str | Real | np.generic)
+        count = scalars.whole("queries", queries) if is_single else len(self.objective.queries(queries))
         return plan(self.objective, self.inverse, self.choice, count, self.memory)
 
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
@@ -140,12 +140,10 @@ class Influence:
         Attribution
             Scores ``[queries, train]``.
         """
-        if quantity not in ("removal", "upweight"):
-            raise InputError(f"quantity: 'removal' or 'upweight'; got {quantity!r}")
+        scalars.one_of("quantity", quantity, ("removal", "upweight"))
+        self._check_corrections(renormalize, leverage_corrected)
         if quantity == "upweight" and (renormalize or leverage_corrected):
             raise InputError("quantity: renormalize and leverage_corrected belong to 'removal', not to 'upweight'")
-        if renormalize and leverage_corrected:
-            raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
         kind, loss = as_measurement(measurement), self.objective.loss
         data = self.objective.queries(queries)
         names = query_names(data, query_ids)
@@ -162,6 +160,14 @@ class Influence:
             return self.result(-products, quantities.upweight(kind, loss), report, positions, names)
         scores = (products + penalties[:, None]) / (n - 1) if renormalize else products / n
         return self.result(scores, quantities.removal(kind, loss, renormalize=renormalize), report, positions, names)
+
+    def _check_corrections(self, renormalize: bool, leverage_corrected: bool = False) -> None:
+        scalars.flag("renormalize", renormalize)
+        scalars.flag("leverage_corrected", leverage_corrected)
+        if renormalize and leverage_corrected:
+            raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
+        if renormalize and self.objective.n == 1:
+            raise InputError("renormalize: without the only training example (n=1) there is no mean; give more data")
 
     def _products(
         self, data: Data, kind: Measurement, positions: Tensor | None, renormalize: bool
@@ -238,8 +244,7 @@ class Influence:
 
         ∇ℓ_iᵀ(H+δI)⁻¹∇ℓ_i/n: the ranking of Koh & Liang (2017, section 5.4) for label errors.
         """
-        if renormalize and leverage_corrected:
-            raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
+        self._check_corrections(renormalize, leverage_corrected)
         objective, loss = self.objective, self.objective.loss
         positions = None if train is None else objective.positions(train)
         meaning = quantities.self_influence(loss, renormalize=renormalize, leverage=leverage_corrected)
@@ -302,6 +307,9 @@ class Influence:
         Attribution
             Scores ``[queries, groups]``; ids are the groups' numbers.
         """
+        self._check_corrections(renormalize)
+        if not hasattr(indices, "__getitem__") or isinstance(indices, str) or getattr(indices, "ndim", 1) == 0:
+            raise InputError(f"indices: give a list of positions, or a list of such groups; got {indices!r}")
         nested = len(indices) > 0 and (np.ndim(indices[0]) > 0 or isinstance(indices[0], range))
         members = [self.objective.positions(group) for group in (indices if nested else [indices])]
         kind = as_measurement(measurement)
@@ -326,6 +334,7 @@ class Influence:
         wrt
             Key or index of the input within the batch (default: its first floating-point tensor).
         """
+        scalars.whole("index", index, 0, self.objective.n - 1)
         solution, _ = self.query_solution(query, measurement)
         direction = solution.x.mean(0)
         unit = as_measurement(measurement).unit(self.objective.loss)

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.data import Data
 from upweight.gradients import ExampleFunction
-from upweight.messages import InputError
 
 Kind = Literal["gaussian", "rademacher"]
 PROJECTION_ELEMENTS = 2**27
@@ -44,12 +44,10 @@ class Projection:
     kind: Kind = "rademacher"
 
     def __post_init__(self) -> None:
-        if isinstance(self.dimension, bool) or not isinstance(self.dimension, int) or self.dimension < 1:
-            raise InputError(f"dimension: a whole number of at least 1; got {self.dimension!r}")
-        if any(isinstance(part, bool) or not isinstance(part, int) or part < 0 for part in self.seed):
-            raise InputError(f"seed: a whole number ≥ 0; got {self.seed!r}")
-        if self.kind not in get_args(Kind):
-            raise InputError(f"projection: one of {get_args(Kind)}; got {self.kind!r}")
+        scalars.whole("dimension", self.dimension)
+        for part in self.seed:
+            scalars.seed("seed", part)
+        scalars.one_of("projection", self.kind, get_args(Kind))
 
     @property
     def exact(self) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from upweight import scalars
 from upweight.attribution import Attribution, Quantity
 from upweight.influence import quantities
 from upweight.influence.checkpoints import objective_at, read_checkpoints
@@ -78,6 +79,7 @@ class TracIn:
             Cosines in place of inner products, Σ_k η_k cos(∇m_q, ∇ℓ_z), so that examples with large gradients don't
             lead everywhere (Akyürek et al. 2022).
         """
+        scalars.flag("normalize", normalize)
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         names = query_names(data, query_ids)
@@ -116,6 +118,8 @@ class TracIn:
 
 
 def _rates(given: float | Sequence[float], count: int) -> tuple[float, ...]:
+    if isinstance(given, bool):
+        raise InputError(f"learning_rates: one number > 0, or one for each checkpoint; got {given!r}")
     try:
         rates = torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):

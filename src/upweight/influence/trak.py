@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import measurements
+from upweight import measurements, scalars
 from upweight.attribution import Attribution, Quantity
 from upweight.curvature import Matrix
 from upweight.data import Data
@@ -254,8 +254,7 @@ def soft_threshold(scores: Float[Tensor, "queries train"], keep: int) -> Float[T
     InputError
         If ``keep`` isn't a whole number of at least 1.
     """
-    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-        raise InputError(f"keep: a whole number of at least 1; got {keep!r}")
+    scalars.whole("keep", keep)
     if keep >= scores.shape[1]:
         return scores
     sizes = scores.abs()

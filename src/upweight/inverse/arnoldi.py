@@ -10,11 +10,13 @@ invariant subspace is left by a fresh random vector, so that ``rank`` = p is exa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import GGN, Curvature, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import operator_of
@@ -24,8 +26,6 @@ from upweight.inverse.low_rank import (
     Eigenpairs,
     LowRankSolver,
     Unpenalized,
-    check_complement,
-    check_rank,
     eigh,
 )
 from upweight.objective import Objective
@@ -67,16 +67,20 @@ class Arnoldi:
     seed: int = 0
     residuals: bool = True
 
+    def __post_init__(self) -> None:
+        scalars.one_of("complement", self.complement, get_args(Complement))
+        scalars.seed("seed", self.seed)
+        scalars.flag("residuals", self.residuals)
+
     def fit(self, target: Objective | Operator) -> LowRankSolver:
         """Run the iteration and keep what dominates."""
-        check_complement(self.complement)
         operator = operator_of(target, self.curvature)
-        check_rank("rank", self.rank, operator.size)
+        scalars.whole("rank", self.rank, 1, operator.size)
         iterations = min(2 * self.rank, operator.size) if self.iterations is None else self.iterations
-        check_rank("iterations", iterations, operator.size, self.rank)
+        scalars.whole("iterations", iterations, self.rank, operator.size)
         damping = resolve(self.damping, operator)
         matrix = Unpenalized.of(operator)
-        tridiagonal, basis, noise = lanczos(matrix, iterations, torch.Generator().manual_seed(self.seed))
+        tridiagonal, basis, noise = lanczos(matrix, iterations, scalars.generator(self.seed))
         values, turn = eigh(tridiagonal)
         kept = values.abs().argsort(descending=True)[: self.rank]
         pairs = Eigenpairs(values[kept], turn[:, kept].T @ basis, matrix.penalty, noise)

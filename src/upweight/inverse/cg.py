@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import Curvature, Hessian, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -33,7 +34,7 @@ from upweight.inverse.interface import (
     precondition,
     relative,
 )
-from upweight.messages import InputError, NegativeCurvatureError
+from upweight.messages import NegativeCurvatureError
 from upweight.objective import Objective
 
 RESTARTS = 3
@@ -69,12 +70,13 @@ class CG:
     max_iterations: int = 1000
     preconditioner: Inverse | Solver | None = None
 
+    def __post_init__(self) -> None:
+        scalars.whole("max_iterations", self.max_iterations)
+        if self.tolerance is not None:
+            scalars.number("tolerance", self.tolerance, above=0, below=1)
+
     def fit(self, target: Objective | Operator) -> CGSolver:
         """Bind to a matrix; fits the preconditioner if it isn't yet."""
-        if self.max_iterations < 1:
-            raise InputError(f"max_iterations: must be at least 1; got {self.max_iterations}")
-        if self.tolerance is not None and not 0 < self.tolerance < 1:
-            raise InputError(f"tolerance: a relative residual between 0 and 1; got {self.tolerance}")
         operator = operator_of(target, self.curvature)
         damping = resolve(self.damping, operator)
         preconditioner = None if self.preconditioner is None else _fitted(self.preconditioner, target, damping)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from upweight import scalars
 from upweight.curvature import Operator, mean_eigenvalue
 from upweight.inverse.effective import MEAN_LEVERAGE, Spectrum, damping_at, quadrature
 from upweight.messages import InputError
@@ -22,6 +24,10 @@ class MeanEigenvalue:
     multiple: float = 0.1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        scalars.number("multiple", self.multiple, least=0)
+        scalars.seed("seed", self.seed)
+
 
 @dataclass(frozen=True)
 class MeanLeverage:
@@ -32,6 +38,10 @@ class MeanLeverage:
 
     share: float = MEAN_LEVERAGE
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        scalars.number("share", self.share, above=0, most=1)
+        scalars.seed("seed", self.seed)
 
 
 Damping = float | Literal["auto", "calibrated"] | MeanEigenvalue | MeanLeverage
@@ -66,19 +76,20 @@ def resolve(damping: Damping, operator: Operator, spectrum: Callable[[], Spectru
         if damping.seed not in means:
             means[damping.seed] = mean_eigenvalue(operator, seed=damping.seed)
         return damping.multiple * means[damping.seed]
-    if isinstance(damping, bool) or not isinstance(damping, int | float) or not math.isfinite(damping) or damping < 0:
+    try:
+        absolute = scalars.number("damping", damping, least=0)
+    except InputError:
         raise InputError(
             f"damping: give a finite number ≥ 0, 'auto' or inverse.MeanEigenvalue(multiple); got {damping!r}"
-        )
-    return float(damping)
+        ) from None
+    # Its square is a number too: sums of squares would be infinite, and solutions NaN.
+    return scalars.number("damping", absolute, most=math.sqrt(torch.finfo(operator.dtype).max))
 
 
 def _by_leverage(damping: MeanLeverage, operator: Operator, spectrum: Callable[[], Spectrum] | None) -> float:
     objective = getattr(operator, "objective", None)
     if objective is None:
         raise InputError("damping: 'auto' needs an objective, whose number of examples it goes by; give a number")
-    if not 0 < damping.share <= 1:
-        raise InputError(f"share: a mean leverage, above 0 and at most 1; got {damping.share}")
     found = _SPECTRA.setdefault(operator, {})
     if damping.seed not in found:
         found[damping.seed] = spectrum() if spectrum is not None else _estimated(operator, objective.l2, damping.seed)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import Curvature, Hessian, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -46,10 +47,12 @@ class Dense:
     method: Literal["cholesky", "eigen"] = "cholesky"
     indefinite: bool = False
 
+    def __post_init__(self) -> None:
+        scalars.one_of("method", self.method, ("cholesky", "eigen"))
+        scalars.flag("indefinite", self.indefinite)
+
     def fit(self, target: Objective | Operator) -> DenseSolver:
         """Build the matrix and factorise it."""
-        if self.method not in ("cholesky", "eigen"):
-            raise InputError(f"method: 'cholesky' or 'eigen'; got {self.method!r}")
         operator = operator_of(target, self.curvature)
         if operator.size > LARGEST:
             raise InputError(

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import GGN, Operator, RowCurvature, Rows, RowsOperator
 from upweight.curvature.kronecker import finite_blocks
 from upweight.gradients import Factors
@@ -70,10 +71,9 @@ class Dual:
             raise InputError(
                 f"curvature: the {self.curvature.name} has no rows; use curvature.GGN(), Fisher() or EmpiricalFisher()"
             )
-        for name, given in (("rows", 1 if self.rows is None else self.rows), ("memory", self.memory)):
-            if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-                unit = "rows, or None for all" if name == "rows" else "bytes, e.g. 2 * 2**30"
-                raise InputError(f"{name}: must be at least 1, a whole number of {unit}; got {given!r}")
+        if self.rows is not None:
+            scalars.whole("rows", self.rows)
+        scalars.whole("memory, in bytes", self.memory)
         rows = self.curvature.rows(target, self.rows)
         levels, groups = metric_levels(target)
         need = gram_bytes(len(rows), len(levels), target.dtype)

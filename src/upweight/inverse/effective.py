@@ -31,6 +31,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Tensor
 
+from upweight import scalars
 from upweight.messages import InputError
 
 MEAN_LEVERAGE = 0.09
@@ -77,7 +78,7 @@ def quadrature(
 
     ``apply`` takes rows ``[k, size]``; the probes are random signs, all of them in one product a step.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = scalars.generator(seed)
     q = torch.randint(0, 2, (PROBES, size), generator=generator).to(dtype) * 2 - 1
     q = (q / math.sqrt(size)).to(device)
     before, beta = torch.zeros_like(q), torch.zeros(PROBES, dtype=dtype, device=device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import Fisher, Operator, RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import kronecker_factors, summed
@@ -42,6 +43,9 @@ class EKFAC:
     curvature: RowCurvature = field(default_factory=Fisher)
     damping: Damping = "auto"
     penalized: bool = True
+
+    def __post_init__(self) -> None:
+        scalars.flag("penalized", self.penalized)
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """Eigenvectors from one pass over the rows, second moments in them from another."""

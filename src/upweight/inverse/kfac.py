@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import Fisher, Operator, RowCurvature
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Approximation, kronecker_factors
@@ -27,7 +28,6 @@ from upweight.inverse.eigenbasis import (
     rows_of,
 )
 from upweight.inverse.interface import Solution, checked, unmeasured
-from upweight.messages import InputError
 from upweight.objective import Objective
 
 DampingRule = Literal["factored", "eigenvalue"]
@@ -65,8 +65,7 @@ class KFAC:
     def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
         """Factors from one pass over the rows, and their eigenvectors."""
         for name, options in (("approximation", Approximation), ("damping_rule", DampingRule)):
-            if getattr(self, name) not in get_args(options):
-                raise InputError(f"{name}: one of {get_args(options)}; got {getattr(self, name)!r}")
+            scalars.one_of(name, getattr(self, name), get_args(options))
         rows = rows_of(target, self.curvature, "KFAC")
         dtype = rows.objective.dtype
         found = kronecker_factors(rows, self.approximation)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -26,7 +27,7 @@ from upweight.inverse.interface import (
     relative,
     smallest_quotient,
 )
-from upweight.messages import DivergedError, InputError
+from upweight.messages import DivergedError
 from upweight.objective import Objective
 from upweight.progress import track
 
@@ -72,17 +73,21 @@ class LiSSA:
     bias: float = 0.01
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        scalars.whole("repeats", self.repeats)
+        for name in ("depth", "batch_size"):
+            if getattr(self, name) is not None:
+                scalars.whole(name, getattr(self, name))
+        if self.scale is not None:
+            scalars.number("scale", self.scale, above=0)
+        scalars.number("bias", self.bias, above=0, below=1)
+        scalars.seed("seed", self.seed)
+
     def fit(self, target: Objective | Operator) -> LiSSASolver:
         """Find the scale and depth for this matrix."""
-        for name in ("repeats", "depth", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}: must be at least 1; got {value}")
-        if self.scale is not None and not self.scale > 0:
-            raise InputError(f"scale: must be > 0; got {self.scale}")
         operator = operator_of(target, self.curvature)
         damping = resolve(self.damping, operator)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = scalars.generator(self.seed)
         largest = None if self.scale else largest_eigenvalue(operator, self.batch_size, generator)
         return self._bound(operator, damping, largest)
 
@@ -153,7 +158,7 @@ class LiSSASolver:
         scale, depth = self.settings.scale, self.settings.depth
         assert scale is not None
         assert depth is not None
-        generator = torch.Generator().manual_seed(seed)
+        generator = scalars.generator(seed)
         x = vectors.clone()
         limit = 1e6 * float(vectors.norm(dim=1).max())
         for step, sampled in zip(range(depth), samples(self.operator, self.settings.batch_size, generator)):  # noqa: B905

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -247,18 +247,6 @@ class Unpenalized:
         """Standard normal rows, drawn on the CPU so that a seed means the same on every device."""
         drawn = torch.randn(rows, self.operator.size, generator=generator, dtype=self.penalty.dtype)
         return drawn.to(self.operator.device)
-
-
-def check_complement(complement: str) -> None:
-    """Refuse what is none of them."""
-    if complement not in get_args(Complement):
-        raise InputError(f"complement: one of {get_args(Complement)}; got {complement!r}")
-
-
-def check_rank(name: str, rank: int, largest: int, least: int = 1) -> None:
-    """Refuse a number of dimensions that the matrix doesn't have."""
-    if isinstance(rank, bool) or not isinstance(rank, int) or not least <= rank <= largest:
-        raise InputError(f"{name}: give a whole number from {least} to {largest:,}; got {rank!r}")
 
 
 def eigh(matrix: Float[Tensor, "r r"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "r r"]]:

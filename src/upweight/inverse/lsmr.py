@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import Curvature, Hessian, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -27,7 +28,6 @@ from upweight.inverse.interface import (
     relative,
     smallest_quotient,
 )
-from upweight.messages import InputError
 from upweight.objective import Objective
 
 RESTARTS = 4
@@ -52,10 +52,13 @@ class LSMR:
     tolerance: float | None = None
     max_iterations: int = 2000
 
+    def __post_init__(self) -> None:
+        scalars.whole("max_iterations", self.max_iterations)
+        if self.tolerance is not None:
+            scalars.number("tolerance", self.tolerance, above=0, below=1)
+
     def fit(self, target: Objective | Operator) -> LSMRSolver:
         """Bind to a matrix."""
-        if self.max_iterations < 1:
-            raise InputError(f"max_iterations: must be at least 1; got {self.max_iterations}")
         operator = operator_of(target, self.curvature)
         return LSMRSolver(operator, resolve(self.damping, operator), self)
 

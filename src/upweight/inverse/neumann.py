@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from upweight import scalars
 from upweight.messages import DivergedError
 
 Rows = Callable[[Tensor], Tensor]
@@ -33,6 +34,11 @@ class Neumann:
 
     nu: float | None = 1.0
     max_doublings: int = 60
+
+    def __post_init__(self) -> None:
+        if self.nu is not None:
+            scalars.number("nu", self.nu, above=0)
+        scalars.whole("max_doublings", self.max_doublings, 0)
 
     def solve(
         self, apply: Rows, transpose: Rows, v: Tensor, tolerance: float, limit: int

@@ -10,11 +10,13 @@ shows it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import GGN, Curvature, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import name_of, operator_of
@@ -24,8 +26,6 @@ from upweight.inverse.low_rank import (
     Eigenpairs,
     LowRankSolver,
     Unpenalized,
-    check_complement,
-    check_rank,
     eigh,
 )
 from upweight.messages import NegativeCurvatureError
@@ -64,14 +64,18 @@ class Nystrom:
     seed: int = 0
     residuals: bool = True
 
+    def __post_init__(self) -> None:
+        scalars.one_of("complement", self.complement, get_args(Complement))
+        scalars.seed("seed", self.seed)
+        scalars.flag("residuals", self.residuals)
+
     def fit(self, target: Objective | Operator) -> LowRankSolver:
         """Sketch the matrix."""
-        check_complement(self.complement)
         operator = operator_of(target, self.curvature)
-        check_rank("rank", self.rank, operator.size)
+        scalars.whole("rank", self.rank, 1, operator.size)
         damping = resolve(self.damping, operator)
         matrix = Unpenalized.of(operator)
-        test = matrix.gaussian(self.rank, torch.Generator().manual_seed(self.seed))
+        test = matrix.gaussian(self.rank, scalars.generator(self.seed))
         pairs = nystrom(matrix, torch.linalg.qr(test.T)[0].T)
         return LowRankSolver.of(operator, pairs, damping, self.complement, self.residuals, "Nyström approximation")
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.data import Batch
 from upweight.inverse import CG, Dense, Solver, precondition
@@ -95,7 +97,9 @@ def leave_out(
     solver
         A fitted inverse of the objective's curvature to precondition with, in any precision (default: made here).
     """
-    members = [objective.positions(group) for group in groups]
+    scalars.flag("renormalize", renormalize)
+    checked_limits(tolerance, max_iterations)
+    members = as_groups(objective, groups)
     if not members:
         raise InputError("groups: give at least one group of positions to leave out")
     if any(len(group) == objective.n for group in members):
@@ -127,7 +131,8 @@ def replace(
     tolerance, solver
         As for `leave_out`.
     """
-    members = [objective.positions(group) for group in groups]
+    checked_limits(tolerance, max_iterations)
+    members = as_groups(objective, groups)
     if not members:
         raise InputError("groups: give at least one group of positions to replace")
     data = objective.queries(examples)
@@ -140,6 +145,18 @@ def replace(
         for group, place in zip(members, places, strict=True)
     ]
     return _retrain(objective, changes, False, tolerance, solver, max_iterations, start)
+
+
+def as_groups(objective: Objective, groups: Sequence[Any] | Tensor) -> list[Int[Tensor, " u"]]:
+    """The positions of each group, where one number is a group of its own."""
+    return [objective.positions([group] if np.ndim(group) == 0 else group) for group in groups]
+
+
+def checked_limits(tolerance: float | None, max_iterations: int) -> None:
+    """Refuse limits of a minimisation that are none."""
+    if tolerance is not None:
+        scalars.number("tolerance", tolerance, above=0)
+    scalars.whole("max_iterations", max_iterations)
 
 
 def relabel(objective: Objective, indices: Any, targets: Any, **options: Any) -> Retrained:

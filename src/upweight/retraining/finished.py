@@ -1,26 +1,22 @@
 """Finished models on disk: one file each, named by the content of its subset and its seed.
 
-A file is written whole or not at all, and its first line is the checksum of the rest. It holds tensors alone and is
-read without running any code.
+A file (`store.kept_work`) holds tensors alone and is read without running any code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from upweight import files
-from upweight.messages import DamagedFileWarning, InputError
+from upweight.messages import InputError
 from upweight.parameters import Layout, select
 from upweight.retraining.trained import constants_of
 
@@ -119,59 +115,3 @@ def unpack(content: bytes, form: Form) -> State:
     if read["shapes"] != form.shapes:
         raise InputError("folder: it holds models of another architecture; give one folder to each kind of training")
     return State(read["params"], read["constants"])
-
-
-@runtime_checkable
-class Keyed(Protocol):
-    """What finished work is found by: a name that is equal only for equal work."""
-
-    @property
-    def key(self) -> str:
-        """Letters that a file's name may hold."""
-        ...
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Finished work by job."""
-
-    path: Path
-
-    def _place(self, job: Keyed) -> Path:
-        return self.path / f"{job.key}.pt"
-
-    def read(self, job: Keyed) -> bytes | None:
-        """The content of a job's file, or None where there is none, or none that is whole: a warning names it then."""
-        place = self._place(job)
-        try:
-            digest, _, content = place.read_bytes().partition(b"\n")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if hashlib.sha256(content).hexdigest().encode() == digest:
-            return content
-        warnings.warn(
-            f"folder: {place} is damaged, or of an earlier version that kept no checksums; its work is done again",
-            DamagedFileWarning,
-            stacklevel=3,
-        )
-        return None
-
-    def commit(self, job: Keyed, content: bytes) -> None:
-        """Write a job's file, with its checksum, whole or not at all.
-
-        Raises
-        ------
-        upweight.files.NotWrittenError
-            If it can't be written; the others are as they were.
-        """
-        files.write(self._place(job), hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-
-    def check(self) -> None:
-        """Refuse a folder that nothing could be written to, before work.
-
-        Raises
-        ------
-        upweight.files.NotWrittenError
-            If it isn't one, or can't be made or written to.
-        """
-        files.check(self.path / "model.pt")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.inverse import CG, Dense
-from upweight.messages import InputError, NegativeCurvatureError, NotConvergedWarning
+from upweight.messages import NegativeCurvatureError, NotConvergedWarning
 from upweight.objective import Objective
 
 DENSE_UP_TO = 1500
@@ -23,6 +25,13 @@ ROUGHEST = 1e-3
 def default_tolerance(dtype: torch.dtype) -> float:
     """‖∇R‖ that the precision can reach on data of ordinary scale."""
     return 1e-9 if dtype == torch.float64 else 1e-5
+
+
+def checked_tolerance(objective: Objective, tolerance: Any) -> float:
+    """‖∇R‖ to reach: what was asked for, else what the precision can."""
+    if tolerance is None:
+        return default_tolerance(objective.dtype)
+    return scalars.number("tolerance", tolerance, above=0)
 
 
 def fit(objective: Objective, *, tolerance: float | None = None, max_iterations: int = 100) -> Objective:
@@ -38,9 +47,8 @@ def fit(objective: Objective, *, tolerance: float | None = None, max_iterations:
     Newton steps with the Hessian where it is factorised and positive definite, else with the GGN, solved to a forcing
     term that falls with ‖∇R‖, and backtracking by Armijo's rule. A non-convex model reaches a local minimum at best.
     """
-    goal = default_tolerance(objective.dtype) if tolerance is None else tolerance
-    if not goal > 0:
-        raise InputError(f"tolerance: ‖∇R‖ must be > 0; got {goal}")
+    goal = checked_tolerance(objective, tolerance)
+    scalars.whole("max_iterations", max_iterations, 0)
     current, risk, gradient = objective, *_evaluate(objective)
     # The direction need not be exact: float32 halves the memory traffic of its products, and gradients stay exact.
     coarse = objective.to(torch.float32) if objective.is_linear and objective.p > DENSE_UP_TO else None

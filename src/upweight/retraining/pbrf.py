@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from upweight import scalars
 from upweight.curvature import GGN
 from upweight.data import Batch
 from upweight.gradients import ExampleFunction, example_function
@@ -29,7 +30,7 @@ from upweight.inverse.damping import Damping, resolve
 from upweight.losses import Loss, as_split
 from upweight.messages import InputError
 from upweight.objective import Objective
-from upweight.retraining.counterfactual import Retrained, preconditioner, retrain_all
+from upweight.retraining.counterfactual import Retrained, as_groups, checked_limits, preconditioner, retrain_all
 
 ACCURACY = {torch.float64: 1e-9}
 ACCURACY_OTHERWISE = 1e-3
@@ -78,7 +79,10 @@ def pbrf(
     The response of a network with kinks (ReLU) to a large change often lies at one. No gradient is small there, and
     the minimisation ends when its value stalls, with a warning that gives ‖∇‖.
     """
-    groups = [objective.positions(group) for group in indices]
+    checked_limits(tolerance, max_iterations)
+    if epsilon is not None:
+        scalars.number("epsilon", epsilon)
+    groups = as_groups(objective, indices)
     if not groups:
         raise InputError("indices: give at least one position, or group of positions, to leave out")
     loss = as_split(objective.loss)

@@ -6,7 +6,6 @@ The meaning of every word is torch's own: the learning rate and momentum of each
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from upweight import scalars
 from upweight.messages import InputError
 
 ADAM_SQUARES = 0.999
@@ -66,13 +66,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name}: a whole number of at least 1; got {value!r}")
+            scalars.whole(name, getattr(self, name))
         for name in ("lr", "momentum", "weight_decay"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name}: a finite number ≥ 0; got {value!r}")
+            scalars.number(name, getattr(self, name), least=0)
+        scalars.flag("cycle_momentum", self.cycle_momentum)
         if self.optimizer not in ("sgd", "adam"):
             raise InputError(
                 f"optimizer: 'sgd' or 'adam'; got {self.optimizer!r}. For others see retraining.train_many"
@@ -145,6 +142,6 @@ class Recipe:
 
     def batches(self, subset: Int[Tensor, " size"], seed: int) -> Iterator[Int[Tensor, " batch"]]:
         """Positions of the examples of each step: every epoch a new ``torch.randperm`` of the subset from the seed."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = scalars.generator(seed)
         for _ in range(self.epochs):
             yield from subset[torch.randperm(len(subset), generator=generator)].split(self.batch_size)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from upweight import scalars
 from upweight.messages import InputError
 
 
@@ -17,11 +18,11 @@ def random_halves(n: int, count: int, seed: int, fraction: float = 0.5) -> Int[T
     InputError
         If a subset would be empty or more than everything, or ``count`` is below 1.
     """
-    size = round(n * fraction)
-    if count < 1 or not 1 <= size <= n:
-        raise InputError(
-            f"random_halves: {count} subsets of {size} of n={n} examples can't be drawn; give count ≥ 1 and a "
-            f"fraction in (0, 1], got {fraction}"
-        )
-    generator = torch.Generator().manual_seed(seed)
+    scalars.whole("n", n)
+    scalars.whole("count", count)
+    scalars.seed("seed", seed)
+    size = round(n * scalars.number("fraction", fraction, above=0, most=1))
+    if size < 1:
+        raise InputError(f"fraction: {fraction:g} of n={n} examples is less than one; give a larger one")
+    generator = scalars.generator(seed)
     return torch.stack([torch.randperm(n, generator=generator)[:size].sort().values for _ in range(count)])

@@ -22,11 +22,12 @@ from jaxtyping import Float
 from scipy.sparse.linalg import lobpcg
 from torch import Tensor
 
+from upweight import scalars
 from upweight.curvature import Curvature, Hessian
 from upweight.inverse import Solver, precondition
 from upweight.messages import InputError, NotConvergedWarning
 from upweight.objective import Objective
-from upweight.retraining.fit import default_tolerance
+from upweight.retraining.fit import checked_tolerance
 
 ACCEPTED, GOOD = 1e-4, 0.75
 """Shares of the model's promise: below the first a step is refused, above the second the region grows."""
@@ -110,14 +111,10 @@ def trust_region(
     InputError
         If a number is impossible, or the solver is of another number of parameters.
     """
-    goal = default_tolerance(objective.dtype) if tolerance is None else tolerance
-    if not goal > 0:
-        raise InputError(f"tolerance: ‖∇R‖ must be > 0; got {goal}")
-    if not 0 < radius < float("inf"):
-        raise InputError(f"radius: a finite number > 0; got {radius}")
-    for name, count in (("max_iterations", max_iterations), ("max_products", max_products)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise InputError(f"{name}: a whole number ≥ 1; got {count!r}")
+    goal = checked_tolerance(objective, tolerance)
+    radius = scalars.number("radius", radius, above=0)
+    scalars.whole("max_iterations", max_iterations)
+    scalars.whole("max_products", max_products)
     if solver is not None and solver.operator.size != objective.p:
         raise InputError(
             f"solver: it inverts a matrix of {solver.operator.size:,} rows; the model has p={objective.p:,}"
@@ -258,6 +255,8 @@ def lowest_curvature(
     max_iterations
         Products with a block of vectors.
     """
+    scalars.whole("max_iterations", max_iterations)
+    scalars.seed("seed", seed)
     matrix = curvature or Hessian()
     if objective.p <= DENSE_UP_TO:
         return float(torch.linalg.eigvalsh(matrix.of(objective).dense().double())[0])

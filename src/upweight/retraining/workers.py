@@ -25,12 +25,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from upweight import scalars
 from upweight.files import NotWrittenError
 from upweight.messages import InputError, UpweightWarning
 from upweight.progress import track
 from upweight.retraining.fingerprint import fingerprint
-from upweight.retraining.finished import Folder, Form, Job, State, pack, unpack
+from upweight.retraining.finished import Form, Job, State, pack, unpack
 from upweight.retraining.trained import Trained, checked_jobs, warn_if_diverged
+from upweight.store.kept_work import Folder
 
 Train = Callable[[Int[Tensor, " size"], int], Any]
 """(positions of the training examples, seed) -> the trained module, or its θ [p]."""
@@ -84,8 +86,7 @@ def train_many(
         If the folder can't be written to.
     """
     started = time.perf_counter()
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
-        raise InputError(f"workers: a number of processes ≥ 0; got {workers!r}")
+    scalars.whole("workers", workers, 0)
     subsets, seeds = checked_jobs([subset for subset, _ in jobs], [seed for _, seed in jobs])
     if not callable(train):
         raise InputError(f"train: a function (indices, seed) -> trained model; got {train!r}")

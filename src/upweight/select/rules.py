@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.messages import InputError
 from upweight.select.scores import fisher, noise, outputs_and_gradients
 from upweight.select.subset import Subset
@@ -56,10 +57,8 @@ class Rule:
     words: str
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio <= 1:
-            raise InputError(f"ratio: a share of the units, above 0 and at most 1; got {self.ratio}")
-        if self.per not in ("layer", "global"):
-            raise InputError(f"per: 'layer' or 'global'; got {self.per!r}")
+        scalars.number("ratio", self.ratio, above=0, most=1)
+        scalars.one_of("per", self.per, get_args(Scope))
 
     def of(self, objective: Objective, examples: Any = None) -> Subset:
         """The entries of θ that the rule chooses.
@@ -103,9 +102,13 @@ class Rule:
         return [part.nonzero().flatten() for part in kept.split([len(scores) for scores in ranked])]
 
 
+def _share(ratio: float) -> str:
+    return f"{scalars.number('ratio', ratio, above=0, most=1):.3g}"
+
+
 def _rule(scores: Scores, ratio: float, highest: bool, per: Scope, what: str) -> Rule:
     side = "highest" if highest else "lowest"
-    return Rule(scores, ratio, highest, per, f"the {ratio:.3g} of units of {side} {what}, {PLACES.get(per, per)}")
+    return Rule(scores, ratio, highest, per, f"the {_share(ratio)} of units of {side} {what}, {PLACES.get(per, per)}")
 
 
 def highest_output(ratio: float, *, per: Scope = "layer", absolute: bool = False) -> Rule:
@@ -140,9 +143,9 @@ def lowest_fisher(ratio: float, *, per: Scope = "layer") -> Rule:
 
 def random(ratio: float, *, seed: int = 0, per: Scope = "layer") -> Rule:
     """Units at random."""
-    return Rule(
-        partial(noise, seed), ratio, True, per, f"a random {ratio:.3g} of units, {PLACES.get(per, per)}, seed {seed}"
-    )
+    scalars.seed("seed", seed)
+    words = f"a random {_share(ratio)} of units, {PLACES.get(per, per)}, seed {seed}"
+    return Rule(partial(noise, seed), ratio, True, per, words)
 
 
 def by_name(objective: Objective, patterns: str | Sequence[str]) -> Subset:
@@ -170,4 +173,5 @@ def by_name(objective: Objective, patterns: str | Sequence[str]) -> Subset:
 
 
 def _word(what: str, absolute: bool) -> str:
+    scalars.flag("absolute", absolute)
     return f"mean |{what}|" if absolute else f"mean {what}"

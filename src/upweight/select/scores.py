@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.gradients.autograd import substituted
 from upweight.select.units import Layer
 
@@ -70,5 +71,5 @@ def fisher(objective: Objective, layers: list[Layer], examples: Any) -> list[Flo
 
 def noise(seed: int, objective: Objective, layers: list[Layer], examples: Any) -> list[Float[Tensor, " units"]]:
     """Random numbers, a stream for each seed."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = scalars.generator(seed)
     return [torch.rand(layer.count, generator=generator) for layer in layers]

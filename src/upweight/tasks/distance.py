@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from upweight import scalars
 from upweight.attribution import Attribution
 from upweight.evaluation.correlation import spearman
 from upweight.messages import InputError
@@ -103,8 +104,7 @@ class InfluenceByDistance:
 
     def same_class_share(self, k: int = HELPFUL) -> Float[np.ndarray, " queries"]:
         """Share of the query's label among its k most helpful examples that help at all; nan where none does."""
-        if not k >= 1:
-            raise InputError(f"k: must be at least 1; got {k}")
+        scalars.whole("k", k)
         score, place = self.helpfulness.topk(min(k, len(self.labels)), dim=1)
         helps = score > 0
         same = self.same_class.gather(1, place) & helps

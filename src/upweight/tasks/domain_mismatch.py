@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from upweight import plots
+from upweight import plots, scalars
 from upweight.attribution import Attribution
 from upweight.influence import Influence
 from upweight.messages import InputError
@@ -107,8 +107,7 @@ class DomainMismatch:
 
     def top(self, k: int = SHOWN) -> pd.DataFrame:
         """The k most influential."""
-        if not k >= 1:
-            raise InputError(f"k: must be at least 1; got {k}")
+        scalars.whole("k", k)
         return self.to_pandas().head(k)
 
     def figure(self, title: str | None = None) -> Figure:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from upweight import scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.influence import Influence
 from upweight.objective import Objective
@@ -57,6 +58,7 @@ def explain(
     leverage_corrected
         Removal with the example's own curvature taken out, as in `Influence.attribute`.
     """
+    scalars.whole("k", k)
     influence = subject if isinstance(subject, Influence) else Influence(subject)
     found = influence.attribute(
         queries, query_ids=query_ids, measurement=measurement, leverage_corrected=leverage_corrected

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from upweight import scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.influence import Influence
@@ -77,8 +78,7 @@ class LabelErrors:
 
     def top(self, k: int = 20) -> pd.DataFrame:
         """The k most suspicious."""
-        if not k >= 1:
-            raise InputError(f"k: must be at least 1; got {k}")
+        scalars.whole("k", k)
         return self.to_pandas().head(k)
 
     def evidence(self, k: int = 20, examples: int = 3) -> Ranking:
@@ -146,8 +146,7 @@ def label_errors(
     InputError
         If the objective isn't a classification with one label an example, or all labels are of one class.
     """
-    if method not in METHODS:
-        raise InputError(f"method: one of {', '.join(map(repr, METHODS))}; got {method!r}")
+    scalars.one_of("method", method, METHODS)
     effects = subject if isinstance(subject, OwnEffects) else None
     influence = effects.influence if effects is not None else _as_influence(subject)
     given = given_labels(influence.objective)
@@ -156,8 +155,9 @@ def label_errors(
             f"data: all {len(given):,} labels are of class {int(given[0])}; labels of one class can't contradict each "
             "other, so none can be suspicious. Give data of two or more classes"
         )
-    found, said = scored(influence, method, effects)
     names = influence.objective.class_names if class_names is None else tuple(class_names)
+    named(given, names)  # refuses too few before work starts
+    found, said = scored(influence, method, effects)
     return LabelErrors(influence, method, found, said, names)
 
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from upweight import scalars
 from upweight.data import Data
 from upweight.gradients.denormals import flushed
 from upweight.influence import Influence
@@ -26,7 +27,7 @@ from upweight.influence.queries import query_names
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.progress import track
-from upweight.retraining.finished import Folder
+from upweight.store.kept_work import Folder
 from upweight.tasks.attacks.box import Box
 from upweight.tasks.attacks.climb import Climb, Outcome, Task, climb
 from upweight.tasks.attacks.finished import Shard, digest, kept_ranking, pack, unpack
@@ -125,8 +126,7 @@ def attack(
 
 
 def _refuse_settings(settings: Climb, count: int, candidates: int, batch_size: int, keep: int) -> None:
-    if not settings.step > 0:
-        raise InputError(f"step: must be > 0, in levels of 0 … 255; got {settings.step}")
+    scalars.number("step (in levels of 0 … 255)", settings.step, above=0)
     for name, value, least in (
         ("iterations", settings.iterations, 1),
         ("count", count, 1),
@@ -134,8 +134,7 @@ def _refuse_settings(settings: Climb, count: int, candidates: int, batch_size: i
         ("batch_size", batch_size, 1),
         ("keep", keep, 0),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{name}: a whole number of at least {least}; got {value!r}")
+        scalars.whole(name, value, least)
 
 
 def _checked(objective: Objective, positions: Any, attacks: int, count: int) -> Int[Tensor, "attacks count"]:

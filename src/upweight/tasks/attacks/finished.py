@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from upweight.data import Data, tensors
-from upweight.retraining.finished import Folder
+from upweight.store.kept_work import Folder
 from upweight.tasks.attacks.climb import Climb, Outcome, Task
 from upweight.tasks.attacks.levers import Ranked
 from upweight.tasks.attacks.subject import Subject

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from upweight import scalars
 from upweight.influence.changes import Relabelling, Removal
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -82,7 +83,7 @@ def sampled(problem: Problem, sample: int | None, seed: int) -> Problem:
     usable = torch.arange(objective.n) if usable is None else usable
     changes = problem.changes[usable]
     chosen, scales = [], []
-    generator = torch.Generator().manual_seed(seed)
+    generator = scalars.generator(seed)
     for members in (usable[changes], usable[~changes]):
         kept = members[torch.randperm(len(members), generator=generator)[:sample]]
         chosen.append(kept)
@@ -101,10 +102,8 @@ def held_out(problem: Problem, holdout: float, sample: int | None, seed: int) ->
     InputError
         If the share leaves nothing on one side.
     """
-    if not 0 < holdout < 1:
-        raise InputError(f"holdout: a share of the training examples, above 0 and below 1; got {holdout}")
     objective, changes = problem.objective, problem.changes
-    generator = torch.Generator().manual_seed(seed)
+    generator = scalars.generator(seed)
     held = torch.zeros(objective.n, dtype=torch.bool)
     seen = []
     for group in (changes, ~changes):

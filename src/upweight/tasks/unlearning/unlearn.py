@@ -12,15 +12,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from upweight import select
+from upweight import scalars, select
 from upweight.influence.generalized import generalized
 from upweight.influence.response import Response
+from upweight.influence.system import Method
 from upweight.losses import with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -202,10 +203,13 @@ def _changed(
     seed: int,
     options: dict[str, Any],
 ) -> Unlearned:
-    if steps < 1:
-        raise InputError(f"steps: must be at least 1; got {steps}")
-    if sample is not None and sample < 1:
-        raise InputError(f"sample: at least 1 of the examples that change, and as many others; got {sample}")
+    scalars.one_of("method", method, get_args(Method))
+    scalars.whole("steps", steps)
+    scalars.flag("search", search)
+    scalars.number("holdout", holdout, above=0, below=1)
+    scalars.seed("seed", seed)
+    if sample is not None:
+        scalars.whole("sample", sample)
     start = time.perf_counter()
     problem, judge = posed(objective, positions, targets), None
     if search:

@@ -1,0 +1,113 @@
+"""What a single argument must be: each check returns it as Python's own type, or refuses it by name, with the mend.
+
+NumPy's and torch's numbers are numbers; True and False are none, and no number is a flag.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from upweight.messages import InputError
+
+LARGEST_SEED = 2**63 - 1
+
+
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number within bounds.
+
+    Raises
+    ------
+    InputError
+        If it is something else; 2.0, "2" and True are none.
+    """
+    given = _plain(value)
+    wanted = f"a whole number of at least {least:,}" if most is None else f"a whole number from {least:,} to {most:,}"
+    is_whole = isinstance(given, Integral) and not isinstance(given, bool)
+    if not is_whole or given < least or (most is not None and given > most):
+        raise InputError(f"{name}: give {wanted}; got {value!r}")
+    return int(given)
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
+    """A finite number within bounds.
+
+    Raises
+    ------
+    InputError
+        If it is something else, NaN and infinity included.
+    """
+    given = _plain(value)
+    is_number = isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
+    inside = is_number and (
+        (least is None or given >= least)
+        and (above is None or given > above)
+        and (most is None or given <= most)
+        and (below is None or given < below)
+    )
+    if not inside:
+        signs = ((">", above), ("≥", least), ("<", below), ("≤", most))
+        bounds = " and ".join(f"{sign} {bound:g}" for sign, bound in signs if bound is not None)
+        raise InputError(f"{name}: give a finite number {bounds}".rstrip() + f"; got {value!r}")
+    return float(given)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False.
+
+    Raises
+    ------
+    InputError
+        If it is something else: "no" would count as true.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name}: give True or False; got {value!r}")
+    return bool(value)
+
+
+def one_of(name: str, value: Any, choices: Collection[str]) -> str:
+    """One of the names that are allowed.
+
+    Raises
+    ------
+    InputError
+        If it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name}: one of {', '.join(map(repr, choices))}; got {value!r}")
+    return value
+
+
+def seed(name: str, value: Any) -> int:
+    """A seed: a whole number that torch's and NumPy's generators take.
+
+    Raises
+    ------
+    InputError
+        If it is something else; 1.7 would be 1.
+    """
+    return whole(name, value, 0, LARGEST_SEED)
+
+
+def generator(value: int) -> torch.Generator:
+    """Random numbers on the CPU, so that a seed means the same on every device; takes NumPy's whole numbers too."""
+    return torch.Generator().manual_seed(seed("seed", value))
+
+
+def _plain(value: Any) -> Any:
+    """The number in a scalar of NumPy or a tensor of no dimensions; anything else as it is."""
+    is_scalar = isinstance(value, np.generic) or (isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0)
+    return value.item() if is_scalar else value
