@@ -141,8 +141,9 @@ def agreement_json(found: Verification) -> dict[str, Any]:
 def make_report(opened: sources.Source, name: str, found: Verification, warnings: list[str]) -> Report:
     """The page: the figure, the agreement, every pair."""
     from upweight.cli.layout import frame_block, meaning_block
-    from upweight.report import Facts, Figure, Report, Warnings
+    from upweight.report import Facts, Figure, Report, Text, Warnings
 
+    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
     return (
         Report(
             f"Verified: {opened.title}",
@@ -157,6 +158,6 @@ def make_report(opened: sources.Source, name: str, found: Verification, warnings
             Facts(agreement_facts(found), digits=4),
             Warnings(warnings),
         )
-        .section("The model", Facts(opened.facts), *opened.columns_block())
+        .section("The model", Facts(opened.facts), *opened.columns_block(), *notes)
         .section("Every pair", frame_block(found.to_pandas().drop(columns="query"), "In order of |predicted|."))
     )

@@ -130,7 +130,8 @@ def _uninformative(column: pd.Series, levels: tuple[str, ...] | None) -> str:
     if present.empty:
         return "it has no values"
     if distinct == 1 and len(present) == len(column):
-        return f"it holds one value only ({present.iloc[0]!r})"
+        value = present.iloc[0]
+        return f"it holds one value only ({repr(value) if isinstance(value, str) else level_name(value)})"
     if levels is None:
         # A gap says something too: one value with gaps beside it stays, for its indicator.
         return "its values differ by rounding only" if distinct > 1 and _is_flat(present) else ""
@@ -146,13 +147,13 @@ def _is_flat(present: pd.Series) -> bool:
 
 
 def _counter(name: str, column: pd.Series, whole: pd.DataFrame | None) -> str:
-    tables = [column] if whole is None else [column, whole[name]]
+    tables = [column] if whole is None else [column, _infinite_as_missing(whole[name])]
     return "it counts the rows" if any(_is_number(each) and counts(each) for each in tables) else ""
 
 
 def _common_levels(column: pd.Series) -> tuple[str, ...]:
     """Levels of five rows and more, the `MOST_LEVELS` most frequent; `RARE` at the end if any other exists."""
-    found = Counter(_levels(column))
+    found = Counter(level_names(column))
     common = sorted(
         (level for level, count in found.items() if count >= FEWEST_PER_LEVEL and level != RARE),
         key=lambda level: (-found[level], level),
@@ -162,7 +163,8 @@ def _common_levels(column: pd.Series) -> tuple[str, ...]:
     return (*sorted(common[: MOST_LEVELS - 1]), RARE)
 
 
-def _levels(column: pd.Series) -> list[str]:
+def level_names(column: pd.Series) -> list[str]:
+    """Every row's value as text, `ABSENT` where there is none."""
     pairs = zip(column, column.isna(), strict=True)
     return [ABSENT if missing else level_name(value) for value, missing in pairs]
 
@@ -210,7 +212,7 @@ def prepared(features: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     for name, known in columns.levels.items():
         common = set(known)
         other = RARE if RARE in common else None
-        found = [level if level in common or other is None else other for level in _levels(frame[name])]
+        found = [level if level in common or other is None else other for level in level_names(frame[name])]
         frame[name] = pd.Series(found, index=frame.index, dtype=object)
     return frame
 

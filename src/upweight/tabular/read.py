@@ -6,7 +6,8 @@ import csv
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from pandas.api import types
 
 from upweight.messages import InputError
 from upweight.tabular.choice import Choice, near_names
-from upweight.tabular.columns import Columns, level_name, sorted_columns
+from upweight.tabular.columns import Columns, level_name, level_names, prepared, sorted_columns
 from upweight.tabular.extremes import numbers_as_floats
 
 SEPARATORS = ",;\t|"
 MISSING = ["?"]
 """Words for a missing value beside those pandas knows (NA, NaN, null, the empty field …)."""
+LONG = r"\s*[+-]?\d{19,}\s*"
+"""Whole numbers that may not fit into 64 bits."""
 
 MOST_NUMBERS = 20
 """Distinct numbers in a numeric target beyond which it is a quantity, not a class."""
@@ -92,27 +95,29 @@ def read_labelled(path: str | os.PathLike[str], target: str, choice: Choice | No
     frame = _read(Path(path))
     _check_target(frame, target, Path(path).name)
     kept = frame[frame[target].notna()]
-    lost = len(frame) - len(kept)
-    notes = (f"{lost} of {len(frame)} rows have no {target!r} and were left out",) if lost else ()
+    lost = _lost(frame, target)
     labels, classes = _classes(kept[target], target)
     chosen = Choice() if choice is None else choice
     chosen.check(frame.columns, target)
     features, infinite = numbers_as_floats(kept.drop(columns=target), Path(path).name, chosen)
     columns = sorted_columns(features, chosen, frame)
-    return LabelledTable(Path(path), target, features, labels, classes, columns, (*notes, *infinite))
+    return LabelledTable(Path(path), target, features, labels, classes, columns, (*lost, *infinite))
 
 
 def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTable:
     """Further rows for a table, from another CSV with its columns and classes; a class may be missing.
 
+    Notes say where a column holds values that the table doesn't know.
+
     Raises
     ------
     InputError
-        If there is no such file, a column of the table is missing in it, or it holds a class that the table doesn't.
+        If there is no such file, a column of the table is missing in it or holds text for numbers, or it has a class
+        that the table doesn't.
     """
     name = Path(path).name
     # Numbers of a column that is text in the first file are text here too: "01" is not 1.
-    texts = [name for name in like.columns.categorical if not types.is_bool_dtype(like.features[name])]
+    texts = [name for name in like.columns.categorical if not _is_truth(like.features[name])]
     frame = _read(Path(path), texts)
     _check_target(frame, like.target, name)
     kept_columns = (*like.columns.numeric, *like.columns.categorical)
@@ -130,10 +135,39 @@ def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTabl
     if not given:
         raise InputError(f"{name}: column {like.target!r} is empty in every row")
     labels = np.array([like.classes.index(value) for value in given], dtype=np.int64)
-    features, notes = numbers_as_floats(
-        kept.reindex(columns=like.features.columns), name, Choice(drop=tuple(like.columns.dropped))
-    )
+    shared = [column for column in like.features.columns if column in kept.columns]
+    features, infinite = numbers_as_floats(kept[shared], name, Choice(drop=tuple(like.columns.dropped)))
+    try:
+        prepared(features, like.columns)  # refused before training, not after
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    notes = (*(f"{name}: {note}" for note in (*_lost(frame, like.target), *infinite)), *_unseen(features, like, name))
     return LabelledTable(Path(path), like.target, features, labels, like.classes, like.columns, notes)
+
+
+def _lost(frame: pd.DataFrame, target: str) -> tuple[str, ...]:
+    lost = int(frame[target].isna().sum())
+    return (f"{lost} of {len(frame)} rows have no {target!r} and were left out",) if lost else ()
+
+
+def _is_truth(column: pd.Series) -> bool:
+    """Whether it holds true and false, be it with gaps."""
+    return types.infer_dtype(column, skipna=True) == "boolean"
+
+
+def _unseen(features: pd.DataFrame, like: LabelledTable, name: str) -> list[str]:
+    """Of each categorical column, how many rows hold a value that the table doesn't."""
+    notes = []
+    for column in like.columns.categorical:
+        known, found = set(level_names(like.features[column])), level_names(features[column])
+        new = [(row, level) for row, level in zip(features.index, found, strict=True) if level not in known]
+        if new:
+            row, level = new[0]
+            notes.append(
+                f"{name}: column {column!r} holds values unknown to {like.path.name} in {len(new)} of {len(found)} "
+                f"rows (row {row}: {level[:40]!r})"
+            )
+    return notes
 
 
 def _read(path: Path, texts: Sequence[str] = ()) -> pd.DataFrame:
@@ -154,21 +188,38 @@ def _read(path: Path, texts: Sequence[str] = ()) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                path,
-                sep=separator,
-                encoding="utf-8-sig",
-                index_col=False,  # else rows with a field too many would turn the first column into names
-                skipinitialspace=True,
-                na_values=MISSING,
-                dtype={name: str for name in names if name.strip() in texts},
-                low_memory=False,
-            )
+            text: dict[Hashable, type] = {name: str for name in names if name.strip() in texts}
+            frame = _parsed(path, separator, text)
+            # A whole number beyond 64 bits above a decimal one leaves pandas with text.
+            beyond = [name for name in frame if name not in text and _has_long_numbers(frame[name])]
+            for name in beyond:
+                with suppress(ValueError):  # text it is
+                    frame[name] = _parsed(path, separator, {name: float}, [name])[name]
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: can't be read as a CSV: {str(error).strip()}") from None
     if frame.empty:
         raise InputError(f"{path}: has a header but no rows")
     return frame.rename(columns=lambda name: str(name).strip())
+
+
+def _parsed(
+    path: Path, separator: str, dtype: Mapping[Hashable, type], only: Sequence[Hashable] | None = None
+) -> pd.DataFrame:
+    return pd.read_csv(
+        path,
+        sep=separator,
+        encoding="utf-8-sig",
+        index_col=False,  # else rows with a field too many would turn the first column into names
+        skipinitialspace=True,
+        na_values=MISSING,
+        dtype=dict(dtype),
+        usecols=None if only is None else list(only),
+        low_memory=False,
+    )
+
+
+def _has_long_numbers(column: pd.Series) -> bool:
+    return types.is_string_dtype(column) and bool(column.astype(str).str.fullmatch(LONG).any())
 
 
 def _refuse_repeated_names(names: Sequence[str], path: Path) -> None:
