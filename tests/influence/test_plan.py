@@ -141,7 +141,7 @@ def test_each_stage_is_counted_as_the_work_is_done() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="memory, in bytes: give a whole number"):
         uw.Influence(mlp().objective(), memory=0)
-    with pytest.raises(InputError, match="queries: give one or more"):
+    with pytest.raises(InputError, match="queries: give a whole number of at least 1"):
         uw.Influence(mlp().objective()).plan(0)
 
 
