@@ -26,7 +26,8 @@ def objective(width: int = 32, n: int = 200, outputs: int = 5, loss: object = No
 def test_small_linear_models_are_factorised_and_large_ones_iterated() -> None:
     assert isinstance(uw.Influence(convex("softmax").objective()).inverse, Dense)
     torch.manual_seed(0)
-    wide = uw.Objective(nn.Linear(500, 10), uw.losses.CrossEntropy(), (torch.randn(30, 500), torch.arange(30) % 10))
+    data = (torch.randn(30, 500), torch.arange(30) % 10)
+    wide = uw.Objective(nn.Linear(500, 10), uw.losses.CrossEntropy(), data, l2=0.1)
     assert isinstance(uw.Influence(wide).inverse, CG)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from upweight.curvature.operators import OfObjective, Operator
 from upweight.curvature.rows import Rows, spectral
 from upweight.gradients import LinearFunction
+from upweight.losses import Loss
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -103,6 +104,20 @@ class ObjectiveCurvature(OfObjective):
     def examples(self) -> int:
         """Number of examples summed over."""
         return self.objective.n if self.indices is None else len(self.indices)
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether no eigenvalue can be negative: the loss is convex in outputs, and these are linear in θ or taken so.
+
+        What comes out below zero is rounding then.
+        """
+        loss = self.objective.loss
+        convex = isinstance(loss, Loss) and loss.is_convex
+        return convex and (self.name == GGN.name or self.objective.is_linear)
+
+    def in_double(self) -> ObjectiveCurvature:
+        """The same matrix in float64."""
+        return replace(self, objective=self.objective.to(torch.float64))
 
     def share(self, indices: Any) -> ObjectiveCurvature:
         """The part of the matrix that these examples contribute: (1/n) Σ_U w_i H_i, without the penalty."""

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
 
 from upweight.messages import NotStationaryWarning
 from upweight.objective import Objective
@@ -25,6 +26,9 @@ DIRECT = 1e-5
 """Of the size of an example's gradient: rounding of a direct solver, on columns that are far from independent."""
 
 
+ROUNDING = 100.0
+
+
 def warn_if_elsewhere(objective: Objective, step: Any) -> None:
     """Warn, with the figures, where ∇R is larger than the solver of this fitted estimator leaves it.
 
@@ -38,6 +42,7 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
         allowed = found.example_scale / SLACK
     else:
         allowed = _left_by_solver(step, objective.n * found.example_scale, float(objective.weights.mean()))
+    allowed = max(allowed, _rounding(objective))
     largest = float(objective.gradient().abs().max())
     if largest <= SLACK * allowed:
         return
@@ -49,6 +54,12 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
         NotStationaryWarning,
         stacklevel=3,
     )
+
+
+def _rounding(objective: Objective) -> float:
+    """What outputs leave of ∇R by rounding, also where they fit every target and examples' gradients vanish."""
+    outputs, inputs = objective.outputs(), objective.data.take(range(objective.n))[0]
+    return ROUNDING * torch.finfo(objective.dtype).eps * float(outputs.abs().max()) * float(inputs.abs().max())
 
 
 def _has_minimum(step: Any) -> bool:

@@ -5,14 +5,19 @@ The classifiers are a ridge on ±1, one against the rest for more than two class
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from upweight.estimators.form import Form, TrainingData, class_weights, linear_layer, refuse_positive
 from upweight.estimators.losses import SquaredErrorOfSigns
 from upweight.losses import Loss, SquaredError
-from upweight.messages import InputError
+from upweight.messages import InputError, UpweightWarning
+
+ROUNDING = 100
+"""Multiples of the precision, of the largest singular value, up to which one is rounding."""
 
 
 def ridge(estimator: Any, data: TrainingData, smooth: float | None) -> Form:
@@ -27,8 +32,43 @@ def ridge_classifier(estimator: Any, data: TrainingData, smooth: float | None) -
 
 
 def linear_regression(estimator: Any, data: TrainingData, smooth: float | None) -> Form:
-    """Ordinary least squares: no penalty."""
-    return _linear(estimator, SquaredError(0.5), 0.0, data.sample_weight)
+    """Ordinary least squares: no penalty, on the directions of X that the fit kept.
+
+    LinearRegression leaves out directions whose singular value is below ``tol`` of the largest (columns that depend on
+    each other, but also columns of small units). Its coefficients are a minimum among the directions kept alone, and
+    so that is what is objective here: θ are the coefficients along these.
+    """
+    refuse_positive(estimator)
+    rank, d = (
+        int(np.max(estimator.rank_ if hasattr(estimator, "rank_") else data.features.shape[1])),
+        data.features.shape[1],
+    )
+    if rank >= d:
+        return _linear(estimator, SquaredError(0.5), 0.0, data.sample_weight)
+    weights = data.sample_weight
+    centre = np.average(data.features, axis=0, weights=weights) if estimator.fit_intercept else np.zeros(d)
+    centred = np.sqrt(weights)[:, None] * (data.features - centre)
+    _, sizes, rows = np.linalg.svd(centred, full_matrices=False)
+    _say_left_out(estimator, rank, d, sizes)
+    kept = linear_layer(rows[:rank], -rows[:rank] @ centre).requires_grad_(False)
+    coefficients = np.atleast_2d(estimator.coef_)
+    intercepts = np.atleast_1d(estimator.intercept_) + coefficients @ centre if estimator.fit_intercept else None
+    top = linear_layer(coefficients @ rows[:rank].T, intercepts)
+    return Form(nn.Sequential(kept, top), SquaredError(0.5), {"1.weight": 0.0}, weights)
+
+
+def _say_left_out(estimator: Any, rank: int, d: int, sizes: np.ndarray) -> None:
+    """Warn where what was left out is more than rounding: columns of small units, say."""
+    if rank < len(sizes) and sizes[rank] > ROUNDING * np.finfo(float).eps * sizes[0]:
+        tol = getattr(estimator, "tol", None)
+        warnings.warn(
+            f"estimator: LinearRegression(tol={tol}) kept {rank} of {d} directions of X and left out some that hold "
+            f"more than rounding (singular value {sizes[rank]:.1e}, the largest is {sizes[0]:.1e}), as if columns of "
+            "small units were not there; scores are those of this fit. Scale the columns (StandardScaler in a "
+            "Pipeline), or fit with a smaller tol",
+            UpweightWarning,
+            stacklevel=5,
+        )
 
 
 def _alpha(estimator: Any) -> float:

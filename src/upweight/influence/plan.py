@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -26,10 +27,13 @@ from upweight.inverse.dual import DEFAULT_ROWS, DualSolver, fitting
 from upweight.inverse.eigenbasis import EigenSolver
 from upweight.inverse.kfac import FactoredSolver
 from upweight.losses import CrossEntropy, Loss, split_batch
+from upweight.messages import UpweightWarning
 from upweight.objective import Objective
 
 DENSE_UP_TO = 4000
 """p up to which the whole matrix is cheaper than iterating: 128 MB and a second in float64."""
+SINGULAR_DAMPING = 1e-3
+"""Multiple of the mean eigenvalue that damps a matrix that may be singular, where it isn't factorised."""
 DEFAULT_MEMORY = 2**31
 DEFAULT_QUERIES = 100
 EIGEN_COST = 25
@@ -169,8 +173,17 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
     if objective.is_linear:
         reason = "outputs are linear in θ, so the Hessian of a convex loss is exact and needs no damping"
         if objective.p <= DENSE_UP_TO:
-            return Dense(Hessian(), 0.0), f"{reason}; p={objective.p:,} ≤ {DENSE_UP_TO:,}: factorised"
-        return CG(Hessian(), 0.0), f"{reason}; p={objective.p:,}: conjugate gradients"
+            return Dense(
+                Hessian(), 0.0, singular="pseudo"
+            ), f"{reason}; p={objective.p:,} ≤ {DENSE_UP_TO:,}: factorised"
+        if not _may_be_singular(objective):
+            return CG(Hessian(), 0.0), f"{reason}; p={objective.p:,}: conjugate gradients"
+        reason = (
+            "outputs are linear in θ, and without l2 the Hessian of a softmax is singular: damped by "
+            f"{SINGULAR_DAMPING:g} of its mean eigenvalue; p={objective.p:,}: conjugate gradients"
+        )
+        warnings.warn(f"inverse: {reason}. Give l2 > 0 or an inverse of your own", UpweightWarning, stacklevel=4)
+        return CG(Hessian(), MeanEigenvalue(SINGULAR_DAMPING)), reason
     if not isinstance(objective.function, FactoredFunction):
         return _without_factors(objective)
     curvature, why = row_curvature(objective)
@@ -189,6 +202,12 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
         "well, their sizes say little"
     )
     return EKFAC(factor, "auto", penalized=False), reason
+
+
+def _may_be_singular(objective: Objective) -> bool:
+    """Whether a shift of all outputs that a softmax doesn't see is free of penalty, or nothing is penalised."""
+    free = objective.l2 == 0
+    return bool(free.all()) or (isinstance(objective.loss, CrossEntropy) and bool(free.any()))
 
 
 def _against_rows(counts: Counts, curvature: RowCurvature, rows: int) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from upweight import scalars
-from upweight.curvature import Curvature, Hessian, Operator
+from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Solution,
@@ -22,33 +23,50 @@ from upweight.inverse.interface import (
     relative,
     smallest_quotient,
 )
-from upweight.messages import InputError, NegativeCurvatureError
+from upweight.messages import InputError, NegativeCurvatureError, UpweightWarning
 from upweight.objective import Objective
 
 LARGEST = 20_000
 """p beyond which the matrix (8 p² bytes, twice) is refused rather than swapped to disk."""
+ROUNDING = 10.0
+"""Multiples of the precision up to which an eigenvalue of the matrix with a unit diagonal is rounding."""
+OUTSIDE = 0.01
+"""Share of a vector along directions left out from which a warning says so."""
+Singular = Literal["refuse", "pseudo"]
 
 
 @dataclass(frozen=True)
 class Dense:
     """Cholesky factor (``cholesky``) or eigendecomposition (``eigen``) of H + δI.
 
+    The matrix is first brought to a unit diagonal, so that nothing depends on the units of parameters and inputs.
     ``eigen`` costs some ten times more, and then any damping is free (`DenseSolver.with_damping`). It solves
     indefinite matrices too, where no eigenvalue + δ is zero, if ``indefinite`` is set.
+
+    Parameters
+    ----------
+    singular
+        What to do where H + δI is singular to rounding (a softmax without l2, columns that depend on each other):
+        ``refuse`` it, or take the ``pseudo``-inverse, which leaves such directions out and says so in a warning. Where
+        outputs are linear in θ and the loss is convex, no training gradient has a part along them, so nothing is lost;
+        another warning says what share of a vector does.
 
     Raises
     ------
     NegativeCurvatureError
-        If damping ≤ −λ_min, so that H + δI is not positive definite; the message gives λ_min.
+        If damping ≤ −λ_min, so that H + δI is not positive definite, or if it is singular and to be refused; the
+        message gives the figure.
     """
 
     curvature: Curvature = field(default_factory=Hessian)
     damping: Damping = 0.0
     method: Literal["cholesky", "eigen"] = "cholesky"
     indefinite: bool = False
+    singular: Singular = "refuse"
 
     def __post_init__(self) -> None:
         scalars.one_of("method", self.method, ("cholesky", "eigen"))
+        scalars.one_of("singular", self.singular, get_args(Singular))
         scalars.flag("indefinite", self.indefinite)
 
     def fit(self, target: Objective | Operator) -> DenseSolver:
@@ -64,85 +82,198 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Eigen:
+    """Eigenvalues, ascending, and vectors of a symmetric matrix, and which of them aren't rounding."""
+
+    values: Float[Tensor, " p"]
+    vectors: Float[Tensor, "p p"]
+    kept: Bool[Tensor, " p"]
+
+    @classmethod
+    def of(cls, matrix: Float[Tensor, "p p"], precision: float, is_positive: bool = False) -> Eigen:
+        """By float64, of a matrix whose entries are right to ``precision``.
+
+        Of one that is positive semi-definite by its form, its negative eigenvalues tell how large rounding is.
+        """
+        values, vectors = torch.linalg.eigh(matrix.double())
+        noise = precision * float(values.abs().max())
+        if is_positive:
+            noise = max(noise, -float(values[0]))
+        return cls(values, vectors, values.abs() > ROUNDING * noise)
+
+    def solve(self, vectors: Tensor) -> Tensor:
+        """The pseudo-inverse times k vectors as rows."""
+        inverse = torch.where(self.kept, 1 / torch.where(self.kept, self.values, 1.0), 0.0)
+        return ((vectors.double() @ self.vectors) * inverse @ self.vectors.T).to(vectors.dtype)
+
+    def left_out(self, vectors: Tensor) -> Float[Tensor, " k"]:
+        """The share of each vector's norm along the directions left out."""
+        parts = vectors.double() @ self.vectors
+        return relative(torch.where(self.kept, 0.0, parts), parts)
+
+
+@dataclass(frozen=True)
 class DenseSolver:
-    """A factorised H + δI."""
+    """A factorised H + δI, as S(H + δI)S with S = diag(``scale``) and a unit diagonal.
+
+    With ``plain`` the spectrum of H itself, from which any damping is free.
+    """
 
     operator: Operator
     damping: float
     matrix: Float[Tensor, "p p"]
     settings: Dense
+    scale: Float[Tensor, " p"]
     cholesky: Float[Tensor, "p p"] | None = None
-    eigen: tuple[Float[Tensor, " p"], Float[Tensor, "p p"]] | None = None
+    eigen: Eigen | None = None
+    plain: tuple[Float[Tensor, " p"], Float[Tensor, "p p"]] | None = None
 
     @classmethod
     def factorised(cls, operator: Operator, matrix: Tensor, damping: float, settings: Dense) -> DenseSolver:
         """Factorise matrix + δI by the method of the settings."""
         if settings.method == "eigen" or settings.indefinite:
             values, vectors = torch.linalg.eigh(matrix.double())
-            solver = cls(operator, damping, matrix, settings, eigen=(values, vectors))
-            return solver._checked_spectrum()
-        damped = matrix.clone()
-        damped.diagonal().add_(damping)
-        factor, info = torch.linalg.cholesky_ex(damped)
+            scale = torch.ones_like(matrix[0])
+            return cls(operator, damping, matrix, settings, scale, plain=(values, vectors))._checked_spectrum()
+        scaled, scale = _unit_diagonal(operator, matrix, damping)
+        factor, info = torch.linalg.cholesky_ex(scaled)
         pivots = factor.diagonal() ** 2
         # A matrix that is singular to rounding may have a factor all the same; solutions would be noise.
-        if int(info) != 0 or pivots.min() <= torch.finfo(pivots.dtype).eps * pivots.max():
-            raise _not_positive(name_of(operator), torch.linalg.eigvalsh(matrix.double()), damping)
-        return cls(operator, damping, matrix, settings, cholesky=factor)
+        if int(info) == 0 and pivots.min() > ROUNDING * torch.finfo(factor.dtype).eps * len(pivots) ** 0.5:
+            return cls(operator, damping, matrix, settings, scale, cholesky=factor)
+        # Rounding is told from curvature in float64, where there is much less of it.
+        precision = torch.finfo(matrix.dtype).eps
+        if isinstance(operator, ObjectiveCurvature) and matrix.dtype != torch.float64:
+            matrix, precision = operator.in_double().dense(), torch.finfo(torch.float64).eps
+        scaled, scale = _unit_diagonal(operator, matrix.double(), damping)
+        found = Eigen.of(scaled, precision, getattr(operator, "is_positive", False))
+        return _checked(cls(operator, damping, matrix.double(), settings, scale, eigen=found))
 
     def _checked_spectrum(self) -> DenseSolver:
-        assert self.eigen is not None
-        shifted = self.eigen[0] + self.damping
+        assert self.plain is not None
+        shifted = self.plain[0] + self.damping
         tiny = torch.finfo(self.matrix.dtype).eps * shifted.abs().max()
-        if (shifted.abs() <= tiny).any() or (not self.settings.indefinite and shifted[0] <= 0):
-            raise _not_positive(name_of(self.operator), self.eigen[0], self.damping)
-        return self
+        if not self.settings.indefinite and shifted[0] < -ROUNDING * tiny:
+            raise _not_positive(name_of(self.operator), self.plain[0], self.damping)
+        found = Eigen(shifted, self.plain[1], shifted.abs() > tiny)
+        _refuse_or_say_singular(found, self)
+        return replace(self, eigen=found)
 
     def with_damping(self, damping: Damping) -> DenseSolver:
         """The same matrix with another δ; the matrix is not built again."""
         absolute = resolve(damping, self.operator)
-        if self.eigen is not None:
+        if self.plain is not None:
             return replace(self, damping=absolute)._checked_spectrum()
         return DenseSolver.factorised(self.operator, self.matrix, absolute, self.settings)
 
-    def _inverse(self, vectors: Tensor) -> Tensor:
+    @property
+    def left_out(self) -> int:
+        """Directions that the pseudo-inverse leaves out."""
+        return 0 if self.eigen is None else int((~self.eigen.kept).sum())
+
+    def _inverse(self, scaled: Tensor) -> Tensor:
+        """S⁻¹(H+δI)⁻¹S⁻¹ of vectors that are scaled already."""
         if self.cholesky is not None:
-            return torch.cholesky_solve(vectors.T, self.cholesky).T
+            return torch.cholesky_solve(scaled.T, self.cholesky).T
         assert self.eigen is not None
-        values, basis = self.eigen
-        return ((vectors.double() @ basis) / (values + self.damping) @ basis.T).to(vectors.dtype)
+        return self.eigen.solve(scaled)
 
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
-        """X = V (H+δI)⁻¹, with a step of iterative refinement where rounding left more than the precision can do."""
-        vectors = checked(vectors, self.operator)
-        x = self._inverse(vectors)
+        """X = V (H+δI)⁻¹, with a step of iterative refinement where rounding left more than the precision can do.
+
+        Residuals are those of the scaled system, and in a pseudo-inverse of the part that is solved for.
+        """
+        scaled = checked(vectors, self.operator).to(self.scale.dtype) * self.scale
+        self._warn_of_parts_outside(scaled)
+        aim = self._within(scaled)
+        x = self._inverse(aim) * self.scale
         product = self._product(x)
-        if (relative(vectors - product, vectors) > default_tolerance(vectors.dtype)).any():
-            x = x + self._inverse(vectors - product)
+        residual = self._within(aim - product * self.scale)
+        if (relative(residual, aim) > default_tolerance(vectors.dtype)).any():
+            x = x + self._inverse(residual) * self.scale
             product = self._product(x)
+            residual = self._within(aim - product * self.scale)
+        left_out = f", {self.left_out} of {len(self.scale)} directions left out" if self.left_out else ""
         report = SolveReport(
-            solver=f"dense {self.settings.method} of the {name_of(self.operator)}",
+            solver=f"dense {self.settings.method} of the {name_of(self.operator)}{left_out}",
             damping=self.damping,
             iterations=0,
-            residuals=relative(vectors - product, vectors),
+            residuals=relative(residual, aim).to(vectors.dtype),
             tolerance=100 * default_tolerance(vectors.dtype),
             smallest_curvature=smallest_quotient(x, product),
         )
-        return Solution(x, report)
+        return Solution(x.to(vectors.dtype), report)
+
+    def _within(self, scaled: Tensor) -> Tensor:
+        """The part of scaled vectors that can be solved for."""
+        if not self.left_out:
+            return scaled
+        assert self.eigen is not None
+        basis = self.eigen.vectors[:, self.eigen.kept]
+        return (scaled @ basis) @ basis.T
+
+    def _warn_of_parts_outside(self, scaled: Tensor) -> None:
+        if not self.left_out or not len(scaled):
+            return
+        assert self.eigen is not None
+        share = float(self.eigen.left_out(scaled).max())
+        if share > OUTSIDE:
+            warnings.warn(
+                f"pseudo-inverse: up to {share:.2g} of a vector lies along the {self.left_out} directions in which the "
+                f"{name_of(self.operator)} is singular, and is left out; give damping > 0 or l2 > 0 to have it count",
+                UpweightWarning,
+                stacklevel=4,
+            )
 
     def _product(self, x: Tensor) -> Tensor:
         return x @ self.matrix + self.damping * x
 
 
+def _unit_diagonal(operator: Operator, matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """S(H + δI)S with a diagonal of ones (zeros where it is zero), and the diagonal of S."""
+    damped = matrix.clone()
+    diagonal = damped.diagonal()
+    diagonal.add_(damping)
+    if not (diagonal >= 0).all():
+        raise _not_positive(name_of(operator), torch.linalg.eigvalsh(matrix.double()), damping)
+    scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+    return damped.mul_(scale[:, None]).mul_(scale), scale
+
+
+def _checked(solver: DenseSolver) -> DenseSolver:
+    """The solver; refuses negative curvature, and what is singular if that is to be refused."""
+    assert solver.eigen is not None
+    if (solver.eigen.values[solver.eigen.kept] < 0).any():
+        raise _not_positive(name_of(solver.operator), torch.linalg.eigvalsh(solver.matrix.double()), solver.damping)
+    _refuse_or_say_singular(solver.eigen, solver)
+    return solver
+
+
+def _refuse_or_say_singular(found: Eigen, solver: DenseSolver) -> None:
+    if found.kept.all():
+        return
+    left_out, name = found.values[~found.kept], name_of(solver.operator)
+    figures = (
+        f"{len(left_out)} of {len(found.values)} directions (eigenvalues up to {float(left_out.abs().max()):.1e} where "
+        f"the largest is {float(found.values.max()):.1e})"
+    )
+    if solver.settings.singular == "refuse":
+        raise NegativeCurvatureError(
+            f"{name} + δI is not positive definite but singular to rounding, at damping {solver.damping:.3g}, along "
+            f"{figures}. Give a larger damping or l2 > 0, or leave these directions out: "
+            "inverse.Dense(singular='pseudo')"
+        )
+    warnings.warn(
+        f"pseudo-inverse: the {name} is singular to rounding along {figures}, which are left out; give damping > 0 or "
+        "l2 > 0 to have them count",
+        UpweightWarning,
+        stacklevel=2,
+    )
+
+
 def _not_positive(name: str, eigenvalues: Float[Tensor, " p"], damping: float) -> NegativeCurvatureError:
     smallest = float(eigenvalues[0])
-    rounding = len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * float(eigenvalues.abs().max())
-    needed = (
-        f"damping > {-smallest:.3g}"
-        if smallest < -rounding
-        else f"a larger damping, or l2 > 0 (λ_min = {smallest:.1e})"
-    )
     return NegativeCurvatureError(
         f"{name} + δI is not positive definite: its smallest eigenvalue is {smallest:.3e} and damping is "
-        f"{damping:.3g}. Use {needed}, curvature.GGN(), or train to a minimum"
+        f"{damping:.3g}. Use damping > {-smallest:.3g}, curvature.GGN(), or train to a minimum"
     )
