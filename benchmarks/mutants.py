@@ -29,7 +29,7 @@ from benchmarks.mutations import Change, sample
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / ".made" / "mutants"
 TESTED = ("-q", "-m", "not slow_download", "-p", "no:cacheprovider")
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 SURVIVED = "SURVIVED"
 PATIENCE = 3.0
 """A change hangs when its tests take this many times as long as without it, and a minute."""
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--room", help="a subpackage or module of upweight; without it, all take turns")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where what is judged is kept")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job in the background; tests send it
     options.folder.mkdir(parents=True, exist_ok=True)
     record = options.folder.resolve() / "judged.jsonl"
     with copied() as copy:
