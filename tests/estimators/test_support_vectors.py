@@ -195,5 +195,5 @@ def test_kernel_matrices_beyond_memory_are_refused(monkeypatch, problem):
     monkeypatch.setattr("upweight.estimators.kernel.KERNEL_EXAMPLES", 60)
     assert from_estimator(machine, problem.X, problem.two).n == 60
     monkeypatch.setattr("upweight.estimators.kernel.KERNEL_EXAMPLES", 59)
-    with pytest.raises(InputError, match="60 examples need a kernel matrix .* up to 59 are allowed"):
+    with pytest.raises(InputError, match=r"60 examples need a kernel matrix .* up to 59 are allowed"):
         from_estimator(machine, problem.X, problem.two)
