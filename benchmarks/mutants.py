@@ -31,8 +31,8 @@ FOLDER = ROOT / "benchmarks" / ".made" / "mutants"
 TESTED = ("-q", "-m", "not slow_download", "-p", "no:cacheprovider")
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 SURVIVED = "SURVIVED"
-PATIENCE = 3.0
-"""A change hangs when its tests take this many times as long as without it, and a minute."""
+PATIENCE = 5.0
+"""A change hangs when its tests take this many times as long as without it, and two minutes."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Suite:
         if not files:
             return SURVIVED
         known = [f"--deselect={test}" for test in self.fails]
-        code, words = self.run(["-x", *known, *files], 60 + PATIENCE * sum(self.seconds[file] for file in files))
+        code, words = self.run(["-x", *known, *files], 120 + PATIENCE * sum(self.seconds[file] for file in files))
         if code == 0:
             return SURVIVED
         found = FAILED.search(words)
