@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity clean help
+.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity mutants clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -39,6 +39,9 @@ benchmark: $(READY) ## speed beside pyDVL, each in its own environment
 
 benchmark-fidelity: $(READY) ## agreement with retraining, seconds and memory beside peers (20 minutes)
 	$(BIN)/python -m benchmarks.fidelity.run
+
+mutants: $(READY) ## does a test notice small wrong changes? 60 of them, in a copy (an hour or two; goes on where it was)
+	$(BIN)/python -m benchmarks.mutants
 
 clean:           ## remove the virtual environments
 	rm -rf .venv .venv-*

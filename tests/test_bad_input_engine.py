@@ -194,6 +194,15 @@ def test_layers_without_a_rule_are_said_with_their_share():
     assert objective.coverage().parameters("slow") == pytest.approx(4 / 35)
 
 
+def test_of_many_layers_without_a_rule_four_are_named_and_the_others_counted():
+    layers = [layer for _ in range(5) for layer in (nn.Linear(3, 3), nn.PReLU())]
+    with pytest.warns(SlowPathWarning) as said:
+        uw.Objective(nn.Sequential(*layers).double(), CE, (mlp().x, mlp().y), l2=0.1)
+    (text,) = [str(warning.message) for warning in said]
+    assert text.count("no rule for") == 4
+    assert "; and 1 more)" in text
+
+
 def test_frozen_parameters_are_counted_by_the_coverage():
     model = copy.deepcopy(mlp().model)
     model[0].requires_grad_(False)

@@ -66,6 +66,12 @@ def test_chosen_positions_come_in_the_order_asked(form):
     np.testing.assert_array_equal(torch.cat([batch[0] for batch in batches]), X[chosen])
 
 
+@pytest.mark.parametrize(("width", "rows"), [(10_000, 104), (2**10, 1023), (3, 4096), (10**6, 32)])
+def test_a_batch_holds_about_a_million_numbers_but_neither_few_nor_very_many_examples(width, rows):
+    x = np.zeros((1, 1), dtype=np.float32).repeat(width, 1)
+    assert as_data((x, np.zeros(1))).rows == rows
+
+
 def test_nested_batches_keep_their_structure():
     data = as_data({"inputs": {"a": X, "b": (Y, X)}, "labels": Y})
     ((_, batch),) = data.batches(None, None)

@@ -64,9 +64,9 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("content", [b"caf\xc3\xa9", "café", lambda stream: stream.write("café".encode())])
 def test_content_of_every_kind_arrives_and_folders_are_made(content: files.Content, tmp_path: Path) -> None:
-    path = files.write(tmp_path / "a" / "b.txt", content)
+    path = files.write(tmp_path / "a" / "b" / "c.txt", content)
     assert path.read_text(encoding="utf-8") == "café"
-    assert names(path.parent) == ["b.txt"]
+    assert names(path.parent) == ["c.txt"]
 
 
 def test_others_may_read_what_the_user_lets_them(tmp_path: Path) -> None:

@@ -40,6 +40,22 @@ def test_a_bar_that_is_left_early_makes_way(bars: list[str]) -> None:
     assert bars == ["first", "second"]
 
 
+def test_the_total_is_the_length_of_what_has_one_unless_it_is_given(
+    bars: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals: list[float | None] = []
+
+    class Watched(Progress):
+        def add_task(self, *arguments, total=None, **options):
+            totals.append(total)
+            return super().add_task(*arguments, total=total, **options)
+
+    monkeypatch.setattr(progress, "Progress", Watched)
+    for items, total in (("abc", None), (iter("abc"), 3), ("abc", 10), (iter("abc"), None)):
+        assert list(progress.track(items, "counted", total)) == ["a", "b", "c"]
+    assert totals[:3] == [3, 3, 10]
+
+
 def test_nothing_is_drawn_without_a_screen(bars: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=io.StringIO()))
     assert list(progress.track([1, 2], "unseen")) == [1, 2]

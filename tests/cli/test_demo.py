@@ -31,6 +31,15 @@ def test_demo_finds_flips_and_agrees_with_retraining(answer: Callable[..., dict[
     assert page.read_text().count("data:image/png") >= 30
 
 
+def test_the_table_in_the_terminal_parts_helpful_from_harmful(run: Run) -> None:
+    shown = run("demo")
+    assert shown.exit_code == 0, shown.output
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    sides = [line[0] if line else "" for line in lines]
+    first, last = sides.index("helpful"), len(sides) - sides[::-1].index("harmful")
+    assert sides[first:last] == ["helpful"] * 5 + [""] + ["harmful"] * 5
+
+
 def test_commands_have_help_with_examples(run: Run) -> None:
     for command in ("demo", "label-errors", "explain", "verify"):
         shown = run(command, "--help")

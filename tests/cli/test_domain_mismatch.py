@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,22 @@ def test_text_fits_and_files_are_whole(clinic: tuple[Path, Path], run: Run, tmp_
     assert len(pd.read_csv(tmp_path / "out" / "domain-mismatch.csv")) == 400
     assert (tmp_path / "out" / "domain-mismatch.png").stat().st_size > 10_000
     assert_self_contained(tmp_path / "out" / "domain-mismatch.html")
+
+
+@pytest.mark.parametrize(("members", "more"), [(20, ""), (21, " …")])
+def test_the_page_gives_the_first_twenty_ranks_and_says_that_there_are_more(
+    clinic: tuple[Path, Path], run: Run, tmp_path: Path, members: int, more: str
+) -> None:
+    table = pd.read_csv(clinic[0])
+    table["place"] = ["coast" if i < members else "town" for i in range(400)]
+    table.to_csv(clinic[0], index=False)
+    arguments = (clinic[0], "--test", clinic[1], "-t", "ill", "-g", "place == 'coast'", "--row", 0, "-o", tmp_path)
+    assert run("domain-mismatch", *arguments).exit_code == 0
+    page = (tmp_path / "domain-mismatch.html").read_text(encoding="utf-8")
+    ranks = re.search(r"ranks of the members\W*(?:</?\w+>\W*)*([\d, ]+\d)( …)?", page)
+    assert ranks is not None
+    assert len(ranks[1].split(", ")) == 20
+    assert (ranks[2] or "") == more
 
 
 def test_given_rows_are_explained_whether_wrong_or_not(clinic: tuple[Path, Path], run: Run) -> None:

@@ -13,6 +13,7 @@ import upweight as uw
 from problems import DOUBLE, close, convex, mlp
 from upweight.curvature import GGN, Hessian, Matrix
 from upweight.inverse import CG, LSMR, Dense, LiSSA, MeanEigenvalue
+from upweight.inverse.lissa import largest_eigenvalue
 from upweight.messages import DivergedError, InputError, NegativeCurvatureError, NotConvergedWarning
 
 
@@ -226,6 +227,16 @@ def test_lissa_finds_a_scale_and_depth_that_converge():
     assert solver.settings.scale > torch.linalg.eigvalsh(problem.hessian())[-1] / 2
     vectors = problem.query_gradients()
     close(solver.solve(vectors).x, exact(problem.hessian(), vectors), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("extreme", [7.0, -7.0])
+def test_the_largest_eigenvalue_is_found_by_its_size(extreme):
+    matrix = torch.diag(torch.tensor([0.5, extreme, 1.0, -2.0], dtype=DOUBLE))
+    assert largest_eigenvalue(Matrix(matrix), None, torch.Generator().manual_seed(0)) == pytest.approx(7.0, rel=1e-4)
+
+
+def test_without_curvature_the_largest_eigenvalue_is_taken_as_one():
+    assert largest_eigenvalue(Matrix(torch.zeros(3, 3, dtype=DOUBLE)), None, torch.Generator()) == 1.0
 
 
 def test_the_seed_decides_lissa():

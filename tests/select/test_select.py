@@ -122,6 +122,7 @@ def test_random_choices_depend_on_the_seed_alone() -> None:
 def test_names_patterns_and_masks_choose_whole_or_single_entries() -> None:
     whole = objective()
     assert select.by_name(whole, "head.*").size == 5 * 144 + 5
+    assert select.by_name(whole, ["up.*", "head.bias"]).size == 6 * 4 * 9 + 5
     assert select.everything(whole.layout).size == whole.p
     mask = torch.zeros(5, 144, dtype=torch.bool)
     mask[1, 2] = True

@@ -186,6 +186,8 @@ def test_more_images_and_a_wider_box_move_the_prediction_further() -> None:
     tight = attack(*problem.arguments(), count=4, radius=0.1, **shared)
     assert float(more.after()) < float(one.after()) < float(one.before())
     assert float(more.after()) < float(tight.after())
+    assert "flipped by changing 1 training image: " in repr(one)
+    assert "flipped by changing 4 training images: " in repr(more)
 
 
 def test_influence_moves_the_prediction_more_than_random_signs() -> None:
