@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity clean help
+.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -39,6 +39,9 @@ benchmark: $(READY) ## speed beside pyDVL, each in its own environment
 
 benchmark-fidelity: $(READY) ## agreement with retraining, seconds and memory beside peers (20 minutes)
 	$(BIN)/python -m benchmarks.fidelity.run
+
+kills: $(READY)  ## kill saves, commands, fetches and trainings at random moments and look at what is on disk (an hour)
+	$(BIN)/python -m benchmarks.kills
 
 clean:           ## remove the virtual environments
 	rm -rf .venv .venv-*
