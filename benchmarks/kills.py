@@ -22,12 +22,14 @@ import signal
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +315,8 @@ class TrainMany(Job):
 
     def __init__(self, root: Path, name: str, forked: bool):
         self.name, self.forked = name, forked
+        if not forked:  # it takes long for fresh processes to begin
+            self.windows = (("ready", "done"), ("training", "done"))
         first = root / "first"
         first.mkdir()
         apart(lambda: self.run(first, str))
@@ -324,6 +328,8 @@ class TrainMany(Job):
         jobs = [(torch.arange(5), seed) for seed in range(MODELS)]
         function = (lambda positions, seed: train(positions, seed)) if self.forked else train
         tell("ready")
+        if not self.forked:
+            threading.Thread(target=self._watch, args=(place / "log", tell), daemon=True).start()
         model = torch.nn.Linear(PARAMETERS - 1, 1)
         found = train_many(function, jobs, model=model, workers=2, folder=place / "models")
         (place / "result").write_text(hashlib.sha256(found.params.numpy().tobytes()).hexdigest())
@@ -335,6 +341,11 @@ class TrainMany(Job):
         (place / "done").write_text(json.dumps(sorted(done)))
         (place / "log").unlink(missing_ok=True)
         return Found("none" if not done else "all" if len(done) == MODELS else "part", faults)
+
+    def _watch(self, log: Path, tell: Tell) -> None:
+        while not log.exists():
+            time.sleep(0.002)
+        tell("training")
 
     def _done(self, place: Path) -> tuple[set[int], list[tuple[str, str]]]:
         seeds, faults = set(), []
@@ -445,6 +456,7 @@ class Run:
     def _begin(self, job: Job, place: Path, sender: Any) -> None:
         os.setsid()
         os.environ[TOKEN] = self.token
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
         log = os.open(place.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -585,8 +597,10 @@ def kill_once(job: Job, way: signal.Signals, number: int, place: Path, usual: di
 def shown(kills: Sequence[Kill]) -> Table:
     """A line for each job and signal."""
     lines = Table("job", "signal", "kills", "before its end", "found after the kill", *FAULTS, "until all ended")
-    for job, way in dict.fromkeys((kill.job, kill.signal) for kill in kills):
+    for job, way in product(MAKERS, (way.name for way in SIGNALS)):
         these = [kill for kill in kills if (kill.job, kill.signal) == (job, way)]
+        if not these:
+            continue
         states = Counter(kill.state for kill in these)
         faults = [sum(kind in dict(kill.faults) for kill in these) for kind in FAULTS]
         told = ", ".join(f"{word} {count}" for word, count in sorted(states.items()))
