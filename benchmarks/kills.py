@@ -375,7 +375,7 @@ def train(positions: torch.Tensor, seed: int) -> torch.Tensor:
     """Some parameters, after a short while; writes down that it was called."""
     with open(os.environ[LOG], "a") as log:
         log.write(f"{seed}\n")
-    time.sleep(0.03)
+    time.sleep(0.05)
     return torch.randn(PARAMETERS, generator=torch.Generator().manual_seed(seed)) + positions.sum()
 
 
@@ -633,7 +633,7 @@ def main() -> None:
     kills = remembered(arguments.record)
     done = {(kill.job, kill.signal, kill.number) for kill in kills}
     for name in arguments.jobs or MAKERS:
-        to_do = [(way, number) for way in SIGNALS for number in range(arguments.times)]
+        to_do = [(way, number) for number in range(arguments.times) for way in SIGNALS]
         to_do = [(way, number) for way, number in to_do if (name, way.name, number) not in done]
         if not to_do:
             continue
