@@ -31,7 +31,7 @@ def slow(stream):
 if sys.argv[2] == "file":
     files.write(sys.argv[1], slow)
 else:
-    with files.new_folder(Path(sys.argv[1])):
+    with files.new_folder(Path(sys.argv[1]), lambda: False):
         (Path(sys.argv[1]) / "part").write_text("half")
         print("begun", flush=True)
         time.sleep(60)
@@ -126,6 +126,29 @@ def test_an_interruption_between_two_files_leaves_none_of_the_new(
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("at", [1, 2])
+def test_an_interrupt_right_after_a_file_is_in_place_leaves_none_of_the_new(
+    at: int, links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+
+    def interrupted(folder: Path) -> None:
+        done.append(folder)
+        if len(done) == at:
+            raise KeyboardInterrupt
+
+    def no_link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(files, "_sync_folder", interrupted)
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_all({tmp_path / "a": "new", tmp_path / "b": "new"}, replace=False)
+    assert names(tmp_path) == []
+
+
 def test_of_several_files_all_are_written_or_none(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     with pytest.raises(NotWrittenError, match="b: can't be written"):
@@ -192,11 +215,18 @@ def test_a_folder_is_removed_once_nobody_writes_it_and_nobody_wants_it(tmp_path:
 
 
 def test_a_folder_that_was_not_kept_is_gone(tmp_path: Path) -> None:
-    with files.new_folder(tmp_path / "kept") as keep:
-        keep()
-    with pytest.raises(NotWrittenError, match="lost: can't be written"), files.new_folder(tmp_path / "lost"):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with files.new_folder(tmp_path / "kept", lambda: True):
+        pass
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with (
+        pytest.raises(NotWrittenError, match="lost: can't be written"),
+        files.new_folder(tmp_path / "lost", lambda: False),
+    ):
+        raise full
     assert names(tmp_path) == ["kept"]
+    with pytest.raises(KeyboardInterrupt), files.new_folder(tmp_path / "named", lambda: True):
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["kept", "named"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

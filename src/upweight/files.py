@@ -62,31 +62,29 @@ def write_all(contents: Mapping[Path, Content], *, replace: bool = True) -> list
     """
     with ExitStack() as stack:
         drafts = [(path, stack.enter_context(_drafted(path, content))) for path, content in contents.items()]
-        placed: list[Path] = []
-        for path, draft in drafts:
-            try:
+        written = [draft.stat() for _, draft in drafts]
+        try:
+            for path, draft in drafts:
                 _place(draft, path, replace=replace)
-            except BaseException:
-                if not replace:  # then each of these is new, and ours
-                    for done in placed:
-                        done.resolve().unlink(missing_ok=True)
-                raise
-            placed.append(path)
-        return placed
+        except BaseException:
+            if not replace:  # then what is in its place already is new, and ours
+                for (path, _), status in zip(drafts, written, strict=True):
+                    _remove_if(path, status)
+            raise
+        return [path for path, _ in drafts]
 
 
 @contextmanager
-def new_folder(place: Path) -> Iterator[Callable[[], None]]:
+def new_folder(place: Path, wanted: Callable[[], bool]) -> Iterator[None]:
     """A new folder, locked while it is open, so that `remove_if_free` leaves it alone.
 
-    It is removed at the end unless the function that this gives was called, which keeps it.
+    It is removed at the end, whatever that was, unless ``wanted`` then says that it stays.
 
     Raises
     ------
     NotWrittenError
         If something in it can't be written.
     """
-    kept: list[bool] = []
     lock = None
     with _told(place):
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +92,14 @@ def new_folder(place: Path) -> Iterator[Callable[[], None]]:
     try:
         lock = _locked_folder(place)
         with _told(place):
-            yield lambda: kept.append(True)
+            yield
     finally:
-        if not kept:
-            shutil.rmtree(place, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        try:
+            if not wanted():
+                shutil.rmtree(place, ignore_errors=True)
+        finally:
+            if lock is not None:
+                os.close(lock)
 
 
 def check(place: Path) -> None:
@@ -128,9 +128,14 @@ def check(place: Path) -> None:
 
 def clear(place: Path) -> list[Path]:
     """Remove the drafts of ``place`` that no living process holds, and return them."""
-    pattern = re.compile(rf"\.{re.escape(place.name)}\.{_TOKEN}\.draft")
+    return clear_all(place.parent, re.escape(place.name))
+
+
+def clear_all(folder: Path, names: str) -> list[Path]:
+    """As `clear`, of all places in a folder whose names match this regular expression."""
+    pattern = re.compile(rf"\.(?:{names})\.{_TOKEN}\.draft")
     try:
-        found = [entry for entry in place.parent.iterdir() if pattern.fullmatch(entry.name)]
+        found = [entry for entry in folder.iterdir() if pattern.fullmatch(entry.name)]
     except OSError:  # no such folder, or none that can be read: nothing to clear
         return []
     return [draft for draft in found if remove_if_free(draft)]
@@ -211,6 +216,16 @@ def _place(draft: Path, path: Path, *, replace: bool) -> None:
         if replace:
             os.replace(draft, target)
         _sync_folder(target.parent)
+
+
+def _remove_if(path: Path, status: os.stat_result) -> None:
+    """Remove a file if it is the one that had this status, under whatever name.
+
+    Asked of the system rather than kept in mind, since an interrupt may come between the deed and the note of it.
+    """
+    with suppress(FileNotFoundError):
+        if os.path.samestat(path.stat(), status):
+            path.resolve().unlink()
 
 
 def _place_new(draft: Path, target: Path) -> None:

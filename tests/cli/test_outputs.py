@@ -155,6 +155,18 @@ def test_a_number_that_is_taken_meanwhile_is_followed_by_the_next(tmp_path: Path
     assert planned.write({".html": "mine"})[".html"].name == "explain-3.html"
 
 
+def test_what_a_killed_run_left_under_another_number_goes(tmp_path: Path) -> None:
+    left = [".explain.html.0123abcd.draft", ".explain-2.csv.0123abcd.draft", ".explain-12.html.0123abcd.draft"]
+    theirs = ["explain.csv", ".explain-x.csv.0123abcd.draft", ".explain-2.txt.0123abcd.draft", ".explain-2.csv"]
+    for name in [*left, *theirs]:
+        (tmp_path / name).write_text("half")
+    for force, new in ((False, ["explain-2.csv", "explain-2.html"]), (True, ["explain.html"])):
+        (tmp_path / left[2]).write_text("half")
+        plan(tmp_path, "explain", endings=[".csv"], force=force).write({".csv": "1", ".html": "2"})
+        theirs += new
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(theirs)
+
+
 def test_a_study_that_changes_the_folder_moves_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checked in one folder and written in another, a result could take the place of an input."""
     (tmp_path / "other").mkdir()

@@ -362,6 +362,29 @@ def test_a_full_disk_keeps_the_earlier_result(
         assert len(names(path)) == 2
 
 
+@pytest.mark.parametrize("earlier", [True, False])
+def test_an_interrupt_right_after_the_marker_is_in_place_keeps_what_it_names(
+    earlier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "result"
+    if earlier:
+        attribution().save(path)
+    real = os.replace
+
+    def replace(draft: Path, target: Path) -> None:
+        real(draft, target)
+        if Path(target).name == MARKER:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        attribution(scores=2 * SCORES).save(path)
+    monkeypatch.undo()
+    close(Attribution.load(path).scores, 2 * SCORES)
+    attribution().save(path)
+    assert len(names(path)) == 2
+
+
 KILLED = """
 import sys, time
 import numpy as np, torch

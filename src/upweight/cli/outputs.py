@@ -8,6 +8,7 @@ named with ``--output`` is refused.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, count
@@ -86,6 +87,9 @@ class Outputs:
                     _refuse_taken(where)
                 where = _numbered(self)
             else:
+                if not self.named:  # what a killed run has left under other numbers
+                    endings = "|".join(re.escape(path.suffix) for path in self.paths)
+                    files.clear_all(self.folder, rf"{re.escape(self.name)}(-[0-9]+)?({endings})")
                 return paths
 
 

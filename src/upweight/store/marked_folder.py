@@ -44,13 +44,13 @@ def save(path: Path, marker: str, description: dict[str, Any], fill: Callable[[P
         If the disk is full, or the folder can't be written to; what was there is as it was.
     """
     data = path / f"data-{secrets.token_hex(4)}"
-    with _gone_if_empty(path), files.new_folder(data) as kept:
+    # The marker is asked even after an interrupt: it may have been in place by then.
+    with _gone_if_empty(path), files.new_folder(data, lambda: _may_be_named(path / marker, data)):
         fill(data)
         files.sync(data)
         said = {"data": data.name, "files": _checksums(data), "description": description}
         text = json.dumps(said, indent=1).encode()
         files.write(path / marker, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
-        kept()
     for other in path.iterdir():
         if DATA.fullmatch(other.name):
             files.remove_if_free(other, lambda folder: folder.name != _named(path / marker))
@@ -126,6 +126,15 @@ def _said(marker: Path) -> dict[str, Any]:
 
 def _named(marker: Path) -> str:
     return str(_said(marker)["data"])
+
+
+def _may_be_named(marker: Path, data: Path) -> bool:
+    try:
+        return _named(marker) == data.name
+    except InputError:  # no marker, or none that names anything
+        return False
+    except OSError:  # it can't be read now; the next save will see
+        return True
 
 
 def _checked(path: Path, said: dict[str, Any]) -> Marked:
