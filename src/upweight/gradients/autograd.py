@@ -7,8 +7,8 @@ batched over the vectors. Every graph is local to a call and freed with it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -73,12 +73,26 @@ def substituted(
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
         values = {f"model.{slot}": named[name] for slot, name in places.items() if name in named}
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
-        with attention, _ConstantPadding() if twice and padded else nullcontext():
+        with _one_path(), attention, _ConstantPadding() if twice and padded else nullcontext():
             # Tied parameters have all their places named, so torch needn't look for them: where a module stands under
             # two names it would put back the wrong tensors.
             return functional_call(module, values, (batch,), tie_weights=False)
 
     return evaluate
+
+
+@contextmanager
+def _one_path() -> Iterator[None]:
+    """Without torch's fused path of transformers, taken where no gradient is asked for: it puts 0 at padded places.
+
+    Losses and outputs would belong to one function, gradients and curvature to another.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def slots(model: nn.Module) -> dict[str, str]:

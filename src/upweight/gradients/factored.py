@@ -26,7 +26,8 @@ from upweight.gradients.assemble import joinable, joins, merged, needs_transposi
 from upweight.gradients.autograd import AutogradFunction, derivative, substituted
 from upweight.gradients.blocks import Block, Factors, Shape
 from upweight.gradients.graph import Use, uses
-from upweight.gradients.locate import located, output_gradients
+from upweight.gradients.locate import located, output_gradients, scattered
+from upweight.gradients.owners import Owned, arranges_by_value, lying, owners, seeds
 from upweight.gradients.rules import RULES, Examples
 from upweight.gradients.terms import Direct, Term, compact
 from upweight.messages import SlowPathWarning
@@ -115,6 +116,13 @@ class FactoredFunction(AutogradFunction):
                 found = self._terms(root, leaves, seed, count, compacted)
             except _OtherForm as other:  # e.g. bags of unequal length: from here on, that parameter goes the slow way
                 self.plan = self.plan.without(str(other), leaves)
+                warnings.warn(
+                    f"per-example gradients: in a batch of {count} examples the rows of {other} are not each one "
+                    "example's as in the first ones; from here on it is differentiated without factors, which is "
+                    "correct, but slower",
+                    SlowPathWarning,
+                    stacklevel=4,
+                )
                 return self.factors(params, batch, cotangents, compacted=compacted)
             slow = self._slow_values(params, batch, cotangents)
             blocks = tuple(self._block(shape, found, slow, count, params) for shape in self.plan.shapes)
@@ -158,6 +166,7 @@ class FactoredFunction(AutogradFunction):
         plan = self.plan
         found = [use for use in uses([root], leaves, plan.unbatched) if use.name not in plan.slow]
         gradients = output_gradients(root, found, seed)
+        seeded = self._seeded(root, found, seed, count)
         terms: dict[str, list[Term]] = {}
         shapes = {shape.weight: shape for shape in plan.shapes}
         for use in found:
@@ -165,11 +174,17 @@ class FactoredFunction(AutogradFunction):
             if shape is None:
                 continue  # a bias: one more column of its weight
             g = gradients.get(use.node)
-            if g is None:
-                continue
+            if g is None or not g.numel():
+                continue  # nothing of this batch went that way
             at = plan.examples.get((use.name, use.kind, use.slot))
             if at is None and count == 1:
                 at = Examples(0, 1)  # one example is everywhere; torch takes other operations where a batch is one
+            if count == 1 and isinstance(at, Owned):
+                at = Examples(at.dim, 1)
+            if at is None and seeded and use.kind in RULES:
+                at = Examples(0, 1)  # an expert to which the first examples sent nothing
+            if at is not None and seeded:
+                at = self._owned(use, at, g, [each[use.node] for each in seeded], count)
             term = None if at is None else term_of(use, g, at, count, leaves[use.name])
             if term is None:
                 raise _OtherForm(use.name)
@@ -181,6 +196,20 @@ class FactoredFunction(AutogradFunction):
                 term = compact(term)
             terms.setdefault(use.name, []).append(term)
         return terms
+
+    def _seeded(self, root: Tensor, found: list[Use], seed: Tensor, count: int) -> list[dict[Any, Tensor]]:
+        """Gradients at the operations' outputs with seeds that tell examples apart, where shapes alone don't."""
+        if count == 1 or not arranges_by_value(root, count):
+            return []
+        each = (row.reshape(-1, *[1] * (seed.dim() - 1)) * seed for row in seeds(count, root.detach()))
+        return [output_gradients(root, found, row) for row in each]
+
+    def _owned(self, use: Use, at: Examples, g: Tensor, seeded: list[Tensor], count: int) -> Examples:
+        """How this batch's examples lie in an operation: as planned, or wherever they are."""
+        found = owners(g, seeded, at.dim, count)
+        if found is None:
+            raise _OtherForm(use.name)
+        return lying(at, found, g.shape, at.dim, count)
 
     def _block(
         self,
@@ -263,6 +292,7 @@ class FactoredFunction(AutogradFunction):
         self, root: Tensor, leaves: dict[str, Tensor], count: int
     ) -> tuple[dict[Key, Examples], frozenset[tuple[str, str]], dict[str, str], list[Use]]:
         unbatched: frozenset[tuple[str, str]] = frozenset()
+        by_value = arranges_by_value(root, count)
         while True:
             found = list(uses([root], leaves, unbatched))
             seeds = torch.eye(count, dtype=root.dtype, device=root.device)
@@ -273,6 +303,8 @@ class FactoredFunction(AutogradFunction):
             for use in found:
                 rows = [gradient[use.node] for gradient in gradients if use.node in gradient]
                 at = located(use, rows, count, examples.get((use.name, use.kind, use.slot))) if rows else None
+                if at is None and by_value and rows and use.kind in RULES:
+                    at = scattered(use, rows, count)
                 if use.kind not in RULES:
                     slow[use.name] = f"no rule for {use.kind}"
                 elif at is None:
