@@ -4,11 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-<<<<<<< HEAD
-.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity mutants clean help
-=======
-.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity kills clean help
->>>>>>> kills
+.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -44,13 +40,11 @@ benchmark: $(READY) ## speed beside pyDVL, each in its own environment
 benchmark-fidelity: $(READY) ## agreement with retraining, seconds and memory beside peers (20 minutes)
 	$(BIN)/python -m benchmarks.fidelity.run
 
-<<<<<<< HEAD
 mutants: $(READY) ## does a test notice small wrong changes? 60 of them, in a copy (an hour or two; goes on where it was)
 	$(BIN)/python -m benchmarks.mutants
-=======
+
 kills: $(READY)  ## kill saves, commands, fetches and trainings at random moments and look at what is on disk (an hour)
 	$(BIN)/python -m benchmarks.kills
->>>>>>> kills
 
 clean:           ## remove the virtual environments
 	rm -rf .venv .venv-*

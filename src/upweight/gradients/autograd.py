@@ -6,22 +6,22 @@ batched over the vectors. Every graph is local to a call and freed with it.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.func import grad as func_grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
+from upweight.gradients.rewritten import rewritten
 from upweight.losses import Split
 from upweight.messages import InputError, SlowPathWarning
 from upweight.parameters import Layout
@@ -42,23 +42,6 @@ class _Call(nn.Module):
         return self.function(self.model, batch)
 
 
-class _ConstantPadding(TorchFunctionMode):
-    """Embeddings with their padding detached: torch takes it for constant in first derivatives, but not in second."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.embedding:
-            return func(*args, **kwargs)
-        names = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        padding = given.pop("padding_idx", None)
-        out = func(**given)
-        if padding is None:
-            return out
-        constant = given["input"] == padding % given["weight"].shape[0]
-        return torch.where(constant.unsqueeze(-1), out.detach(), out)
-
-
 def substituted(
     model: nn.Module, function: Callable[[nn.Module, Batch], Tensor], *, twice: bool = True
 ) -> Callable[[dict[str, Tensor], Batch], Tensor]:
@@ -68,12 +51,12 @@ def substituted(
     """
     module = _Call(model, function)
     places = slots(model)
-    padded = any(isinstance(part, nn.Embedding) and part.padding_idx is not None for part in model.modules())
+    mode = rewritten(model, twice=twice)
 
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
         values = {f"model.{slot}": named[name] for slot, name in places.items() if name in named}
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
-        with _one_path(), attention, _ConstantPadding() if twice and padded else nullcontext():
+        with _one_path(), attention, mode():
             # Tied parameters have all their places named, so torch needn't look for them: where a module stands under
             # two names it would put back the wrong tensors.
             return functional_call(module, values, (batch,), tie_weights=False)
@@ -107,6 +90,18 @@ def slots(model: nn.Module) -> dict[str, str]:
     return places
 
 
+def _refuse_without_second(error: RuntimeError) -> None:
+    """Name the operation that torch can't differentiate twice, and what works instead."""
+    found = re.search(r"derivative for '?(?:aten::)?(\w+)'? is not implemented", str(error))
+    if found is None:
+        return
+    raise InputError(
+        f"curvature: torch can't differentiate {found[1]} of this model twice, so it has no Hessian products here; "
+        "inverses by rows of first derivatives work: the default, inverse.Dual() or inverse.EKFAC() with "
+        "curvature.EmpiricalFisher() or curvature.GGN()"
+    ) from error
+
+
 def derivative(
     outputs: Sequence[Tensor],
     inputs: Sequence[Tensor],
@@ -128,7 +123,8 @@ def derivative(
             allow_unused=True,
             is_grads_batched=batched,
         )
-    except RuntimeError:
+    except RuntimeError as error:
+        _refuse_without_second(error)
         if not batched or seeds is None:
             raise
         # Some second derivatives (group norm's) can't be batched: one vector after the other.
