@@ -429,7 +429,7 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
     "two class names for three": (lambda: uw.tasks.label_errors(made(class_names=["a", "b"])), "class_names: 2 names"),
     "damping whose square is infinite": (
         lambda: uw.Influence(objective().to(torch.float32), LSMR(damping=1e30)).attribute(queries()),
-        r"damping: give a finite number ≥ 0 and ≤ 1.84467e\+19; got 1e\+30",
+        r"damping: give a finite number ≤ 1.84467e\+19; got 1e\+30",
     ),
     "queries of another width": (
         lambda: influence().attribute((x()[:3, :2], y()[:3])),

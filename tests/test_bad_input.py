@@ -18,6 +18,7 @@ from upweight.messages import (
     NotConvergedWarning,
     NotStationaryWarning,
     SlowPathWarning,
+    UpweightWarning,
 )
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -383,12 +384,13 @@ def test_a_diverging_series_is_refused():
         uw.Influence(problem.objective(), uw.inverse.LiSSA(scale=0.01, depth=200)).attribute(problem.queries)
 
 
-def test_unpenalised_softmax_has_no_inverse_and_is_refused():
+def test_unpenalised_softmax_has_no_inverse_and_is_said_or_refused():
     """Adding a constant to all logits changes nothing: H is singular."""
-    problem = softmax()
-    unpenalised = uw.Influence(problem.objective(l2=0.0))
-    with pytest.raises(NegativeCurvatureError, match="larger damping, or l2 > 0"):
-        _ = unpenalised.solver
+    unpenalised = softmax().objective(l2=0.0)
+    with pytest.warns(UpweightWarning, match=r"singular to rounding along 4 of 12 directions .*l2 > 0"):
+        _ = uw.Influence(unpenalised).solver
+    with pytest.raises(NegativeCurvatureError, match=r"larger damping or l2 > 0, .*singular='pseudo'"):
+        _ = uw.Influence(unpenalised, uw.inverse.Dense()).solver
 
 
 def test_a_slow_path_is_said():

@@ -8,7 +8,7 @@ can name the example by its position.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -67,6 +67,20 @@ def cast(batch: Batch, dtype: torch.dtype, device: torch.device) -> Batch:
 def tensors(batch: Batch) -> list[Tensor]:
     """The tensor leaves of a batch."""
     return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+
+
+def plain(batch: Batch) -> Batch:
+    """Lists as tuples and mappings of any kind as dicts: torch's own collation makes lists of pairs.
+
+    A list of examples and a batch in a list can't be told from each other; a tuple is a batch.
+    """
+    if isinstance(batch, Mapping):
+        return {name: plain(value) for name, value in batch.items()}
+    if isinstance(batch, list) and any(isinstance(part, Tensor) for part in pytree.tree_leaves(batch)):
+        return tuple(plain(part) for part in batch)
+    if isinstance(batch, tuple) and not hasattr(batch, "_fields"):
+        return tuple(plain(part) for part in batch)
+    return batch
 
 
 def batch_length(batch: Batch) -> int:
@@ -202,7 +216,7 @@ class _Named:
 def _collated(collate: Callable[[list[Any]], Batch], name: str, examples: list[Any]) -> Batch:
     """A batch of these examples; says which two are of different shapes where they can't be joined."""
     try:
-        return collate(examples)
+        return plain(collate(examples))
     except Exception as error:
         shapes = [[list(leaf.shape) for leaf in tensors(example)] for example in examples]
         other = next((k for k, shape in enumerate(shapes) if shape != shapes[0]), None)
@@ -244,18 +258,34 @@ def as_data(
         raise InputError(f"{name}: a DataLoader was given; give its dataset (loader.dataset) and collate function")
     if isinstance(source, TensorDataset):
         return _arrays(tuple(source.tensors), name)
-    if isinstance(source, tuple | dict | Tensor | np.ndarray) and not isinstance(source, Dataset):
-        return _arrays(source, name)
+    if isinstance(source, tuple | Mapping | Tensor | np.ndarray) and not isinstance(source, Dataset):
+        return _arrays(plain(source), name)
+    if _is_batch_in_a_list(source):
+        return _arrays(tuple(source), name)
     if not hasattr(source, "__getitem__"):
         raise InputError(
             f"{name}: {type(source).__name__} can't be indexed; give arrays or a map-style dataset with "
             "__len__ and __getitem__"
+        )
+    if not hasattr(source, "__len__"):
+        raise InputError(
+            f"{name}: {type(source).__name__} has positions but no length, so nobody knows where it ends; give it a "
+            "__len__, or torch.utils.data.Subset of it with the positions"
         )
     if len(source) == 0:
         raise InputError(f"{name}: it is empty (0 examples)")
     if hasattr(source, "with_format") and getattr(source, "format", {}).get("type") is None:
         source = source.with_format("torch")  # Hugging Face: a view of the same data that yields tensors
     return MapData(source, num_workers, collate or default_collate, name=name)
+
+
+def _is_batch_in_a_list(source: Any) -> bool:
+    """Whether a list is [inputs, targets] rather than examples: arrays of unequal shapes and as many rows."""
+    if not isinstance(source, list) or len(source) < 2:
+        return False
+    if not all(isinstance(part, Tensor | np.ndarray) and part.ndim > 0 for part in source):
+        return False
+    return len({len(part) for part in source}) == 1 and len({tuple(part.shape) for part in source}) > 1
 
 
 def _plain(leaf: Tensor, name: str) -> Tensor:

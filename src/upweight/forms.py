@@ -100,15 +100,16 @@ def refuse_other_form(loss: AnyLoss, model: nn.Module, own: Data, given: Data, n
 
     Nothing is run where they are alike, and what is unlike but works (sequences of another length) is taken.
     """
-    single = given.take([0])
-    unlike = next(differences(own.take([0]), single), "")
+    trained, single = own.take([0]), given.take([0])
+    unlike = next(differences(trained, single), "")
     if not unlike:
         return
+    nested_alike = pytree.tree_structure(trained) == pytree.tree_structure(single)
     try:
         _checked(loss, model, single)
-    except InputError:
-        raise
     except Exception as error:
+        if isinstance(error, InputError) and nested_alike:
+            raise  # the loss says more of its targets
         raise InputError(
             f"{name}: {unlike}; give them in the form of the training data ({type(error).__name__}: "
             f"{str(error)[:SHOWN]})"

@@ -46,13 +46,21 @@ def split_batch(batch: Batch) -> tuple[Any, Tensor]:
         key = next((key for key in TARGET_KEYS if key in batch), None)
         if key is None:
             raise InputError(f"data: a dict batch needs its targets under one of {TARGET_KEYS}; it has {list(batch)}")
-        return {name: value for name, value in batch.items() if name != key}, batch[key]
+        return {name: value for name, value in batch.items() if name != key}, _labels(batch[key])
     if isinstance(batch, tuple | list) and len(batch) >= 2:
-        return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+        return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), _labels(batch[-1])
     raise InputError(
         f"data: this loss needs batches (inputs, targets) or dicts; got {type(batch).__name__}. "
         "For other forms give your own loss: a function (model, batch) -> one value per example"
     )
+
+
+SMALL = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
+"""Whole numbers that labels are stored in, and that torch can't index with."""
+
+
+def _labels(targets: Any) -> Any:
+    return targets.long() if isinstance(targets, Tensor) and targets.dtype in SMALL else targets
 
 
 def with_targets(batch: Batch, targets: Tensor) -> Batch:
