@@ -59,9 +59,9 @@ def statistics(
     glm differ: they put deviance residuals and σ_(i) in place of r_i and φ. ``information='expected'`` gives R's
     hat values and Cook's distance where the link isn't canonical (gamma, Tweedie).
 
-    **Ridge**: the definitions that least squares has on the data with rows √Λ appended, which is also the Bayesian
-    covariance φH⁻¹ of mgcv's ``vcov`` and ``cooks.distance.gam``: the penalised hat matrix, k = tr S effective
-    parameters, φ = RSS/(n − k). φ_(i), η_(i), θ_(i) and the trace are those of a refit at the same α, exactly.
+    **Ridge**: what least squares has on the data with rows √Λ of target 0 appended (Marquardt 1970), so that θ's
+    covariance is the Bayesian φH⁻¹ and not the sampling one: the penalised hat matrix, k = tr S effective parameters,
+    φ = RSS/(n − k), Cook's distance over k. What has (i) is exactly that of a refit at the same α, its trace too.
     A penalised generalised linear model is treated likewise.
 
     Parameters
@@ -100,7 +100,7 @@ def statistics(
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
     >>> found = uw.statistics(LinearRegression().fit(X, y), X, y)
     >>> found.to_pandas().cooks_distance.idxmax()
-    np.int64(295)
+    np.int64(382)
     """
     scalars.one_of("information", information, INFORMATION)
     objective, labels, scale = _opened(model, X, y, sample_weight, ids)

@@ -30,7 +30,7 @@ from upweight.plots.style import (
 from upweight.plots.words import number, shortened
 
 COOKS: dict[float, Any] = {0.5: "--", 1.0: "-"}
-"""The distances drawn, as in R's plot of a linear model."""
+"""The distances drawn beside the customary mark 4/n, as in R's plot of a linear model."""
 
 
 @styled
@@ -42,7 +42,7 @@ def residuals_by_leverage(
     labels: Sequence[object] | Values | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Internally studentised residuals over hat values, with curves of equal Cook's distance.
+    """Internally studentised residuals over hat values, with curves of equal Cook's distance where they are in sight.
 
     Cook's distance is r²h/((1 − h)k), so that a curve of distance D is r = ±√(Dk(1 − h)/h).
 
@@ -69,28 +69,30 @@ def residuals_by_leverage(
     axes = new_axes(figure)
     axes.axhline(0, color=QUIET, linewidth=0.8)
     axes.scatter(across[shown], up[shown], color=POSITIVE, zorder=3, **point_marks(int(shown.sum())))
-    right, top = 1.08 * float(across[shown].max()), 1.18 * float(np.abs(up[shown]).max())
-    axes.set_xlim(0, max(right, 1e-3))
-    axes.set_ylim(-max(top, 1e-3), max(top, 1e-3))
-    places = np.linspace(max(right, 1e-3) / 500, min(max(right, 1e-3), 1 - 1e-9), 500)
-    for value, dashes in COOKS.items():
+    right = max(1.08 * float(across[shown].max()), 1e-3)
+    top = max(1.18 * float(np.abs(up[shown]).max()), 1e-3)
+    axes.set_xlim(0, right)
+    axes.set_ylim(-top, top)
+    places = np.linspace(right / 500, min(right, 1 - 1e-9), 500)
+    legend: list[tuple[Any, str]] = []
+    for value, dashes in {4 / len(across): "-.", **COOKS}.items():
         curve = np.sqrt(value * k * (1 - places) / places)
-        for side in (curve, -curve):
-            axes.plot(places, side, color=NEGATIVE, linestyle=dashes, linewidth=1.1)
+        if curve.min() > top or value > max(COOKS):
+            continue
+        look: dict[str, Any] = {"color": NEGATIVE, "linestyle": dashes, "linewidth": 1.1}
+        axes.plot(places, curve, **look)
+        axes.plot(places, -curve, **look)
+        words = number(value) if value in COOKS else f"4/n = {number(value)}"
+        legend.append((Line2D([], [], **look), f"Cook's distance {words}"))
     usual = 2 * k / len(across)
     if usual < right:
-        axes.axvline(usual, color=QUIET, linewidth=1, linestyle=":")
+        legend.append((axes.axvline(usual, color=QUIET, linewidth=1, linestyle=":"), f"hat 2k/n = {number(usual)}"))
     if names is not None:
         _name(axes, across, up, distance, names)
-    legend: list[tuple[Any, str]] = [
-        (Line2D([], [], color=NEGATIVE, linestyle=dashes, linewidth=1.1), f"Cook's distance {value:g}")
-        for value, dashes in COOKS.items()
-    ]
-    legend.append((Line2D([], [], color=QUIET, linestyle=":", linewidth=1), f"hat value 2k/n = {number(usual)}"))
     write_labels(axes, "hat value", "internally studentised residual")
     parts = [f"n = {shown.sum()}", f"k = {k:.4g}", f"largest Cook's distance = {number(distance.max())}"]
     write_heading(axes, title, " · ".join(parts + _left_out(shown)))
-    write_legend(figure, legend)
+    write_legend(figure, legend, columns=4)
     return figure
 
 
