@@ -145,3 +145,16 @@ def test_fitted_estimators(name: str, estimator: Any, family: Any) -> None:
         close(found.dfbetas, wanted.dfbetas, 1e-7)
     assert found.names[-1] == "intercept"
     assert found.names[0] == "x0"
+
+
+@pytest.mark.parametrize("far", [1e4, 1e9])
+def test_a_row_that_holds_all_of_the_sum_of_squares(far: float) -> None:
+    """RSS − r²/(1 − h) has no digits left there; statsmodels refits, and so must this."""
+    rng = np.random.default_rng(0)
+    X, y = np.c_[rng.normal(size=(30, 2)), np.ones(30)], rng.normal(size=30)
+    y[3] = far
+    found, wanted = uw.statistics(least_squares(X, y)), sm.OLS(y, X).fit().get_influence()
+    np.testing.assert_allclose(found.studentised_external, wanted.resid_studentized_external, rtol=1e-6)
+    np.testing.assert_allclose(found.dffits, wanted.dffits[0], rtol=1e-6)
+    np.testing.assert_allclose(found.dfbetas[3], wanted.dfbetas[3], rtol=1e-6)
+    np.testing.assert_allclose(found.covariance_ratio, wanted.cov_ratio, rtol=1e-6)

@@ -20,6 +20,8 @@ from upweight.messages import InputError
 Rows = Float[np.ndarray, " n"]
 ROUNDINGS = 64.0
 """Rounding errors that a residual may be made of: fewer, and it counts as 0."""
+CANCELLED = 1e-6
+"""Share of the sum of squares below which what is left of it without a row has lost digits."""
 LEAST_FREEDOM = 1e-6
 """Degrees of freedom below which there are none."""
 
@@ -74,15 +76,17 @@ def _least_squares(fit: Fit) -> Measures:
     root = np.sqrt(fit.weights)
     found = factor(root[:, None] * fit.design, fit.penalty)
     hat, free = found.hat, 1 - found.hat
-    values, size, perfect = _residuals(fit, hat)
+    values, perfect = _residuals(fit, hat)
     effective = _effective(found, fit)
     residual = fit.used - effective
     total = float(values @ values)
     dispersion = _variance(total, residual)
     without, lost = _without(found, fit, values, total)
-    noise = ROUNDINGS * EPS * (total + size * np.sqrt(len(values) * total))
-    perfect_without = (without <= noise) & (hat < 1) & (not perfect)
-    variance = np.where(perfect_without, 0.0, _variances(without, residual - 1 + lost))
+    for i in np.flatnonzero((without < CANCELLED * total) & (hat < 1)):  # k + 1 rows at most: their 1 − h add up to 1
+        without[i] = _refitted(fit, int(i))
+    freedom = residual - 1 + lost
+    perfect_without = (without == 0) & (hat < 1) & (freedom > LEAST_FREEDOM) & (not perfect)
+    variance = _variances(without, freedom)
     internal = values / np.sqrt(dispersion * free)
     external = values / np.sqrt(variance * free)
     scale = np.sqrt(variance)[:, None] * np.sqrt(found.variances)
@@ -120,6 +124,21 @@ def _without(found: Factor, fit: Fit, values: Rows, total: float) -> tuple[Rows,
     return others, (hat - squares) / free
 
 
+def _refitted(fit: Fit, i: int) -> float:
+    """The sum of squares without a row that holds nearly all of it, where the difference has lost its digits."""
+    kept = np.arange(len(fit.weights)) != i
+    root = np.sqrt(fit.weights[kept])
+    rows = root[:, None] * fit.design[kept]
+    targets = root * (fit.targets[kept] - fit.outputs[kept]) + rows @ fit.theta
+    stacked = np.concatenate([rows, np.diag(np.sqrt(fit.penalty))])
+    lengths = np.linalg.norm(stacked, axis=0)
+    lengths = np.where(lengths > 0, lengths, 1.0)
+    theta = np.linalg.lstsq(stacked / lengths, np.concatenate([targets, 0 * fit.theta]), rcond=None)[0] / lengths
+    found = targets - rows @ theta
+    size = (np.abs(targets) + np.abs(rows) @ np.abs(theta)).max() + _size(fit, kept)
+    return 0.0 if (np.abs(found) <= ROUNDINGS * EPS * size).all() else float(found @ found)
+
+
 def _generalised(fit: Fit, information: str) -> Measures:
     family = fit.family
     scoring = fit.weights * family.expected(fit.outputs)
@@ -127,7 +146,7 @@ def _generalised(fit: Fit, information: str) -> Measures:
     expected = factor(np.sqrt(scoring)[:, None] * fit.design, fit.penalty)
     found = expected if curvature is scoring else factor(np.sqrt(curvature)[:, None] * fit.design, fit.penalty)
     hat, free = found.hat, 1 - found.hat
-    values, _, perfect = _residuals(fit, hat)
+    values, perfect = _residuals(fit, hat)
     deviances = 2 * fit.weights * np.clip(fit.losses, 0, None)
     deviances = np.where((hat == 1) | perfect, 0.0, deviances)
     effective = _effective(found, fit)
@@ -135,8 +154,7 @@ def _generalised(fit: Fit, information: str) -> Measures:
     total = float(deviances.sum())
     dispersion = 1.0 if family.knows_dispersion else _variance(float(values @ values), residual)
     without = total - deviances / free
-    perfect_without = (without <= ROUNDINGS * EPS * len(values) * total) & (hat < 1) & (not perfect)
-    variance = np.where(perfect_without, 0.0, _variances(without, residual - 1))
+    variance = _variances(np.where(without > ROUNDINGS * EPS * total, without, np.nan), residual - 1)
     internal = values / np.sqrt(dispersion * free)
     likelihood = np.sign(values) * np.sqrt(deviances + hat * values**2 / free)
     # Of the change of η, which is in the units of H, to the standard error of η, which is in those of the information.
@@ -155,7 +173,7 @@ def _generalised(fit: Fit, information: str) -> Measures:
         newton=_newton(fit, dispersion),
         identified=found.identified,
         perfect=perfect,
-        perfect_without=perfect_without & (not family.knows_dispersion),
+        perfect_without=np.zeros(len(values), dtype=bool),
     )
 
 
@@ -169,17 +187,21 @@ def _observed(fit: Fit) -> Rows:
     return found
 
 
-def _residuals(fit: Fit, hat: Rows) -> tuple[Rows, float, bool]:
-    """√w (y − μ)/√V(μ), 0 at leverage 1; the size of what they are differences of; whether all are rounding."""
+def _residuals(fit: Fit, hat: Rows) -> tuple[Rows, bool]:
+    """√w (y − μ)/√V(μ), 0 at leverage 1, and whether all are rounding (and 0)."""
     found = np.sqrt(fit.weights) * fit.family.pearson(fit.outputs, fit.targets)
     found = np.where((hat == 1) | (fit.weights == 0), 0.0, found)
     if fit.family.knows_dispersion:
-        return found, 0.0, False
+        return found, False
+    perfect = bool((np.abs(found) <= ROUNDINGS * EPS * _size(fit, fit.weights > 0)).all())
+    return (np.zeros_like(found) if perfect else found), perfect
+
+
+def _size(fit: Fit, rows: Bool[np.ndarray, " n"]) -> float:
+    """Of the largest of the numbers that these rows' residuals are differences of."""
     sizes = fit.family.size(fit.outputs, fit.targets)
     sizes = sizes + np.sqrt(fit.family.expected(fit.outputs)) * (np.abs(fit.design) @ np.abs(fit.theta))
-    size = float((np.sqrt(fit.weights) * sizes).max())
-    perfect = bool((np.abs(found) <= ROUNDINGS * EPS * size).all())
-    return (np.zeros_like(found) if perfect else found), size, perfect
+    return float((np.sqrt(fit.weights) * sizes)[rows].max())
 
 
 def _effective(found: Factor, fit: Fit) -> float:
