@@ -11,7 +11,7 @@ import torch
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from torch import nn
 
 import upweight as uw
@@ -121,7 +121,7 @@ def test_neither_row_order_nor_batch_size_matter(seed: int, kind: str, batch: in
 
 
 @settings(deadline=None, max_examples=40)
-@drawn(st.integers(0, 2**32 - 1), st.floats(-9, 9), st.booleans())
+@drawn(st.integers(0, 2**32 - 1), st.floats(-60, 60), st.booleans())
 def test_units_of_a_column_and_of_the_targets_are_no_matter(seed: int, exponent: float, negative: bool) -> None:
     rng = np.random.default_rng(seed)
     X, y = rng.normal(size=(17, 4)), rng.normal(size=17)
@@ -214,6 +214,19 @@ def test_targets_of_plus_and_minus_one_are_classes_too() -> None:
     fitted = uw.retraining.fit(objective(given.X, given.y, np.zeros(4), uw.losses.BinaryLogistic()), tolerance=1e-11)
     signs = fitted.replace(data=(given.X, 2 * given.y - 1))
     np.testing.assert_array_equal(uw.statistics(signs).to_pandas(), uw.statistics(fitted).to_pandas())
+
+
+def test_a_multiple_of_sample_weights_leaves_a_penalised_poisson_s_hat_values() -> None:
+    """PoissonRegressor divides by their sum, so that its fit is the same; the dispersion is of weights as given."""
+    given = data("cpunish")
+    X = given.X[:, :2] / given.X[:, :2].max(0)
+    once, fivefold = (
+        uw.statistics(PoissonRegressor(alpha=0.1, tol=1e-10).fit(X, given.y, w), X, given.y, sample_weight=w)
+        for w in (given.weights, 5 * given.weights)
+    )
+    close(fivefold.hat, once.hat)
+    close(fivefold.effective_parameters, once.effective_parameters)
+    close(fivefold.studentised_internal, np.sqrt(5) * once.studentised_internal)
 
 
 def test_a_linear_regression_without_intercept_has_none() -> None:
