@@ -19,6 +19,7 @@ ROOMS = [
         "evaluation",
         "tasks",
         "tabular",
+        "diagnostics",
     ),
 ]
 # Before anything imports upweight.

@@ -221,6 +221,7 @@ TABLE: list[tuple[str, str, str, Callable[[Any], Any]]] = [
     ("unlearn", "sample", "whole", lambda v: uw.tasks.unlearn(objective(), classes=[0], sample=v)),
     ("unlearn", "seed", "seed", lambda v: uw.tasks.unlearn(objective(), classes=[0], sample=3, seed=v)),
     ("unlearn", "method", "choice", lambda v: uw.tasks.unlearn(objective(), classes=[0], method=v)),
+    ("statistics", "information", "choice", lambda v: uw.statistics(convex("ridge").objective(), information=v)),
     ("select.random", "ratio", "number", lambda v: uw.select.random(v).of(network())),
     ("select.random", "seed", "seed", lambda v: uw.select.random(0.5, seed=v).of(network())),
     ("select.random", "per", "choice", lambda v: uw.select.random(0.5, per=v).of(network())),

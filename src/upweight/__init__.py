@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from upweight import (
         curvature,
         datasets,
+        diagnostics,
         estimators,
         evaluation,
         inverse,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         tasks,
     )
     from upweight.attribution import Attribution, Quantity
+    from upweight.diagnostics import statistics
     from upweight.estimators import from_estimator
     from upweight.influence import (
         TRAK,
@@ -50,6 +52,7 @@ __all__ = [
     "TracIn",
     "curvature",
     "datasets",
+    "diagnostics",
     "estimators",
     "evaluation",
     "from_estimator",
@@ -61,6 +64,7 @@ __all__ = [
     "retraining",
     "select",
     "similarity",
+    "statistics",
     "tasks",
 ]
 
@@ -78,6 +82,7 @@ _HOMES = {
     "TracIn": "influence",
     "from_estimator": "estimators",
     "similarity": "influence",
+    "statistics": "diagnostics",
 }
 
 

@@ -30,6 +30,8 @@ def drawn():
         ),
         plots.residual_curves({"a": [1.0, 0.1, 0.0], "b": [0.0]}, tolerance=0.01, title="t"),
         plots.accuracy_by_ratio([0.05, 1], {"a": [[0.9, 0], [0.8, 0.1]]}, before=(0.9, 0.9), title="t"),
+        plots.residuals_by_leverage([0.2, 0.5, 1.0], [1.0, -2.0, np.nan], 1.7, labels=["a", "b", "c"], title="t"),
+        plots.measure_by_row([1.0, np.nan, -2.0], quantity="q", marks=[-1.5, 1.5], labels=["a", "b", "c"], title="t"),
     ]
 
 
@@ -118,6 +120,15 @@ BAD = [
     (lambda: plots.influence_against(SQUARE[0], SQUARE, xlabel="", unit=""), r"scores: got shape \(2, 2\), .*\(2,\)"),
     (lambda: plots.influence_against(SQUARE, SQUARE, groups=[1, 2], xlabel="", unit=""), "groups: got 2, but x has 4"),
     (lambda: plots.score_histogram(SQUARE * np.nan, unit="", quantity=""), r"scores: 4 of 4 .* at \(0, 0\)"),
+    (lambda: plots.residuals_by_leverage([0.1], [1.0, 2.0], 1), r"residuals: got shape \(2,\) and hat \(1,\)"),
+    (lambda: plots.residuals_by_leverage([1.0], [2.0], 1), "residuals: every row has leverage 1"),
+    (lambda: plots.residuals_by_leverage([0.1], [np.nan], 1), "residuals: none of 1 values is defined"),
+    (lambda: plots.residuals_by_leverage([0.1], [1.0], 0), "parameters: give a finite number > 0; got 0"),
+    (lambda: plots.residuals_by_leverage([0.1], [1.0], 1, labels=[]), "labels: got 0, but hat has 1"),
+    (lambda: plots.measure_by_row([], quantity=""), "values: got an empty array"),
+    (lambda: plots.measure_by_row([[1.0]], quantity=""), r"values: got shape \(1, 1\); give one dim"),
+    (lambda: plots.measure_by_row([np.inf], quantity=""), "values: none of 1 values is defined"),
+    (lambda: plots.measure_by_row([1.0], quantity="", marks=["a"]), "marks: give a finite number; got 'a'"),
     (lambda: plots.ranking_bars(["a"], [[1.0]], unit="", quantity=""), r"scores: got shape \(1, 1\); give one dim"),
 ]
 
@@ -146,6 +157,8 @@ RAW = r"_ $\frac$"  # as mathematics this is an error, and a legend leaves out w
         lambda: plots.classwise_bars([RAW], {RAW: [1.0]}, title=RAW),
         lambda: plots.residual_curves({RAW: [1.0]}, ylabel=RAW, note=RAW, title=RAW),
         lambda: plots.accuracy_by_ratio([0.1], {RAW: [[1, 1]]}, note=RAW, title=RAW),
+        lambda: plots.residuals_by_leverage([0.1], [1.0], 1, labels=[RAW], title=RAW),
+        lambda: plots.measure_by_row([1.0], quantity=RAW, marks=[0.5], labels=[RAW], title=RAW),
     ],
 )
 def test_user_text_is_drawn_as_it_is(draw):

@@ -23,6 +23,7 @@ from upweight.plots.fixing import accuracy_after_fixing
 from upweight.plots.group import group_by_rank
 from upweight.plots.histogram import score_histogram
 from upweight.plots.images import example_grid, perturbation, pixels
+from upweight.plots.leverage import measure_by_row, residuals_by_leverage
 from upweight.plots.ranking import ranking_bars
 from upweight.plots.recovery import recovery_curve
 from upweight.plots.residuals import residual_curves
@@ -40,11 +41,13 @@ __all__ = [
     "example_grid",
     "group_by_rank",
     "influence_against",
+    "measure_by_row",
     "perturbation",
     "pixels",
     "predicted_against_actual",
     "ranking_bars",
     "recovery_curve",
     "residual_curves",
+    "residuals_by_leverage",
     "score_histogram",
 ]
