@@ -6,6 +6,7 @@ batched over the vectors. Every graph is local to a call and freed with it.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
+from upweight.kept import fresh_buffers, modules_kept, parts
 from upweight.losses import Split
 from upweight.messages import InputError, SlowPathWarning
 from upweight.parameters import Layout
@@ -42,21 +44,50 @@ class _Call(nn.Module):
         return self.function(self.model, batch)
 
 
-class _ConstantPadding(TorchFunctionMode):
-    """Embeddings with their padding detached: torch takes it for constant in first derivatives, but not in second."""
+class _Embeddings(TorchFunctionMode):
+    """Lookups that leave their table as it is, and that can be differentiated twice.
+
+    With ``max_norm`` torch rescales the rows of the table itself; here those that were looked up are rescaled, with the
+    same gradient (as if the rescaled rows had been given). ``constant``: padding is detached, since torch takes it for
+    constant in first derivatives, but not in second.
+    """
+
+    def __init__(self, constant: bool):
+        super().__init__()
+        self.constant = constant
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is not F.embedding:
-            return func(*args, **kwargs)
-        names = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        padding = given.pop("padding_idx", None)
-        out = func(**given)
+        if func is F.embedding:
+            return self._looked_up(inspect.signature(func).bind(*args, **kwargs).arguments)
+        if func is F.embedding_bag:
+            given = inspect.signature(func).bind(*args, **kwargs).arguments
+            limit, kind = given.pop("max_norm", None), given.pop("norm_type", 2.0)
+            if limit is not None:
+                given["weight"] = _rescaled(given["weight"], given["input"], limit, kind)
+            return func(**given)
+        return func(*args, **kwargs)
+
+    def _looked_up(self, given: dict[str, Any]) -> Tensor:
+        padding = given.pop("padding_idx", None) if self.constant else None
+        limit, kind = given.pop("max_norm", None), given.pop("norm_type", 2.0)
+        out = F.embedding(**given)
+        if limit is not None:
+            norms = out.detach().norm(kind, dim=-1, keepdim=True)
+            factor = torch.where(norms > limit, limit / (norms + 1e-7), 1.0)  # torch's own
+            out = out + out.detach() * (factor - 1)
         if padding is None:
             return out
         constant = given["input"] == padding % given["weight"].shape[0]
         return torch.where(constant.unsqueeze(-1), out.detach(), out)
+
+
+def _rescaled(table: Tensor, index: Tensor, limit: float, kind: float) -> Tensor:
+    """A copy of a table in which rows that are looked up are no longer than ``limit``, with the table's gradient."""
+    copied = table.clone()
+    with torch.no_grad():
+        torch.embedding_renorm_(copied.detach(), index.contiguous(), limit, kind)
+    return copied
 
 
 def substituted(
@@ -64,21 +95,39 @@ def substituted(
 ) -> Callable[[dict[str, Tensor], Batch], Tensor]:
     """``function(model, batch)`` as a function of named parameters (and buffers); the model itself is never changed.
 
+    Buffers that aren't named are given as copies, so that what the pass writes into them (a power iteration, a moving
+    average, a counter) is gone with it, and every pass starts from the model's own.
+
     ``twice``: it can be differentiated twice, for which the fused attention kernels, which can't, are left out.
     """
     module = _Call(model, function)
-    places = slots(model)
-    padded = any(isinstance(part, nn.Embedding) and part.padding_idx is not None for part in model.modules())
+    places, modules = slots(model), parts(model)
+    lookups = [part for part in modules if isinstance(part, nn.Embedding | nn.EmbeddingBag)]
+    padded = twice and any(isinstance(part, nn.Embedding) and part.padding_idx is not None for part in lookups)
+    limited = any(part.max_norm is not None for part in lookups)
 
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
         values = {f"model.{slot}": named[name] for slot, name in places.items() if name in named}
+        fresh = {f"model.{name}": value for name, value in fresh_buffers(model).items()}
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
-        with attention, _ConstantPadding() if twice and padded else nullcontext():
+        lookup = _Embeddings(padded) if padded or limited else nullcontext()
+        with modules_kept(modules), attention, lookup:
             # Tied parameters have all their places named, so torch needn't look for them: where a module stands under
             # two names it would put back the wrong tensors.
-            return functional_call(module, values, (batch,), tie_weights=False)
+            return functional_call(module, {**fresh, **values}, (batch,), tie_weights=False)
 
     return evaluate
+
+
+def called(
+    model: nn.Module,
+    function: Callable[[nn.Module, Batch], Any],
+    batch: Batch,
+    named: dict[str, Tensor] | None = None,
+) -> Any:
+    """``function(model, batch)`` without gradients, with the model's own values where others aren't ``named``."""
+    with torch.no_grad():
+        return substituted(model, function, twice=False)(named or {}, batch)
 
 
 def slots(model: nn.Module) -> dict[str, str]:
