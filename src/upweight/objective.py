@@ -38,6 +38,7 @@ from upweight.gradients import (
 from upweight.gradients.autograd import called, substituted
 from upweight.gradients.coverage import Coverage, coverage
 from upweight.kept import copied, random_states_kept
+from upweight.kinks import warn_of_enormous_gradients
 from upweight.losses import Loss, as_loss, as_split
 from upweight.messages import InputError
 from upweight.parameters import Layout, Selection, select
@@ -385,9 +386,15 @@ class Objective:
         ------
         InputError
             If a gradient is NaN or infinite; names the training example.
+
+        Warns
+        -----
+        KinkWarning
+            If one is finite but enormous because of an operation that is nearly undefined there.
         """
         if not torch.isfinite(moments.total).all():
             refusals.refuse_bad_gradients(self)
+        warn_of_enormous_gradients(self, torch.cat(moments.each))
         return moments.judged(self.n, self.l2 * self.params)
 
     def replace(self, **changes: Any) -> Objective:
