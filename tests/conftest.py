@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 
 ROOMS = [
     *("arguments", "objective", "losses", "measurements", "data", "parameters", "attribution", "estimators"),
+    *("per_example", "kinks", "kept", "refusals"),
     *(
         "gradients",
         "curvature",

@@ -17,6 +17,10 @@ from upweight.forms import first_pass
 from upweight.losses import AnyLoss
 from upweight.messages import InputError
 from upweight.parameters import Layout
+from upweight.per_example import refuse_shape
+
+COPIED_NUMBERS = 2**28
+"""Parameters of a model up to which all are copied for its first pass (1 GiB in float32)."""
 
 
 def refuse_meta(model: nn.Module) -> None:
@@ -48,36 +52,40 @@ def refuse_training_mode(model: nn.Module) -> None:
             raise InputError(f"model: {name!r} has dropout {module.dropout} in training mode; call model.eval() first")
 
 
-def refuse_bad_loss(loss: AnyLoss, model: nn.Module, pair: Batch, single: Batch) -> None:
-    """A loss gives one value per example, twice the same, that doesn't depend on the other examples."""
+def refuse_bad_loss(loss: AnyLoss, model: nn.Module, pair: Batch) -> None:
+    """A loss gives one value per example, twice the same."""
     count = batch_length(pair)
-    values, again = first_pass(loss, model, pair), first_pass(loss, model, pair)
-    if not isinstance(values, Tensor):
-        raise InputError(f"loss: must return a tensor of one value per example; got {type(values).__name__}")
-    if values.shape != (count,):
-        hint = (
-            "it is already reduced; use reduction='none' and sum over each example"
-            if values.dim() == 0
-            else ("sum over positions and outputs so that one value per example is left")
-        )
-        raise InputError(
-            f"loss: returned shape {tuple(values.shape)} for {count} examples, expected ({count},): {hint}"
-        )
+    copies = _copies(model)
+    values = first_pass(loss, model, pair, copies)
+    _refuse_moved(model, copies)
+    again = first_pass(loss, model, pair)
+    refuse_shape("loss", values, count)
     if not torch.allclose(values, again, rtol=1e-3, atol=1e-5, equal_nan=True):
         raise InputError(
             f"loss: it is random, {float(values[0]):.4g} and then {float(again[0]):.4g} for the same example; "
             "call model.eval() first, or take out what draws random numbers"
         )
-    try:
-        with torch.no_grad():
-            alone = loss(model, single)
-    except (RuntimeError, ValueError, IndexError):  # a model that can't take one example alone
-        return
-    if alone.shape == (1,) and not torch.allclose(alone, values[:1], rtol=1e-3, atol=1e-5, equal_nan=True):
-        raise InputError(
-            f"loss: an example's value depends on the other examples of its batch, {float(alone[0]):.4g} alone and "
-            f"{float(values[0]):.4g} beside another; take out what averages over the batch"
-        )
+
+
+def _copies(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all parameters, for a pass that may write into them; none of a model too large for that."""
+    named = dict(model.named_parameters())
+    if sum(value.numel() for value in named.values()) > COPIED_NUMBERS:
+        return {}
+    return {name: value.detach().clone() for name, value in named.items()}
+
+
+def _refuse_moved(model: nn.Module, copies: dict[str, Tensor]) -> None:
+    """Refuse a model that writes into its own parameters in a forward pass; its copies were written into."""
+    own = dict(model.named_parameters())
+    for name, value in copies.items():
+        if not torch.equal(value, own[name]):
+            raise InputError(
+                f"model: a forward pass writes into its parameter {name!r} (it moves by up to "
+                f"{float((value - own[name]).abs().max()):.2g}), so that θ isn't what the loss is computed from; make "
+                "it a function of the parameter (self.weight * self.mask in place of self.weight.data.mul_(…); "
+                "nn.Embedding(max_norm=…) is understood), or apply it to the model once before"
+            )
 
 
 def penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor) -> Float[Tensor, " p"]:

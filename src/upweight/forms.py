@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, Data, batch_length, tensors
+from upweight.gradients.autograd import called
 from upweight.losses import AnyLoss, BinaryLogistic, CrossEntropy, Function, call, split_batch
 from upweight.messages import InputError
 
@@ -18,8 +19,8 @@ PROBABILITY = 1e-4
 SHOWN = 300
 
 
-def first_pass(loss: AnyLoss, model: nn.Module, batch: Batch) -> Any:
-    """The loss of a model's first examples.
+def first_pass(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, Tensor] | None = None) -> Any:
+    """The loss of a model's first examples, with its own parameters where others aren't ``named``.
 
     Raises
     ------
@@ -27,7 +28,7 @@ def first_pass(loss: AnyLoss, model: nn.Module, batch: Batch) -> Any:
         If it fails; says what of the examples doesn't fit the model, where that can be told.
     """
     try:
-        return _checked(loss, model, batch)
+        return _checked(loss, model, batch, named)
     except InputError:
         raise
     except Exception as error:
@@ -46,12 +47,12 @@ def first_pass(loss: AnyLoss, model: nn.Module, batch: Batch) -> Any:
         ) from error
 
 
-def _checked(loss: AnyLoss, model: nn.Module, batch: Batch) -> Any:
+def _checked(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, Tensor] | None = None) -> Any:
     """The loss of a batch, its targets checked before they are compared with the outputs."""
+    if isinstance(loss, Function):
+        return called(model, loss, batch, named)
     with torch.no_grad():
-        if isinstance(loss, Function):
-            return loss(model, batch)
-        outputs = loss.outputs(model, batch)
+        outputs = called(model, loss.outputs, batch, named)
         loss.check(outputs, batch)
         return loss.of_outputs(outputs, batch)
 
@@ -89,7 +90,7 @@ def misfit(model: nn.Module, batch: Batch) -> str:
         if x.flatten(1).shape[1] != layer.in_features:
             return f"inputs have {x.shape[-1]} features, shape {_shape(x)}; {called} takes {layer.in_features}"
     convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d
-    if isinstance(layer, convolutions) and (x.dim() != layer.weight.dim() or x.shape[1] != layer.in_channels):
+    if isinstance(layer, convolutions) and (x.dim() != len(layer.kernel_size) + 2 or x.shape[1] != layer.in_channels):
         places = "".join(", size" for _ in layer.kernel_size)
         return f"inputs have shape {_shape(x)}; {called} takes [examples, {layer.in_channels} channels{places}]"
     return ""
@@ -145,8 +146,7 @@ def refuse_probabilities(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
         )
     if not isinstance(loss, CrossEntropy):
         return
-    with torch.no_grad():
-        outputs = call(model, split_batch(batch)[0])
+    outputs = called(model, lambda model, batch: call(model, split_batch(batch)[0]), batch)
     if isinstance(last, nn.Softmax) or _are_probabilities(outputs):
         raise InputError(
             "loss: CrossEntropy takes logits, and the model gives probabilities (outputs ≥ 0 that sum to 1: a softmax "

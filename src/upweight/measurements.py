@@ -40,16 +40,18 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class _OfOutputs:
+class OfOutputs:
     """A per-example value of the outputs that ``loss`` defines."""
 
     loss: BaseLoss
     value: Callable[[Tensor, Tensor], Tensor]
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the model says about the batch."""
         return self.loss.outputs(model, batch)
 
     def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
+        """The value of these outputs, 0 at positions that the loss ignores."""
         targets = split_batch(batch)[1]
         ignored = getattr(self.loss, "ignore_index", None)
         if ignored is not None:  # those positions stand for no class, and contribute nothing
@@ -60,6 +62,7 @@ class _OfOutputs:
         return values.reshape(outputs.shape[0], -1).sum(-1)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
+        """The value of each example."""
         return self.of_outputs(self.outputs(model, batch), batch)
 
 
@@ -97,7 +100,7 @@ class Margin(Measurement):
 
     def bind(self, loss: AnyLoss) -> Any:
         """Margin of the outputs."""
-        return _OfOutputs(_needs_outputs(loss, "Margin"), _margin)
+        return OfOutputs(_needs_outputs(loss, "Margin"), _margin)
 
 
 def _margin(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -126,7 +129,7 @@ class LogProbability(Measurement):
 
     def bind(self, loss: AnyLoss) -> Any:
         """Log-probability of the class."""
-        return _OfOutputs(_needs_outputs(loss, "LogProbability"), self._value)
+        return OfOutputs(_needs_outputs(loss, "LogProbability"), self._value)
 
     def _value(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if outputs.dim() == targets.dim() or outputs.shape[-1] == 1:

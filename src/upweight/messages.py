@@ -33,5 +33,9 @@ class SlowPathWarning(UpweightWarning):
     """A correct but slow way was taken because the fast one does not apply."""
 
 
+class KinkWarning(UpweightWarning):
+    """A training example's gradient is enormous because an operation of the model is nearly undefined there."""
+
+
 class DamagedFileWarning(UpweightWarning):
     """A file of finished work was cut or altered; it is named, and its work is done again."""

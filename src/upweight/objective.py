@@ -6,7 +6,6 @@ so its parameters, gradients, hooks and mode stay as they are.
 
 from __future__ import annotations
 
-import copy
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -36,11 +35,14 @@ from upweight.gradients import (
     LinearFunction,
     example_function,
 )
-from upweight.gradients.autograd import substituted
+from upweight.gradients.autograd import called, substituted
 from upweight.gradients.coverage import Coverage, coverage
+from upweight.kept import copied, random_states_kept
+from upweight.kinks import warn_of_enormous_gradients
 from upweight.losses import Loss, as_loss, as_split
 from upweight.messages import InputError
 from upweight.parameters import Layout, Selection, select
+from upweight.per_example import refuse_cut_off
 from upweight.select import Rule, Subset
 from upweight.stationarity import Moments, Stationarity
 
@@ -91,6 +93,7 @@ class Objective:
         If anything of the above isn't so; the message names argument, value and mend.
     """
 
+    @random_states_kept()
     def __init__(
         self,
         model: nn.Module,
@@ -151,15 +154,14 @@ class Objective:
         self.ids = example_ids(ids, self.n)
         self.class_names = None if class_names is None else tuple(map(str, class_names))
         if validate:
-            example = self.data.take([0])
             pair = self.data.take(list(range(min(self.n, 2))))
-            refuse_bad_loss(self.loss, model, pair, example)
+            refuse_bad_loss(self.loss, model, pair)
             refuse_probabilities(self.loss, model, pair)
+            refuse_cut_off("loss", model, self.loss, self.layout, self.params, pair)
+            refusals.refuse_bad_values(self)
         self.function: ExampleFunction = self._bound(self.loss)
         refusals.say_what_is_slow(self)
         self.output_spectra: Any = None  # kept for `upweight.curvature.rows`: they depend on θ and the data alone
-        if validate:
-            refusals.refuse_bad_values(self)
 
     @property
     def n(self) -> int:
@@ -241,12 +243,14 @@ class Objective:
             raise InputError(f"indices: {twice} is named {times} times; name it once, got {reprlib.repr(indices)}")
         return index
 
+    @random_states_kept()
     def losses(self, data: Any = None, params: Tensor | None = None) -> Float[Tensor, " examples"]:
         """The loss of each example (of the training data, or of ``data``), unweighted, without the penalty."""
         source = self.data if data is None else self.queries(data)
         theta = self.params if params is None else params
         return torch.cat([self.function.values(theta, batch) for _, batch in source.batches(None, self.batch_size)])
 
+    @random_states_kept()
     def outputs(self, data: Any = None) -> Tensor:
         """The model's outputs on examples, as the loss sees them."""
         source = self.data if data is None else self.queries(data)
@@ -259,11 +263,13 @@ class Objective:
         """½ Σ λ_k θ_k²."""
         return 0.5 * (self.l2 * params**2).sum(-1)
 
+    @random_states_kept()
     def risk(self, params: Float[Tensor, " p"] | None = None) -> float:
         """R(θ), at the trained θ or another."""
         theta = self.params if params is None else params
         return float((self.weights * self.losses(params=theta)).sum() / self.n + self.penalty(theta))
 
+    @random_states_kept()
     def gradient(self, params: Float[Tensor, " p"] | None = None) -> Float[Tensor, " p"]:
         """∇R(θ), at the trained θ or another."""
         theta = self.params if params is None else params
@@ -314,6 +320,7 @@ class Objective:
         return self.data.take(sorted({0, self.n // 2, self.n - 1}))
 
     @cached_property
+    @random_states_kept()
     def factored(self) -> FactoredFunction:
         """The loss's derivatives by factors of the model's operations, whatever form serves otherwise."""
         if isinstance(self.function, FactoredFunction):
@@ -321,6 +328,7 @@ class Objective:
         return FactoredFunction(self.model, self.loss, self.layout, self.params, self._probe())
 
     @cached_property
+    @random_states_kept()
     def linear_factors(self) -> LinearFactors | None:
         """Where outputs are linear in θ and the factors fit: features, output gradients and curvatures, weighted.
 
@@ -342,6 +350,7 @@ class Objective:
         columns = zip(*parts, strict=True)
         return LinearFactors(*(column[0] if len(column) == 1 else torch.cat(column) for column in columns))
 
+    @random_states_kept()
     def inner(self, vectors: Float[Tensor, "k p"], indices: Any = None) -> Float[Tensor, "k train"]:
         """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them."""
         positions = None if indices is None else self.positions(indices)
@@ -354,6 +363,7 @@ class Objective:
             parts.append(self.weights[index] * self.function.inner(self.params, batch, vectors))
         return torch.cat(parts, dim=1)
 
+    @random_states_kept()
     def stationarity(self) -> Stationarity:
         """‖∇R(θ)‖ beside the noise of per-example gradients; one pass over the data."""
         moments, factors = Moments(self.params), self.linear_factors
@@ -376,9 +386,15 @@ class Objective:
         ------
         InputError
             If a gradient is NaN or infinite; names the training example.
+
+        Warns
+        -----
+        KinkWarning
+            If one is finite but enormous because of an operation that is nearly undefined there.
         """
         if not torch.isfinite(moments.total).all():
             refusals.refuse_bad_gradients(self)
+        warn_of_enormous_gradients(self, torch.cat(moments.each))
         return moments.judged(self.n, self.l2 * self.params)
 
     def replace(self, **changes: Any) -> Objective:
@@ -403,7 +419,7 @@ class Objective:
 
     def at(self, params: Float[Tensor, " p"]) -> Objective:
         """The same objective with the model at other parameters (in a copy of it)."""
-        model = copy.deepcopy(self.model)
+        model = copied(self.model)
         target = dict(model.named_parameters())
         with torch.no_grad():
             for name, value in self.layout.unflatten(params).items():
@@ -415,6 +431,7 @@ class Objective:
         # By way of `at`, since the model itself may have been trained further since.
         return self if dtype == self.dtype else self.replace(model=self.at(self.params).model.to(dtype))
 
+    @random_states_kept()
     def coverage(self) -> Coverage:
         """Share of the model's parameters, and of its gradient's norm, that an attribution speaks for.
 
@@ -426,14 +443,13 @@ class Objective:
     def check_targets(self, batch: Batch) -> None:
         """Refuse targets that the loss isn't defined for."""
         if isinstance(self.loss, Loss):
-            with torch.no_grad():
-                self.loss.check(self.loss.outputs(self.model, batch), batch)
+            self.loss.check(called(self.model, self.loss.outputs, batch), batch)
 
     def checked_losses(self, batch: Batch) -> Float[Tensor, " batch"]:
         """The losses of a batch, its targets checked on the way: one run of the model for both."""
         if not isinstance(self.loss, Loss):
-            return self.function.values(self.params, batch)
+            return called(self.model, self.loss, batch)
         with torch.no_grad():
-            outputs = self.loss.outputs(self.model, batch)
+            outputs = called(self.model, self.loss.outputs, batch)
             self.loss.check(outputs, batch)
             return self.loss.of_outputs(outputs, batch)

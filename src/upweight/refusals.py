@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from upweight.data import Batch
+from upweight.forms import SHOWN
 from upweight.gradients import FactoredFunction
 from upweight.messages import InputError, SlowPathWarning
+from upweight.per_example import batch_statistics, refuse_dependence, refuse_shape
 
 if TYPE_CHECKING:
     from upweight.objective import Objective
@@ -19,14 +22,33 @@ NAMED = 4
 
 
 def refuse_bad_values(objective: Objective) -> None:
-    """One pass over the training data, whose losses must be finite and whose targets the loss's."""
+    """One pass over the training data, whose losses must be finite, whose targets the loss's; then each its own."""
+    found = []
     for index, batch in objective.batches():
-        finite = torch.isfinite(objective.checked_losses(batch))
+        found.append(_losses(objective, index, batch))
+        finite = torch.isfinite(found[-1])
         if not finite.all():
             raise InputError(
                 f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
                 f"position {_first(index, finite)}; look for NaN inputs or an overflowing model"
             )
+    refuse_dependence(
+        "loss", objective.model, objective.loss, objective.data, torch.cat(found), objective.batch_size, objective.ids
+    )
+
+
+def _losses(objective: Objective, index: Tensor, batch: Batch) -> Tensor:
+    try:
+        values = objective.checked_losses(batch).detach()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"model: on training examples {int(index[0])} … {int(index[-1])}, a batch of {len(index)}, it raised "
+            f"{type(error).__name__}: {str(error)[:SHOWN]}{batch_statistics(objective.model)}"
+        ) from error
+    refuse_shape("loss", values, len(index))
+    return values
 
 
 def refuse_bad_gradients(objective: Objective) -> None:

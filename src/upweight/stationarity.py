@@ -49,10 +49,12 @@ class Moments:
     def __init__(self, like: Float[Tensor, " p"]):
         self.total = torch.zeros_like(like, dtype=torch.float64)
         self.squares = 0.0
+        self.each: list[Tensor] = []
 
     def add(self, total: Float[Tensor, " p"], squares: Float[Tensor, " b"]) -> None:
         """A batch's Σ w_i∇ℓ_i, and its ‖w_i∇ℓ_i‖²."""
         self.total += total
+        self.each.append(squares.detach().double())
         self.squares += float(squares.sum(dtype=torch.float64))
 
     def add_factors(self, factors: Factors) -> None:

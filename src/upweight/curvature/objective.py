@@ -13,6 +13,7 @@ from torch import Tensor
 from upweight.curvature.operators import OfObjective, Operator
 from upweight.curvature.rows import Rows, spectral
 from upweight.gradients import LinearFunction
+from upweight.kinks import refuse_no_second_derivative
 from upweight.losses import Loss
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -140,6 +141,8 @@ class ObjectiveCurvature(OfObjective):
             product = function.hessian_product if self.name == Hessian.name else function.ggn_product
             for index, batch in objective.data.batches(self.indices, objective.batch_size):
                 total += product(objective.params, batch, objective.weights[index], vectors)
+        if not torch.isfinite(total).all() and torch.isfinite(vectors).all():
+            refuse_no_second_derivative(objective, self.indices, self.name)
         total *= self._scale
         return total + objective.l2 * vectors if self.penalized else total
 

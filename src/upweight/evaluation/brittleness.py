@@ -18,6 +18,7 @@ from upweight.attribution import Attribution
 from upweight.data import Data
 from upweight.evaluation.bootstrap import Bootstrap, Estimate
 from upweight.evaluation.training import Training, as_training
+from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.retraining.workers import Train
@@ -101,6 +102,7 @@ class Brittleness:
         return "\n".join(lines)
 
 
+@random_states_kept()
 def brittleness(
     influence: Influence,
     queries: Any,

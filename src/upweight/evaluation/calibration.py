@@ -31,6 +31,7 @@ from upweight.evaluation.training import Training
 from upweight.gradients.denormals import flushed
 from upweight.influence.queries import check_query_targets
 from upweight.inverse import Solver, warned
+from upweight.kept import random_states_kept
 from upweight.measurements import as_measurement
 from upweight.messages import InputError, UpweightWarning
 from upweight.objective import Objective
@@ -113,6 +114,7 @@ class Calibration:
         )
 
 
+@random_states_kept()
 def calibrate(
     influence: Influence,
     queries: Any,

@@ -18,6 +18,7 @@ from upweight.evaluation import counterfactuals
 from upweight.evaluation.agreement import Agreement, agreement
 from upweight.evaluation.training import Training
 from upweight.inverse import Solver
+from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.retraining.workers import Train
 
@@ -108,6 +109,7 @@ class Verification:
         )
 
 
+@random_states_kept()
 def verify(
     influence: Influence,
     queries: Any,

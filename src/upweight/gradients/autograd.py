@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
 from upweight.gradients.rewritten import rewritten
+from upweight.kept import fresh_buffers, modules_kept, parts
 from upweight.losses import Split
 from upweight.messages import InputError, SlowPathWarning
 from upweight.parameters import Layout
@@ -47,19 +48,23 @@ def substituted(
 ) -> Callable[[dict[str, Tensor], Batch], Tensor]:
     """``function(model, batch)`` as a function of named parameters (and buffers); the model itself is never changed.
 
+    Buffers that aren't named are given as copies, so that what the pass writes into them (a power iteration, a moving
+    average, a counter) is gone with it, and every pass starts from the model's own.
+
     ``twice``: it can be differentiated twice, for which the fused attention kernels, which can't, are left out.
     """
     module = _Call(model, function)
-    places = slots(model)
+    places, modules = slots(model), parts(model)
     mode = rewritten(model, twice=twice)
 
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
         values = {f"model.{slot}": named[name] for slot, name in places.items() if name in named}
+        fresh = {f"model.{name}": value for name, value in fresh_buffers(model).items()}
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
-        with _one_path(), attention, mode():
+        with modules_kept(modules), _one_path(), attention, mode():
             # Tied parameters have all their places named, so torch needn't look for them: where a module stands under
             # two names it would put back the wrong tensors.
-            return functional_call(module, values, (batch,), tie_weights=False)
+            return functional_call(module, {**fresh, **values}, (batch,), tie_weights=False)
 
     return evaluate
 
@@ -76,6 +81,17 @@ def _one_path() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def called(
+    model: nn.Module,
+    function: Callable[[nn.Module, Batch], Any],
+    batch: Batch,
+    named: dict[str, Tensor] | None = None,
+) -> Any:
+    """``function(model, batch)`` without gradients, with the model's own values where others aren't ``named``."""
+    with torch.no_grad():
+        return substituted(model, function, twice=False)(named or {}, batch)
 
 
 def slots(model: nn.Module) -> dict[str, str]:

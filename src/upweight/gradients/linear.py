@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight.data import Batch, tensors
-from upweight.gradients.autograd import output_derivatives
+from upweight.gradients.autograd import called, output_derivatives
 from upweight.parameters import Layout
 
 TILES = 4
@@ -50,8 +50,7 @@ class LinearFunction:
 
     def features(self, batch: Batch, dtype: torch.dtype) -> Float[Tensor, "batch d"]:
         """Inputs of the linear layer, with a 1 appended where its bias is part of θ."""
-        with torch.no_grad():
-            a = self._function.outputs(self._prefix, batch).to(dtype)
+        a = called(self._prefix, self._function.outputs, batch).to(dtype)
         return torch.cat([a, a.new_ones(a.shape[0], 1)], dim=1) if self._bias_learned else a
 
     def matrix(self, vectors: Float[Tensor, "*k p"]) -> Float[Tensor, "*k c d"]:

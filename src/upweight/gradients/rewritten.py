@@ -1,6 +1,8 @@
 """Operations of torch whose derivatives fail or are wrong, in a form that is right, while a model is called.
 
 - Embeddings take their padding for constant in first derivatives, but not in second; sparse gradients have no views.
+- Embeddings with ``max_norm`` rescale the rows of the table itself; here those that were looked up are, with the same
+  gradient, as if the rescaled rows had been given.
 - Bags of embeddings and hard sigmoids have no second derivative; the first one of a hard sigmoid is right to single
   precision only.
 - ``torch._weight_norm`` takes the norm for constant in second derivatives (torch 2.13).
@@ -32,7 +34,8 @@ def rewritten(model: nn.Module, *, twice: bool) -> Callable[[], AbstractContextM
     padded = twice and any(part.padding_idx is not None for part in embeddings)
     normed = twice and any(_is_weight_normed(part) for part in model.modules())
     hard = any(isinstance(part, nn.Hardsigmoid) for part in model.modules())
-    if not (sparse or padded or normed or hard or (twice and bags)):
+    limited = any(part.max_norm is not None for part in (*embeddings, *bags))
+    if not (sparse or padded or limited or normed or hard or (twice and bags)):
         return nullcontext
     return lambda: _Rewritten(twice)
 
@@ -55,6 +58,9 @@ class _Rewritten(TorchFunctionMode):
             return _embedding(dict(zip(EMBEDDING, args, strict=False)) | kwargs, self.twice)
         if func is F.embedding_bag:
             given = dict(zip(BAG, args, strict=False)) | kwargs | _DENSE
+            limit, kind = given.pop("max_norm", None), given.pop("norm_type", 2.0)
+            if limit is not None:
+                given["weight"] = _rescaled(given["weight"], given["input"], limit, kind)
             return embedding_bag(**given) if self.twice and given.get("mode") != "max" else F.embedding_bag(**given)
         if func is F.hardsigmoid:
             return (args[0] / 6 + 0.5).clamp(0, 1)
@@ -68,20 +74,31 @@ _DENSE = {"sparse": False}
 
 def _embedding(given: dict[str, Any], twice: bool) -> Tensor:
     given |= _DENSE
-    padding = given.get("padding_idx")
-    if padding is None or not twice:
-        return F.embedding(**given)
-    out = F.embedding(**given | {"padding_idx": None})
+    padding = given.pop("padding_idx", None) if twice else None
+    limit, kind = given.pop("max_norm", None), given.pop("norm_type", 2.0)
+    out = F.embedding(**given)
+    if limit is not None:
+        norms = out.detach().norm(kind, dim=-1, keepdim=True)
+        factor = torch.where(norms > limit, limit / (norms + 1e-7), 1.0)  # torch's own
+        out = out + out.detach() * (factor - 1)
+    if padding is None:
+        return out
     constant = given["input"] == padding % given["weight"].shape[0]
     return torch.where(constant.unsqueeze(-1), out.detach(), out)
+
+
+def _rescaled(table: Tensor, index: Tensor, limit: float, kind: float) -> Tensor:
+    """A copy of a table in which rows that are looked up are no longer than ``limit``, with the table's gradient."""
+    copied = table.clone()
+    with torch.no_grad():
+        torch.embedding_renorm_(copied.detach(), index.contiguous(), limit, kind)
+    return copied
 
 
 def embedding_bag(
     input: Tensor,
     weight: Tensor,
     offsets: Tensor | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2,
     scale_grad_by_freq: bool = False,
     mode: str = "mean",
     sparse: bool = False,
@@ -100,7 +117,7 @@ def embedding_bag(
         whose = torch.searchsorted(starts, torch.arange(len(input), device=input.device), right=True) - 1
     flat = input.reshape(-1)
     kept = torch.ones_like(flat, dtype=torch.bool) if padding_idx is None else flat != padding_idx % len(weight)
-    rows = F.embedding(flat, weight, max_norm=max_norm, norm_type=norm_type) * kept[:, None]
+    rows = F.embedding(flat, weight) * kept[:, None]
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape(-1, 1)
     total = rows.new_zeros(bags, weight.shape[1]).index_add(0, whose, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from upweight.kept import copied
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -50,7 +50,7 @@ def read_checkpoints(objective: Objective, checkpoints: Any, name: str) -> list[
 
 def objective_at(objective: Objective, state: State) -> Objective:
     """The objective with a copy of its model in this state."""
-    model = copy.deepcopy(objective.model)
+    model = copied(objective.model)
     model.load_state_dict(state, strict=False)
     return objective.replace(model=model)
 

@@ -31,11 +31,13 @@ from upweight.influence.response import Method, Response
 from upweight.influence.system import System
 from upweight.inverse.interface import Solver, default_tolerance
 from upweight.inverse.neumann import Neumann
+from upweight.kept import random_states_kept
 from upweight.messages import InputError, NegativeCurvatureWarning, NotConvergedWarning
 from upweight.objective import Objective
 from upweight.select import Rule, Subset, by_name, everything, masked
 
 
+@random_states_kept()
 def generalized(
     objective: Objective,
     change: Any,

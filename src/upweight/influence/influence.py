@@ -21,9 +21,10 @@ from upweight.influence import groups, leverage, perturbation, quantities, repla
 from upweight.influence.generalized import generalized
 from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
 from upweight.influence.plan import DEFAULT_MEMORY, DEFAULT_QUERIES, Counts, Plan, choose, plan
-from upweight.influence.queries import check_query_targets, query_gradient_blocks, query_names
+from upweight.influence.queries import check_measurement, check_query_targets, query_gradient_blocks, query_names
 from upweight.influence.response import Response
 from upweight.inverse import Inverse, Solution, Solver, SolveReport, as_solver, unmeasured, warned
+from upweight.kept import random_states_kept
 from upweight.losses import with_targets
 from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError, NotStationaryWarning
@@ -56,6 +57,7 @@ class Influence:
     I_up,loss(z, q) = −∇L(q)ᵀ(H+δI)⁻¹∇ℓ(z) (Koh & Liang 2017, eqs. 1 and 2); leaving z out is ε = −1/n.
     """
 
+    @random_states_kept()
     def __init__(self, objective: Objective, inverse: Inverse | Solver | None = None, *, memory: int = DEFAULT_MEMORY):
         if not isinstance(objective, Objective):
             raise InputError(
@@ -76,6 +78,7 @@ class Influence:
         return f"Influence({self.objective!r}, {self.inverse!r})"
 
     @cached_property
+    @random_states_kept()
     def solver(self) -> Solver:
         """The inverse fitted to the objective's curvature; made at first use, then kept."""
         try:
@@ -86,6 +89,7 @@ class Influence:
             raise
 
     @cached_property
+    @random_states_kept()
     def stationarity(self) -> Stationarity:
         """How near θ is to an optimum; warns when the gradient is larger than its sampling noise."""
         return _said(self.objective.stationarity())
@@ -99,11 +103,13 @@ class Influence:
         count = scalars.whole("queries", queries) if is_single else len(self.objective.queries(queries))
         return plan(self.objective, self.inverse, self.choice, count, self.memory)
 
+    @random_states_kept()
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """(H+δI)⁻¹ of k vectors as rows; warns if the solver's tolerance was not reached."""
         _ = self.stationarity
         return warned(self.solver.solve(vectors))
 
+    @random_states_kept()
     def attribute(
         self,
         queries: Any,
@@ -146,11 +152,12 @@ class Influence:
             raise InputError("quantity: renormalize and leverage_corrected belong to 'removal', not to 'upweight'")
         kind, loss = as_measurement(measurement), self.objective.loss
         data = self.objective.queries(queries)
+        check_measurement(self.objective, data, kind)
         names = query_names(data, query_ids)
         positions = None if train is None else self.objective.positions(train)
         with flushed():
             if leverage_corrected:
-                solution = self.solve(self.query_gradients(data, kind))
+                solution = self.solve(self._gradients(data, kind))
                 scores, report = leverage.removal(self.objective, self.solve, solution.x, positions), solution.report
                 meaning = quantities.removal(kind, loss, leverage=True)
                 return self.result(scores, meaning, report, positions, names)
@@ -182,10 +189,11 @@ class Influence:
                     self.__dict__["stationarity"] = _said(objective.judged(moments))
                 nothing = found.new_zeros(len(found))
                 return found, nothing, unmeasured(self.solver.name, self.solver.damping, found)
-        solution = self.solve(self.query_gradients(data, kind))
+        solution = self.solve(self._gradients(data, kind))
         penalties = solution.x @ (objective.l2 * objective.params)
         return objective.inner(solution.x, positions), penalties, solution.report
 
+    @random_states_kept()
     def query_solution(
         self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None
     ) -> tuple[Solution, np.ndarray]:
@@ -194,6 +202,7 @@ class Influence:
         names = query_names(data, query_ids)
         return self.solve(self.query_gradients(data, measurement)), names
 
+    @random_states_kept()
     def measure(
         self, queries: Any, measurement: Any = None, params: Float[Tensor, " p"] | None = None
     ) -> Float[Tensor, " queries"]:
@@ -204,9 +213,14 @@ class Influence:
         batches = data.batches(None, self.objective.batch_size)
         return torch.cat([function.values(theta, batch) for _, batch in batches])
 
+    @random_states_kept()
     def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
         """Gradient of each query's measurement, without the regulariser."""
         data, kind = self.objective.queries(queries), as_measurement(measurement)
+        check_measurement(self.objective, data, kind)
+        return self._gradients(data, kind)
+
+    def _gradients(self, data: Data, kind: Measurement) -> Float[Tensor, "queries p"]:
         check_query_targets(self.objective, data, kind)
         return torch.cat(list(query_gradient_blocks(self.objective, data, kind)))
 
@@ -237,6 +251,7 @@ class Influence:
             facts,
         )
 
+    @random_states_kept()
     def self_influence(
         self, *, train: Any = None, renormalize: bool = False, leverage_corrected: bool = False
     ) -> Attribution:
@@ -273,6 +288,7 @@ class Influence:
         scores = torch.cat(parts) / (objective.n - renormalize)
         return self.result(scores, meaning, report, positions, np.array([]))
 
+    @random_states_kept()
     def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
         """I_up,params(z) = −(H+δI)⁻¹∇ℓ(z): derivative of θ̂ by the weight ε of each example (eq. 1).
 
@@ -282,6 +298,7 @@ class Influence:
         blocks = [-self.solve(grads).x for _, grads in self.objective.example_gradients(positions)]
         return torch.cat(blocks)
 
+    @random_states_kept()
     def group(
         self,
         indices: Any,
@@ -320,6 +337,7 @@ class Influence:
         meaning = quantities.removal(kind, self.objective.loss, renormalize=renormalize, group=True)
         return self.result(gradients @ steps.T, meaning, None, None, names, np.arange(len(members)))
 
+    @random_states_kept()
     def perturbation(
         self, index: int, query: Any, *, measurement: Any = None, wrt: Any = None
     ) -> perturbation.Perturbation:
@@ -340,6 +358,7 @@ class Influence:
         unit = as_measurement(measurement).unit(self.objective.loss)
         return perturbation.perturbation(self.objective, direction, index, wrt, unit)
 
+    @random_states_kept()
     def replacement(
         self, indices: Any, examples: Any, queries: Any, *, measurement: Any = None, what: str = "replacement"
     ) -> Attribution:
@@ -355,6 +374,7 @@ class Influence:
         meaning = quantities.replacement(kind, self.objective.loss, what)
         return self.result(scores, meaning, solution.report, positions, names)
 
+    @random_states_kept()
     def relabel(self, indices: Any, targets: Any, queries: Any, *, measurement: Any = None) -> Attribution:
         """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``."""
         positions = self.objective.positions(indices)
@@ -374,12 +394,14 @@ class Influence:
         _ = self.stationarity
         return found
 
+    @random_states_kept()
     def verify(self, queries: Any, k: int = 20, **options: Any) -> Verification:
         """Retrain without the k most influential examples and compare (see `upweight.evaluation.verify`)."""
         from upweight.evaluation.verification import verify  # evaluation stands on influence, not under it
 
         return verify(self, queries, k, **options)
 
+    @random_states_kept()
     def calibrate(self, queries: Any, train: Train, **options: Any) -> Calibration:
         """Choose the damping by retraining on a few random subsets (see `upweight.evaluation.calibrate`)."""
         from upweight.evaluation.calibration import calibrate  # as above

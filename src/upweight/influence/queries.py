@@ -12,11 +12,13 @@ from torch import Tensor
 
 from upweight.data import Data
 from upweight.gradients import Block, ExampleFunction, FactoredFunction, Factors
+from upweight.gradients.autograd import called
 from upweight.gradients.blocks import concatenated
 from upweight.gradients.terms import Outer
-from upweight.measurements import Measurement
+from upweight.measurements import Measurement, OfOutputs
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.per_example import refuse_cut_off, refuse_dependence, refuse_shape
 
 QUERY_ELEMENTS = 2**27
 """Numbers in a block of query gradients (512 MiB in float32); each block costs a pass over the training data."""
@@ -35,6 +37,32 @@ def check_query_targets(objective: Objective, data: Data, measurement: Measureme
     if measurement.reads_targets:
         for _, batch in data.batches(None, objective.batch_size):
             objective.check_targets(batch)
+
+
+def check_measurement(objective: Objective, data: Data, measurement: Measurement) -> None:
+    """Refuse a measurement of the user's own that isn't what a loss must be too.
+
+    Raises
+    ------
+    InputError
+        If it isn't one value per query, finite, a function of θ for autograd, and the same whatever the other queries.
+    """
+    function = measurement.bind(objective.loss)
+    if function is objective.loss or isinstance(function, OfOutputs):
+        return
+    name, found = f"measurement {measurement.name!r}" if measurement.name != "measurement" else "measurement", []
+    for index, batch in data.batches(None, objective.batch_size):
+        values = called(objective.model, function, batch, objective.layout.unflatten(objective.params))
+        refuse_shape(name, values, len(index), "queries")
+        finite = torch.isfinite(values)
+        if not finite.all():
+            bad = int(index[(~finite).nonzero()[0, 0].cpu()])
+            raise InputError(f"{name}: the value of query {bad} is NaN or infinite; look for NaN inputs")
+        found.append(values.detach())
+    first = data.take(list(range(min(len(data), 2))))
+    refuse_cut_off(name, objective.model, function, objective.layout, objective.params, first)
+    values, ids = torch.cat(found), range(len(data))
+    refuse_dependence(name, objective.model, function, data, values, objective.batch_size, ids, "query")
 
 
 def query_gradient_blocks(

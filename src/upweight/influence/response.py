@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from upweight.kept import copied
 from upweight.objective import Objective
 from upweight.select import Subset
 
@@ -77,7 +77,7 @@ class Response:
 
     def model(self, scale: float = 1.0) -> nn.Module:
         """A copy of the model with the step taken; the objective's own is untouched."""
-        model = copy.deepcopy(self.objective.model)
+        model = copied(self.objective.model)
         values = self.objective.layout.unflatten(self.params(scale))
         with torch.no_grad():
             for name, value in values.items():

@@ -14,11 +14,13 @@ from upweight.data import Batch, tensors
 from upweight.influence import quantities
 from upweight.influence.products import gradient_products, units
 from upweight.influence.representations import representations
+from upweight.kept import random_states_kept
 from upweight.losses import split_batch
 from upweight.measurements import Loss
 from upweight.objective import Objective
 
 
+@random_states_kept()
 def euclidean_distance(objective: Objective, queries: Any) -> Attribution:
     """−‖x_train − x_query‖ of the flattened inputs, ``[queries, train]``."""
     data = objective.queries(queries)
@@ -28,6 +30,7 @@ def euclidean_distance(objective: Objective, queries: Any) -> Attribution:
     return _result(objective, torch.cat(parts, dim=1), meaning)
 
 
+@random_states_kept()
 def gradient_dot(objective: Objective, queries: Any) -> Attribution:
     """∇L_q · ∇ℓ_z, ``[queries, train]``: influence with H = I."""
     scores = gradient_products(objective, objective.queries(queries), Loss(), None)
@@ -35,6 +38,7 @@ def gradient_dot(objective: Objective, queries: Any) -> Attribution:
     return _result(objective, scores, meaning)
 
 
+@random_states_kept()
 def gradient_cosine(objective: Objective, queries: Any) -> Attribution:
     """Cosine of ∇L_q and ∇ℓ_z, ``[queries, train]``; 0 where a gradient vanishes."""
     scores = gradient_products(objective, objective.queries(queries), Loss(), None, cosine=True)
@@ -42,6 +46,7 @@ def gradient_cosine(objective: Objective, queries: Any) -> Attribution:
     return _result(objective, scores, meaning)
 
 
+@random_states_kept()
 def representation_dot(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
     """h_q · h_z of what a layer sees, ``[queries, train]``.
 
@@ -58,6 +63,7 @@ def representation_dot(objective: Objective, queries: Any, *, layer: str | None 
     return _result(objective, query @ train.T, meaning)
 
 
+@random_states_kept()
 def representation_cosine(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
     """Cosine of h_q and h_z, ``[queries, train]``; 0 where one vanishes. ``layer`` as for `representation_dot`."""
     query, train = _represented(objective, queries, layer)
@@ -65,6 +71,7 @@ def representation_cosine(objective: Objective, queries: Any, *, layer: str | No
     return _result(objective, units(query) @ units(train).T, meaning)
 
 
+@random_states_kept()
 def representation_distance(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
     """−‖h_q − h_z‖, ``[queries, train]``. ``layer`` as for `representation_dot`."""
     query, train = _represented(objective, queries, layer)

@@ -15,7 +15,8 @@ from upweight.attribution import Attribution, Quantity
 from upweight.influence import quantities
 from upweight.influence.checkpoints import objective_at, read_checkpoints
 from upweight.influence.products import gradient_products, squared_norms
-from upweight.influence.queries import check_query_targets, query_names
+from upweight.influence.queries import check_measurement, check_query_targets, query_names
+from upweight.kept import random_states_kept
 from upweight.measurements import as_measurement
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -56,6 +57,7 @@ class TracIn:
     def __repr__(self) -> str:
         return f"TracIn({self.objective!r}, {len(self.checkpoints)} checkpoints, η={self.learning_rates})"
 
+    @random_states_kept()
     def attribute(
         self,
         queries: Any,
@@ -83,6 +85,7 @@ class TracIn:
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         names = query_names(data, query_ids)
+        check_measurement(self.objective, data, kind)
         check_query_targets(self.objective, data, kind)
         positions = None if train is None else self.objective.positions(train)
 
@@ -92,6 +95,7 @@ class TracIn:
         meaning = quantities.tracin(kind, self.objective.loss, normalize=normalize)
         return self._result(self._sum(products), meaning, positions, names)
 
+    @random_states_kept()
     def self_influence(self, *, train: Any = None) -> Attribution:
         """Σ_k η_k w_z‖∇ℓ_z(θ_k)‖², ``[train]``: the ranking of Pruthi et al. (2020, section 4.1) for label errors."""
         positions = None if train is None else self.objective.positions(train)

@@ -20,9 +20,10 @@ from upweight.gradients.denormals import flushed
 from upweight.influence import quantities
 from upweight.influence.checkpoints import objective_at, read_checkpoints
 from upweight.influence.projection import Kind, Projection, projected
-from upweight.influence.queries import check_query_targets, query_names, refuse_infinite
+from upweight.influence.queries import check_measurement, check_query_targets, query_names, refuse_infinite
 from upweight.inverse import Dense, MeanEigenvalue, Solver, warned
 from upweight.inverse.damping import resolve
+from upweight.kept import random_states_kept
 from upweight.losses import BinaryLogistic, CrossEntropy, split_batch
 from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError
@@ -127,6 +128,7 @@ class TRAK:
         count = 1 if self.states is None else len(self.states)
         return f"TRAK({self.objective!r}, models={count}, {self.projection}, damping={self.damping})"
 
+    @random_states_kept()
     def attribute(
         self,
         queries: Any,
@@ -154,6 +156,7 @@ class TRAK:
         kind = self.measurement if measurement is None else as_measurement(measurement)
         data = self.objective.queries(queries)
         names = query_names(data, query_ids)
+        check_measurement(self.objective, data, kind)
         check_query_targets(self.objective, data, kind)
         positions = None if train is None else self.objective.positions(train)
         rows = slice(None) if positions is None else positions
@@ -167,6 +170,7 @@ class TRAK:
             scores = soft_threshold(scores, keep)
         return self._result(scores, quantities.trak(kind, self.objective.loss), positions, names, report)
 
+    @random_states_kept()
     def self_influence(self, *, train: Any = None) -> Attribution:
         """What training on an example does to its own f, ``[train]``."""
         positions = None if train is None else self.objective.positions(train)

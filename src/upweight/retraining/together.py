@@ -175,7 +175,7 @@ def _refuse(architecture: nn.Module, loss: AnyLoss, data: Data) -> None:
         with torch.no_grad():
             for _, batch in data.batches(None, None):
                 loss.check(loss.outputs(architecture, batch), batch)
-    refuse_bad_loss(loss, architecture, data.take(list(range(min(len(data), 2)))), data.take([0]))
+    refuse_bad_loss(loss, architecture, data.take(list(range(min(len(data), 2)))))
 
 
 def _gradients(architecture: nn.Module, loss: AnyLoss, layout: Layout) -> Gradients:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from upweight.data import as_data
 from upweight.gradients.autograd import substituted
+from upweight.kept import copied
 from upweight.losses import as_loss
 from upweight.messages import InputError, NotConvergedWarning
 from upweight.parameters import Layout
@@ -65,7 +65,7 @@ class Trained:
 
     def model(self, number: int) -> nn.Module:
         """One of the networks as a module of its own, in eval mode."""
-        model = copy.deepcopy(self.architecture)
+        model = copied(self.architecture)
         targets = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         with torch.no_grad():
             for name, value in self.state(number).items():

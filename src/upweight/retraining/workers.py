@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import multiprocessing
 import os
 import pickle
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from upweight import scalars
 from upweight.files import NotWrittenError
+from upweight.kept import copied
 from upweight.messages import InputError, UpweightWarning
 from upweight.progress import track
 from upweight.retraining.fingerprint import fingerprint
@@ -114,7 +114,7 @@ def train_many(
         run.form.layout,
         subsets,
         seeds,
-        copy.deepcopy(model).eval(),
+        copied(model).eval(),
         time.perf_counter() - started,
     )
 

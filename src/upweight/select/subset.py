@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from upweight.arguments import penalties
+from upweight.kept import copied, fresh_buffers
 from upweight.messages import InputError
 from upweight.parameters import Layout
 
@@ -125,7 +125,7 @@ class Restricted(nn.Module):
 
     def whole(self) -> nn.Module:
         """A copy of the other model with the chosen entries in place."""
-        model = copy.deepcopy(self._inner[0])
+        model = copied(self._inner[0])
         with torch.no_grad():
             for name, places in self._places.items():
                 values = model.get_parameter(name)
@@ -147,7 +147,7 @@ class Restricted(nn.Module):
             whole = values[name].detach()
             flat = whole.reshape(-1).index_put((places.to(whole.device),), self.chosen[self.key(name)])
             assembled[name] = flat.reshape(whole.shape)
-        return torch.func.functional_call(model, assembled, inputs, named)
+        return torch.func.functional_call(model, {**fresh_buffers(model), **assembled}, inputs, named)
 
 
 def everything(layout: Layout) -> Subset:

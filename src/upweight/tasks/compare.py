@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from upweight.influence import Influence
+from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.tasks.distance import InfluenceByDistance, by_distance
@@ -65,6 +66,7 @@ class Comparison:
         return "\n".join(lines)
 
 
+@random_states_kept()
 def compare_models(
     models: Mapping[str, Objective | Influence],
     queries: Mapping[str, Any],

@@ -19,6 +19,7 @@ from torch import Tensor
 from upweight import scalars
 from upweight.attribution import Attribution
 from upweight.evaluation.correlation import spearman
+from upweight.kept import random_states_kept
 from upweight.messages import InputError
 
 HELPFUL = 20
@@ -139,6 +140,7 @@ class InfluenceByDistance:
         )
 
 
+@random_states_kept()
 def by_distance(
     attribution: Attribution, inputs: Any, query_inputs: Any, labels: Any, query_labels: Any
 ) -> InfluenceByDistance:

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from upweight import plots, scalars
 from upweight.attribution import Attribution
 from upweight.influence import Influence
+from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
@@ -148,6 +149,7 @@ class DomainMismatch:
         )
 
 
+@random_states_kept()
 def domain_mismatch(
     subject: Objective | Influence,
     data: Any,

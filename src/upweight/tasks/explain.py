@@ -10,6 +10,7 @@ import pandas as pd
 from upweight import scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.influence import Influence
+from upweight.kept import random_states_kept
 from upweight.objective import Objective
 
 
@@ -38,6 +39,7 @@ class Explanation:
         return f"{self.attribution.quantity}\n{self.helpful}\n{self.harmful}"
 
 
+@random_states_kept()
 def explain(
     subject: Objective | Influence,
     queries: Any,

@@ -18,6 +18,7 @@ from upweight.attribution import Attribution, Ranking
 from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.influence import Influence
 from upweight.influence.own import OwnEffects, own_effects
+from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
@@ -123,6 +124,7 @@ class LabelErrors:
         )
 
 
+@random_states_kept()
 def label_errors(
     subject: Subject,
     *,
@@ -161,6 +163,7 @@ def label_errors(
     return LabelErrors(influence, method, found, said, names)
 
 
+@random_states_kept()
 def label_effects(subject: Objective | Influence) -> OwnEffects:
     """What all methods but ``loss`` are made of, to be computed once and given to `label_errors` for each method."""
     return own_effects(_as_influence(subject))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from upweight import plots, retraining
 from upweight.inverse import Solver
+from upweight.kept import random_states_kept
 from upweight.losses import split_batch, with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -96,6 +97,7 @@ class LabelFixing:
         return "\n".join(lines)
 
 
+@random_states_kept()
 def fix_and_retrain(
     objective: Objective,
     orders: Mapping[str, Any],

@@ -24,6 +24,7 @@ from upweight.data import Data
 from upweight.gradients.denormals import flushed
 from upweight.influence import Influence
 from upweight.influence.queries import query_names
+from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.progress import track
@@ -36,6 +37,7 @@ from upweight.tasks.attacks.result import Attack
 from upweight.tasks.attacks.subject import Network, Subject, chosen_targets
 
 
+@random_states_kept()
 def attack(
     subject: Objective | Influence,
     network: Network,

@@ -22,6 +22,7 @@ from upweight import scalars, select
 from upweight.influence.generalized import generalized
 from upweight.influence.response import Response
 from upweight.influence.system import Method
+from upweight.kept import random_states_kept
 from upweight.losses import with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -103,6 +104,7 @@ class Unlearned:
         return list(zip(self.lengths, self.responses, strict=True))
 
 
+@random_states_kept()
 def unlearn(
     objective: Objective,
     remove: Any = None,
@@ -151,6 +153,7 @@ def unlearn(
     return _changed(objective, positions, None, parameters, method, steps, search, holdout, sample, seed, options)
 
 
+@random_states_kept()
 def relabel(
     objective: Objective,
     indices: Any,

@@ -1,0 +1,92 @@
+"""What isn't ours stays as it was: a model's modules after a forward pass, and global random states after a call."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+WRAPPED = "_inner"
+"""Attribute under which a model holds another that isn't a submodule (`upweight.select.subset.Restricted`)."""
+
+
+def parts(model: nn.Module) -> list[nn.Module]:
+    """All modules of a model, and those of the model that it stands for, if any."""
+    hidden = getattr(model, WRAPPED, ())
+    inner = hidden if isinstance(hidden, tuple) else ()
+    return [*model.modules(), *(part for other in inner if isinstance(other, nn.Module) for part in other.modules())]
+
+
+@contextmanager
+def modules_kept(modules: list[nn.Module]) -> Iterator[None]:
+    """Put back whatever attributes, parameters, buffers, submodules and hooks are bound to others meanwhile.
+
+    What a forward pass stores on its modules (a weight made of others, a cache, the last output) would else hold a
+    graph, or substituted parameters.
+    """
+    before = [(part, *_bound(part)) for part in modules if not isinstance(part, torch.jit.ScriptModule)]
+    try:
+        yield
+    finally:
+        for part, own, held in before:
+            _restore(part.__dict__, own)
+            for name, entries in held.items():
+                _restore(own[name], entries)
+
+
+def _bound(part: nn.Module) -> tuple[dict[str, Any], dict[str, dict[Any, Any]]]:
+    own = dict(part.__dict__)
+    return own, {name: dict(value) for name, value in own.items() if isinstance(value, dict)}
+
+
+def _restore(now: dict[Any, Any], before: dict[Any, Any]) -> None:
+    if len(now) == len(before) and all(a is b for a, b in zip(now.values(), before.values(), strict=True)):
+        return
+    now.clear()
+    now.update(before)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also where a module holds a tensor made of others (old weight norms, pruning), which torch can't."""
+    made = [
+        value
+        for part in parts(model)
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in made})
+
+
+def fresh_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of a model's buffers under all their names, which a pass may write into."""
+    copies: dict[int, Tensor] = {}
+    found = {}
+    for name, value in model.named_buffers(remove_duplicate=False):
+        if id(value) not in copies:
+            copies[id(value)] = value.clone()
+        found[name] = copies[id(value)]
+    return found
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Leave the global random states of torch, NumPy and Python as they were, whatever a model or data set draws.
+
+    A pass over a ``DataLoader`` draws one number itself.
+    """
+    ours = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(ours[0])
+        np.random.set_state(ours[1])  # noqa: NPY002
+        random.setstate(ours[2])
+        if devices is not None:
+            torch.cuda.set_rng_state_all(devices)
