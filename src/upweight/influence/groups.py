@@ -22,13 +22,14 @@ from upweight.inverse import CG, Preconditioner, Solution, Solver, warned
 from upweight.inverse.cg import CGSolver
 from upweight.inverse.dense import DenseSolver
 from upweight.inverse.dual import DualSolver
+from upweight.inverse.identity import IdentitySolver
 from upweight.messages import InputError, NegativeCurvatureError
 from upweight.objective import Objective
 
 if TYPE_CHECKING:
     from upweight.influence.influence import Influence
 
-LOOKED_INTO = 2000
+LOOKED_INTO = 4000
 """p up to which a matrix that nothing else keeps from being singular is factorised before it is solved."""
 REGULAR = 1e-6
 """Smallest pivot of a matrix with unit diagonal from which it is far from singular."""
@@ -65,9 +66,9 @@ def step(
 
 
 def _curvature(solver: Solver, objective: Objective) -> ObjectiveCurvature:
-    """The solver's own matrix if it is one of all examples; of an approximation, what it approximates."""
+    """The solver's own matrix if it is one of all examples; else the GGN, or the Hessian of a loss without outputs."""
     operator = solver.operator
-    if isinstance(operator, ObjectiveCurvature):
+    if isinstance(operator, ObjectiveCurvature) and not isinstance(solver, IdentitySolver):
         return operator
     if not isinstance(getattr(operator, "objective", None), Objective):
         raise InputError(
@@ -100,7 +101,7 @@ def _newton(influence: Influence, members: Tensor, pull: Float[Tensor, " p"], sc
     try:
         return warned(_conjugate_gradients(solver, matrix, right[None])).x[0].to(pull)
     except NegativeCurvatureError:
-        if not may_be_singular or name != GGN.name:
+        if not may_be_singular or (name != GGN.name and not linear_outputs(objective)):
             raise
         _say(objective, members, False)
         return pull * torch.nan
@@ -112,7 +113,7 @@ def _say(objective: Objective, members: Tensor, limit: bool) -> None:
 
 def _conjugate_gradients(solver: Solver, matrix: ObjectiveCurvature, right: Float[Tensor, "1 p"]) -> Solution:
     """(H' + δI)⁻¹ of the pull; without preconditioner where the inverse is none that is positive definite."""
-    settings = CG(damping=solver.damping, tolerance=1e-12 if matrix.dtype == torch.float64 else 1e-6)
+    settings = CG(damping=solver.damping, tolerance=1e-12 if matrix.dtype == torch.float64 else None)
     inner = solver.preconditioner if isinstance(solver, CGSolver) else solver
     if isinstance(inner, Preconditioner | DenseSolver | DualSolver):
         try:
