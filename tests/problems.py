@@ -101,7 +101,12 @@ class Problem:
         return hessian(self.losses)(self.theta)
 
     def ggn(self) -> Tensor:
-        """From the Jacobian of all outputs and the Hessian of the loss in each example's outputs."""
+        """The generalised Gauss-Newton matrix of the risk, with the penalty."""
+        counts = torch.full((self.n,), 1 / self.n, dtype=DOUBLE)
+        return self.ggn_of(counts) + self.l2 * torch.eye(len(self.theta), dtype=DOUBLE)
+
+    def ggn_of(self, counts: Tensor) -> Tensor:
+        """Of Σ_i c_i ℓ_i: from the Jacobian of all outputs and the Hessian of the loss in each example's outputs."""
 
         def outputs(theta: Tensor) -> Tensor:
             return functional_call(self.model, unflatten(self.model, theta), (self.x,)).flatten(1)
@@ -110,8 +115,7 @@ class Problem:
         middle = torch.stack(
             [hessian(lambda z, y=y: self.compare(z[None], y[None])[0])(z) for z, y in zip(at, self.y, strict=True)]
         )
-        total = torch.einsum("ncp,ncd,ndq->pq", jacobian, middle, jacobian) / self.n
-        return total + self.l2 * torch.eye(len(self.theta), dtype=DOUBLE)
+        return torch.einsum("n,ncp,ncd,ndq->pq", counts, jacobian, middle, jacobian)
 
     def optimum(self, counts: Tensor | None = None, steps: int = 50) -> Tensor:
         """Newton from the present θ."""

@@ -136,6 +136,10 @@ def verify(
         of networks predict (Bae et al. 2022); the inverse should be of the GGN. A function
         ``train(indices, seed)``, or a `Training` with several seeds: train from scratch, as the model itself was
         trained, without the example and with all of them; the differences are averaged over seeds.
+    leverage_corrected
+        Predictions as those of `Influence.attribute`: equal to ``retrain`` for squared error of outputs linear in θ.
+        Where an example of leverage 1 leaves a direction flat, retraining stays at θ there, and the prediction takes
+        the least norm.
     tolerance
         ‖∇‖ of the models made by ``retrain`` and ``pbrf`` (default 1e-9 in float64, 1e-5 in float32).
     solver

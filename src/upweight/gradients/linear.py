@@ -64,14 +64,15 @@ class LinearFunction:
             return matrices.flatten(-2)
         return torch.cat([matrices[..., :-1].flatten(-2), matrices[..., -1]], dim=-1)
 
-    def _outputs(self, params: Tensor, a: Tensor) -> Tensor:
+    def outputs(self, params: Float[Tensor, " p"], a: Float[Tensor, "batch d"]) -> Float[Tensor, "batch c"]:
+        """W a + b from features."""
         z = a @ self.matrix(params).mT
         return z if self._bias_fixed is None else z + self._bias_fixed.to(z.dtype)
 
     def values(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, " batch"]:
         """f_i(θ)."""
         with torch.no_grad():
-            return self._function.of_outputs(self._outputs(params, self.features(batch, params.dtype)), batch)
+            return self._function.of_outputs(self.outputs(params, self.features(batch, params.dtype)), batch)
 
     def gradient(
         self, params: Float[Tensor, " p"], batch: Batch, weights: Float[Tensor, " batch"]
@@ -104,7 +105,7 @@ class LinearFunction:
         """Features a_i and output gradients r_i: example i's gradient is r_i ⊗ a_i."""
         a = self.features(batch, params.dtype)
         with torch.enable_grad():
-            point = self._outputs(params, a).detach().requires_grad_()
+            point = self.outputs(params, a).detach().requires_grad_()
             (slope,) = torch.autograd.grad(self._function.of_outputs(point, batch).sum(), point)
         return a, slope
 
@@ -134,7 +135,7 @@ class LinearFunction:
     ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c"], Float[Tensor, "batch c c"]]:
         """Features, gradient and Hessian of f with respect to the outputs."""
         a = self.features(batch, params.dtype)
-        slope, curvature = output_derivatives(lambda z: self._function.of_outputs(z, batch), self._outputs(params, a))
+        slope, curvature = output_derivatives(lambda z: self._function.of_outputs(z, batch), self.outputs(params, a))
         return a, slope, curvature
 
     def hessian_product(
@@ -246,4 +247,4 @@ def applies(function: LinearFunction, outputs: Tensor, params: Tensor, batch: Ba
     a = function.features(batch, params.dtype)
     if a.dim() != 2 or a.shape[1] != function.features_count:
         return False
-    return torch.allclose(function._outputs(params, a), outputs, rtol=1e-4, atol=1e-5)
+    return torch.allclose(function.outputs(params, a), outputs, rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from upweight.data import Data
 from upweight.gradients.denormals import flushed
 from upweight.influence import groups, leverage, perturbation, quantities, replacement
 from upweight.influence.generalized import generalized
+from upweight.influence.moved import Moved, linear_outputs
 from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
 from upweight.influence.plan import DEFAULT_MEMORY, DEFAULT_QUERIES, Counts, Plan, choose, plan
 from upweight.influence.queries import check_measurement, check_query_targets, query_gradient_blocks, query_names
@@ -138,8 +139,12 @@ class Influence:
         renormalize
             For removal: the mean is taken over the n−1 examples left, with λ as it is (default: weights stay 1/n).
         leverage_corrected
-            For removal: divide out the example's leverage, (H − H_i/n)⁻¹ in place of H⁻¹. Exact for squared error,
-            one Newton step for other losses. Costs a solve per training example and output.
+            For removal: divide out the example's leverage, (H − H_i/n)⁻¹ in place of H⁻¹: one Newton step on the
+            objective without the example. Where outputs are linear in θ the measurement is evaluated there, whatever
+            it is: exact for squared error (with an exact inverse and no damping), second order kept for other
+            losses. Of networks it is linearised in θ. An example that alone determines a direction of θ (leverage 1)
+            gets the score of the refit of least norm, of a network NaN, with a warning that names it. Costs a solve
+            per training example and output.
 
         Returns
         -------
@@ -157,10 +162,11 @@ class Influence:
         positions = None if train is None else self.objective.positions(train)
         with flushed():
             if leverage_corrected:
-                solution = self.solve(self._gradients(data, kind))
-                scores, report = leverage.removal(self.objective, self.solve, solution.x, positions), solution.report
-                meaning = quantities.removal(kind, loss, leverage=True)
-                return self.result(scores, meaning, report, positions, names)
+                score, evaluated = self._score_of_steps(data, kind)
+                solver = _Recorded(self.solve)
+                scores = leverage.removal(self.objective, solver, positions, score, self.solver.damping)
+                meaning = quantities.removal(kind, loss, leverage=True, evaluated=evaluated)
+                return self.result(scores, meaning, solver.worst, positions, names)
             products, penalties, report = self._products(data, kind, positions, renormalize)
         n = self.objective.n
         if quantity == "upweight":
@@ -175,6 +181,16 @@ class Influence:
             raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
         if renormalize and self.objective.n == 1:
             raise InputError("renormalize: without the only training example (n=1) there is no mean; give more data")
+
+    def _score_of_steps(
+        self, data: Data, kind: Measurement, is_newton: bool = True
+    ) -> tuple[Callable[[Tensor], Float[Tensor, "queries k"]], bool]:
+        """What steps of θ do to the measurement of each query, and whether it is evaluated there or linearised."""
+        if is_newton and linear_outputs(self.objective):
+            check_query_targets(self.objective, data, kind)
+            return Moved(self.objective, data, kind).changes, True
+        gradients = self.query_gradients(data, kind)
+        return lambda steps: gradients @ steps.T, False
 
     def _products(
         self, data: Data, kind: Measurement, positions: Tensor | None, renormalize: bool
@@ -257,15 +273,18 @@ class Influence:
     ) -> Attribution:
         """Predicted change of each training example's own loss if it were left out, ``[train]``.
 
-        ∇ℓ_iᵀ(H+δI)⁻¹∇ℓ_i/n: the ranking of Koh & Liang (2017, section 5.4) for label errors.
+        ∇ℓ_iᵀ(H+δI)⁻¹∇ℓ_i/n: the ranking of Koh & Liang (2017, section 5.4) for label errors. ``leverage_corrected`` as
+        in `attribute`: where outputs are linear in θ the loss is evaluated one Newton step away, which is exact for
+        squared error, ½r²(1/(1−h)² − 1).
         """
         self._check_corrections(renormalize, leverage_corrected)
         objective, loss = self.objective, self.objective.loss
         positions = None if train is None else objective.positions(train)
-        meaning = quantities.self_influence(loss, renormalize=renormalize, leverage=leverage_corrected)
         if leverage_corrected:
-            scores = leverage.self_removal(objective, self.solve, positions)
+            scores = leverage.self_removal(objective, self.solve, positions, self.solver.damping)
+            meaning = quantities.self_influence(loss, leverage=True, evaluated=linear_outputs(objective))
             return self.result(scores, meaning, None, positions, np.array([]))
+        meaning = quantities.self_influence(loss, renormalize=renormalize)
         _ = self.stationarity
         if isinstance(self.solver, PairSolver) and not renormalize:
             with flushed():
@@ -317,7 +336,11 @@ class Influence:
             One group (positions), or a list of groups.
         order
             ``first``: the sum of the removals; ``second``: with the group's own curvature to first order (Basu et
-            al. 2020); ``newton``: one Newton step on the objective without the group, exact for quadratics.
+            al. 2020); ``newton``: one Newton step on the objective without the group, whose curvature is its own
+            (Hessian or GGN) whatever the inverse, with the inverse's δ added. Exact for squared error of outputs
+            linear in θ, where the measurement is evaluated after the step, and for quadratics and measurements
+            linear in θ. A group that alone determines a direction of θ is treated as an example of leverage 1 is by
+            `attribute`.
 
         Returns
         -------
@@ -332,10 +355,12 @@ class Influence:
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         names = query_names(data, query_ids)
-        gradients = self.query_gradients(data, kind)
+        score, evaluated = self._score_of_steps(data, kind, order == "newton")
         steps = torch.cat([groups.step(self, group, order, renormalize) for group in members])
-        meaning = quantities.removal(kind, self.objective.loss, renormalize=renormalize, group=True)
-        return self.result(gradients @ steps.T, meaning, None, None, names, np.arange(len(members)))
+        meaning = quantities.removal(
+            kind, self.objective.loss, renormalize=renormalize, group=True, evaluated=evaluated
+        )
+        return self.result(score(steps), meaning, None, None, names, np.arange(len(members)))
 
     @random_states_kept()
     def perturbation(
@@ -407,6 +432,20 @@ class Influence:
         from upweight.evaluation.calibration import calibrate  # as above
 
         return calibrate(self, queries, train, **options)
+
+
+class _Recorded:
+    """Solves that keep the report of the worst of them."""
+
+    def __init__(self, solve: Callable[[Tensor], Solution]):
+        self.solve = solve
+        self.worst: SolveReport | None = None
+
+    def __call__(self, vectors: Float[Tensor, "k p"]) -> Solution:
+        solution = self.solve(vectors)
+        if self.worst is None or bool(solution.report.residuals.max() > self.worst.residuals.max()):
+            self.worst = solution.report
+        return solution
 
 
 def _said(found: Stationarity) -> Stationarity:

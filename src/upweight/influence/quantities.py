@@ -11,6 +11,16 @@ CONVENTIONS = {
     True: "the mean is taken over the examples left, the l2 penalty stays",
 }
 
+EVALUATED = {
+    True: "evaluated one Newton step away, which is the refit for squared error without damping",
+    False: "linearised in the Newton step that takes the example's own curvature away",
+}
+"""How a leverage-corrected change comes about, by whether outputs are linear in θ."""
+
+
+def _convention(renormalize: bool, leverage: bool, evaluated: bool) -> str:
+    return f"{CONVENTIONS[renormalize]}; {EVALUATED[evaluated]}" if leverage else CONVENTIONS[renormalize]
+
 
 def _meaning(measurement: Measurement, change: str) -> tuple[str, int]:
     """What a positive change says about the example, and the sign of helpful examples' scores."""
@@ -25,15 +35,20 @@ def removal(
     *,
     renormalize: bool = False,
     leverage: bool = False,
+    evaluated: bool = False,
     group: bool = False,
 ) -> Quantity:
-    """Predicted change of the query's measurement if the example, or the group, were left out."""
+    """Predicted change of the query's measurement if the example, or the group, were left out.
+
+    ``evaluated``: of a leverage-corrected one, whether the measurement is evaluated at the moved outputs.
+    """
+    convention = _convention(renormalize, leverage or evaluated, evaluated)
     what = "these training examples were" if group else "this training example were"
     positive, sign = _meaning(measurement, "without them" if group else "without it")
     name = "group removal" if group else "removal"
     return Quantity(
         name=f"{name}, leverage-corrected" if leverage else name,
-        words=f"predicted change of the query's {measurement.name} if {what} left out ({CONVENTIONS[renormalize]})",
+        words=f"predicted change of the query's {measurement.name} if {what} left out ({convention})",
         unit=measurement.unit(loss),
         positive=positive,
         helpful_sign=sign,
@@ -51,12 +66,14 @@ def upweight(measurement: Measurement, loss: AnyLoss) -> Quantity:
     )
 
 
-def self_influence(loss: AnyLoss, *, renormalize: bool = False, leverage: bool = False) -> Quantity:
+def self_influence(
+    loss: AnyLoss, *, renormalize: bool = False, leverage: bool = False, evaluated: bool = False
+) -> Quantity:
     """Removal of an example, seen by its own loss."""
     return Quantity(
         name="self-influence, leverage-corrected" if leverage else "self-influence",
         words="predicted change of the example's own loss if it were left out of training "
-        f"({CONVENTIONS[renormalize]})",
+        f"({_convention(renormalize, leverage, evaluated)})",
         unit=loss.unit,
         positive="training on the example lowers its own loss; large: it is fitted against the rest",
         helpful_sign=0,

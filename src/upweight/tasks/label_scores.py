@@ -98,8 +98,9 @@ def outputs_without(influence: Influence, effects: OwnEffects | None = None) -> 
     keep their weight 1/n.
     """
     if effects is None and _affordable(influence.objective):
-        outputs = influence.objective.outputs()
-        return outputs + leverage.output_changes(influence.objective, influence.solve).reshape(outputs.shape)
+        objective, damping = influence.objective, influence.solver.damping
+        outputs = objective.outputs()
+        return outputs + leverage.output_changes(objective, influence.solve, damping=damping).reshape(outputs.shape)
     return (own_effects(influence) if effects is None else effects).outputs_without
 
 
