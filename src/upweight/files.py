@@ -205,7 +205,10 @@ def _drafted(path: Path, content: Content) -> Iterator[Path]:
         yield draft  # still open, so still locked
     finally:
         draft.unlink(missing_ok=True)
-        file.close()
+        with suppress(
+            OSError
+        ):  # what a full disk didn't take is flushed once more, and the first error says which file
+            file.close()
 
 
 def _place(draft: Path, path: Path, *, replace: bool) -> None:

@@ -423,8 +423,8 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path: Path, way: signal.Signals)
 
 def test_a_kill_before_the_first_result_is_in_place_leaves_a_place_to_save_to(tmp_path: Path) -> None:
     path = tmp_path / "result"
-    (path / "data-0123abcd").mkdir(parents=True)
-    (path / "data-0123abcd" / "part").write_text("")
+    (path / "upweight-data-0123456789abcdef").mkdir(parents=True)
+    (path / "upweight-data-0123456789abcdef" / "part").write_text("")
     (path / f".{MARKER}.0123abcd.draft").write_text("")
     with pytest.raises(InputError, match="holds no saved attribution"):
         Attribution.load(path)
@@ -455,3 +455,24 @@ def test_readers_and_writers_at_once_see_whole_results(tmp_path: Path) -> None:
     assert Attribution.load(path).scores[0, 0] in (14.0, 114.0)
     attribution().save(path)
     assert len(names(path)) == 2
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_folder_of_the_users_own_stays(tmp_path: Path, earlier: bool, folder: bool) -> None:
+    """Called by a date, say, beside a saved result; alone it is another result's place."""
+    place, mine = tmp_path / "results", tmp_path / "results" / "data-20261128"
+    if earlier:
+        attribution().save(place)
+    place.mkdir(exist_ok=True)
+    if folder:
+        mine.mkdir()
+        (mine / "m.csv").write_text("1,2")
+    else:
+        mine.write_text("1,2")
+    if earlier:
+        attribution().save(place)
+    else:
+        with pytest.raises(InputError, match="is not a saved attribution"):
+            attribution().save(place)
+    assert (mine / "m.csv" if folder else mine).read_text() == "1,2"

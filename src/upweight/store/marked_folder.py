@@ -22,7 +22,8 @@ from upweight.messages import InputError
 
 T = TypeVar("T")
 
-DATA = re.compile(r"data-[0-9a-f]{8}")
+DATA = re.compile(r"upweight-data-[0-9a-f]{16}")
+"""Names that nobody else gives: a folder of a user's own may be called data-20261128."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def save(path: Path, marker: str, description: dict[str, Any], fill: Callable[[P
     upweight.files.NotWrittenError
         If the disk is full, or the folder can't be written to; what was there is as it was.
     """
-    data = path / f"data-{secrets.token_hex(4)}"
+    data, previous = path / f"upweight-data-{secrets.token_hex(8)}", _named_if_any(path / marker)
     # The marker is asked even after an interrupt: it may have been in place by then.
     with _gone_if_empty(path), files.new_folder(data, lambda: _may_be_named(path / marker, data)):
         fill(data)
@@ -52,7 +53,7 @@ def save(path: Path, marker: str, description: dict[str, Any], fill: Callable[[P
         text = json.dumps(said, indent=1).encode()
         files.write(path / marker, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
     for other in path.iterdir():
-        if DATA.fullmatch(other.name):
+        if DATA.fullmatch(other.name) or other.name == previous:  # earlier versions named them otherwise
             files.remove_if_free(other, lambda folder: folder.name != _named(path / marker))
 
 
@@ -126,6 +127,13 @@ def _said(marker: Path) -> dict[str, Any]:
 
 def _named(marker: Path) -> str:
     return str(_said(marker)["data"])
+
+
+def _named_if_any(marker: Path) -> str | None:
+    try:
+        return _named(marker)
+    except (InputError, OSError):
+        return None
 
 
 def _may_be_named(marker: Path, data: Path) -> bool:
