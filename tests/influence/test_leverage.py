@@ -200,11 +200,9 @@ def test_the_words_say_for_what_it_is_exact():
 def test_bad_measurements_are_refused(unchecked):
     problem = Least(3, True, 0.1, False)
     influence, queries = problem.influence(), (problem.query_x, problem.query_y)
-    with pytest.raises(
-        InputError, match=r"measurement: give one value per query, a tensor of shape \[1\]; got \(1, 3\)"
-    ):
+    with pytest.raises(InputError, match=r"measurement: returned shape \(\d+, 3\) for \d+ queries"):
         influence.attribute(queries, leverage_corrected=True, measurement=lambda model, batch: model(batch[0]))
-    with pytest.raises(InputError, match="queries: the measurement of query 2 is NaN or infinite"):
+    with pytest.raises(InputError, match="measurement: the value of query 2 is NaN or infinite"):
         influence.attribute(
             queries,
             leverage_corrected=True,
