@@ -44,6 +44,12 @@ def test_every_mapped_estimator_refuses_to_be_unfitted(problem):
         from_estimator(TransformedTargetRegressor(Ridge()), problem.X, problem.number)
 
 
+@pytest.mark.parametrize("thing", [None, "lr", np.ones(3), 3])
+def test_what_is_no_estimator_is_refused(thing, problem):
+    with pytest.raises(InputError, match=f"^estimator: {type(thing).__name__} has no objective here: "):
+        from_estimator(thing, problem.X, problem.two)
+
+
 def refusal(estimator, X, y):
     with pytest.raises(InputError) as raised:
         from_estimator(estimator, X, y)

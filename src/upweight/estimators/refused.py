@@ -62,7 +62,8 @@ def mend(step: Any) -> str:
     """What its user can do, for an estimator that isn't mapped."""
     kind = step if isinstance(step, type) else type(step)
     for attribute, words in PARTS.items():
-        if attribute in vars(step) and not _are_trees(vars(step)[attribute]):
+        held = getattr(step, "__dict__", {})
+        if attribute in held and not _are_trees(held[attribute]):
             return words
     for beginning in sorted(NAMES, key=len, reverse=True):
         if kind.__name__.removeprefix("MultiTask").startswith(beginning):
