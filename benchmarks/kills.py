@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -73,27 +74,27 @@ class Found:
     faults: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Job:
+class Job(ABC):
     """Something to be killed. Everything but `run` and what it asks of `apart` stays free of threads: it forks."""
 
     name = ""
     windows: tuple[tuple[str, str], ...] = (("ready", "done"),)
     """Between which two of its words it is killed, by turns."""
 
-    def prepare(self, place: Path) -> None:
+    def prepare(self, place: Path) -> None:  # noqa: B027 (most begin from nothing)
         """Make the state that the run begins from."""
 
+    @abstractmethod
     def run(self, place: Path, tell: Tell) -> None:
         """All of the work, in a process of its own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def killed(self, place: Path) -> Found:
         """What a killed run has left."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ended(self, place: Path) -> Found:
         """What the next run, which wasn't killed, has left."""
-        raise NotImplementedError
 
 
 class Save(Job):
