@@ -125,8 +125,8 @@ REFUSED = {
         r"loss: CrossEntropy is a class; give an instance, CrossEntropy\(\)",
     ),
     "loss module": (
-        with_(loss=nn.CrossEntropyLoss()),
-        "loss: CrossEntropyLoss .*usually averages; give one of upweight",
+        with_(loss=nn.L1Loss()),
+        "loss: L1Loss .*has already reduced them.*Give one of upweight",
     ),
     "iterable dataset": (with_(data=Stream()), "data: Stream is iterable without length .*map-style"),
     "DataLoader": (

@@ -157,7 +157,9 @@ def test_batches_are_tuples_or_dicts_and_outputs_may_be_under_logits(batch):
     ("loss", "message"),
     [
         (losses.CrossEntropy, r"CrossEntropy is a class; give an instance, CrossEntropy\(\)"),
-        (nn.CrossEntropyLoss(), "CrossEntropyLoss compares outputs with targets and usually averages"),
+        (nn.CrossEntropyLoss(), "CrossEntropyLoss takes a mean; give its training data"),
+        (nn.L1Loss(), "L1Loss compares outputs with targets and has already reduced them"),
+        (nn.NLLLoss(), "NLLLoss takes log-probabilities; give nn.CrossEntropyLoss"),
         ("mse", "'mse' is neither one of upweight.losses nor a function"),
     ],
 )

@@ -1,8 +1,9 @@
 """Training data and queries as batches, whatever they come as.
 
 A *batch* is what the user's dataset yields after collation: a tensor, tuple, dict or any nesting of them,
-each tensor with the examples along its first dimension. Batches always come in dataset order, so a result
-can name the example by its position.
+each tensor with the examples along its first dimension. Lists (as torch's ``default_collate`` makes them) come as
+tuples and other mappings (``UserDict``, ``BatchEncoding``) as dicts. Batches always come in dataset order, so a
+result can name the example by its position.
 """
 
 from __future__ import annotations
@@ -64,23 +65,19 @@ def cast(batch: Batch, dtype: torch.dtype, device: torch.device) -> Batch:
     return pytree.tree_map(move, batch)
 
 
+def plain(batch: Batch) -> Batch:
+    """The batch with lists as tuples and mappings as dicts: one form, whoever collated it."""
+    if isinstance(batch, Mapping):
+        return {key: plain(value) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        parts = [plain(value) for value in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
+    return batch
+
+
 def tensors(batch: Batch) -> list[Tensor]:
     """The tensor leaves of a batch."""
     return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
-
-
-def plain(batch: Batch) -> Batch:
-    """Lists as tuples and mappings of any kind as dicts: torch's own collation makes lists of pairs.
-
-    A list of examples and a batch in a list can't be told from each other; a tuple is a batch.
-    """
-    if isinstance(batch, Mapping):
-        return {name: plain(value) for name, value in batch.items()}
-    if isinstance(batch, list) and any(isinstance(part, Tensor) for part in pytree.tree_leaves(batch)):
-        return tuple(plain(part) for part in batch)
-    if isinstance(batch, tuple) and not hasattr(batch, "_fields"):
-        return tuple(plain(part) for part in batch)
-    return batch
 
 
 def batch_length(batch: Batch) -> int:
@@ -239,16 +236,21 @@ def as_data(
     Parameters
     ----------
     source
-        A tuple or dict (nested as you like) of arrays or tensors of equal first dimension; a ``TensorDataset``;
+        A tuple or mapping (nested as you like) of arrays or tensors of equal first dimension; a ``TensorDataset``;
         any map-style dataset, a list of examples, or a Hugging Face dataset (read in its torch format, in float32).
+        A list ``[x, y]`` of arrays that are as long as each other, but not of one shape and kind, is the tuple
+        ``(x, y)``, unless ``collate`` is given; arrays of one shape are examples.
 
     Raises
     ------
     InputError
-        If it is empty, has no length, holds NaN, or its arrays differ in length.
+        If it is empty, has no length, holds NaN, or its arrays differ in length; or if it is a list of two arrays of
+        one shape, which may be two examples or inputs and targets.
     """
     if isinstance(source, ArrayData | MapData):
         return source
+    if collate is None and _is_batch(source, name):
+        source = tuple(source)
     if isinstance(source, IterableDataset) or (not hasattr(source, "__len__") and hasattr(source, "__iter__")):
         raise InputError(
             f"{name}: {type(source).__name__} is iterable without length or positions; "
@@ -259,33 +261,69 @@ def as_data(
     if isinstance(source, TensorDataset):
         return _arrays(tuple(source.tensors), name)
     if isinstance(source, tuple | Mapping | Tensor | np.ndarray) and not isinstance(source, Dataset):
-        return _arrays(plain(source), name)
-    if _is_batch_in_a_list(source):
-        return _arrays(tuple(source), name)
+        return _arrays(_listed(source, name), name)
     if not hasattr(source, "__getitem__"):
         raise InputError(
             f"{name}: {type(source).__name__} can't be indexed; give arrays or a map-style dataset with "
             "__len__ and __getitem__"
         )
-    if not hasattr(source, "__len__"):
-        raise InputError(
-            f"{name}: {type(source).__name__} has positions but no length, so nobody knows where it ends; give it a "
-            "__len__, or torch.utils.data.Subset of it with the positions"
-        )
-    if len(source) == 0:
+    if _length(source, name) == 0:
         raise InputError(f"{name}: it is empty (0 examples)")
     if hasattr(source, "with_format") and getattr(source, "format", {}).get("type") is None:
         source = source.with_format("torch")  # Hugging Face: a view of the same data that yields tensors
     return MapData(source, num_workers, collate or default_collate, name=name)
 
 
-def _is_batch_in_a_list(source: Any) -> bool:
-    """Whether a list is [inputs, targets] rather than examples: arrays of unequal shapes and as many rows."""
-    if not isinstance(source, list) or len(source) < 2:
+def _length(source: Any, name: str) -> int:
+    """How many examples a dataset has."""
+    try:
+        return len(source)
+    except (TypeError, NotImplementedError, AttributeError) as error:
+        raise InputError(
+            f"{name}: {type(source).__name__} has positions but no length ({error}); give it a __len__, or "
+            "torch.utils.data.Subset(dataset, range(n)) of its first n examples"
+        ) from error
+
+
+def is_list_of_arrays(source: Any) -> bool:
+    """Whether it is a list of nothing but arrays."""
+    return isinstance(source, list) and len(source) > 0 and all(hasattr(part, "shape") for part in source)
+
+
+def _is_batch(source: Any, name: str) -> bool:
+    """Whether a list holds inputs and targets rather than examples: as long as each other, but not alike."""
+    if not is_list_of_arrays(source) or len(source) < 2:
         return False
-    if not all(isinstance(part, Tensor | np.ndarray) and part.ndim > 0 for part in source):
+    shapes = [tuple(part.shape) for part in source]
+    if not all(shapes) or len({shape[0] for shape in shapes}) > 1:
         return False
-    return len({len(part) for part in source}) == 1 and len({tuple(part.shape) for part in source}) > 1
+    kinds = {(shape, str(getattr(part, "dtype", ""))) for shape, part in zip(shapes, source, strict=True)}
+    if len(kinds) == 1 and len(source) == 2:
+        raise InputError(
+            f"{name}: a list of two arrays of shape {shapes[0]} may be two examples or inputs and targets; give a "
+            "tuple (x, y) for these, or the examples as one array, torch.stack(list)"
+        )
+    return len(kinds) > 1
+
+
+def _listed(source: Any, name: str) -> Any:
+    """Arrays with lists of plain numbers made arrays, other lists tuples, mappings dicts."""
+    if isinstance(source, Mapping):
+        return {key: _listed(value, name) for key, value in source.items()}
+    if isinstance(source, tuple):
+        parts = [_listed(value, name) for value in source]
+        return type(source)(*parts) if hasattr(source, "_fields") else tuple(parts)
+    if not isinstance(source, list):
+        return source
+    if any(hasattr(leaf, "shape") and leaf.shape for leaf in pytree.tree_leaves(source)):
+        return tuple(_listed(value, name) for value in source)
+    try:
+        return np.asarray(source)
+    except ValueError as error:
+        raise InputError(
+            f"{name}: a list of {len(source)} lists of unequal length is no array; pad them (tokenizer(…, "
+            "padding=True, return_tensors='pt')), or give a list of examples with collate="
+        ) from error
 
 
 def _plain(leaf: Tensor, name: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, Data, batch_length, tensors
 from upweight.gradients.autograd import called
-from upweight.losses import AnyLoss, BinaryLogistic, CrossEntropy, Function, call, split_batch
+from upweight.losses import AnyLoss, BinaryLogistic, CrossEntropy, Function, split_batch
 from upweight.messages import InputError
 
 PROBABILITY = 1e-4
@@ -146,7 +146,7 @@ def refuse_probabilities(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
         )
     if not isinstance(loss, CrossEntropy):
         return
-    outputs = called(model, lambda model, batch: call(model, split_batch(batch)[0]), batch)
+    outputs = called(model, loss.outputs, batch) * loss.temperature
     if isinstance(last, nn.Softmax) or _are_probabilities(outputs):
         raise InputError(
             "loss: CrossEntropy takes logits, and the model gives probabilities (outputs ≥ 0 that sum to 1: a softmax "

@@ -6,13 +6,20 @@ whole, which is enough for everything but the GGN.
 
 Conventions: sequences sum over positions; positions that the loss ignores contribute nothing. Batches are
 ``(inputs, targets)``, ``(input_1, …, input_k, targets)``, or a dict whose targets are under ``labels``,
-``label``, ``targets``, ``target`` or ``y`` and whose other entries are the model's keyword arguments.
+``label``, ``targets``, ``target`` or ``y`` and whose other entries are the model's keyword arguments. Whole numbers of
+any kind (int8 … uint8, bool) are targets.
+
+The outputs are the model's tensor. Of a model that returns anything else they are its ``logits`` (an attribute or a
+key), else the first tensor with a dimension in its tuple, dict or dataclass, depth first.
+
+torch's own ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss`` are taken with all their options
+(`upweight.torch_losses`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,8 +27,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight import scalars
-from upweight.data import Batch
+from upweight import scalars, softmax
+from upweight.data import Batch, Data
 from upweight.messages import InputError
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
@@ -41,31 +48,30 @@ class Split(Protocol):
 
 
 def split_batch(batch: Batch) -> tuple[Any, Tensor]:
-    """Inputs and targets of a batch by the conventions of this module."""
-    if isinstance(batch, dict):
+    """Inputs and targets of a batch by the conventions of this module; whole-number targets are int64."""
+    if isinstance(batch, Mapping):
         key = next((key for key in TARGET_KEYS if key in batch), None)
         if key is None:
             raise InputError(f"data: a dict batch needs its targets under one of {TARGET_KEYS}; it has {list(batch)}")
-        return {name: value for name, value in batch.items() if name != key}, _labels(batch[key])
+        return {name: value for name, value in batch.items() if name != key}, _widened(batch[key])
     if isinstance(batch, tuple | list) and len(batch) >= 2:
-        return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), _labels(batch[-1])
+        return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), _widened(batch[-1])
     raise InputError(
         f"data: this loss needs batches (inputs, targets) or dicts; got {type(batch).__name__}. "
         "For other forms give your own loss: a function (model, batch) -> one value per example"
     )
 
 
-SMALL = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
-"""Whole numbers that labels are stored in, and that torch can't index with."""
-
-
-def _labels(targets: Any) -> Any:
-    return targets.long() if isinstance(targets, Tensor) and targets.dtype in SMALL else targets
+def _widened(targets: Any) -> Any:
+    """Whole numbers of any kind as int64, the only kind that indexes and that holds −100."""
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
+        return targets
+    return targets.long()
 
 
 def with_targets(batch: Batch, targets: Tensor) -> Batch:
     """The same batch with other targets."""
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         key = next(key for key in TARGET_KEYS if key in batch)
         return {**batch, key: targets}
     return (*batch[:-1], targets)
@@ -77,14 +83,45 @@ def checked_temperature(loss: Loss, temperature: float) -> None:
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:
-    """The model's output tensor; of outputs with ``logits``, those."""
-    if isinstance(inputs, dict):
+    """The model's output tensor: of what isn't one, its ``logits``, else its first tensor with a dimension.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if isinstance(inputs, Mapping):
         outputs = model(**inputs)
     elif isinstance(inputs, tuple | list):
         outputs = model(*inputs)
     else:
         outputs = model(inputs)
-    return getattr(outputs, "logits", outputs)
+    found = _first_tensor(outputs)
+    if found is None:
+        raise InputError(
+            f"model: it returned {type(outputs).__name__}, in which there is no tensor of outputs; return one, or a "
+            "tuple, dict or dataclass with one, under 'logits' where there are several"
+        )
+    return found
+
+
+def _first_tensor(outputs: Any) -> Tensor | None:
+    """The tensor itself; else ``logits``, else the first that has a dimension (a reduced loss has none)."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    named = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+    parts: list[Any] = [named]
+    if isinstance(outputs, Mapping):
+        parts += outputs.values()
+    elif isinstance(outputs, tuple | list):
+        parts += outputs
+    elif is_dataclass(outputs):
+        parts += [getattr(outputs, part.name) for part in fields(outputs)]
+    for part in parts:
+        found = None if part is None else _first_tensor(part)
+        if found is not None and found.dim():
+            return found
+    return None
 
 
 class Loss:
@@ -106,13 +143,25 @@ class Loss:
         """Targets drawn from the model's own distribution, by inversion of uniform numbers in [0, 1)."""
         raise TypeError(f"{type(self).__name__} is no likelihood, so it has no targets to draw")
 
+    def drawn_slope(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
+        """∂ℓ/∂outputs at targets drawn from the model, scaled so that its mean square is the Hessian in the outputs."""
+        labelled = with_targets(batch, self.sample(outputs, batch, uniform))
+        with torch.enable_grad():
+            point = outputs.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.of_outputs(point, labelled).sum(), point)
+        return slope
+
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """What the model says about the batch, ``[batch, ...]``."""
         return call(model, split_batch(batch)[0])
 
+    def targets(self, batch: Batch) -> Tensor:
+        """The targets as they are compared with the outputs."""
+        return split_batch(batch)[1]
+
     def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
         """The loss of these outputs, one value per example."""
-        values = self.compare(outputs, split_batch(batch)[1])
+        values = self.compare(outputs, self.targets(batch))
         return values.reshape(outputs.shape[0], -1).sum(-1)
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -129,18 +178,53 @@ class Loss:
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """−log softmax(outputs)[target]; outputs ``[batch, ..., classes]``, integer targets ``[batch, ...]``.
+    """−log softmax(outputs)[target], in all the forms of torch's ``cross_entropy``; a value per example.
 
-    Targets equal to ``ignore_index`` contribute nothing.
+    Outputs are ``[batch, classes]``, or ``[batch, ..., classes]`` or as in torch ``[batch, classes, ...]``. Targets are
+    class numbers ``[batch, ...]``, whose shape tells which dimension of the outputs is the classes': an image's
+    ``[b, C, H, W]`` with ``[b, H, W]`` is read as torch reads it, a sequence's ``[b, T, C]`` with ``[b, T]`` as it
+    stands. Where both fit (C = H = W, C = T) it is refused until ``class_axis`` says it. Or targets are probabilities
+    of the classes, of the outputs' shape (floating-point; beyond ``[b, C]`` they need ``class_axis``).
 
-    ``temperature`` T divides the model's outputs. 1 is the loss that was trained; above it gradients and curvature are
-    those of a model less sure of its training data, as it was earlier in training, and would be on half of the data.
-    Leaving out a *large share* of the data is then foretold better (LDS, see benchmarks/fidelity/RESULTS.md: most at
-    1.4); a single example's influence, whose magnitude is to mean something, asks for 1.
+    Parameters
+    ----------
+    ignore_index
+        Class numbers equal to it contribute nothing.
+    temperature
+        T that divides the model's outputs. 1 is the loss that was trained; above it gradients and curvature are those
+        of a model less sure of its training data, as it was earlier in training, and would be on half of the data.
+        Leaving out a *large share* of the data is then foretold better (LDS, see benchmarks/fidelity/RESULTS.md: most
+        at 1.4); a single example's influence, whose magnitude is to mean something, asks for 1.
+    weight
+        Of each class, as in torch: a place of class y counts w_y.
+    label_smoothing
+        α: targets are 1 − α of themselves and α of all classes alike.
+    class_axis
+        Dimension of the classes in the outputs, 1 or −1 (default: by shape).
+    factor
+        What every value is multiplied by.
+
+    Notes
+    -----
+    An example's value is the sum over its places, as torch's ``reduction='sum'`` gives it for the example alone.
+    torch's ``reduction='mean'`` divides by the weights of all places that count, Σ w_y (by their number without
+    weights; for probabilities by their number always), while R(θ) divides by the number of examples. So for a model
+    trained with the weighted mean give ``nn.CrossEntropyLoss(weight=…)`` itself as the loss, or, what is the same,
+    ``factor = n / Σ w_y`` over the training labels: then R without penalty is torch's mean over the training data, and
+    l2 means what it meant there. ``Objective(model, CrossEntropy(), data, weights=w[y] / w[y].mean())`` has the same R
+    too (without smoothing), where the loss of queries is unweighted. Weights not divided so have the same minimum only
+    at l2 = 0.
+
+    Targets for a Fisher matrix are drawn from the softmax and count as much as the given target does (w_y; with
+    smoothing and probabilities Σ_c q_c of its coefficients), so that its mean is the GGN.
     """
 
     ignore_index: int = -100
     temperature: float = 1.0
+    weight: Sequence[float] | Tensor | None = None
+    label_smoothing: float = 0.0
+    class_axis: int | None = None
+    factor: float = 1.0
     unit = "nats"
     is_likelihood = True
     is_convex = True
@@ -148,11 +232,29 @@ class CrossEntropy(Loss):
     def __post_init__(self) -> None:
         checked_temperature(self, self.temperature)
         scalars.whole("ignore_index", self.ignore_index, -(2**63))
+        scalars.number("label_smoothing", self.label_smoothing, least=0, most=1)
+        scalars.number("factor", self.factor, above=0)
+        object.__setattr__(self, "weight", class_weights("weight", self.weight))
+        if self.class_axis is not None and scalars.whole("class_axis", self.class_axis, -1) not in (1, -1):
+            raise InputError(f"class_axis: give 1 (as in torch) or -1 (the last); got {self.class_axis!r}")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the value is −log p of one class as it stands: no weights, smoothing or factor."""
+        return self.weight is None and self.label_smoothing == 0 and self.factor == 1
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits over the temperature."""
-        logits = super().outputs(model, batch)
+        """Logits over the temperature, ``[batch, ..., classes]``."""
+        logits, targets = super().outputs(model, batch), split_batch(batch)[1]
+        if isinstance(targets, Tensor):
+            logits = softmax.classes_last(logits, targets, self.class_axis)
         return logits if self.temperature == 1 else logits / self.temperature
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Class numbers, or probabilities with the classes as last dimension."""
+        targets = super().targets(batch)
+        is_second = self.class_axis == 1 and targets.is_floating_point() and targets.dim() > 2
+        return targets.movedim(1, -1) if is_second else targets
 
     def draws(self, outputs: Tensor) -> tuple[int, ...]:
         """One number for each position."""
@@ -162,32 +264,78 @@ class CrossEntropy(Loss):
         """Classes by the softmax; positions that the loss ignores stay ignored."""
         cumulative = outputs.double().softmax(-1).cumsum(-1)
         drawn = (uniform.unsqueeze(-1) >= cumulative).sum(-1).clamp_max(outputs.shape[-1] - 1)
-        targets = split_batch(batch)[1]
+        targets = self.targets(batch)
+        if softmax.are_probabilities(outputs, targets):
+            return drawn
         return torch.where(targets == self.ignore_index, targets, drawn)
+
+    def drawn_slope(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
+        """√Q (p − e_ỹ) at drawn classes ỹ, Q as much as the given target counts."""
+        drawn = self.sample(outputs, batch, uniform)
+        slope = outputs.softmax(-1) - one_hot(drawn, outputs.shape[-1]).to(outputs.dtype)
+        return self.mass(outputs, self.targets(batch)).sqrt().unsqueeze(-1) * slope
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy by position."""
-        log_probabilities = F.log_softmax(outputs, dim=-1)
-        kept = targets != self.ignore_index
-        index = torch.where(kept, targets, 0).unsqueeze(-1)
-        return -log_probabilities.gather(-1, index).squeeze(-1) * kept
+        found = softmax.values(outputs, targets, self._weight, self.label_smoothing, self.ignore_index)
+        return found if self.factor == 1 else self.factor * found
+
+    def mass(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """How much every position counts, Q: the Hessian in its outputs is Q (diag p − ppᵀ). 0 where it is ignored."""
+        return self.factor * softmax.masses(outputs, targets, self._weight, self.label_smoothing, self.ignore_index)
+
+    @property
+    def _weight(self) -> softmax.ClassWeights:
+        return None if self.weight is None else tuple(self.weight)
 
     def check(self, outputs: Tensor, batch: Batch) -> None:
-        """Targets must be whole numbers in 0 … classes − 1."""
-        targets = split_batch(batch)[1]
+        """Targets must be whole numbers in 0 … classes − 1, or probabilities."""
+        targets = self.targets(batch)
+        classes = outputs.shape[-1]
+        if self._weight is not None and len(self._weight) != classes:
+            raise InputError(f"CrossEntropy: weight has {len(self._weight)} numbers, and the model {classes} classes")
+        if softmax.are_probabilities(outputs, targets):
+            return self._check_probabilities(outputs, targets)
         if targets.is_floating_point():
-            raise InputError(f"CrossEntropy: targets are {targets.dtype}; it needs integer class numbers")
+            raise InputError(
+                f"CrossEntropy: targets are {targets.dtype}; it needs integer class numbers, or a probability for "
+                f"every class in the outputs' shape {tuple(outputs.shape)}"
+            )
         if targets.shape != outputs.shape[:-1]:
             raise InputError(
                 f"CrossEntropy: outputs {tuple(outputs.shape)} must be targets' shape {tuple(targets.shape)} "
-                "with the classes as a last dimension"
+                "with the classes as a last dimension, or as the second, as in torch"
             )
         kept = targets[targets != self.ignore_index]
-        if kept.numel() and (kept.min() < 0 or kept.max() >= outputs.shape[-1]):
+        if kept.numel() and (kept.min() < 0 or kept.max() >= classes):
             raise InputError(
                 f"CrossEntropy: targets range from {int(kept.min())} to {int(kept.max())}, but the model has "
-                f"{outputs.shape[-1]} outputs (classes 0 … {outputs.shape[-1] - 1})"
+                f"{classes} outputs (classes 0 … {classes - 1})"
             )
+
+    def _check_probabilities(self, outputs: Tensor, targets: Tensor) -> None:
+        if targets.shape != outputs.shape:
+            raise InputError(
+                f"CrossEntropy: probabilities {tuple(targets.shape)} must have the outputs' shape "
+                f"{tuple(outputs.shape)}"
+            )
+        if self.ignore_index >= 0:
+            raise InputError("CrossEntropy: ignore_index stands for a class number, and targets are probabilities")
+        if targets.numel() and (targets.min() < 0 or targets.max() > 1):
+            raise InputError(
+                f"CrossEntropy: targets are {targets.dtype} from {float(targets.min()):.3g} to "
+                f"{float(targets.max()):.3g}; probabilities of classes are in 0 … 1"
+            )
+
+
+def class_weights(name: str, weight: Any) -> tuple[float, ...] | None:
+    """A number ≥ 0 for each class, as Python's own, so that losses can be compared, hashed and stored."""
+    if weight is None:
+        return None
+    given = weight.tolist() if hasattr(weight, "tolist") else weight
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InputError(f"{name}: give a number for each class, such as [1.0, 2.5]; got {weight!r}")
+    return tuple(scalars.number(name, value, least=0) for value in given)
 
 
 def _aligned(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -233,20 +381,57 @@ class OneAgainstRest(Loss):
             raise InputError(f"{name}: targets must be in {{0, 1}} or {{-1, 1}}; got {sorted(values)[:6]}")
 
 
+@dataclass(frozen=True)
 class BinaryLogistic(OneAgainstRest):
-    """log(1 + exp(−y f)), y = ±1; several outputs: one against the rest, summed."""
+    """log(1 + exp(−y f)), y = ±1; several outputs: one against the rest, summed.
 
+    With targets of the outputs' shape every output has a label of its own (several labels an example).
+
+    Parameters
+    ----------
+    pos_weight
+        What a positive target counts, as in torch: one number, or one for each output.
+    factor
+        What every value is multiplied by.
+
+    Notes
+    -----
+    torch's ``reduction='mean'`` divides by the number of targets, whatever ``pos_weight``: ``factor = 1 / outputs``
+    gives its R, and so does ``nn.BCEWithLogitsLoss(…)`` itself as the loss.
+
+    Targets for a Fisher matrix are drawn from the
+    model and count as much as the given target does, so that its mean is the GGN.
+    """
+
+    pos_weight: float | Sequence[float] | Tensor | None = None
+    factor: float = 1.0
     unit = "nats"
-
     is_likelihood = True
+
+    def __post_init__(self) -> None:
+        scalars.number("factor", self.factor, above=0)
+        given = self.pos_weight.tolist() if isinstance(self.pos_weight, Tensor) else self.pos_weight
+        one = given is not None and not isinstance(given, Sequence)
+        object.__setattr__(self, "pos_weight", class_weights("pos_weight", [given] if one else given))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the value is −log p of the label as it stands."""
+        return self.pos_weight is None and self.factor == 1
 
     def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
         """1 with probability σ(f), else the other label that the targets use."""
-        targets = split_batch(batch)[1]
+        targets = self.targets(batch)
         self.refuse_several(outputs, targets)
         positive = (uniform < outputs.double().sigmoid()).reshape(targets.shape)
         low = -1 if bool((targets < 0).any()) else 0
         return torch.where(positive, 1, low).to(targets.dtype)
+
+    def drawn_slope(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
+        """√Q (σ(f) − ỹ) at drawn ỹ in {0, 1}, Q as much as the given target counts."""
+        targets = self.targets(batch)
+        drawn = (self.sample(outputs, batch, uniform) > 0).reshape(outputs.shape).to(outputs.dtype)
+        return self.mass(outputs, targets).sqrt().reshape(outputs.shape) * (outputs.sigmoid() - drawn)
 
     def refuse_several(self, outputs: Tensor, targets: Tensor) -> None:
         """One against the rest is not the likelihood of a class."""
@@ -258,7 +443,28 @@ class BinaryLogistic(OneAgainstRest):
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """−log σ of the margin; softplus would be cut off at 20, and its curvature with it."""
-        return -F.logsigmoid(margins(outputs, targets))
+        found = -F.logsigmoid(margins(outputs, targets))
+        return found if self.is_plain else self.mass(outputs, targets) * found
+
+    def mass(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """How much every output counts, Q: the second derivative is Q σ(f) σ(−f)."""
+        wanted = signs(outputs, targets)
+        if self.pos_weight is None:
+            return torch.full_like(wanted, self.factor)
+        weights = torch.tensor(self.pos_weight, dtype=outputs.dtype, device=outputs.device)
+        return self.factor * torch.where(wanted > 0, weights, 1.0)
+
+    def check(self, outputs: Tensor, batch: Batch) -> None:
+        """As for every loss of margins; and a weight for each output."""
+        super().check(outputs, batch)
+        if self.pos_weight is None:
+            return
+        shape, given = signs(outputs, self.targets(batch)).shape, len(tuple(self.pos_weight))  # type: ignore[arg-type]
+        if given != 1 and (len(shape) < 2 or shape[-1] != given):
+            raise InputError(
+                f"BinaryLogistic: pos_weight has {given} numbers, and outputs are {tuple(outputs.shape)}; give one, or "
+                "one for each output"
+            )
 
 
 class Hinge(OneAgainstRest):
@@ -336,17 +542,24 @@ class Function:
 AnyLoss = Loss | Function
 
 
-def as_loss(loss: Any) -> AnyLoss:
-    """Read a loss of this module or a user's function."""
+def as_loss(loss: Any, data: Data | None = None) -> AnyLoss:
+    """Read a loss of this module, one of torch's, or a user's function.
+
+    Parameters
+    ----------
+    data
+        What torch's means are taken over: their divisor is counted there.
+    """
     if isinstance(loss, Loss | Function):
         return loss
     if isinstance(loss, type) and issubclass(loss, Loss):
         raise InputError(f"loss: {loss.__name__} is a class; give an instance, {loss.__name__}()")
+    from upweight import torch_losses  # which is made of the losses here
+
+    if torch_losses.known(loss):
+        return torch_losses.mapped(loss, data)
     if isinstance(loss, nn.Module):
-        raise InputError(
-            f"loss: {type(loss).__name__} compares outputs with targets and usually averages; give one of "
-            "upweight.losses or a function (model, batch) -> one value per example"
-        )
+        raise InputError(torch_losses.refusal(loss))
     if callable(loss):
         return Function(loss)
     raise InputError(f"loss: {loss!r} is neither one of upweight.losses nor a function (model, batch) -> [batch]")

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from upweight import scalars
 from upweight.data import Batch
-from upweight.losses import AnyLoss, Split, margins, one_hot, split_batch
+from upweight.losses import AnyLoss, CrossEntropy, Split, margins, one_hot
 from upweight.losses import Loss as BaseLoss
 from upweight.messages import InputError
+from upweight.softmax import are_probabilities
 
 
 class Measurement:
@@ -45,6 +46,7 @@ class OfOutputs:
 
     loss: BaseLoss
     value: Callable[[Tensor, Tensor], Tensor]
+    reads_targets: bool = True
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """What the model says about the batch."""
@@ -52,7 +54,14 @@ class OfOutputs:
 
     def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
         """The value of these outputs, 0 at positions that the loss ignores."""
-        targets = split_batch(batch)[1]
+        targets = self.loss.targets(batch)
+        if isinstance(self.loss, CrossEntropy) and are_probabilities(outputs, targets):
+            if self.reads_targets:
+                raise InputError(
+                    "measurement: the targets are probabilities, of which none is the label; give "
+                    "LogProbability(target=…), 'loss' or a function"
+                )
+            targets = targets.new_zeros(targets.shape[:-1], dtype=torch.long)
         ignored = getattr(self.loss, "ignore_index", None)
         if ignored is not None:  # those positions stand for no class, and contribute nothing
             kept = targets != ignored
@@ -129,7 +138,7 @@ class LogProbability(Measurement):
 
     def bind(self, loss: AnyLoss) -> Any:
         """Log-probability of the class."""
-        return OfOutputs(_needs_outputs(loss, "LogProbability"), self._value)
+        return OfOutputs(_needs_outputs(loss, "LogProbability"), self._value, self.reads_targets)
 
     def _value(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if outputs.dim() == targets.dim() or outputs.shape[-1] == 1:

@@ -6,7 +6,6 @@ so its parameters, gradients, hooks and mode stay as they are.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from upweight import refusals, scalars
+from upweight import positions, refusals, scalars
 from upweight.arguments import (
     example_ids,
     example_weights,
@@ -25,7 +24,7 @@ from upweight.arguments import (
     refuse_meta,
     refuse_training_mode,
 )
-from upweight.data import ArrayData, Batch, Data, MapData, as_data
+from upweight.data import ArrayData, Batch, Data, MapData, as_data, is_list_of_arrays
 from upweight.forms import refuse_other_form, refuse_probabilities
 from upweight.gradients import (
     ExampleFunction,
@@ -63,20 +62,24 @@ class Objective:
     model
         A trained ``nn.Module``, in eval mode if it has dropout or batch-norm. It is not changed.
     loss
-        One of `upweight.losses`, or a function ``(model, batch) -> [batch]`` of one value per example.
+        One of `upweight.losses`, or a function ``(model, batch) -> [batch]`` of one value per example. torch's
+        ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss`` are taken with their options, so that R
+        without penalty is their mean over the training data (see `upweight.torch_losses` for ``reduction``).
     data
         Training examples: a tuple or dict of arrays, any map-style dataset, a Hugging Face dataset.
     l2
         λ of the penalty ½λ‖θ‖²; a mapping from parameter names or patterns to λ penalises those only
         (``{"weight": 0.01}`` leaves biases out).
     parameters
-        The parameters training changed (default: all with ``requires_grad``): names, patterns, or a function
-        ``(name, parameter) -> bool``. The others are held fixed. A subset of entries, or a rule for one
+        The parameters training changed (default: all with ``requires_grad``): names, patterns, the parameters
+        themselves or modules of the model (``model.head``, ``model.head.parameters()``, an optimiser's list), or a
+        function ``(name, parameter) -> bool``. The others are held fixed. A subset of entries, or a rule for one
         (`upweight.select`), makes θ of these entries alone.
     weights
         Weight w_i of each example's loss, ``[train]`` (default 1).
     ids
-        Name of each training example, unique (default: its position).
+        Name of each training example, unique (default: its position). Names that aren't whole numbers are accepted
+        wherever positions are: ``train=["doc-0001"]``, ``group``, ``leave_out``.
     class_names
         What classes 0, 1, … are called in results (default: their numbers).
     batch_size
@@ -128,7 +131,6 @@ class Objective:
         if isinstance(parameters, Subset):
             model, parameters, l2 = parameters.restricted(model, l2)
         self.model = model
-        self.loss = as_loss(loss)
         self.layout: Layout = select(model, parameters)
         self._requested_l2 = l2
         named = dict(model.named_parameters())
@@ -147,6 +149,7 @@ class Objective:
                 "copy.deepcopy(model).float(), which predicts the same"
             )
         self.data: Data = as_data(data, num_workers=num_workers, collate=collate).to(self.dtype, self.device)
+        self.loss = as_loss(loss, self.data)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.l2: Float[Tensor, " p"] = penalties(l2, self.layout, self.params)
@@ -204,44 +207,30 @@ class Objective:
         if isinstance(queries, ArrayData | MapData):
             return queries.to(self.dtype, self.device)
         collate = getattr(self.data, "collate", None)
+        if is_list_of_arrays(queries) and not isinstance(self.data.take([0]), Tensor):
+            queries = tuple(queries)  # [x, y]: a training example is no bare array, so a query isn't either
         data = as_data(queries, name="queries", num_workers=self.num_workers, collate=collate)
         data = data.to(self.dtype, self.device)
         refuse_other_form(self.loss, self.model, self.data, data, "queries")
         return data
 
-    def positions(self, indices: Any) -> Int[Tensor, " k"]:
+    def positions(self, indices: Any, argument: str = "indices") -> Int[Tensor, " k"]:
         """Positions of training examples, checked.
+
+        Parameters
+        ----------
+        indices
+            A list of positions, a mask, or a list of ids. Whole numbers are always positions, also where ids are whole
+            numbers; anything else (``["doc-0001"]``) is an id.
+        argument
+            What they are called where they are given.
 
         Raises
         ------
         InputError
-            If a position is out of range, repeated, or there are none.
+            If a position is out of range, an id unknown, one of them repeated, or there are none.
         """
-        try:
-            index = torch.as_tensor(indices)
-        except (TypeError, ValueError, RuntimeError):
-            index = torch.empty(0)
-        if index.dim() == 2 and index.shape[1] == 1:
-            index = index[:, 0]  # as torch.nonzero gives them
-        if index.dim() != 1:
-            got = f"{reprlib.repr(indices)} of {index.dim()} dimensions"
-            raise InputError(f"indices: give a list of positions, such as [3] or [3, 5]; got {got}")
-        if index.dtype == torch.bool:
-            if index.shape != (self.n,):
-                raise InputError(f"indices: a mask needs one entry per example, {self.n}; got {tuple(index.shape)}")
-            index = index.nonzero().flatten()
-        if index.is_floating_point() or index.numel() == 0:
-            raise InputError(f"indices: give at least one whole-number position below n={self.n}; got {indices!r}")
-        index = index.long().cpu()
-        if int(index.min()) < 0 or int(index.max()) >= self.n:
-            raise InputError(
-                f"indices: positions must be in 0 … {self.n - 1}; got {int(index.min())} … {int(index.max())}"
-            )
-        distinct, counts = index.unique(return_counts=True)
-        if len(distinct) != len(index):
-            twice, times = int(distinct[counts > 1][0]), int(counts.max())
-            raise InputError(f"indices: {twice} is named {times} times; name it once, got {reprlib.repr(indices)}")
-        return index
+        return positions.read(indices, self.ids, argument)
 
     @random_states_kept()
     def losses(self, data: Any = None, params: Tensor | None = None) -> Float[Tensor, " examples"]:

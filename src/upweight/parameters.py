@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from upweight.messages import InputError
 
-Selection = Sequence[str] | Callable[[str, nn.Parameter], bool] | None
+Part = str | Tensor | nn.Module
+Selection = Part | Iterable[Part] | Callable[[str, nn.Parameter], bool] | None
 
 
 @dataclass(frozen=True)
@@ -62,26 +64,29 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
     Parameters
     ----------
     parameters
-        ``None``: every parameter with ``requires_grad``. Names or shell patterns (``"head.*"``), or a
-        function ``(name, parameter) -> bool``. Parameters not selected are held fixed.
+        ``None``: every parameter with ``requires_grad``. Names or shell patterns (``"head.*"``), parameters or
+        modules of the model itself, told by identity, any mixture of these; or a function
+        ``(name, parameter) -> bool``. Parameters not selected are held fixed.
 
     Raises
     ------
     InputError
-        If a pattern matches nothing, or nothing at all is selected (p = 0).
+        If a pattern matches nothing, a parameter or module is another model's, or nothing at all is selected (p = 0).
     """
     named = dict(model.named_parameters())
     if parameters is None:
         chosen = [name for name, value in named.items() if value.requires_grad]
-    elif callable(parameters):
+    elif callable(parameters) and not isinstance(parameters, nn.Module):
         chosen = [name for name, value in named.items() if parameters(name, value)]
     else:
-        if isinstance(parameters, str):
-            parameters = [parameters]
-        for pattern in parameters:
-            if not fnmatch.filter(named, pattern):
-                raise InputError(f"parameters: {pattern!r} matches no parameter; the model has {list(named)}")
-        chosen = [name for name in named if any(fnmatch.fnmatch(name, pattern) for pattern in parameters)]
+        parts = [parameters] if isinstance(parameters, str | Tensor | nn.Module) else parameters
+        if not isinstance(parts, Iterable):
+            raise InputError(
+                f"parameters: got {type(parts).__name__}; give names, patterns, parameters or modules of the model, "
+                "or a function (name, parameter) -> bool"
+            )
+        found = {name for part in parts for name in _named_by(part, model, named)}
+        chosen = [name for name in named if name in found]
     if not chosen:
         raise InputError(
             f"parameters: none of the model's {len(named)} parameters is selected (p = 0); "
@@ -91,3 +96,30 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
         if not torch.isfinite(named[name]).all():
             raise InputError(f"model: parameter {name!r} holds NaN or infinite values; give a trained model")
     return Layout(tuple(chosen), tuple(named[name].shape for name in chosen))
+
+
+def _named_by(part: Any, model: nn.Module, named: Mapping[str, nn.Parameter]) -> list[str]:
+    """Names of the parameters that a name, a pattern, a parameter or a module stands for."""
+    if isinstance(part, str):
+        found = fnmatch.filter(named, part)
+        if not found:
+            raise InputError(f"parameters: {part!r} matches no parameter; the model has {list(named)}")
+        return found
+    own = {id(value): name for name, value in named.items()}
+    if isinstance(part, nn.Module):
+        if not any(part is module for module in model.modules()):
+            raise InputError(
+                f"parameters: the {type(part).__name__} given is none of the model's modules (of a copy of it?); give "
+                "the model's own"
+            )
+        return [own[id(value)] for value in part.parameters()]
+    if isinstance(part, Tensor):
+        if id(part) not in own:
+            raise InputError(
+                f"parameters: a tensor {list(part.shape)} is none of the model's parameters (of a copy of it, or "
+                "computed from one?); give the model's own, or names"
+            )
+        return [own[id(part)]]
+    raise InputError(
+        f"parameters: {part!r} is no name, parameter or module; give those, or a function (name, parameter) -> bool"
+    )

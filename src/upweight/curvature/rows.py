@@ -21,7 +21,7 @@ from torch import Tensor
 from upweight.data import Batch, batch_length
 from upweight.gradients import FactoredFunction, Factors
 from upweight.gradients.autograd import output_derivatives
-from upweight.losses import BinaryLogistic, CrossEntropy, Loss, split_batch, with_targets
+from upweight.losses import BinaryLogistic, CrossEntropy, Loss, split_batch
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -53,11 +53,7 @@ class Draws:
         """∂ℓ/∂outputs at the drawn targets, one for each row."""
         shape = self.loss.draws(outputs)
         uniform = uniforms(positions, chosen % self.samples, shape, self.seed).to(outputs.device)
-        labelled = with_targets(batch, self.loss.sample(outputs, batch, uniform))
-        with torch.enable_grad():
-            point = outputs.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.loss.of_outputs(point, labelled).sum(), point)
-        return slope
+        return self.loss.drawn_slope(outputs, batch, uniform)
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,8 +256,8 @@ def output_spectrum(
     if isinstance(loss, CrossEntropy):
         classes = outputs.shape[-1]
         p = outputs.double().softmax(-1).reshape(count, -1, classes)
-        kept = (split_batch(batch)[1] != loss.ignore_index).reshape(count, -1)
-        matrices = (torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)) * kept[:, :, None, None]
+        mass = loss.mass(outputs, loss.targets(batch)).reshape(count, -1)
+        matrices = (torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)) * mass[:, :, None, None].double()
     else:
         flat = outputs.flatten(1)
         if flat.shape[1] > LARGEST_OUTPUT:

@@ -333,7 +333,7 @@ class Influence:
         Parameters
         ----------
         indices
-            One group (positions), or a list of groups.
+            One group (positions or ids), or a list of groups.
         order
             ``first``: the sum of the removals; ``second``: with the group's own curvature to first order (Basu et
             al. 2020); ``newton``: one Newton step on the objective without the group, whose curvature is its own
@@ -364,24 +364,26 @@ class Influence:
 
     @random_states_kept()
     def perturbation(
-        self, index: int, query: Any, *, measurement: Any = None, wrt: Any = None
+        self, index: int | str, query: Any, *, measurement: Any = None, wrt: Any = None
     ) -> perturbation.Perturbation:
         """I_pert,loss(z, q): gradient of the query's measurement with respect to a training input (eq. 5).
 
         Parameters
         ----------
         index
-            Position of the training example.
+            Position of the training example, or its id.
         query
             One query, or several whose measurements are averaged.
         wrt
             Key or index of the input within the batch (default: its first floating-point tensor).
         """
-        scalars.whole("index", index, 0, self.objective.n - 1)
+        named = isinstance(index, str)
+        place = int(self.objective.positions([index], "index")[0]) if named else index
+        position = scalars.whole("index", place, 0, self.objective.n - 1)
         solution, _ = self.query_solution(query, measurement)
         direction = solution.x.mean(0)
         unit = as_measurement(measurement).unit(self.objective.loss)
-        return perturbation.perturbation(self.objective, direction, index, wrt, unit)
+        return perturbation.perturbation(self.objective, direction, position, wrt, unit)
 
     @random_states_kept()
     def replacement(

@@ -188,10 +188,13 @@ def margin_loss(loss: object, outputs: Tensor) -> Loss:
     InputError
         If it isn't.
     """
-    if isinstance(loss, CrossEntropy) or (isinstance(loss, Loss) and outputs[0].numel() == 1):
+    smoothed = isinstance(loss, CrossEntropy) and loss.label_smoothing > 0
+    one = isinstance(loss, CrossEntropy) or (isinstance(loss, Loss) and outputs[0].numel() == 1)
+    if isinstance(loss, Loss) and one and not smoothed:
         return loss
     raise InputError(
-        f"loss: {type(loss).__name__} of {outputs[0].numel()} outputs is not a function of one margin; methods "
+        f"loss: {type(loss).__name__} of {outputs[0].numel()} outputs{' with label smoothing' if smoothed else ''} is "
+        "not a function of one margin; methods "
         "'self-influence' and 'loss' work with it, or use CrossEntropy"
     )
 
@@ -202,7 +205,8 @@ def margin_derivatives(
     """m, ℓ′(m) and ℓ″(m)."""
     values = Margin().bind(loss).of_outputs(outputs, batch)
     if isinstance(loss, CrossEntropy | BinaryLogistic):
-        return values, -(-values).sigmoid(), values.sigmoid() * (-values).sigmoid()
+        mass = loss.mass(outputs, loss.targets(batch)).reshape(len(outputs))
+        return values, -mass * (-values).sigmoid(), mass * values.sigmoid() * (-values).sigmoid()
     flat = outputs.reshape(len(outputs), 1)
     slope, curvature = output_derivatives(lambda z: loss.of_outputs(z.reshape(outputs.shape), batch), flat)
     wanted = signs(flat[:, 0], split_batch(batch)[1].reshape(-1))

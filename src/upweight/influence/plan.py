@@ -26,7 +26,7 @@ from upweight.inverse.dense import DenseSolver
 from upweight.inverse.dual import DEFAULT_ROWS, DualSolver, fitting
 from upweight.inverse.eigenbasis import EigenSolver
 from upweight.inverse.kfac import FactoredSolver
-from upweight.losses import CrossEntropy, Loss, split_batch
+from upweight.losses import CrossEntropy, Loss
 from upweight.messages import UpweightWarning
 from upweight.objective import Objective
 
@@ -238,8 +238,9 @@ def impurity(objective: Objective) -> float:
     gini, places = 0.0, 0
     for part in chosen.split(objective.pass_rows):
         batch = objective.data.take(part)
-        p = objective.outputs(batch).softmax(-1)
-        kept = split_batch(batch)[1] != objective.loss.ignore_index
+        outputs = objective.outputs(batch)
+        p = outputs.softmax(-1)
+        kept = objective.loss.mass(outputs, objective.loss.targets(batch)) > 0
         gini += float((1 - (p**2).sum(-1))[kept].sum())
         places += int(kept.sum())
     classes = p.shape[-1]

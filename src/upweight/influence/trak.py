@@ -280,6 +280,11 @@ def _output_function(objective: Objective, measurement: Any) -> Measurement:
         labels = objective.outputs(single).numel()
     else:
         labels = 0
+    if labels == 1 and isinstance(loss, CrossEntropy | BinaryLogistic) and not loss.is_plain:
+        raise InputError(
+            f"measurement: TRAK's margin is that of −log p alone, and {type(loss).__name__} has class weights, "
+            "smoothing or a factor; give measurement='loss'"
+        )
     if labels != 1:
         reason = f"this has {labels} per example" if labels else f"not for {type(loss).__name__}"
         raise InputError(

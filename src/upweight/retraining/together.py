@@ -85,7 +85,7 @@ def train_together(
     architecture = seeded(build, seeds[0])
     layout = select(architecture, None)
     first = next(architecture.parameters())
-    trainer = _Trainer(build, layout, architecture, as_loss(loss), source.to(first.dtype, first.device), recipe)
+    trainer = _Trainer(build, layout, architecture, as_loss(loss, source), source.to(first.dtype, first.device), recipe)
     _refuse(architecture, trainer.loss, trainer.data)
     # Longest first, so that the models still in training are always the first rows of their block.
     order = sorted(range(len(members)), key=lambda j: -recipe.steps(len(members[j])))

@@ -82,8 +82,8 @@ class Trained:
         queries
             Examples in the form of the training data.
         """
-        function = as_loss(loss)
         data = as_data(queries, name="queries").to(self.params.dtype, self.params.device)
+        function = as_loss(loss, data)
         evaluate = substituted(self.architecture, function)
         columns = []
         with torch.no_grad():

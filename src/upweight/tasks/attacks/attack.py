@@ -140,10 +140,13 @@ def _refuse_settings(settings: Climb, count: int, candidates: int, batch_size: i
 
 
 def _checked(objective: Objective, positions: Any, attacks: int, count: int) -> Int[Tensor, "attacks count"]:
-    rows = torch.as_tensor(positions)
-    if tuple(rows.shape) != (attacks, count):
-        raise InputError(f"positions: give shape ({attacks}, {count}), attacks × count; got {tuple(rows.shape)}")
-    return torch.stack([objective.positions(row) for row in rows])
+    try:
+        shape = np.shape(positions)
+    except ValueError:  # rows of unequal length
+        shape = (len(positions),)
+    if shape != (attacks, count):
+        raise InputError(f"positions: give shape ({attacks}, {count}), attacks × count; got {shape}")
+    return torch.stack([objective.positions(row) for row in positions])
 
 
 def _run(
