@@ -9,7 +9,7 @@ from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 ROOMS = [
-    *("arguments", "objective", "losses", "softmax", "torch_losses", "measurements", "data", "parameters", "positions"),
+    *("arguments", "objective", "losses", "measurements", "data", "parameters", "positions"),
     *("attribution", "estimators", "per_example", "kinks", "kept", "refusals"),
     *(
         "gradients",

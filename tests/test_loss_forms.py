@@ -16,9 +16,10 @@ from torch.func import functional_call, hessian, jacrev
 
 import upweight as uw
 from problems import DOUBLE, close, unflatten
-from upweight import losses, torch_losses
+from upweight import losses
 from upweight.data import as_data
 from upweight.gradients import FactoredFunction, LinearFunction
+from upweight.losses import torch_losses
 from upweight.messages import InputError
 
 N, D, C = 7, 3, 4

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, Data, batch_length, tensors
 from upweight.gradients.autograd import called
-from upweight.losses import AnyLoss, BinaryLogistic, CrossEntropy, Function, split_batch
+from upweight.losses import AnyLoss, BinaryLogistic, CrossEntropy, Function, Loss
 from upweight.messages import InputError
 
 PROBABILITY = 1e-4
@@ -38,7 +38,7 @@ def first_pass(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, T
                 f"loss: on the first {batch_length(batch)} training examples it raised {said}; call it yourself on the "
                 "model and such a batch"
             ) from error
-        found = misfit(model, batch)
+        found = misfit(loss, model, batch)
         if found:
             raise InputError(f"data: {found} ({said})") from error
         raise InputError(
@@ -57,9 +57,9 @@ def _checked(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, Ten
         return loss.of_outputs(outputs, batch)
 
 
-def misfit(model: nn.Module, batch: Batch) -> str:
+def misfit(loss: Loss, model: nn.Module, batch: Batch) -> str:
     """What of a batch the model's first layer doesn't take, with the mend; "" where that can't be told."""
-    inputs, targets = split_batch(batch)
+    inputs, targets = loss.inputs(batch), loss.targets(batch)
     leaves = tensors(inputs)
     named = ((name, part) for name, part in model.named_modules() if any(True for _ in part.parameters(recurse=False)))
     name, layer = next(named, ("", None))

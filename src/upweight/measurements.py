@@ -19,8 +19,8 @@ from upweight import scalars
 from upweight.data import Batch
 from upweight.losses import AnyLoss, CrossEntropy, Split, margins, one_hot
 from upweight.losses import Loss as BaseLoss
+from upweight.losses.softmax import are_probabilities
 from upweight.messages import InputError
-from upweight.softmax import are_probabilities
 
 
 class Measurement:

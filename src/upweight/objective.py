@@ -40,6 +40,7 @@ from upweight.kept import copied, random_states_kept
 from upweight.kinks import warn_of_enormous_gradients
 from upweight.losses import Loss, as_loss, as_split
 from upweight.messages import InputError
+from upweight.own_loss import refuse_another_loss
 from upweight.parameters import Layout, Selection, select
 from upweight.per_example import refuse_cut_off
 from upweight.select import Rule, Subset
@@ -64,7 +65,7 @@ class Objective:
     loss
         One of `upweight.losses`, or a function ``(model, batch) -> [batch]`` of one value per example. torch's
         ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss`` are taken with their options, so that R
-        without penalty is their mean over the training data (see `upweight.torch_losses` for ``reduction``).
+        without penalty is their mean over the training data (see `upweight.losses.torch_losses` for ``reduction``).
     data
         Training examples: a tuple or dict of arrays, any map-style dataset, a Hugging Face dataset.
     l2
@@ -160,6 +161,7 @@ class Objective:
             pair = self.data.take(list(range(min(self.n, 2))))
             refuse_bad_loss(self.loss, model, pair)
             refuse_probabilities(self.loss, model, pair)
+            refuse_another_loss(self.loss, model, pair)
             refuse_cut_off("loss", model, self.loss, self.layout, self.params, pair)
             refusals.refuse_bad_values(self)
         self.function: ExampleFunction = self._bound(self.loss)

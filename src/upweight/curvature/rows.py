@@ -21,7 +21,7 @@ from torch import Tensor
 from upweight.data import Batch, batch_length
 from upweight.gradients import FactoredFunction, Factors
 from upweight.gradients.autograd import output_derivatives
-from upweight.losses import BinaryLogistic, CrossEntropy, Loss, split_batch
+from upweight.losses import BinaryLogistic, CrossEntropy, Loss
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -141,7 +141,8 @@ def sampled(objective: Objective, samples: int, seed: int) -> Rows:
 def outputs_and_targets(objective: Objective) -> tuple[Tensor, Tensor]:
     """Of the first example."""
     batch = objective.data.take([0])
-    return outputs_of(objective, batch), split_batch(batch)[1]
+    assert isinstance(objective.loss, Loss)
+    return outputs_of(objective, batch), objective.loss.targets(batch)
 
 
 def spectral(objective: Objective, largest: int | None) -> Rows:

@@ -24,7 +24,7 @@ from upweight.influence.queries import check_measurement, check_query_targets, q
 from upweight.inverse import Dense, MeanEigenvalue, Solver, warned
 from upweight.inverse.damping import resolve
 from upweight.kept import random_states_kept
-from upweight.losses import BinaryLogistic, CrossEntropy, split_batch
+from upweight.losses import BinaryLogistic, CrossEntropy
 from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -275,7 +275,7 @@ def _output_function(objective: Objective, measurement: Any) -> Measurement:
         raise InputError(f"measurement: TRAK's output function is 'margin' or 'loss'; got {measurement!r}")
     loss, single = objective.loss, objective.data.take([0])
     if isinstance(loss, CrossEntropy):
-        labels = split_batch(single)[1].numel()
+        labels = loss.targets(single).numel()
     elif isinstance(loss, BinaryLogistic):
         labels = objective.outputs(single).numel()
     else:
