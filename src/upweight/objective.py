@@ -38,11 +38,12 @@ from upweight.gradients.autograd import called, substituted
 from upweight.gradients.coverage import Coverage, coverage
 from upweight.kept import copied, random_states_kept
 from upweight.kinks import warn_of_enormous_gradients
-from upweight.losses import Loss, as_loss, as_split
+from upweight.losses import AnyLoss, Function, Loss, as_loss, as_split
 from upweight.messages import InputError
 from upweight.own_loss import refuse_another_loss
 from upweight.parameters import Layout, Selection, select
 from upweight.per_example import refuse_cut_off
+from upweight.recognised import recognised
 from upweight.select import Rule, Subset
 from upweight.stationarity import Moments, Stationarity
 
@@ -66,6 +67,9 @@ class Objective:
         One of `upweight.losses`, or a function ``(model, batch) -> [batch]`` of one value per example. torch's
         ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss`` are taken with their options, so that R
         without penalty is their mean over the training data (see `upweight.losses.torch_losses` for ``reduction``).
+        A function that has the values of one of `upweight.losses`, times a number, on all training examples and at
+        random outputs is taken as that loss, so that both have the same curvature; ``losses.Function(function)`` is
+        left as it is.
     data
         Training examples: a tuple or dict of arrays, any map-style dataset, a Hugging Face dataset.
     l2
@@ -150,7 +154,7 @@ class Objective:
                 "copy.deepcopy(model).float(), which predicts the same"
             )
         self.data: Data = as_data(data, num_workers=num_workers, collate=collate).to(self.dtype, self.device)
-        self.loss = as_loss(loss, self.data)
+        self.loss: AnyLoss = as_loss(loss, self.data)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.l2: Float[Tensor, " p"] = penalties(l2, self.layout, self.params)
@@ -163,7 +167,11 @@ class Objective:
             refuse_probabilities(self.loss, model, pair)
             refuse_another_loss(self.loss, model, pair)
             refuse_cut_off("loss", model, self.loss, self.layout, self.params, pair)
-            refusals.refuse_bad_values(self)
+            like = None
+            if isinstance(self.loss, Function) and self.loss is not loss:
+                like = recognised(self.loss, model, self.data)
+            if refusals.refuse_bad_values(self, like) and like is not None:
+                self.loss = like
         self.function: ExampleFunction = self._bound(self.loss)
         refusals.say_what_is_slow(self)
         self.output_spectra: Any = None  # kept for `upweight.curvature.rows`: they depend on θ and the data alone

@@ -11,8 +11,10 @@ from torch import Tensor
 from upweight.data import Batch
 from upweight.forms import SHOWN
 from upweight.gradients import FactoredFunction
+from upweight.losses import Function, Loss
 from upweight.messages import InputError, SlowPathWarning
 from upweight.per_example import batch_statistics, refuse_dependence, refuse_shape
+from upweight.recognised import agree
 
 if TYPE_CHECKING:
     from upweight.objective import Objective
@@ -21,11 +23,16 @@ NAMED = 4
 """Slow parameters that a warning names."""
 
 
-def refuse_bad_values(objective: Objective) -> None:
-    """One pass over the training data, whose losses must be finite, whose targets the loss's; then each its own."""
-    found = []
+def refuse_bad_values(objective: Objective, like: Loss | None = None) -> bool:
+    """One pass over the training data, whose losses must be finite, whose targets the loss's; then each its own.
+
+    Returns whether a loss that the objective's function is ``like`` has all its values.
+    """
+    found, same = [], like is not None
     for index, batch in objective.batches():
-        found.append(_losses(objective, index, batch))
+        values, agrees = _losses(objective, index, batch, like if same else None)
+        found.append(values)
+        same = same and agrees
         finite = torch.isfinite(found[-1])
         if not finite.all():
             raise InputError(
@@ -35,11 +42,15 @@ def refuse_bad_values(objective: Objective) -> None:
     refuse_dependence(
         "loss", objective.model, objective.loss, objective.data, torch.cat(found), objective.batch_size, objective.ids
     )
+    return same
 
 
-def _losses(objective: Objective, index: Tensor, batch: Batch) -> Tensor:
+def _losses(objective: Objective, index: Tensor, batch: Batch, like: Loss | None) -> tuple[Tensor, bool]:
     try:
-        values = objective.checked_losses(batch).detach()
+        if like is not None and isinstance(objective.loss, Function):
+            values, same = agree(like, objective.loss, objective.model, batch)
+        else:
+            values, same = objective.checked_losses(batch).detach(), False
     except InputError:
         raise
     except Exception as error:
@@ -48,7 +59,7 @@ def _losses(objective: Objective, index: Tensor, batch: Batch) -> Tensor:
             f"{type(error).__name__}: {str(error)[:SHOWN]}{batch_statistics(objective.model)}"
         ) from error
     refuse_shape("loss", values, len(index))
-    return values
+    return values.detach(), same
 
 
 def refuse_bad_gradients(objective: Objective) -> None:

@@ -82,17 +82,17 @@ class CausalLM(CrossEntropy):
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy by token."""
-        return super().compare(outputs, targets) * self._share(targets)
+        return super().compare(outputs, targets) / self._divisor(targets)
 
     def mass(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """How much every token counts."""
-        return super().mass(outputs, targets) * self._share(targets)
+        return super().mass(outputs, targets) / self._divisor(targets)
 
-    def _share(self, targets: Tensor) -> Tensor | float:
-        """One over the number of an example's tokens that count, for a mean."""
+    def _divisor(self, targets: Tensor) -> Tensor | int:
+        """For a mean the number of an example's tokens that count."""
         if self.reduction == "sum":
-            return 1.0
-        return 1 / (targets != self.ignore_index).sum(-1, keepdim=True).clamp_min(1)
+            return 1
+        return (targets != self.ignore_index).sum(-1, keepdim=True).clamp_min(1)
 
     def check(self, outputs: Tensor, batch: Batch) -> None:
         """Labels must be token numbers, as many as logits, and at least two of them."""

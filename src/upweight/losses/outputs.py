@@ -25,7 +25,7 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
         outputs = model(*inputs)
     else:
         outputs = model(inputs)
-    found = _first_tensor(outputs)
+    found = first_tensor(outputs)
     if found is None:
         raise InputError(
             f"model: it returned {type(outputs).__name__}, in which there is no tensor of outputs; return one, or a "
@@ -34,7 +34,7 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
     return found
 
 
-def _first_tensor(outputs: Any) -> Tensor | None:
+def first_tensor(outputs: Any) -> Tensor | None:
     """The tensor itself; else ``logits``, else the first that has a dimension (a reduced loss has none)."""
     if isinstance(outputs, Tensor):
         return outputs
@@ -47,7 +47,7 @@ def _first_tensor(outputs: Any) -> Tensor | None:
     elif is_dataclass(outputs):
         parts += [getattr(outputs, part.name) for part in fields(outputs)]
     for part in parts:
-        found = None if part is None else _first_tensor(part)
+        found = None if part is None else first_tensor(part)
         if found is not None and found.dim():
             return found
     return None
