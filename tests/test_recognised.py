@@ -12,7 +12,10 @@ import upweight as uw
 from problems import DOUBLE, close
 from upweight import losses
 
-pytestmark = pytest.mark.filterwarnings("ignore:θ is not at an optimum")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:θ is not at an optimum"),
+    pytest.mark.filterwarnings("ignore:per-example gradients"),
+]
 
 N, CLASSES, TIME, WORDS = 12, 4, 5, 9
 

@@ -49,6 +49,26 @@ class Quantity:
 
 
 @dataclass(frozen=True)
+class Magnitude:
+    """Whether the sizes of scores can be believed.
+
+    Attributes
+    ----------
+    trusted
+        Whether a score is the change it is called, to first order; otherwise scores are to be compared with each
+        other alone.
+    reason
+        Why, with the figure that decides it.
+    """
+
+    trusted: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'trusted' if self.trusted else 'ranks only'}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Ranking:
     """The k highest or lowest scores of each query, best first.
 
@@ -107,6 +127,8 @@ class Attribution:
         What the solver did, in words; "" where there was none.
     facts
         Figures that belong to the result (n, p, ‖∇R‖ …).
+    magnitude
+        Whether the sizes of the scores can be believed; None where nothing is known of it.
     """
 
     scores: Float[Tensor, "queries train"] | Float[Tensor, " train"]
@@ -116,6 +138,7 @@ class Attribution:
     damping: float | None = None
     report: str = ""
     facts: dict[str, float] = field(default_factory=dict)
+    magnitude: Magnitude | None = None
 
     def __post_init__(self) -> None:
         expected = (len(self.query_ids), len(self.ids)) if self.scores.dim() == 2 else (len(self.ids),)
@@ -154,14 +177,22 @@ class Attribution:
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """A frame with queries as rows and training ids as columns; a series in a frame for ``[train]``."""
+        """A frame with queries as rows and training ids as columns; a series in a frame for ``[train]``.
+
+        Its ``attrs`` say what a score is (``quantity``, ``unit``) and whether its size can be believed (``magnitude``).
+        """
         if self.scores.dim() == 1:
-            return pd.DataFrame({self.quantity.name: self.scores.cpu().numpy()}, index=pd.Index(self.ids, name="id"))
-        return pd.DataFrame(
-            self.scores.cpu().numpy(),
-            index=pd.Index(self.query_ids, name="query"),
-            columns=pd.Index(self.ids, name="id"),
-        )
+            frame = pd.DataFrame({self.quantity.name: self.scores.cpu().numpy()}, index=pd.Index(self.ids, name="id"))
+        else:
+            frame = pd.DataFrame(
+                self.scores.cpu().numpy(),
+                index=pd.Index(self.query_ids, name="query"),
+                columns=pd.Index(self.ids, name="id"),
+            )
+        frame.attrs |= {"quantity": self.quantity.name, "unit": self.quantity.unit}
+        if self.magnitude is not None:
+            frame.attrs["magnitude"] = str(self.magnitude)
+        return frame
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to a folder, whole or not at all; an earlier result stays until this one is in place.
@@ -181,6 +212,7 @@ class Attribution:
             "damping": _number(self.damping),
             "report": self.report,
             "facts": {name: _number(value) for name, value in self.facts.items()},
+            "magnitude": None if self.magnitude is None else asdict(self.magnitude),
         }
         scores = self.scores.detach().cpu()
         # Half precisions are exact in single, and NumPy doesn't know them all.
@@ -205,6 +237,7 @@ class Attribution:
             said["damping"],
             said["report"],
             dict(said["facts"]),
+            None if said.get("magnitude") is None else Magnitude(**said["magnitude"]),
         )
 
     def __repr__(self) -> str:
@@ -212,6 +245,8 @@ class Attribution:
         axes = "queries × train" if self.scores.dim() == 2 else "train"
         lines = [f"Attribution [{shape}] ({axes})", f"  {self.quantity.name}: {self.quantity.words}"]
         lines.append(f"  unit: {self.quantity.unit}; positive: {self.quantity.positive}")
+        if self.magnitude is not None:
+            lines.append(f"  sizes: {self.magnitude}")
         if self.report:
             lines.append(f"  solver: {self.report}")
         if self.facts:

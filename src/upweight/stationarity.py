@@ -11,6 +11,9 @@ from torch import Tensor
 
 from upweight.gradients import Factors
 
+NOTABLE = 1.5
+"""‖∇R‖ over its sampling noise from which it is spoken of: 1 is what an optimum of other data of the same kind has."""
+
 
 @dataclass(frozen=True)
 class Stationarity:
@@ -30,6 +33,16 @@ class Stationarity:
     gradient_norm: float
     noise: float
     example_scale: float
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether ∇R is more than chance leaves between two samples: a model that generalises is no nearer."""
+        return self.ratio > NOTABLE
+
+    @property
+    def words(self) -> str:
+        """The figures in short."""
+        return f"‖∇R‖ = {self.gradient_norm:.2g}, {self.ratio:.2g} × its sampling noise"
 
     @property
     def ratio(self) -> float:

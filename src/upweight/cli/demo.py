@@ -56,7 +56,7 @@ def _show(run: Session, found: Demo) -> None:
             ],
         ),
         _explained(found),
-        meaning(found.explanation.attribution.quantity),
+        meaning(found.explanation.attribution.quantity, found.explanation.attribution.magnitude),
         agreement_table(found.verification, "Checked by retraining without each of 20 training images"),
     )
 
@@ -103,7 +103,7 @@ def _as_json(found: Demo, seed: int) -> dict[str, Any]:
             "test_image": found.query,
             "label": int(found.test.given[found.query]),
             "predicted": int(found.test.predicted[found.query]),
-            "quantity": meaning_json(found.explanation.attribution.quantity),
+            "quantity": meaning_json(found.explanation.attribution.quantity, found.explanation.attribution.magnitude),
             "examples": [
                 {
                     "side": side,

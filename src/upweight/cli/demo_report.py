@@ -56,7 +56,7 @@ def _finding(found: Demo) -> list[Block]:
         for i in top
     ]
     return [
-        meaning_block(found.errors.attribution.quantity),
+        meaning_block(found.errors.attribution.quantity, found.errors.attribution.magnitude),
         Figure(
             curve,
             "The higher the curve, the fewer images must be looked at.",
@@ -96,7 +96,7 @@ def _explaining(found: Demo) -> list[Block]:
             [digits.test[query].reshape(8, 8)],
             [f"image {query}: labelled {given}, predicted {predicted}; loss {float(found.test.losses[query]):.2f}"],
         ),
-        meaning_block(quantity),
+        meaning_block(quantity, found.explanation.attribution.magnitude),
         Images(
             [digits.train[i].reshape(8, 8) for _, i, _ in shown],
             captions,

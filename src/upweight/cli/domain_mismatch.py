@@ -131,7 +131,7 @@ def domain_mismatch(
                         for each in found.top(top).to_dict("records")
                     ],
                 ),
-                meaning(found.attribution.quantity),
+                meaning(found.attribution.quantity, found.attribution.magnitude),
             )
         run.files = {f"all {opened.noun}s": written[".csv"], "figure": written[".png"], "report": written[".html"]}
         run.result = {
@@ -142,7 +142,7 @@ def domain_mismatch(
             "members": int(found.group.sum()),
             "concentration": asdict(found.concentration),
             "coefficients": None if found.coefficients is None else asdict(found.coefficients),
-            "quantity": meaning_json(found.attribution.quantity),
+            "quantity": meaning_json(found.attribution.quantity, found.attribution.magnitude),
             "queries": found.by_query().to_dict("records"),
             "top": found.top(top).drop(columns="position").to_dict("records"),
         }  # fmt: skip
@@ -232,7 +232,7 @@ def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[st
         )
         .section(
             "The most influential training examples",
-            meaning_block(found.attribution.quantity),
+            meaning_block(found.attribution.quantity, found.attribution.magnitude),
             frame_block(
                 shown.drop(columns="position").rename(columns={"id": noun}),
                 f"The {len(shown)} most influential of {len(found.group):,}; influence: mean over the queries.",

@@ -80,14 +80,14 @@ def explain(
         if not as_json:
             for note in opened.notes:
                 run.note(note)
-            run.show(_headline(opened, facts), _shown(opened, position, found), meaning(found.attribution.quantity))
+            run.show(_headline(opened, facts), _shown(opened, position, found), meaning(found.attribution.quantity, found.attribution.magnitude))
         run.files = {"all scores": written[".csv"], "report": written[".html"]}
         run.result = {
             "source": source,
             "notes": opened.notes,
             "columns": opened.columns,
             "query": facts | {"values": _values(opened.query_frame, position)},
-            "quantity": meaning_json(found.attribution.quantity),
+            "quantity": meaning_json(found.attribution.quantity, found.attribution.magnitude),
             "solver": found.attribution.report,
             "damping": found.attribution.damping,
             "distance": None if distance is None else figures_of(distance),
@@ -228,7 +228,7 @@ def make_report(
     ids = [opened.objective.ids[index] for _, index, _, _ in rows]
     scores = [score for _, _, score, _ in rows]
     notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
-    blocks: list[Any] = [meaning_block(quantity)]
+    blocks: list[Any] = [meaning_block(quantity, found.attribution.magnitude)]
     if opened.images is not None:
         captions = [f"{opened.noun} {name}: {row[3]}, {row[2]:+.3g}" for name, row in zip(ids, rows, strict=True)]
         pictures = [np.asarray(opened.images[index]) for _, index, _, _ in rows]

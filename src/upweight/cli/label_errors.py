@@ -88,7 +88,7 @@ def label_errors(
             run.show(
                 _headline(opened),
                 _shown(opened, errors, evidence, top, target or "label"),
-                meaning(errors.attribution.quantity),
+                meaning(errors.attribution.quantity, errors.attribution.magnitude),
             )
         run.files = {f"all {opened.noun}s": written[".csv"], "report": written[".html"]}
         run.result = {
@@ -99,7 +99,7 @@ def label_errors(
             "notes": opened.notes,
             "columns": opened.columns,
             "method": errors.method,
-            "quantity": meaning_json(errors.attribution.quantity),
+            "quantity": meaning_json(errors.attribution.quantity, errors.attribution.magnitude),
             "solver": repr(errors.influence.inverse),
             "suspicious": errors.suspicious,
             "top": [
@@ -216,7 +216,7 @@ def make_report(
         .section("The model", Facts(opened.facts), *opened.columns_block(), *notes, Warnings(warnings))
         .section(
             f"The most suspicious {noun}s",
-            meaning_block(quantity),
+            meaning_block(quantity, errors.attribution.magnitude),
             *_pictures(opened, errors, evidence),
             frame_block(
                 shown,

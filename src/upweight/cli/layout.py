@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from upweight import report
-from upweight.attribution import Quantity
+from upweight.attribution import Magnitude, Quantity
 from upweight.report.numbers import cell
 
 LONG = 12
@@ -76,19 +76,21 @@ def signed(value: float) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
-def meaning(quantity: Quantity) -> Text:
-    """What a score is, its unit and its sign, in one sentence."""
-    return Text(f"{quantity.name}: {quantity.words}, in {quantity.unit}; positive: {quantity.positive}.", style="dim")
+def meaning(quantity: Quantity, magnitude: Magnitude | None = None) -> Text:
+    """What a score is, its unit and its sign, and whether its size can be believed."""
+    said = f"{quantity.name}: {quantity.words}, in {quantity.unit}; positive: {quantity.positive}."
+    return Text(said if magnitude is None else f"{said} Sizes: {magnitude}.", style="dim")
 
 
-def meaning_block(quantity: Quantity) -> report.Meaning:
+def meaning_block(quantity: Quantity, magnitude: Magnitude | None = None) -> report.Meaning:
     """The same as a block of a report."""
-    return report.Meaning(quantity=f"{quantity.name}: {quantity.words}", sign=quantity.positive, unit=quantity.unit)
+    words, sizes = f"{quantity.name}: {quantity.words}", "" if magnitude is None else str(magnitude)
+    return report.Meaning(quantity=words, sign=quantity.positive, unit=quantity.unit, sizes=sizes)
 
 
-def meaning_json(quantity: Quantity) -> dict[str, Any]:
+def meaning_json(quantity: Quantity, magnitude: Magnitude | None = None) -> dict[str, Any]:
     """The same for machines."""
-    return asdict(quantity)
+    return asdict(quantity) if magnitude is None else asdict(quantity) | {"magnitude": asdict(magnitude)}
 
 
 def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:

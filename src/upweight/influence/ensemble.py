@@ -87,4 +87,5 @@ class Ensemble:
             last.damping,
             f"mean over {count} models; the last: {last.report}",
             {**last.facts, "models": float(count)},
+            last.magnitude,
         )

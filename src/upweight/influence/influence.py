@@ -17,7 +17,7 @@ from upweight import scalars
 from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
 from upweight.gradients.denormals import flushed
-from upweight.influence import groups, leverage, perturbation, quantities, replacement
+from upweight.influence import groups, leverage, magnitude, perturbation, quantities, replacement
 from upweight.influence.generalized import generalized
 from upweight.influence.moved import Moved, linear_outputs
 from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
@@ -26,7 +26,8 @@ from upweight.influence.queries import check_measurement, check_query_targets, q
 from upweight.influence.response import Response
 from upweight.inverse import Inverse, Solution, Solver, SolveReport, as_solver, unmeasured, warned
 from upweight.kept import random_states_kept
-from upweight.losses import with_targets
+from upweight.losses import Loss, with_targets
+from upweight.measurements import Loss as LossMeasured
 from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError, NotStationaryWarning
 from upweight.objective import Objective
@@ -166,13 +167,19 @@ class Influence:
                 solver = _Recorded(self.solve)
                 scores = leverage.removal(self.objective, solver, positions, score, self.solver.damping)
                 meaning = quantities.removal(kind, loss, leverage=True, evaluated=evaluated)
-                return self.result(scores, meaning, solver.worst, positions, names)
+                return self.result(scores, meaning, solver.worst, positions, names, losses=self._losses(data, kind))
             products, penalties, report = self._products(data, kind, positions, renormalize)
         n = self.objective.n
         if quantity == "upweight":
             return self.result(-products, quantities.upweight(kind, loss), report, positions, names)
         scores = (products + penalties[:, None]) / (n - 1) if renormalize else products / n
-        return self.result(scores, quantities.removal(kind, loss, renormalize=renormalize), report, positions, names)
+        meaning = quantities.removal(kind, loss, renormalize=renormalize)
+        return self.result(scores, meaning, report, positions, names, losses=self._losses(data, kind))
+
+    def _losses(self, data: Data, kind: Measurement) -> Float[Tensor, " queries"] | None:
+        """The queries' losses, where they are what is measured and can't be negative."""
+        bounded = isinstance(kind, LossMeasured) and isinstance(self.objective.loss, Loss)
+        return self.objective.losses(data) if bounded else None
 
     def _check_corrections(self, renormalize: bool, leverage_corrected: bool = False) -> None:
         scalars.flag("renormalize", renormalize)
@@ -248,9 +255,14 @@ class Influence:
         positions: Tensor | None,
         query_ids: np.ndarray,
         ids: np.ndarray | None = None,
+        losses: Float[Tensor, " queries"] | None = None,
     ) -> Attribution:
-        """Scores with everything a reader needs to know about them."""
+        """Scores with everything a reader needs to know about them.
+
+        ``losses``: of the queries, where scores are predicted changes of them.
+        """
         names = self.objective.ids if positions is None else self.objective.ids[positions.numpy()]
+        names = names if ids is None else ids
         facts = {
             "n": float(self.objective.n),
             "p": float(self.objective.p),
@@ -260,11 +272,17 @@ class Influence:
         return Attribution(
             scores,
             quantity,
-            names if ids is None else ids,
+            names,
             query_ids,
             self.solver.damping,
             "" if report is None else str(report),
             facts,
+            magnitude.judged(
+                self.objective,
+                self.solver,
+                self.stationarity,
+                *(() if losses is None else (scores, losses, names, query_ids)),
+            ),
         )
 
     @random_states_kept()
@@ -360,7 +378,8 @@ class Influence:
         meaning = quantities.removal(
             kind, self.objective.loss, renormalize=renormalize, group=True, evaluated=evaluated
         )
-        return self.result(score(steps), meaning, None, None, names, np.arange(len(members)))
+        found, numbers = score(steps), np.arange(len(members))
+        return self.result(found, meaning, None, None, names, numbers, losses=self._losses(data, kind))
 
     @random_states_kept()
     def perturbation(
@@ -452,7 +471,7 @@ class _Recorded:
 
 def _said(found: Stationarity) -> Stationarity:
     """The figures, with a warning where they speak against influence."""
-    if found.ratio > 1:
+    if found.is_notable:
         warnings.warn(
             f"θ is not at an optimum: {found}. Influence functions describe optima; expect predictions of "
             "retraining to be off. Train further, or read the scores as those of the local quadratic model",

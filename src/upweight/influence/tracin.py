@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from upweight import scalars
-from upweight.attribution import Attribution, Quantity
+from upweight.attribution import Attribution, Magnitude, Quantity
 from upweight.influence import quantities
 from upweight.influence.checkpoints import objective_at, read_checkpoints
 from upweight.influence.products import gradient_products, squared_norms
@@ -118,7 +118,9 @@ class TracIn:
             "p": float(self.objective.p),
             "checkpoints": float(len(self.checkpoints)),
         }
-        return Attribution(scores, quantity, ids, names, facts=facts)
+        count = len(self.checkpoints)
+        sizes = Magnitude(False, f"{count} checkpoint{'s stand' if count > 1 else ' stands'} for all steps of training")
+        return Attribution(scores, quantity, ids, names, facts=facts, magnitude=sizes)
 
 
 def _rates(given: float | Sequence[float], count: int) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import measurements, scalars
-from upweight.attribution import Attribution, Quantity
+from upweight.attribution import Attribution, Magnitude, Quantity
 from upweight.curvature import Matrix
 from upweight.data import Data
 from upweight.gradients.denormals import flushed
@@ -237,7 +237,9 @@ class TRAK:
             "dimension": float(min(self.projection.dimension, self.objective.p)),
         }
         damping = sum(member.solver.damping for member in self._members) / len(self._members)
-        return Attribution(scores.to(self.objective.dtype), quantity, ids, names, damping, report, facts)
+        words = f"inner products of gradients projected to {int(facts['dimension']):,} numbers stand for the curvature"
+        sizes = Magnitude(False, words)
+        return Attribution(scores.to(self.objective.dtype), quantity, ids, names, damping, report, facts, sizes)
 
 
 def mean_square(features: Float[Tensor, "n k"], weights: Float[Tensor, " n"]) -> Float[Tensor, "k k"]:

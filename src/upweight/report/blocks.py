@@ -159,11 +159,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Meaning:
-    """A box that says what the numbers mean: the quantity, its sign and its unit, in words."""
+    """A box that says what the numbers mean: the quantity, its sign, its unit and whether sizes count, in words."""
 
     quantity: str
     sign: str
     unit: str
+    sizes: str = ""
     kind: ClassVar[str] = "meaning"
 
 

@@ -20,7 +20,9 @@ FORMAT = 2
 SCORES = "scores.zarr"
 WORDS = ("name", "words", "unit", "positive")
 NUMBERS = (int, float)
-ENTRIES = {"format", "quantity", "ids", "query_ids", "damping", "report", "facts"}
+ENTRIES = {"format", "quantity", "ids", "query_ids", "damping", "report", "facts", "magnitude"}
+LATER = {"magnitude"}
+"""Entries that results of earlier versions lack."""
 
 
 def save(path: Path, scores: np.ndarray, description: dict[str, Any]) -> None:
@@ -117,7 +119,7 @@ def _unpacked(said: dict[str, Any], name: str, file: Path) -> np.ndarray:
 
 def _fault(said: dict[str, Any], scores: np.ndarray) -> str | None:
     """The first entry of a description that isn't what it should be, in words; None where all are."""
-    if said.keys() != ENTRIES:
+    if not ENTRIES - LATER <= said.keys() <= ENTRIES:
         return _wrong("entries", sorted(said))
     quantity, damping, facts = said["quantity"], said["damping"], said["facts"]
     if not isinstance(quantity, dict) or quantity.keys() != {*WORDS, "helpful_sign"}:
@@ -131,6 +133,7 @@ def _fault(said: dict[str, Any], scores: np.ndarray) -> str | None:
         "damping": (sized, damping),
         "report": (isinstance(said["report"], str), said["report"]),
         "facts": (told, facts),
+        "magnitude": (_is_magnitude(said.get("magnitude")), said.get("magnitude")),
         **{name: (np.ndim(said[name]) == 1, said[name]) for name in ("ids", "query_ids")},
         "scores": (scores.dtype.kind == "f", scores.dtype),
     }
@@ -139,6 +142,13 @@ def _fault(said: dict[str, Any], scores: np.ndarray) -> str | None:
             return _wrong(name, value)
     expected = (len(said["ids"]),) if scores.ndim == 1 else (len(said["query_ids"]), len(said["ids"]))
     return None if scores.shape == expected else _wrong("scores", f"of shape {scores.shape} beside names {expected}")
+
+
+def _is_magnitude(value: Any) -> bool:
+    if value is None:
+        return True
+    known = isinstance(value, dict) and value.keys() == {"trusted", "reason"}
+    return known and isinstance(value["trusted"], bool) and isinstance(value["reason"], str)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,97 @@
+"""Whether the sizes of scores can be believed, or their order alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.attribution import Magnitude
+from upweight.inverse import Solver
+from upweight.inverse.cg import CGSolver
+from upweight.inverse.dense import DenseSolver
+from upweight.inverse.dual import DualSolver
+from upweight.inverse.interface import name_of
+from upweight.inverse.lissa import LiSSASolver
+from upweight.inverse.low_rank import LowRankSolver
+from upweight.inverse.lsmr import LSMRSolver
+from upweight.objective import Objective
+from upweight.stationarity import Stationarity
+
+EXACT = (CGSolver, DenseSolver, DualSolver, LiSSASolver, LSMRSolver)
+SHRUNK = 0.1
+"""By how much damping may shrink a score at most, where l2 bounds the curvature from below."""
+BELOW = 0.1
+"""Share of the queries' mean loss by which a predicted loss may be negative: the error of a line beside a curve."""
+
+
+def judged(
+    objective: Objective,
+    solver: Solver,
+    stationarity: Stationarity,
+    changes: Float[Tensor, "queries train"] | None = None,
+    losses: Float[Tensor, " queries"] | None = None,
+    ids: np.ndarray | None = None,
+    query_ids: np.ndarray | None = None,
+) -> Magnitude:
+    """Whether scores are of the size that leaving examples out would have, and why not.
+
+    Parameters
+    ----------
+    changes, losses
+        Predicted changes of the queries' losses, and these losses: no loss falls below zero.
+    ids, query_ids
+        What examples and queries are called.
+    """
+    reasons = [
+        *_impossible(changes, losses, ids, query_ids),
+        *_approximate(solver),
+        *_damped(objective, solver),
+        *([f"θ is not at an optimum, {stationarity.words}"] if stationarity.is_notable else []),
+    ]
+    if reasons:
+        return Magnitude(False, "; ".join(reasons))
+    return Magnitude(True, f"{name_of(solver.operator)}, solved exactly at an optimum")
+
+
+def _impossible(
+    changes: Tensor | None, losses: Tensor | None, ids: np.ndarray | None, query_ids: np.ndarray | None
+) -> list[str]:
+    """Losses that would fall below zero, the worst named."""
+    if changes is None or losses is None or ids is None or query_ids is None or not changes.numel():
+        return []
+    falls, column = changes.min(1)
+    left = losses.to(falls) + falls
+    row = int(left.argmin())
+    before, after = float(losses[row]), float(left[row])
+    if after >= -BELOW * float(losses.mean()):
+        return []
+    example, query = ids[int(column[row])], query_ids[row]
+    return [
+        f"without {example} the loss of query {query} would go from {before:.3g} to {after:.3g}, which no loss does"
+    ]
+
+
+def _approximate(solver: Solver) -> list[str]:
+    name = getattr(solver, "name", None) or name_of(solver.operator)
+    if getattr(solver.operator, "penalized", True) is False:
+        return [f"{name}: curvature lacks the penalty, and is near 0 where data say little"]
+    if isinstance(solver, LowRankSolver):
+        rank = len(solver.damped.values)
+        return [] if rank >= solver.operator.size else [f"{name} knows {rank:,} of {solver.operator.size:,} directions"]
+    if not isinstance(solver, EXACT):
+        return [f"{name} approximates the curvature"]
+    if "Fisher" in name:
+        return [f"{name} stands for the curvature"]
+    return []
+
+
+def _damped(objective: Objective, solver: Solver) -> list[str]:
+    """By how much damping may shrink scores: δ/(λ + δ) where curvature is that of the penalty alone."""
+    if not solver.damping:
+        return []
+    floor = float(objective.l2.min())
+    share = solver.damping / (floor + solver.damping)
+    if share <= SHRUNK:
+        return []
+    return [f"damping δ={solver.damping:.3g} beside l2={floor:.3g} shrinks a score by up to {share:.0%}"]
