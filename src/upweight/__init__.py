@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from upweight.objective import Objective
     from upweight.study import Study
+    from upweight.weight_decay import l2_of
 
 __all__ = [
     "TRAK",
@@ -57,6 +58,7 @@ __all__ = [
     "evaluation",
     "from_estimator",
     "inverse",
+    "l2_of",
     "losses",
     "measurements",
     "plots",
@@ -81,6 +83,7 @@ _HOMES = {
     "TRAK": "influence",
     "TracIn": "influence",
     "from_estimator": "estimators",
+    "l2_of": "weight_decay",
     "similarity": "influence",
     "statistics": "diagnostics",
 }

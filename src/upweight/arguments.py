@@ -88,14 +88,19 @@ def _refuse_moved(model: nn.Module, copies: dict[str, Tensor]) -> None:
             )
 
 
-def penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor) -> Float[Tensor, " p"]:
-    """λ of each entry of θ."""
+def penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor, model: nn.Module) -> Float[Tensor, " p"]:
+    """λ of each entry of θ; what is said of parameters that are held fixed adds nothing."""
+    if isinstance(l2, str):
+        raise InputError(
+            f"l2: got {l2!r}; give λ ≥ 0, λ by name, or what an optimiser's weight decay amounts to, "
+            "uw.l2_of(optimizer, model)"
+        )
     rules = l2 if isinstance(l2, Mapping) else {"*": l2}
     values = dict.fromkeys(layout.names, 0.0)
     for pattern, value in rules.items():
         strength = scalars.number("l2" if rules is not l2 else f"l2[{pattern!r}]", value, least=0)
         matched = fnmatch.filter(layout.names, pattern)
-        if not matched:
+        if not matched and not fnmatch.filter((name for name, _ in model.named_parameters()), pattern):
             raise InputError(f"l2: {pattern!r} matches none of the parameters {list(layout.names)}")
         values.update(dict.fromkeys(matched, strength))
     return torch.cat(

@@ -14,7 +14,7 @@ from upweight.data import Batch
 from upweight.gradients import LinearFunction
 from upweight.gradients.autograd import substituted
 from upweight.gradients.graph import VIEWS, Node
-from upweight.messages import InputError, KinkWarning
+from upweight.messages import InputError, KinkWarning, warn
 
 if TYPE_CHECKING:
     from upweight.objective import Objective
@@ -72,13 +72,12 @@ def warn_of_enormous_gradients(objective: Objective, squares: Float[Tensor, " n"
         return
     position, operation = named[0]
     others = ", ".join(str(objective.ids[other]) for other, _ in named[1:])
-    warnings.warn(
+    warn(
         f"gradients: that of training example {objective.ids[position]} has norm {float(norms[position]):.3g}, "
         f"{float(norms[position]) / median:.2g} × the median, because of {operation}, whose slope near zero is finite "
         f"but enormous. It leads every list for that reason{f' (as do {others})' if others else ''}: leave it out, or "
         "give the operation a larger eps",
         KinkWarning,
-        stacklevel=4,
     )
 
 

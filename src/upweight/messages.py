@@ -1,5 +1,29 @@
 """What the package says when something is wrong: errors that refuse, warnings that carry their figure."""
 
+from __future__ import annotations
+
+import sys
+import warnings
+from types import FrameType
+
+PACKAGE = __name__.partition(".")[0]
+WRAPPERS = {"beartype", "contextlib", "functools", "jaxtyping", "torch.utils._contextlib"}
+"""Modules whose lines stand between a decorated function and its caller."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the user's line: the outermost call into the package, whatever lies between."""
+    names = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        names.append(str(frame.f_globals.get("__name__", "")))
+        frame = frame.f_back
+    outermost = max((k for k, name in enumerate(names) if name.partition(".")[0] == PACKAGE), default=-1)
+    user = outermost + 1
+    while user < len(names) - 1 and (names[user] in WRAPPERS or names[user].partition(".")[0] in WRAPPERS):
+        user += 1
+    warnings.warn(message, category, stacklevel=user + 2)  # level 1 is this line, level 2 names[0]
+
 
 class InputError(ValueError):
     """The input was refused before work started; the message names the argument, the value and the mend."""

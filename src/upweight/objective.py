@@ -157,7 +157,7 @@ class Objective:
         self.loss: AnyLoss = as_loss(loss, self.data)
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.l2: Float[Tensor, " p"] = penalties(l2, self.layout, self.params)
+        self.l2: Float[Tensor, " p"] = penalties(l2, self.layout, self.params, model)
         self.weights: Float[Tensor, " train"] = example_weights(weights, self.n, self.params)
         self.ids = example_ids(ids, self.n)
         self.class_names = None if class_names is None else tuple(map(str, class_names))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from upweight.data import Batch, batch_length, tensors
 from upweight.gradients.autograd import called
 from upweight.losses import AnyLoss, CausalLM, CrossEntropy
-from upweight.messages import InputError, UpweightWarning
+from upweight.messages import InputError, UpweightWarning, warn
 
 AGREEMENT = 0.01
 """Relative difference of two losses that rounding in half precision may leave."""
@@ -49,11 +48,10 @@ def refuse_another_loss(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
         shifted = CausalLM(loss.ignore_index)
         if any(_agree(own, value) for value in _means(shifted, model, batch)):
             raise InputError(f"loss: {figures} has a mean of {ours:.4g}; {mend}")
-    warnings.warn(
+    warn(
         f"loss: {figures} has a mean of {ours:.4g}: scores explain the loss given. If the model was trained on its "
         "own, give a function (model, batch) -> one value per example that computes it",
         UpweightWarning,
-        stacklevel=4,
     )
 
 

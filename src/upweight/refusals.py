@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +11,7 @@ from upweight.data import Batch
 from upweight.forms import SHOWN
 from upweight.gradients import FactoredFunction
 from upweight.losses import Function, Loss
-from upweight.messages import InputError, SlowPathWarning
+from upweight.messages import InputError, SlowPathWarning, warn
 from upweight.per_example import batch_statistics, refuse_dependence, refuse_shape
 from upweight.recognised import agree
 
@@ -86,9 +85,8 @@ def say_what_is_slow(objective: Objective) -> None:
     share = sum(sizes[name] for name in plan.slow) / objective.p
     named = "; ".join(f"{name}: {reason}" for name, reason in list(plan.slow.items())[:NAMED])
     more = f"; and {len(plan.slow) - NAMED} more" if len(plan.slow) > NAMED else ""
-    warnings.warn(
+    warn(
         f"per-example gradients: {len(plan.slow)} parameters, {share:.1%} of θ, have no factors and are "
         f"differentiated without them in the same pass ({named}{more}); correct, but slower",
         SlowPathWarning,
-        stacklevel=4,
     )

@@ -80,7 +80,11 @@ def explain(
         if not as_json:
             for note in opened.notes:
                 run.note(note)
-            run.show(_headline(opened, facts), _shown(opened, position, found), meaning(found.attribution.quantity, found.attribution.magnitude))
+            run.show(
+                _headline(opened, facts),
+                _shown(opened, position, found),
+                meaning(found.attribution.quantity, found.attribution.magnitude),
+            )
         run.files = {"all scores": written[".csv"], "report": written[".html"]}
         run.result = {
             "source": source,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ def is_divided_out(opened: Source) -> bool:
 
     A warning says so where they would take longer.
     """
-    from upweight.messages import UpweightWarning
+    from upweight.messages import UpweightWarning, warn
 
     if opened.model is None:
         return False
@@ -30,11 +29,10 @@ def is_divided_out(opened: Source) -> bool:
     work = float(objective.n) * (classes if classes > 2 else 1) * objective.p**2
     if work <= AFFORDABLE:
         return True
-    warnings.warn(
+    warn(
         f"leverage: dividing it out would take {work:.0e} multiplications (up to {AFFORDABLE:.0e} are spent), so rows "
         "that the model leans on move it further than their scores say",
         UpweightWarning,
-        stacklevel=2,
     )
     return False
 
@@ -44,7 +42,7 @@ def warn_if_high(influence: Influence, positions: Sequence[int], noun: str) -> N
     import torch
 
     from upweight.influence.leverage import leverages
-    from upweight.messages import UpweightWarning
+    from upweight.messages import UpweightWarning, warn
 
     objective = influence.objective
     places = torch.as_tensor(sorted(set(positions)))
@@ -54,9 +52,8 @@ def warn_if_high(influence: Influence, positions: Sequence[int], noun: str) -> N
     if high:
         named = ", ".join(f"{noun} {name} {value:.2f}" for value, name in high[:NAMED])
         more = f" and {len(high) - NAMED} more" if len(high) > NAMED else ""
-        warnings.warn(
+        warn(
             f"leverage (share of the curvature that one {noun} holds): {named}{more}. From {DOUBTFUL:g} on, a score is "
             "one Newton step and may be off by a third; `upweight verify` retrains without them",
             UpweightWarning,
-            stacklevel=2,
         )

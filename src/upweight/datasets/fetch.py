@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import filelock
 from upweight.datasets import cache, clients, progress
 from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable
 from upweight.datasets.registry import Archive, DatasetInfo
+from upweight.messages import warn
 
 Converter = Callable[[Sequence[Path], Path], None]
 """Reads the archives (in the registry's order) and writes the data's files into an empty folder."""
@@ -96,7 +96,7 @@ def _replace(entry: Path, info: DatasetInfo, convert: Converter, run: clients.Ru
         shutil.rmtree(workplace, ignore_errors=True)
     if damaged:
         message = f"the cached copy of {info.name!r} was damaged; it has been fetched again."
-        warnings.warn(message, DamagedCacheWarning, stacklevel=4)
+        warn(message, DamagedCacheWarning)
 
 
 def _clear_others(workplace: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from upweight.diagnostics.measures import LEAST_FREEDOM, Measures
-from upweight.messages import NotStationaryWarning, UpweightWarning
+from upweight.messages import NotStationaryWarning, UpweightWarning, warn
 
 NAMED = 5
 NEAR = 0.01
@@ -34,11 +33,10 @@ def settled(found: Measures, weights: Float[np.ndarray, " n"], ids: np.ndarray, 
 def warn_if_elsewhere(newton: float) -> None:
     """Warn where θ is no minimum: the measures are of a fit."""
     if newton > NEAR:
-        warnings.warn(
+        warn(
             f"statistics: θ is {newton:.2g} standard errors from its minimum, so this is no fit whose rows could be "
             "left out: train further (upweight.retraining.fit), or fit with a smaller tol",
             NotStationaryWarning,
-            stacklevel=3,
         )
 
 
@@ -69,7 +67,7 @@ def _tell(found: Measures, ids: np.ndarray, names: tuple[str, ...]) -> None:
         if bad.any():
             said.append(f"beyond what a one-step formula or a float can say: {_rows(bad, ids)}")
     if said:
-        warnings.warn("statistics: NaN where not defined. " + "; ".join(said), UpweightWarning, stacklevel=4)
+        warn("statistics: NaN where not defined. " + "; ".join(said), UpweightWarning)
 
 
 def _rows(mask: Bool[np.ndarray, " n"], ids: np.ndarray) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 
-from upweight.messages import NotStationaryWarning
+from upweight.messages import NotStationaryWarning, warn
 from upweight.objective import Objective
 
 SLACK = 10.0
@@ -47,12 +46,11 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
     if largest <= SLACK * allowed:
         return
     shares = found.gradient_norm / found.example_scale if found.example_scale > 0 else float("inf")
-    warnings.warn(
+    warn(
         f"estimator: the coefficients of {type(step).__name__} are no minimum on this X and y: ∇R has entries up to "
         f"{largest:.1e}, where its solver leaves {allowed:.1e}; ‖∇R‖ is {shares:.2g} × what leaving one example out "
         f"changes. {_mend(step)}",
         NotStationaryWarning,
-        stacklevel=3,
     )
 
 

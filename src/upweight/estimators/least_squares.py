@@ -5,7 +5,6 @@ The classifiers are a ridge on ±1, one against the rest for more than two class
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import nn
 from upweight.estimators.form import Form, TrainingData, class_weights, linear_layer, refuse_positive
 from upweight.estimators.losses import SquaredErrorOfSigns
 from upweight.losses import Loss, SquaredError
-from upweight.messages import InputError, UpweightWarning
+from upweight.messages import InputError, UpweightWarning, warn
 
 ROUNDING = 100
 """Multiples of the precision, of the largest singular value, up to which one is rounding."""
@@ -61,13 +60,12 @@ def _say_left_out(estimator: Any, rank: int, d: int, sizes: np.ndarray) -> None:
     """Warn where what was left out is more than rounding: columns of small units, say."""
     if rank < len(sizes) and sizes[rank] > ROUNDING * np.finfo(float).eps * sizes[0]:
         tol = getattr(estimator, "tol", None)
-        warnings.warn(
+        warn(
             f"estimator: LinearRegression(tol={tol}) kept {rank} of {d} directions of X and left out some that hold "
             f"more than rounding (singular value {sizes[rank]:.1e}, the largest is {sizes[0]:.1e}), as if columns of "
             "small units were not there; scores are those of this fit. Scale the columns (StandardScaler in a "
             "Pipeline), or fit with a smaller tol",
             UpweightWarning,
-            stacklevel=5,
         )
 
 

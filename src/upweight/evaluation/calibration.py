@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ from upweight.influence.queries import check_query_targets
 from upweight.inverse import Solver, warned
 from upweight.kept import random_states_kept
 from upweight.measurements import as_measurement
-from upweight.messages import InputError, UpweightWarning
+from upweight.messages import InputError, UpweightWarning, warn
 from upweight.objective import Objective
 from upweight.retraining import random_halves
 from upweight.retraining.workers import Train
@@ -254,9 +253,8 @@ def _dampings(grid: Sequence[float] | None, centre: float) -> list[float]:
 def _warn_at_the_end(dampings: list[float], curve: tuple[LDSResult, ...], found: LDSResult) -> None:
     best = max(range(len(curve)), key=lambda number: curve[number].lds)
     if best in (0, len(curve) - 1) and curve[best].lds > found.lds + NOISE:
-        warnings.warn(
+        warn(
             f"calibrate: the LDS is best at an end of the grid, {curve[best].lds:.3f} at δ={dampings[best]:.2g} beside "
             f"{found.lds:.3f} at the weighted mean; try dampings beyond it (grid=…)",
             EndOfGridWarning,
-            stacklevel=3,
         )

@@ -7,13 +7,11 @@ A row that is constant has no correlation: nan.
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from upweight.messages import UpweightWarning
+from upweight.messages import UpweightWarning, warn
 
 Rows = Float[np.ndarray, "rows m"]
 Counts = Int[np.ndarray, "rows m"]
@@ -66,11 +64,10 @@ def mean_of_defined(values: Float[np.ndarray, " rows"], what: str) -> float:
     """Mean over the rows that have a value; a warning counts the others, nan if there are only others."""
     missing = np.isnan(values)
     if missing.any():
-        warnings.warn(
+        warn(
             f"{what}: undefined for {missing.sum()} of {missing.size} queries, whose predictions or outcomes are "
             "all equal; they are left out of the mean",
             ConstantWarning,
-            stacklevel=3,
         )
     return float(values[~missing].mean()) if not missing.all() else float("nan")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from upweight.evaluation.training import Training, as_training
 from upweight.influence import Influence
 from upweight.inverse import Solver
 from upweight.inverse.dense import DenseSolver
-from upweight.messages import InputError, NotStationaryWarning, UpweightWarning
+from upweight.messages import InputError, NotStationaryWarning, UpweightWarning, warn
 from upweight.retraining.workers import Train
 
 
@@ -68,11 +67,10 @@ class Changes:
         """Say when the changes that are looked at are no larger than the noise."""
         median = float(actual.abs().median())
         if self.floor is not None and self.floor.value > 0.1 * median:
-            warnings.warn(
+            warn(
                 f"verify: {self.floor.cause} can move the measurement by {self.floor.value:.1e}, beside a median "
                 f"change of {median:.1e}; {self.floor.mend}",
                 self.floor.warning,
-                stacklevel=3,
             )
 
 

@@ -7,7 +7,6 @@ batched over the vectors. Every graph is local to a call and freed with it.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -24,7 +23,7 @@ from upweight.data import Batch, batch_length
 from upweight.gradients.rewritten import rewritten
 from upweight.kept import fresh_buffers, modules_kept, parts
 from upweight.losses import Split
-from upweight.messages import InputError, SlowPathWarning
+from upweight.messages import InputError, SlowPathWarning, warn
 from upweight.parameters import Layout
 
 VECTORS_AT_ONCE = 32
@@ -196,11 +195,10 @@ class AutogradFunction:
             except (RuntimeError, ValueError, TypeError) as error:
                 self._vmap_works = False
                 reason = str(error).strip().splitlines()[0][:160]
-                warnings.warn(
+                warn(
                     "per-example gradients: this model or loss can't be vectorised over examples "
                     f"({reason}); differentiating one example at a time, {batch_length(batch)} passes per batch",
                     SlowPathWarning,
-                    stacklevel=2,
                 )
         return self._materialize_loop(params, batch)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from upweight.gradients.factored import FactoredFunction
 from upweight.gradients.interface import ExampleFunction
 from upweight.gradients.linear import LinearFunction, applies, split_model
 from upweight.losses import Split
-from upweight.messages import SlowPathWarning
+from upweight.messages import SlowPathWarning, warn
 from upweight.parameters import Layout
 
 
@@ -45,9 +44,8 @@ def example_function(
         return FactoredFunction(model, function, layout, params, example)
     except RuntimeError as error:  # a model that can't be differentiated by outputs, e.g. re-entrant checkpoints
         reason = str(error).strip().splitlines()[0][:160]
-        warnings.warn(
+        warn(
             f"per-example gradients: no factors can be read off this model ({reason}); plain differentiation is used",
             SlowPathWarning,
-            stacklevel=3,
         )
         return AutogradFunction(model, function, layout)

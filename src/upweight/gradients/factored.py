@@ -9,7 +9,6 @@ slow way (`torch.func`, for those parameters alone), and the coverage report say
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from upweight.gradients.locate import located, output_gradients, scattered
 from upweight.gradients.owners import Owned, arranges_by_value, lying, owners, seeds
 from upweight.gradients.rules import RULES, Examples
 from upweight.gradients.terms import Direct, Term, compact
-from upweight.messages import SlowPathWarning
+from upweight.messages import SlowPathWarning, warn
 from upweight.parameters import Layout
 
 Key = tuple[str, str, int]
@@ -116,12 +115,11 @@ class FactoredFunction(AutogradFunction):
                 found = self._terms(root, leaves, seed, count, compacted)
             except _OtherForm as other:  # e.g. bags of unequal length: from here on, that parameter goes the slow way
                 self.plan = self.plan.without(str(other), leaves)
-                warnings.warn(
+                warn(
                     f"per-example gradients: in a batch of {count} examples the rows of {other} are not each one "
                     "example's as in the first ones; from here on it is differentiated without factors, which is "
                     "correct, but slower",
                     SlowPathWarning,
-                    stacklevel=4,
                 )
                 return self.factors(params, batch, cotangents, compacted=compacted)
             slow = self._slow_values(params, batch, cotangents)
@@ -237,11 +235,10 @@ class FactoredFunction(AutogradFunction):
             except (RuntimeError, ValueError, TypeError) as error:
                 self._vmap_works = False
                 reason = str(error).strip().splitlines()[0][:160]
-                warnings.warn(
+                warn(
                     f"per-example gradients of {', '.join(names)} can't be vectorised over examples ({reason}); "
                     f"differentiating one example at a time, {batch_length(batch)} passes per batch",
                     SlowPathWarning,
-                    stacklevel=3,
                 )
         return self._slow_loop(params, batch, cotangents, names)
 

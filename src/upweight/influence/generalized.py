@@ -17,7 +17,6 @@ matrices: conjugate gradients, at the rate √κ, where those are positive by co
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from typing import Any, cast, get_args
 
@@ -32,7 +31,7 @@ from upweight.influence.system import System
 from upweight.inverse.interface import Solver, default_tolerance
 from upweight.inverse.neumann import Neumann
 from upweight.kept import random_states_kept
-from upweight.messages import InputError, NegativeCurvatureWarning, NotConvergedWarning
+from upweight.messages import InputError, NegativeCurvatureWarning, NotConvergedWarning, warn
 from upweight.objective import Objective
 from upweight.select import Rule, Subset, by_name, everything, masked
 
@@ -144,17 +143,15 @@ def resolved(objective: Objective, parameters: Any, change: Changed) -> Subset:
 
 def _say(found: Response) -> None:
     if not found.converged:
-        warnings.warn(
+        warn(
             f"{found.method}: relative residual {found.solved:.1e} after {found.iterations} iterations, "
             f"{found.tolerance:.0e} was asked for; raise max_iterations or damping, or give a preconditioner",
             NotConvergedWarning,
-            stacklevel=3,
         )
     if found.smallest_curvature < 0:
-        warnings.warn(
+        warn(
             f"{found.method}: the curvature of the chosen entries is negative in some direction, "
             f"{found.smallest_curvature:.2g} or less at δ = {found.damping:g}; least squares were solved with it as it "
             f"is, and the step may lead uphill there. Take damping > {-found.smallest_curvature:.2g}, or the GGN",
             NegativeCurvatureWarning,
-            stacklevel=3,
         )

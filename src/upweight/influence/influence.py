@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from numbers import Real
@@ -29,7 +28,7 @@ from upweight.kept import random_states_kept
 from upweight.losses import Loss, with_targets
 from upweight.measurements import Loss as LossMeasured
 from upweight.measurements import Measurement, as_measurement
-from upweight.messages import InputError, NotStationaryWarning
+from upweight.messages import InputError, NotStationaryWarning, warn
 from upweight.objective import Objective
 from upweight.progress import track
 from upweight.stationarity import Stationarity
@@ -472,10 +471,9 @@ class _Recorded:
 def _said(found: Stationarity) -> Stationarity:
     """The figures, with a warning where they speak against influence."""
     if found.is_notable:
-        warnings.warn(
+        warn(
             f"θ is not at an optimum: {found}. Influence functions describe optima; expect predictions of "
             "retraining to be off. Train further, or read the scores as those of the local quadratic model",
             NotStationaryWarning,
-            stacklevel=4,
         )
     return found

@@ -12,7 +12,6 @@ quadratic form an example is enough, whatever the number of outputs, and network
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from upweight.gradients.denormals import flushed
 from upweight.influence.pairs import PairSolver
 from upweight.losses import BinaryLogistic, CrossEntropy, Loss, margins, signs, split_batch
 from upweight.measurements import Margin
-from upweight.messages import InputError, UpweightWarning
+from upweight.messages import InputError, UpweightWarning, warn
 from upweight.progress import track
 
 if TYPE_CHECKING:
@@ -79,13 +78,12 @@ class OwnEffects:
         found = self.weights * self.curvatures * self.pulls
         share = float((found > MOST_LEVERAGE).double().mean())
         if share > CUT_SHARE:
-            warnings.warn(
+            warn(
                 f"leverages: {share:.0%} of the examples hold more of the curvature than there is (h > "
                 f"{MOST_LEVERAGE:g}, cut off there): {self.influence.inverse!r} approximates it, at δ="
                 f"{self.influence.solver.damping:.2g}. Scores without an example are then poor; use inverse.Dual(), "
                 "more damping, or method='self-influence'",
                 LeverageWarning,
-                stacklevel=4,
             )
         return found.clamp_max(MOST_LEVERAGE)
 

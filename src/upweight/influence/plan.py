@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -27,7 +26,7 @@ from upweight.inverse.dual import DEFAULT_ROWS, DualSolver, fitting
 from upweight.inverse.eigenbasis import EigenSolver
 from upweight.inverse.kfac import FactoredSolver
 from upweight.losses import CrossEntropy, Loss
-from upweight.messages import UpweightWarning
+from upweight.messages import UpweightWarning, warn
 from upweight.objective import Objective
 
 DENSE_UP_TO = 4000
@@ -182,7 +181,7 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
             "outputs are linear in θ, and without l2 the Hessian of a softmax is singular: damped by "
             f"{SINGULAR_DAMPING:g} of its mean eigenvalue; p={objective.p:,}: conjugate gradients"
         )
-        warnings.warn(f"inverse: {reason}. Give l2 > 0 or an inverse of your own", UpweightWarning, stacklevel=4)
+        warn(f"inverse: {reason}. Give l2 > 0 or an inverse of your own", UpweightWarning)
         return CG(Hessian(), MeanEigenvalue(SINGULAR_DAMPING)), reason
     if not isinstance(objective.function, FactoredFunction):
         return _without_factors(objective)

@@ -7,8 +7,6 @@ scikit-learn: parameters of the name ``bias`` don't count in the norm.
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature import ObjectiveCurvature
-from upweight.messages import UpweightWarning
+from upweight.messages import UpweightWarning, warn
 from upweight.objective import Objective
 
 ROUNDING = 100
@@ -43,20 +41,11 @@ def say_undetermined(names: Sequence[Any], limit: bool, *, group: bool = False) 
             else f"training examples {listed} each determine"
         )
     score = "that of the refit whose coefficients have the least norm" if limit else "NaN"
-    warnings.warn(
+    warn(
         f"leverage 1: {who} a direction of θ that the data left without it say nothing of: the score is {score}. "
         "l2 > 0 or damping > 0 would decide",
         UndeterminedWarning,
-        stacklevel=_depth_of_caller(),
     )
-
-
-def _depth_of_caller() -> int:
-    """How many calls above the one that warns the first line outside the package is."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("upweight."):
-        frame, depth = frame.f_back, depth + 1
-    return depth
 
 
 def rest_of(objective: Objective, name: str, members: Tensor, scale: float | None = None) -> ObjectiveCurvature:

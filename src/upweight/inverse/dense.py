@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -23,7 +22,7 @@ from upweight.inverse.interface import (
     relative,
     smallest_quotient,
 )
-from upweight.messages import InputError, NegativeCurvatureError, UpweightWarning
+from upweight.messages import InputError, NegativeCurvatureError, UpweightWarning, warn
 from upweight.objective import Objective
 
 LARGEST = 20_000
@@ -218,11 +217,10 @@ class DenseSolver:
         assert self.eigen is not None
         share = float(self.eigen.left_out(scaled).max())
         if share > OUTSIDE:
-            warnings.warn(
+            warn(
                 f"pseudo-inverse: up to {share:.2g} of a vector lies along the {self.left_out} directions in which the "
                 f"{name_of(self.operator)} is singular, and is left out; give damping > 0 or l2 > 0 to have it count",
                 UpweightWarning,
-                stacklevel=4,
             )
 
     def _product(self, x: Tensor) -> Tensor:
@@ -263,11 +261,10 @@ def _refuse_or_say_singular(found: Eigen, solver: DenseSolver) -> None:
             f"{figures}. Give a larger damping or l2 > 0, or leave these directions out: "
             "inverse.Dense(singular='pseudo')"
         )
-    warnings.warn(
+    warn(
         f"pseudo-inverse: the {name} is singular to rounding along {figures}, which are left out; give damping > 0 or "
         "l2 > 0 to have them count",
         UpweightWarning,
-        stacklevel=2,
     )
 
 

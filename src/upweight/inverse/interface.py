@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from upweight.curvature import Curvature, Operator
 from upweight.inverse.damping import Damping
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.objective import Objective
 
 
@@ -131,7 +130,7 @@ def as_solver(inverse: Inverse | Solver, target: Objective | Operator) -> Solver
 def warned(solution: Solution) -> Solution:
     """The solution, with a warning if its solver stopped before its tolerance."""
     if not solution.report.converged:
-        warnings.warn(str(solution.report), NotConvergedWarning, stacklevel=4)
+        warn(str(solution.report), NotConvergedWarning)
     return solution
 
 

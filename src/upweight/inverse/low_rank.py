@@ -9,7 +9,6 @@ matrix's own precision and device.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from upweight.curvature import Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import Solution, SolveReport, checked, name_of, relative, smallest_quotient
-from upweight.messages import InputError, NegativeCurvatureError, NegativeCurvatureWarning
+from upweight.messages import InputError, NegativeCurvatureError, NegativeCurvatureWarning, warn
 from upweight.objective import Objective
 
 Complement = Literal["smallest", "damp", "drop"]
@@ -126,13 +125,12 @@ class DampedEigenpairs:
             )
         if negative.any():
             share = curvature[negative].abs().sum() / curvature.abs().sum()
-            warnings.warn(
+            warn(
                 f"{int(negative.sum())} of {len(curvature)} eigenvalues found are negative, down to "
                 f"{float(curvature.min()):.2e} beside a largest of {float(curvature.max()):.2e}; their directions "
                 f"({float(share):.1%} of the sum of |eigenvalues|) count as if they had not been found. Use "
                 "curvature.GGN(), or train to a minimum",
                 NegativeCurvatureWarning,
-                stacklevel=2,
             )
         order = self.values[keep].argsort(descending=True)
         return replace(self, values=self.values[keep][order], vectors=self.vectors[keep][order])

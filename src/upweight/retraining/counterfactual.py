@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from upweight.curvature import GGN, Curvature, Hessian
 from upweight.data import Batch
 from upweight.inverse import CG, Dense, Solver, precondition
 from upweight.losses import with_targets
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.objective import Objective
 from upweight.progress import track
 from upweight.retraining.fit import default_tolerance
@@ -237,13 +236,12 @@ def retrain_all(
 def _warn(result: Retrained) -> None:
     failed = result.gradient_norms > result.tolerances
     worst = (result.gradient_norms - result.tolerances).argmax()
-    warnings.warn(
+    warn(
         f"retraining: {int(failed.sum())} of {len(failed)} models stopped at ‖∇R‖ up to "
         f"{float(result.gradient_norms[worst]):.2e}, above the tolerance {float(result.tolerances[worst]):.0e}; use "
         "float64 (objective.to(torch.float64)), more max_iterations or a larger tolerance. A model with kinks (ReLU) "
         "may have its minimum at one, where no gradient is small",
         NotConvergedWarning,
-        stacklevel=5,
     )
 
 

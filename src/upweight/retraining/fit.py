@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from upweight import scalars
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.inverse import CG, Dense
-from upweight.messages import NegativeCurvatureError, NotConvergedWarning
+from upweight.messages import NegativeCurvatureError, NotConvergedWarning, warn
 from upweight.objective import Objective
 
 DENSE_UP_TO = 1500
@@ -74,11 +73,10 @@ def fit(objective: Objective, *, tolerance: float | None = None, max_iterations:
         current, risk, gradient = trial, trial_risk, trial_gradient
     norm = float(gradient.norm())
     if not norm <= goal:
-        warnings.warn(
+        warn(
             f"fit: ‖∇R‖ = {norm:.2e} after {max_iterations} Newton steps at most, tolerance {goal:.0e} not reached; "
             "with l2 = 0 separable classes have no optimum",
             NotConvergedWarning,
-            stacklevel=2,
         )
     return current
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from upweight.data import as_data
 from upweight.gradients.autograd import substituted
 from upweight.kept import copied
 from upweight.losses import as_loss
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.parameters import Layout
 
 
@@ -131,9 +130,8 @@ def warn_if_diverged(params: Float[Tensor, "k p"], seeds: Sequence[int]) -> None
     """Say which models ended at NaN or infinite parameters; the others stand."""
     diverged = (~torch.isfinite(params).all(dim=1)).nonzero().flatten().tolist()
     if diverged:
-        warnings.warn(
+        warn(
             f"training: {len(diverged)} of {len(params)} models diverged (NaN or infinite parameters), first number "
             f"{diverged[0]} with seed {seeds[diverged[0]]}; use a smaller lr",
             NotConvergedWarning,
-            stacklevel=3,
         )

@@ -25,7 +25,7 @@ from torch import Tensor
 from upweight import scalars
 from upweight.curvature import Curvature, Hessian
 from upweight.inverse import Solver, precondition
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.objective import Objective
 from upweight.retraining.fit import checked_tolerance
 
@@ -171,11 +171,10 @@ def trust_region(
         time.perf_counter() - started,
     )
     if not result.converged:
-        warnings.warn(
+        warn(
             f"trust_region: {result}, tolerance {goal:.0e} not reached; use float64 (objective.to(torch.float64)), "
             "more max_iterations or a larger tolerance",
             NotConvergedWarning,
-            stacklevel=2,
         )
     return result
 

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from upweight import scalars
 from upweight.files import NotWrittenError
 from upweight.kept import copied
-from upweight.messages import InputError, UpweightWarning
+from upweight.messages import InputError, UpweightWarning, warn
 from upweight.progress import track
 from upweight.retraining.fingerprint import fingerprint
 from upweight.retraining.finished import Form, Job, State, pack, unpack
@@ -150,11 +149,10 @@ class _Run:
 def _say_what_is_left(folder: Folder, name: str) -> None:
     others = [file for file in folder.path.glob("*.pt") if not file.stem.endswith(f"-{name}")]
     if others:
-        warnings.warn(
+        warn(
             f"folder: {len(others)} files in {folder.path} are models of another training function (its code or the "
             "values it uses differ), and are not used; remove them if you don't need them",
             UpweightWarning,
-            stacklevel=3,
         )
 
 

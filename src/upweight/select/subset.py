@@ -96,7 +96,7 @@ class Subset:
         names = [f"chosen.{Restricted.key(name)}" for name in chosen]
         if not isinstance(l2, Mapping):
             return inner, names, l2
-        values = self.layout.unflatten(penalties(l2, self.layout, torch.zeros(self.layout.p)))
+        values = self.layout.unflatten(penalties(l2, self.layout, torch.zeros(self.layout.p), model))
         return inner, names, {key: float(values[name].max()) for key, name in zip(names, chosen, strict=True)}
 
     def __repr__(self) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
-from upweight.messages import InputError, UpweightWarning
+from upweight.messages import InputError, UpweightWarning, warn
 from upweight.store import marked_folder
 
 MARKER = "attribution.json"
@@ -188,11 +187,10 @@ def _first_format(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
             f"{array.nchunks} chunks (a chunk of zeros alone looks the same in this format); compute and save it "
             "again, or bring back a copy"
         )
-    warnings.warn(
+    warn(
         f"{path} was saved without checksums (format 1): every file is there, but damage inside one can't be told; "
         "save it again",
         UpweightWarning,
-        stacklevel=4,
     )
     try:
         scores = np.asarray(array[...])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from upweight import files
-from upweight.messages import DamagedFileWarning
+from upweight.messages import DamagedFileWarning, warn
 
 
 @runtime_checkable
@@ -41,10 +40,9 @@ class Folder:
             return None
         if hashlib.sha256(content).hexdigest().encode() == digest:
             return content
-        warnings.warn(
+        warn(
             f"folder: {place} is damaged, or of an earlier version that kept no checksums; its work is done again",
             DamagedFileWarning,
-            stacklevel=3,
         )
         return None
 

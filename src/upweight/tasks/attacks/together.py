@@ -7,7 +7,6 @@ features, and the trained factor preconditions them, so a handful serve.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from upweight.data import Batch
 from upweight.gradients import LinearFunction
 from upweight.inverse import Solution, Solver, precondition
 from upweight.inverse.damping import Damping
-from upweight.messages import NotConvergedWarning
+from upweight.messages import NotConvergedWarning, warn
 from upweight.objective import Objective
 
 TOLERANCE = 1e-5
@@ -114,11 +113,10 @@ def solve(
         direction = z + torch.where(live, fresh / gain, 0.0)[:, None] * direction
         gain = torch.where(live, fresh, gain)
     worst = float((residual.norm(dim=1) / vectors.norm(dim=1)).max())
-    warnings.warn(
+    warn(
         f"attack: solves with the changed Hessians stopped at relative residual {worst:.1e}, above {tolerance:.0e}; "
         "use float64, or a larger l2 of the top",
         NotConvergedWarning,
-        stacklevel=3,
     )
     return x
 
