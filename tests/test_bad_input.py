@@ -322,7 +322,7 @@ def own_loss(model, batch):
 
 def test_what_needs_outputs_is_refused_for_a_plain_function():
     problem = softmax()
-    objective = problem.objective(loss=own_loss)
+    objective = problem.objective(loss=uw.losses.Function(own_loss))
     with pytest.raises(InputError, match="GGN needs a loss with the split"):
         uw.Influence(objective, uw.inverse.CG(uw.curvature.GGN())).attribute(problem.queries)
     given = uw.Influence(objective, uw.inverse.Dense())

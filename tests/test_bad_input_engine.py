@@ -118,7 +118,7 @@ def test_what_cannot_be_sampled_says_which_curvature_can(name):
     make, hinge = BY_ROWS[name], convex("logistic").objective(loss=uw.losses.SmoothHinge())
     with pytest.raises(InputError, match=r"curvature: SmoothHinge is no .*use curvature\.GGN\(\) or .*EmpiricalFisher"):
         make(Fisher(), damping=0.1).fit(hinge)
-    mine = mlp().objective(loss=own_loss)
+    mine = mlp().objective(loss=uw.losses.Function(own_loss))
     with pytest.raises(InputError, match=r"curvature: Function is no .*use EmpiricalFisher\(\)"):
         make(Fisher(), damping=0.1).fit(mine)
     assert torch.isfinite(

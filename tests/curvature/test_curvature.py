@@ -146,7 +146,7 @@ def test_the_mean_eigenvalue_is_the_trace_over_p():
 def test_the_ggn_of_a_plain_function_is_refused():
     problem = convex("softmax")
     loss = uw.losses.CrossEntropy()
-    objective = problem.objective(loss=lambda model, batch: loss(model, batch))
+    objective = problem.objective(loss=uw.losses.Function(lambda model, batch: loss(model, batch)))
     with pytest.raises(InputError, match=r"GGN needs a loss with the split.*curvature.Hessian\(\)"):
         GGN().of(objective)
     close(Hessian().of(objective).dense(), problem.hessian())

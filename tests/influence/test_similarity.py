@@ -46,7 +46,9 @@ def test_products_of_a_convolution_are_those_of_its_gradients():
 
 def by_differentiation(problem):
     """The objective with the loss as a function of the whole, which no factors are read off."""
-    objective = problem.objective(loss=lambda model, batch: problem.compare(model(batch[0]), batch[1]))
+    objective = problem.objective(
+        loss=uw.losses.Function(lambda model, batch: problem.compare(model(batch[0]), batch[1]))
+    )
     objective.function = uw.gradients.AutogradFunction(objective.model, objective.loss, objective.layout)
     return objective
 
