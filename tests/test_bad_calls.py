@@ -416,10 +416,6 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
     "one example, renormalised": (lambda: alone().attribute(queries(), renormalize=True), r"renormalize: .*\(n=1\)"),
     "one example's own, renormalised": (lambda: alone().self_influence(renormalize=True), r"renormalize: .*\(n=1\)"),
     "one example, verified": (lambda: alone().verify(queries()), "data: n=1; leaving examples out takes two"),
-    "one example by rows": (
-        lambda: uw.Influence(linear(x()[:1], y()[:1]), Dual()).attribute(queries()),
-        "data: curvature by rows needs two or more training examples",
-    ),
     "one example's label": (lambda: uw.tasks.label_errors(linear(x()[:1], y()[:1])), "data: all 1 labels are of class"),
     "weights all zero": (lambda: made(weights=np.zeros(24)), "weights: all 24 are 0"),
     "weights of text": (lambda: made(weights=["a"] * 24), "weights: give 24 numbers, .*got list"),

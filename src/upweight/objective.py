@@ -315,8 +315,8 @@ class Objective:
         return example_function(self.model, function, self.layout, self.params, self._probe())
 
     def _probe(self) -> Batch:
-        """A few examples, spread over the data, on which derivatives are checked."""
-        return self.data.take(sorted({0, self.n // 2, self.n - 1}))
+        """A few examples, spread over the data, on which derivatives are checked; a single one twice."""
+        return self.data.take([0, 0] if self.n == 1 else sorted({0, self.n // 2, self.n - 1}))
 
     @cached_property
     @random_states_kept()

@@ -165,6 +165,84 @@ def test_expand_and_reduce_are_what_the_paper_says() -> None:
     close(reduce.right, second_moment(mean) / 8)
 
 
+def test_all_positions_count_where_it_is_asked_for() -> None:
+    """By the definition: positions that a ReLU switches off, or the loss ignores, are part of the mean."""
+    model, x, y = positions()
+    objective = uw.Objective(model, CrossEntropy(), (x, y))
+    leaf = model(x).detach().requires_grad_()
+    loss = nn.functional.cross_entropy(leaf.flatten(0, 1), y.flatten(), reduction="sum")
+    (g,) = torch.autograd.grad(loss, leaf)
+    rows = EmpiricalFisher().rows(objective)
+    (expand,) = kronecker_factors(rows, "expand", "all").values()
+    close(expand.left, second_moment(g.flatten(0, 1)) / 8)
+    close(expand.right, second_moment(x.flatten(0, 1)) / 40)
+    (reduce,) = kronecker_factors(rows, "reduce", "all").values()
+    close(reduce.right, second_moment(x.mean(1)) / 8)
+
+
+@pytest.mark.parametrize("inputs", ["active", "all"])
+@pytest.mark.parametrize("approximation", ["expand", "reduce"])
+def test_ekfac_has_the_diagonal_that_is_best_in_its_own_basis(approximation: Any, inputs: Any) -> None:
+    objective = uw.Objective(positions()[0], CrossEntropy(), positions()[1:])
+    operator = EKFAC(EmpiricalFisher(), 0.1, True, approximation, inputs).fit(objective).operator
+    rows = one_by_one(objective)
+    wanted = (rotated(operator, rows) ** 2).sum(0)
+    close(torch.cat([value.flatten() for value in operator.values]), wanted)
+
+
+class Patches(nn.Module):
+    """A layer on an input whose dimensions were exchanged, as the patches of a vision transformer are."""
+
+    def __init__(self, is_contiguous: bool):
+        super().__init__()
+        torch.manual_seed(5)
+        self.embed, self.head = nn.Linear(5, 6).double(), nn.Linear(24, 3).double()
+        self.is_contiguous = is_contiguous
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2)
+        return self.head(torch.tanh(self.embed(x.contiguous() if self.is_contiguous else x)).flatten(1))
+
+
+class ReadTwice(nn.Module):
+    """The product is read without its bias too, so that the bias is no column of the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.weight = nn.Parameter(torch.randn(5, 4, dtype=DOUBLE))
+        self.bias = nn.Parameter(torch.randn(4, dtype=DOUBLE))
+        self.head = nn.Linear(4, 3).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        product = x.mean(2) @ self.weight
+        return self.head(torch.tanh(product + self.bias) + product)
+
+
+@pytest.mark.filterwarnings("ignore:θ is not at an optimum")
+@pytest.mark.parametrize("inverse", BOTH)
+def test_a_bias_belongs_to_its_weight_however_the_input_lies_in_memory(inverse: Any) -> None:
+    x, y = torch.randn(9, 5, 4, dtype=DOUBLE), torch.arange(9) % 3
+    given = [uw.Objective(Patches(is_contiguous), CrossEntropy(), (x, y)) for is_contiguous in (True, False)]
+    shapes = [[shape.names for shape in objective.factored.plan.shapes] for objective in given]
+    assert shapes[0] == shapes[1] == [("embed.weight", "embed.bias"), ("head.weight", "head.bias")]
+    first, second = (uw.Influence(objective, inverse(GGN(), 0.1)).attribute((x, y)).scores for objective in given)
+    close(first, second)
+    apart = uw.Objective(ReadTwice(), CrossEntropy(), (x, y))
+    assert [shape.names for shape in apart.factored.plan.shapes][:2] == [("weight",), ("bias",)]
+    close(torch.cat([g for _, g in apart.example_gradients()]), one_by_one(apart) * 3)
+
+
+@pytest.mark.parametrize("inverse", [EKFAC, KFAC, uw.inverse.Dual, uw.inverse.Diagonal])
+@pytest.mark.filterwarnings("ignore:θ is not at an optimum")
+def test_one_training_example_is_enough(inverse: Any) -> None:
+    model, (x, y) = Patches(True), (torch.randn(1, 5, 4, dtype=DOUBLE), torch.tensor([1]))
+    alone = uw.Influence(uw.Objective(model, CrossEntropy(), (x, y)), inverse(GGN(), 0.1)).attribute((x, y)).scores
+    twice = (torch.cat([x, x]), torch.cat([y, y]))
+    both = uw.Influence(uw.Objective(model, CrossEntropy(), twice), inverse(GGN(), 0.1)).attribute((x, y)).scores
+    close(alone, both.sum(1, keepdim=True))
+
+
 def test_padding_that_the_loss_ignores_changes_nothing() -> None:
     example = LAYERS["language model"]()
     padded_x = torch.cat([example.x, torch.zeros(len(example.x), 3, dtype=torch.long)], 1)

@@ -80,6 +80,27 @@ def test_influence_at_full_rank_is_that_of_the_dense_inverse(kind, convex):
     close(scores, truth)
 
 
+@pytest.mark.parametrize("l2", [0.0, {"weight": 0.3}], ids=["none", "of some"])
+@pytest.mark.parametrize("complement", COMPLEMENTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_full_rank_needs_neither_penalty_nor_damping(kind, complement, l2):
+    problem = convex("ridge")
+    objective = problem.objective(l2=l2)
+    found = kind(objective.p, damping=0.0, complement=complement).fit(objective)
+    truth = Dense(GGN()).fit(objective).solve(problem.query_gradients()).x
+    close(found.solve(problem.query_gradients()).x, truth)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_singular_matrix_known_whole_is_refused_or_inverted_where_it_is_not(kind):
+    values = torch.tensor([3.0, 2.0, 1.0, 0.0, 0.0], dtype=DOUBLE)
+    matrix, vectors = with_spectrum(values), torch.randn(4, 5, dtype=DOUBLE)
+    with pytest.raises(InputError, match=r"damping: 0 leaves 2 of 5 directions singular.*complement='drop'"):
+        kind(5, damping=0.0, complement="damp").fit(Matrix(matrix))
+    dropped = kind(5, damping=0.0, complement="drop").fit(Matrix(matrix))
+    close(dropped.solve(vectors).x, vectors @ torch.linalg.pinv(matrix, hermitian=True), atol=1e-8)
+
+
 @pytest.mark.parametrize("complement", COMPLEMENTS)
 def test_nystrom_is_the_inverse_of_its_approximation(complement):
     matrix, rank = decaying(), 9

@@ -11,8 +11,10 @@ Which two matrices, by what a block's gradients are made of:
   embedding): from the gradients M themselves. Up to `EXACT` entries nothing is approximated: 1 ⊗ Σ vec(M) vec(M)ᵀ.
   Beyond, Σ MMᵀ ⊗ Σ MᵀM / Σ‖M‖² (Gupta et al. 2018, Shampoo), which keeps the trace too.
 
-The mean over inputs weighs an example by its own weight, however many rows it has. With several positions those
-whose g vanishes don't count: the loss ignores them, and padding would make the mean depend on the batches.
+The mean over inputs weighs an example by its own weight, however many rows it has. With several positions
+``active`` leaves out those whose g vanishes: the loss ignores them, and padding would make the mean depend on the
+batches. ``all`` counts them, as Martens & Grosse's definition and curvlinops do: positions that a ReLU switches off
+take part. Without padding both have the same trace of left ⊗ right as the curvature wherever g and a are independent.
 A side longer than `LONGEST_SIDE` is kept as a diagonal.
 """
 
@@ -34,6 +36,7 @@ from upweight.messages import InputError
 from upweight.progress import track
 
 Approximation = Literal["expand", "reduce"]
+Inputs = Literal["active", "all"]
 EXACT = 1024
 """Entries of a block whose whole matrix is kept."""
 LONGEST_SIDE = 8192
@@ -70,7 +73,9 @@ class _Sums:
         )
 
 
-def kronecker_factors(rows: Rows, approximation: Approximation = "expand") -> dict[Shape, Kronecker]:
+def kronecker_factors(
+    rows: Rows, approximation: Approximation = "expand", which: Inputs = "active"
+) -> dict[Shape, Kronecker]:
     """The two sides of every block; one pass over the rows.
 
     Raises
@@ -81,7 +86,7 @@ def kronecker_factors(rows: Rows, approximation: Approximation = "expand") -> di
     inputs = input_weights(rows)
 
     def sums(block: Block, chosen: Tensor) -> _Sums | None:
-        return _sums(block, inputs[chosen], approximation)
+        return _sums(block, inputs[chosen], approximation, which)
 
     return {shape: _normalised(shape, found, inputs) for shape, found in summed(rows, sums).items()}
 
@@ -153,15 +158,15 @@ def exact(shape: Shape) -> bool:
     return shape.rows * shape.columns <= EXACT
 
 
-def _sums(block: Block, inputs: Float[Tensor, " b"], approximation: Approximation) -> _Sums | None:
+def _sums(block: Block, inputs: Float[Tensor, " b"], approximation: Approximation, which: Inputs) -> _Sums | None:
     """One block of rows."""
     term = single(block)
     if isinstance(term, Direct):
         return _gradient_sums(term.values, exact(block.shape))
     if isinstance(term, Outer) and approximation == "reduce":
-        term = _reduced(term)
+        term = _reduced(term, which)
     counted = inputs[:, None].expand(term.right.shape[:2])
-    if counted.shape[1] > 1:
+    if counted.shape[1] > 1 and which == "active":
         counted = counted * _active(term)
     flat = counted.reshape(-1)
     if isinstance(term, Lookup):
@@ -184,9 +189,9 @@ def _gradient_sums(values: Float[Tensor, "b r c"], whole: bool) -> _Sums | None:
     return _Sums(left, right, (values**2).sum().double(), False)
 
 
-def _reduced(term: Outer) -> Outer:
-    """One position: the sum of g, and the mean of a where g isn't zero."""
-    active = _active(term)[:, :, None]
+def _reduced(term: Outer, which: Inputs) -> Outer:
+    """One position: the sum of g, and the mean of a, where g isn't zero or everywhere."""
+    active = _active(term)[:, :, None] if which == "active" else torch.ones_like(term.left[:, :, :1])
     mean = (term.right * active).sum(1, keepdim=True) / active.sum(1, keepdim=True).clamp_min(1)
     return Outer(term.left.sum(1, keepdim=True), mean)
 

@@ -113,8 +113,6 @@ def factored(objective: Objective) -> FactoredFunction:
     InputError
         If no factors can be read off the model.
     """
-    if objective.n < 2:
-        raise InputError("data: curvature by rows needs two or more training examples")
     return objective.factored
 
 

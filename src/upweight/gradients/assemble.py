@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from upweight.gradients.terms import Direct, Outer, Term
 
 MATRIX = ("AddmmBackward0", "MmBackward0")
 TRANSPOSITIONS = ("TBackward0", "TransposeBackward0")
+RESHAPES = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0")
 
 
 def multiplies(use: Use) -> bool:
@@ -37,8 +39,8 @@ def joinable(use: Use) -> bool:
     """Whether a bias could be one more column of the parameter in this use."""
     if arranged(use):
         return False
-    if use.kind == "AddmmBackward0":
-        return use.slot == 2
+    if use.kind in MATRIX:
+        return multiplies(use)
     return use.kind == "ConvolutionBackward0" and use.slot == 1 and _ordinary(use.node)
 
 
@@ -46,10 +48,35 @@ def _ordinary(node: Any) -> bool:
     return int(node._saved_groups) == 1 and not node._saved_transposed
 
 
-def joins(weight: Use, bias: Use) -> bool:
-    """Whether ``bias`` is added by the operation that multiplies by ``weight``."""
+def joins(weight: Use, bias: Use, gradients: Mapping[Any, Tensor]) -> bool:
+    """Whether ``bias`` is added by the operation that multiplies by ``weight``, or right after it.
+
+    A product and an addition stand apart where the input isn't contiguous, as the patches of a vision transformer
+    aren't. Then the gradients at both (``gradients``, of some seed) must be the same: nothing else reads the product.
+    """
+    if not joinable(weight) or bias.chain:
+        return False
+    if bias.kind == "AddBackward0":
+        return _added_to(weight, bias) and _alike(gradients.get(weight.node), gradients.get(bias.node))
     slot = {"AddmmBackward0": 0, "ConvolutionBackward0": 2}.get(weight.kind)
-    return joinable(weight) and bias.node is weight.node and bias.slot == slot and not bias.chain
+    return bias.node is weight.node and bias.slot == slot
+
+
+def _added_to(weight: Use, bias: Use) -> bool:
+    """Whether the other summand is the weight's product, in whatever shape."""
+    if weight.kind != "MmBackward0" or (bias.slot == 1 and float(bias.node._saved_alpha) != 1):
+        return False
+    node = bias.node.next_functions[1 - bias.slot][0]
+    while node is not None and node.name() in RESHAPES:
+        node = node.next_functions[0][0]
+    return node is weight.node
+
+
+def _alike(product: Tensor | None, total: Tensor | None) -> bool:
+    """Whether the rows of both are the same, in order."""
+    if product is None or total is None or product.shape[-1] != total.shape[-1]:
+        return False
+    return product.numel() == total.numel() and torch.equal(product.reshape(-1), total.reshape(-1))
 
 
 def term_of(use: Use, g: Tensor, examples: Examples, count: int, leaf: Tensor) -> Term | None:

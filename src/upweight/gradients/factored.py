@@ -21,7 +21,7 @@ from torch.func import grad as func_grad
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
-from upweight.gradients.assemble import joinable, joins, merged, needs_transposition, oriented, term_of, with_ones
+from upweight.gradients.assemble import joins, merged, needs_transposition, oriented, term_of, with_ones
 from upweight.gradients.autograd import AutogradFunction, derivative, substituted
 from upweight.gradients.blocks import Block, Factors, Shape
 from upweight.gradients.graph import Use, uses
@@ -280,8 +280,8 @@ class FactoredFunction(AutogradFunction):
         with self._forward(params, probe, outputs=False) as (leaves, root):
             examples, unbatched, slow, found = self._settled(root, leaves, count)
             unused = tuple(name for name in self.layout.names if name not in {use.name for use in found})
-            weights = {use.name: use for use in found if use.name not in slow}
-            shapes = tuple(self._shapes(found, slow, leaves, weights))
+            gradients = output_gradients(root, found, torch.ones_like(root))
+            shapes = tuple(self._shapes(found, slow, leaves, gradients))
         self.plan = Plan(shapes, examples, unbatched, slow, unused)
         return self._agreeing(params, probe)
 
@@ -317,18 +317,20 @@ class FactoredFunction(AutogradFunction):
             unbatched |= fixed
 
     def _shapes(
-        self, found: list[Use], slow: Mapping[str, str], leaves: Mapping[str, Tensor], weights: Mapping[str, Use]
+        self, found: list[Use], slow: Mapping[str, str], leaves: Mapping[str, Tensor], gradients: Mapping[Any, Tensor]
     ) -> Iterator[Shape]:
-        nodes: dict[str, list[Any]] = {}
+        each: dict[str, list[Use]] = {}
         for use in found:
-            nodes.setdefault(use.name, []).append(use.node)
+            each.setdefault(use.name, []).append(use)
+        weights = {name: own[-1] for name, own in each.items() if name not in slow}
         biases: dict[str, str] = {}
         for name, use in weights.items():
-            partner = next((other for other in found if joins(use, other)), None)
+            partner = next((other for other in found if joins(use, other, gradients)), None)
             if partner is None or partner.name in slow or partner.name in biases.values():
                 continue
-            kinds_fit = all(joinable(other) for other in found if other.name == name)
-            if kinds_fit and nodes[name] == nodes[partner.name]:
+            own, others = each[name], each[partner.name]
+            pairs = zip(own, others, strict=False)
+            if len(own) == len(others) and all(joins(*pair, gradients) for pair in pairs):
                 biases[name] = partner.name
         for name in self.layout.names:
             if name in biases.values():

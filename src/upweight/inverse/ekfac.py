@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from torch import Tensor
 
 from upweight import scalars
 from upweight.curvature import Fisher, Operator, RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
-from upweight.curvature.kronecker import kronecker_factors, summed
+from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors, summed
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import EigenSolver, eigenbasis, rows_of
 from upweight.objective import Objective
@@ -29,6 +30,8 @@ class EKFAC:
         ``Fisher(samples, seed)``, ``EmpiricalFisher()`` or ``GGN()``.
     damping
         δ; > 0 wherever a parameter without l2 has directions without curvature.
+    approximation, inputs
+        Whose eigenvectors the basis has: as for `KFAC`.
     penalized
         Whether the objective's l2 is part of the matrix, as it is of the objective's curvature. False is for networks
         far from fitting their data, where all damping harms the ranks (measured: `upweight.inverse.effective`). Sizes
@@ -43,15 +46,20 @@ class EKFAC:
     curvature: RowCurvature = field(default_factory=Fisher)
     damping: Damping = "auto"
     penalized: bool = True
+    approximation: Approximation = "expand"
+    inputs: Inputs = "active"
 
     def __post_init__(self) -> None:
+        scalars.one_of("approximation", self.approximation, get_args(Approximation))
+        scalars.one_of("inputs", self.inputs, get_args(Inputs))
         scalars.flag("penalized", self.penalized)
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """Eigenvectors from one pass over the rows, second moments in them from another."""
         rows = rows_of(target, self.curvature, "EKFAC")
         dtype = rows.objective.dtype
-        bases = [eigenbasis(shape, factors, dtype)[0] for shape, factors in kronecker_factors(rows).items()]
+        found = kronecker_factors(rows, self.approximation, self.inputs)
+        bases = [eigenbasis(shape, factors, dtype)[0] for shape, factors in found.items()]
         name = f"EK-FAC of the {rows.name}" + ("" if self.penalized else ", without the penalty")
         return EigenSolver.of(diagonalised(rows, bases, name, penalized=self.penalized), self.damping)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from upweight import scalars
 from upweight.curvature import Fisher, Operator, RowCurvature
 from upweight.curvature.eigenbasis import Basis, EigenOperator
-from upweight.curvature.kronecker import Approximation, kronecker_factors
+from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors
 from upweight.gradients import Block, Factors
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
 from upweight.inverse.damping import Damping
@@ -46,6 +46,13 @@ class KFAC:
     approximation
         For layers that share their weights over positions: ``expand`` takes positions for independent, ``reduce``
         sums over them first (see `upweight.curvature.kronecker`).
+    inputs
+        For the same layers: the mean over inputs counts positions with a gradient (``active``), or ``all``, as
+        curvlinops does; then padding counts too, and scores depend on how batches are padded.
+
+        Relative distance ‖approximation − GGN‖/‖GGN‖ of a layer's block, measured on three small networks of digits:
+        ``reduce`` .05 to .81, ``expand`` .21 to 2.7, ``reduce`` nearer in 10 of 12 layers shared over positions;
+        ``active`` or ``all`` makes 1 to 18 % of it, with no rule which is nearer. EK-FAC's is .05 to .73 by any.
     damping_rule
         ``factored``: (G + √δ/π I) ⊗ (A + π√δ I) with π² the ratio of the mean eigenvalues of A and G (Martens & Grosse
         2015, section 6.3). It adds more than δ, but a query of one position stays a product of two vectors, so that a
@@ -60,15 +67,16 @@ class KFAC:
     curvature: RowCurvature = field(default_factory=Fisher)
     damping: Damping = "auto"
     approximation: Approximation = "expand"
+    inputs: Inputs = "active"
     damping_rule: DampingRule = "factored"
 
     def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
         """Factors from one pass over the rows, and their eigenvectors."""
-        for name, options in (("approximation", Approximation), ("damping_rule", DampingRule)):
+        for name, options in (("approximation", Approximation), ("inputs", Inputs), ("damping_rule", DampingRule)):
             scalars.one_of(name, getattr(self, name), get_args(options))
         rows = rows_of(target, self.curvature, "KFAC")
         dtype = rows.objective.dtype
-        found = kronecker_factors(rows, self.approximation)
+        found = kronecker_factors(rows, self.approximation, self.inputs)
         parts = [eigenbasis(shape, factors, dtype) for shape, factors in found.items()]
         bases, sides = tuple(basis for basis, _, _ in parts), tuple((left, right) for _, left, right in parts)
         values = tuple(torch.outer(left, right) for left, right in sides)

@@ -69,6 +69,8 @@ class Eigenpairs:
             If no eigenvalue is positive.
         """
         floors = self.penalty + damping
+        if len(self.values) == len(floors) and not bool((floors > 0).all()):
+            return self._whole(floors, damping, complement)
         uniform = bool((floors == floors[0]).all())
         if not bool((floors > 0).all()) and (complement != "drop" or not uniform):
             raise InputError(
@@ -85,6 +87,18 @@ class Eigenpairs:
         values, turn = eigh(triangle * self.values @ triangle.T)
         scaled = DampedEigenpairs(1 + values, (basis @ turn).T, 1.0, scaling)
         return scaled.positive(damping, self.noise)
+
+    def _whole(self, floors: Float[Tensor, " p"], damping: float, complement: Complement) -> DampedEigenpairs:
+        """All eigenpairs are known, and so those of B + diag(λ + δ): nothing is off them."""
+        turned = (self.vectors * floors) @ self.vectors.T
+        values, turn = eigh(turned + torch.diag(self.values))
+        known = DampedEigenpairs(values, turn.T @ self.vectors, float(floors.min())).positive(damping, self.noise)
+        if complement == "damp" and known.floor <= 0 and len(known.values) < len(floors):
+            raise InputError(
+                f"damping: {damping:g} leaves {len(floors) - len(known.values):,} of {len(floors):,} directions "
+                "singular; give damping > 0, l2 > 0 in the objective, or complement='drop'"
+            )
+        return known
 
 
 @dataclass(frozen=True)
@@ -138,7 +152,10 @@ class DampedEigenpairs:
     def inverse(self, rows: Float[Tensor, "k p"], complement: Complement) -> Float[Tensor, "k p"]:
         """The inverse applied to rows."""
         rows = rows if self.scaling is None else rows * self.scaling
-        off = 0.0 if complement == "drop" else 1 / (self.floor if complement == "damp" else float(self.values[-1]))
+        if complement == "drop" or len(self.vectors) == self.vectors.shape[1]:  # nothing is off them
+            off = 0.0
+        else:
+            off = 1 / (self.floor if complement == "damp" else float(self.values[-1]))
         weights = 1 / self.values - off
         x = torch.addmm(rows, (rows @ self.vectors.T) * weights, self.vectors, beta=off)
         return x if self.scaling is None else x * self.scaling
