@@ -11,6 +11,7 @@ from upweight import scalars
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
+from upweight.cli.study_file import read_study, refuse_other
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,14 +57,18 @@ def attack(
     with session(as_json, quiet) as run:
         from upweight import files
         from upweight.cli.layout import facts, table
-        from upweight.study import load
         from upweight.tasks import attack as attacked
+        from upweight.tasks.attacks.box import Box
 
         outputs = plan(output, "attack", inputs=[study], force=force)
+        refuse_other(study)
+        scalars.number("--step", step, above=0)
+        Box(radius)
         finished = outputs.folder / "attacks"
         files.check(finished / "attack.npz")
         run.stage(f"reading {study.name} and training")
-        opened = _checked(load(study), study)
+        opened = _checked(read_study(study), study)
+        outputs.refuse_what_was_read()
         chosen = _targets(opened, queries, query, seed)
         run.stage(f"attacking {len(chosen)} queries through {count} training image{'s' * (count > 1)} each")
         found = attacked(
