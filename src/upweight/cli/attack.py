@@ -67,8 +67,9 @@ def attack(
         finished = outputs.folder / "attacks"
         files.check(finished / "attack.npz")
         run.stage(f"reading {study.name} and training")
-        opened = _checked(read_study(study), study)
+        opened = read_study(study)
         outputs.refuse_what_was_read()
+        _check(opened, study)
         chosen = _targets(opened, queries, query, seed)
         run.stage(f"attacking {len(chosen)} queries through {count} training image{'s' * (count > 1)} each")
         found = attacked(
@@ -132,7 +133,7 @@ def _rows(frame: pd.DataFrame) -> list[list[Any]]:
     return frame.astype(object).to_numpy().tolist()
 
 
-def _checked(study: Study, path: Path) -> Study:
+def _check(study: Study, path: Path) -> None:
     from upweight.messages import InputError
 
     for name in ("network", "images"):
@@ -141,7 +142,6 @@ def _checked(study: Study, path: Path) -> Study:
                 f"{path}: its study gives no {name}; an attack needs the frozen network and the stored training "
                 "images, as Study(objective, queries, images=…, network=…)"
             )
-    return study
 
 
 def _targets(study: Study, queries: int, query: int | None, seed: int) -> list[int]:

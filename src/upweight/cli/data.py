@@ -63,7 +63,7 @@ def fetch(
         run.result = {"name": name, "path": path, "was_cached": was_cached}
         if not as_json:
             how = "was in the cache" if was_cached else f"fetched in {run.seconds:.1f} s"
-            run.out.print(Text(f"{name}: {how}\n{path}"), soft_wrap=True)
+            run.print(Text(f"{name}: {how}\n{path}"), soft_wrap=True)
         if place is not None:
             run.result["csv"] = place
             run.files = {"table": place}

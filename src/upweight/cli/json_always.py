@@ -28,8 +28,8 @@ _answers: list[list[Any]] = []
 """Of the commands that run: what is to be printed at the end."""
 
 
-class Terminated(SystemExit):
-    """SIGTERM, as an exception: what was begun is cleared."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception that no study takes for its own: what was begun is cleared."""
 
 
 def failure(kind: str, message: str, **more: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class JsonAlways(TyperGroup):
         _answers.append([])
         try:
             with held(words if asked else Elsewhere()) as say:
-                code, found = self._outcome(given, more)
+                code, found = self._outcome([word for word in given if not asked or word != "--json"], more)
                 if found is None:
                     text = words.getvalue().strip()
                     found = {"version": text.split()[-1]} if asked == ["--version"] else {"help": text}
@@ -83,10 +83,10 @@ class JsonAlways(TyperGroup):
         """Exit code, and what there is to say; None of a command that printed words only."""
         try:
             code = super().main(given, standalone_mode=False, **more)
-        except (typer.Abort, KeyboardInterrupt):
-            code, found = INTERRUPTED, failure("Interrupted", EARLY)
         except Terminated:
             code, found = TERMINATED, failure("Terminated", EARLY)
+        except (typer.Abort, KeyboardInterrupt):
+            code, found = INTERRUPTED, failure("Interrupted", EARLY)
         except SystemExit as error:
             code, found = 1, failure("SystemExit", f"{ENDED}{error.code!r})")
         except BaseException as error:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from upweight.cli.json_always import EARLY, ENDED, INTERRUPTED, TERMINATED, Terminated, answer, failure
 from upweight.cli.reads import recorded
-from upweight.cli.standard_output import is_unwritable
+from upweight.cli.standard_output import UnwritableError, printing
 from upweight.datasets.errors import DataUnavailable
 from upweight.messages import DivergedError, InputError, NegativeCurvatureError, UpweightWarning
 
@@ -56,7 +56,12 @@ class Session:
     def show(self, *parts: RenderableType) -> None:
         """Print results for people."""
         if not (self.as_json or self.quiet):
-            self.out.print(*parts, sep="\n")
+            self.print(*parts, sep="\n")
+
+    def print(self, *parts: RenderableType, **options: Any) -> None:
+        """Print on standard output."""
+        with printing():
+            self.out.print(*parts, **options)
 
     def note(self, text: str) -> None:
         """Print a remark that is no result."""
@@ -71,7 +76,7 @@ class Session:
         for message in self.warnings:
             self.note(message)
         for name, path in self.files.items():
-            self.out.print(Text(f"{name}: {path}"), soft_wrap=True)
+            self.print(Text(f"{name}: {path}"), soft_wrap=True)
 
     def fail(self, kind: str, message: str, *, title: str = "error", **more: Any) -> None:
         """Print one clear message without traceback."""
@@ -105,16 +110,16 @@ def session(as_json: bool, quiet: bool) -> Iterator[Session]:
             sys.stderr.close()
             raise typer.Exit(1) from None
         except REFUSALS as error:
-            if isinstance(error, OSError) and is_unwritable():
+            if isinstance(error, UnwritableError):
                 raise
             run.fail(type(error).__name__, told(error))
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            run.fail("Interrupted", EARLY)
-            raise typer.Exit(INTERRUPTED) from None
         except Terminated:
             run.fail("Terminated", EARLY)
             raise typer.Exit(TERMINATED) from None
+        except KeyboardInterrupt:
+            run.fail("Interrupted", EARLY)
+            raise typer.Exit(INTERRUPTED) from None
         except SystemExit as error:  # of what a study calls
             run.fail("SystemExit", f"{ENDED}{error.code!r})")
             raise typer.Exit(1) from None

@@ -63,7 +63,7 @@ def held(stand_in: io.TextIOBase) -> Iterator[Say]:
     sys.stdout = stand_in
 
     def say(text: str) -> None:
-        try:
+        with printing():
             if own is not None:
                 _write(own, text, stream)
             elif stream is None or stream.closed:
@@ -71,10 +71,6 @@ def held(stand_in: io.TextIOBase) -> Iterator[Say]:
             else:
                 stream.write(text)
                 stream.flush()
-        except BrokenPipeError:  # the reader (head, less) has seen enough
-            raise
-        except OSError as error:
-            raise UnwritableError(f"standard output can't be written ({error.strerror or error})") from error
 
     try:
         yield say
@@ -112,40 +108,50 @@ def streams_kept() -> Iterator[None]:
             setattr(sys, name, stream)
 
 
-def is_unwritable() -> bool:
-    """Whether standard output has failed to take what was printed."""
+@contextmanager
+def printing() -> Iterator[None]:
+    """What can't be printed as `UnwritableError`."""
     try:
-        if sys.stdout is not None and not sys.stdout.closed:
-            sys.stdout.flush()
-    except OSError:
-        return True
-    return False
+        yield
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        raise
+    except OSError as error:
+        raise unwritable(error) from error
+
+
+def unwritable(error: OSError) -> UnwritableError:
+    """The error that says why."""
+    return UnwritableError(f"standard output can't be written ({error.strerror or error})")
 
 
 @contextmanager
 def told_if_unwritable() -> Iterator[None]:
     """A full disk, say, as one message and exit code 1, rather than a traceback or an error after the end."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            if sys.stdout is not None and not sys.stdout.closed:
+                with printing():
+                    sys.stdout.flush()
     except BrokenPipeError:
-        raise
-    except (OSError, SystemExit):
-        _end_if_unwritable()
-        raise
-    _end_if_unwritable()
-
-
-def _end_if_unwritable() -> None:
-    try:
-        if sys.stdout is not None and not sys.stdout.closed:
-            sys.stdout.flush()
-    except OSError as error:
-        number = _number(sys.stdout)
-        if number is not None:  # what is left of the output would be tried once more at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-        if not isinstance(error, BrokenPipeError):
-            print(f"error: standard output can't be written ({error.strerror})", file=sys.stderr)
+        _nothing_more()
         sys.exit(1)
+    except OSError as error:
+        # Of a file every error says the name; without one it came of printing.
+        if error.filename is not None or type(error) not in (OSError, UnwritableError):
+            raise
+        _nothing_more()
+        told = error if isinstance(error, UnwritableError) else unwritable(error)
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _nothing_more() -> None:
+    """What is left of the output would be tried once more at the end."""
+    number = _number(sys.stdout)
+    if number is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _number(stream: Any) -> int | None:
