@@ -192,6 +192,20 @@ TABLE: list[tuple[str, str, str, Callable[[Any], Any]]] = [
         "whole",
         lambda v: uw.retraining.train_many(train, [([0], 0)], model=nn.Linear(3, 3), workers=v),
     ),
+    (
+        "train_many",
+        "jobs",
+        "seed",
+        lambda v: uw.retraining.train_many(train, [([0], v)], model=nn.Linear(3, 3)),
+    ),
+    (
+        "train_together",
+        "seeds",
+        "seed",
+        lambda v: uw.retraining.train_together(
+            lambda: nn.Linear(3, 3), uw.losses.CrossEntropy(), queries(), [[0]], [v], uw.retraining.Recipe(1, 1, 0.1)
+        ),
+    ),
     ("LDS", "resamples", "whole", lambda v: uw.evaluation.LDS(halves(), resamples=v)),
     ("LDS", "level", "number", lambda v: uw.evaluation.LDS(halves(), level=v)),
     ("LDS", "seed", "seed", lambda v: uw.evaluation.LDS(halves(), seed=v)),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "study"
+SUFFIX = ".py"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,8 @@ def load(path: str | os.PathLike[str]) -> Study:
     file = Path(path).resolve()
     if not file.is_file():
         raise InputError(f"{path}: there is no such file")
+    if file.suffix.lower() != SUFFIX:
+        raise InputError(f"{path}: is no study file; give a Python file ({SUFFIX}) that defines {NAME}()")
     with _own_errors(file, str(path)):
         module = _run(file)
     if not hasattr(module, NAME):
@@ -147,7 +150,9 @@ def _own_errors(file: Path, path: str) -> Iterator[None]:
     """Exceptions of the study as one message with the line of the file that they came from."""
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it raises: sys.exit, and what no `except Exception` takes
         if isinstance(error, SyntaxError) and error.filename == str(file):
             raise InputError(f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
@@ -160,4 +165,5 @@ def _own_errors(file: Path, path: str) -> Iterator[None]:
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    """Our own words need no class; others' do: ``KeyError: 'x'``."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"

@@ -68,13 +68,13 @@ def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
     ("arguments", "message"),
     [
         (["unlearn", STUDY, "--class", "11"], "'11' is none of this study's, 0, 1"),
-        (["unlearn", STUDY, "--class", "3", "--choose", "best"], "--choose: one of highest-output"),
+        (["unlearn", STUDY, "--class", "3", "--choose", "best"], "--choose: one of 'highest-output'"),
         (
             ["unlearn", STUDY, "--class", "3", "--ratio", "0.1", "--ratio", "0.2", "--no-search"],
             "--ratio: 2 of them are compared by held-out examples",
         ),
-        (["unlearn", STUDY, "--class", "3", "--per", "model"], "per: one of 'layer', 'global'; got 'model'"),
-        (["unlearn", STUDY, "--class", "3", "--ratio", "1", "--method", "HIF"], "method: one of 'GIF', 'FIF'"),
+        (["unlearn", STUDY, "--class", "3", "--per", "model"], "--per: one of 'layer', 'global'; got 'model'"),
+        (["unlearn", STUDY, "--class", "3", "--ratio", "1", "--method", "HIF"], "--method: one of 'GIF', 'FIF'"),
         (["relabel", STUDY, "--labels", "empty.csv"], "needs columns position and label"),
     ],
 )

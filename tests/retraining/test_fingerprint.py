@@ -6,7 +6,9 @@ import functools
 import os
 import subprocess
 import sys
+import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pandas as pd
 import pytest
 import torch
 
-from upweight.retraining.fingerprint import fingerprint
+import unequal
+from upweight.retraining.fingerprint import UnknownContentError, fingerprint
 
 MODULE = '''
 import functools
@@ -176,10 +179,89 @@ def test_functions_that_call_each_other_and_values_that_hold_themselves_have_one
     assert fingerprint(even) != fingerprint(odd)
 
 
-def test_what_is_no_value_counts_by_its_kind() -> None:
-    """Locks and streams have no content, and addresses that differ from run to run."""
-    import io
+@pytest.mark.parametrize("way", ["closure", "object"])
+@pytest.mark.parametrize("kind", unequal.CASES)
+def test_what_is_inside_counts(kind: str, way: str) -> None:
+    (one, other), (again, _) = (unequal.pair(kind) for _ in range(2))
+    make = WAYS[way]
+    assert fingerprint(make(one)) == fingerprint(make(again))
+    assert fingerprint(make(one)) != fingerprint(make(other))
+
+
+def test_it_is_the_same_in_every_process_whatever_is_inside() -> None:
+    """Neither addresses nor the order of sets, which the number decides, count."""
+    path = os.pathsep.join(["tests", *sys.path])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, unequal.__file__],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "2")
+    ]
+    one, other = (process.communicate()[0].splitlines() for process in processes)
+    assert len(one) == len(unequal.CASES)
+    assert dict(zip(unequal.CASES, one, strict=True)) == dict(zip(unequal.CASES, other, strict=True))
+
+
+def test_what_an_object_has_computed_does_not_count() -> None:
+    one, other = unequal.Computed(1), unequal.Computed(1)
+    assert other.double == 2
+    assert fingerprint(function(one)) == fingerprint(function(other))
+
+
+def test_locks_hold_nothing() -> None:
     import threading
 
-    assert fingerprint(function(io.StringIO("a"))) == fingerprint(function(io.StringIO("b")))
     assert fingerprint(function(threading.Lock())) == fingerprint(function(threading.Lock()))
+    assert fingerprint(function(threading.RLock())) == fingerprint(function(threading.RLock()))
+
+
+UNKNOWN: dict[str, Callable[[], Any]] = {
+    "_io.TextIOWrapper": lambda: sys.__stdout__,
+    "generator": lambda: (i for i in range(3)),
+    "numpy.ufunc": lambda: np.frompyfunc(lambda x: x, 1, 1),
+    "RecursiveScriptModule": lambda: torch.jit.script(torch.nn.ReLU()),
+    "nested too deeply": lambda: functools.reduce(lambda inner, _: [inner], range(3000), []),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_what_can_not_be_told_is_named(kind: str) -> None:
+    with pytest.raises(UnknownContentError, match=kind) as raised:
+        fingerprint(function({"settings": UNKNOWN[kind]()}))
+    assert "nested" in kind or str(raised.value).startswith("value → settings: ")
+
+
+def test_what_was_set_in_the_user_s_module_since_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "settings_of_mine.py").write_text("RATE = 1\nOTHER = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import space.settings_of_mine as settings  # type: ignore[import-not-found]  # in a folder without __init__.py
+
+    space = sys.modules["space"]
+    namespace: dict[str, Any] = {"space": space}
+    exec("def train(indices, seed): return space.settings_of_mine.RATE", namespace)
+    before = fingerprint(namespace["train"])
+    settings.OTHER = 2
+    assert fingerprint(namespace["train"]) == before
+    settings.RATE = 2
+    assert fingerprint(namespace["train"]) != before
+
+
+def test_a_function_without_a_module_counts_by_its_code() -> None:
+    made = []
+    for number in (1, 2):
+        namespace: dict[str, Any] = {}
+        exec(f"def train(indices, seed): return {number}", namespace)
+        made.append(namespace["train"])
+    assert fingerprint(made[0]) != fingerprint(made[1])
+
+
+def test_a_table_of_a_million_numbers_takes_no_time() -> None:
+    frame = pd.DataFrame({f"x{i}": np.arange(100_000.0) for i in range(10)}).assign(name="a")
+    started = time.perf_counter()
+    fingerprint(function(frame))
+    assert time.perf_counter() - started < 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from problems import DOUBLE, close
 from upweight.messages import InputError
 from upweight.tasks import attack
 from upweight.tasks.attacks.box import Box, same_bytes, stored_images
+from upweight.tasks.attacks.finished import digest
 from upweight.tasks.attacks.subject import Subject
 from upweight.tasks.attacks.together import changed_hessians, inverted, solve
 
@@ -273,6 +276,37 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     attack(*problem.arguments(), **{**options, "iterations": 1}, folder=tmp_path)
     assert len(_batches(tmp_path)) == 2 * batches
     assert not list(tmp_path.glob("*.draft"))
+
+
+class Weighed(uw.losses.BinaryLogistic):
+    """A loss of the user's own."""
+
+    weight = 1.0
+
+
+def test_what_is_kept_belongs_to_the_loss_and_the_network() -> None:
+    objective, network, images, queries = small().arguments()
+    other = copy.deepcopy(network)
+    other.scale = 2
+    found = {
+        digest(Subject.of(made, net, images), made.queries(queries))
+        for made in (objective, objective.replace(loss=Weighed()))
+        for net in (network, other)
+        for _ in range(2)
+    }
+    assert len(found) == 4
+
+
+def test_a_whole_file_with_something_else_in_it_is_named(tmp_path: Path) -> None:
+    problem = small()
+    options: dict[str, Any] = {"targets": [0], "iterations": 1, "folder": tmp_path}
+    attack(*problem.arguments(), **options)
+    for file in tmp_path.glob("*.pt"):
+        before = file.read_bytes()
+        file.write_bytes(hashlib.sha256(b"else").hexdigest().encode() + b"\nelse")
+        with pytest.raises(InputError, match=f"{file.name} holds no finished attacks; move it away"):
+            attack(*problem.arguments(), **options)
+        file.write_bytes(before)
 
 
 def _batches(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from upweight import scalars
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
+from upweight.cli.study_file import read_study, refuse_other
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,14 +57,19 @@ def attack(
     with session(as_json, quiet) as run:
         from upweight import files
         from upweight.cli.layout import facts, table
-        from upweight.study import load
         from upweight.tasks import attack as attacked
+        from upweight.tasks.attacks.box import Box
 
         outputs = plan(output, "attack", inputs=[study], force=force)
+        refuse_other(study)
+        scalars.number("--step", step, above=0)
+        Box(radius)
         finished = outputs.folder / "attacks"
         files.check(finished / "attack.npz")
         run.stage(f"reading {study.name} and training")
-        opened = _checked(load(study), study)
+        opened = read_study(study)
+        outputs.refuse_what_was_read()
+        _check(opened, study)
         chosen = _targets(opened, queries, query, seed)
         run.stage(f"attacking {len(chosen)} queries through {count} training image{'s' * (count > 1)} each")
         found = attacked(
@@ -127,7 +133,7 @@ def _rows(frame: pd.DataFrame) -> list[list[Any]]:
     return frame.astype(object).to_numpy().tolist()
 
 
-def _checked(study: Study, path: Path) -> Study:
+def _check(study: Study, path: Path) -> None:
     from upweight.messages import InputError
 
     for name in ("network", "images"):
@@ -136,7 +142,6 @@ def _checked(study: Study, path: Path) -> Study:
                 f"{path}: its study gives no {name}; an attack needs the frozen network and the stored training "
                 "images, as Study(objective, queries, images=…, network=…)"
             )
-    return study
 
 
 def _targets(study: Study, queries: int, query: int | None, seed: int) -> list[int]:

@@ -10,6 +10,7 @@ import typer
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Query, Quiet, Top
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
+from upweight.cli.study_file import refuse_other
 
 if TYPE_CHECKING:
     from upweight.cli.sources import Source
@@ -45,10 +46,13 @@ def compare(
         if len(studies) < 2 or len({path.name for path in studies}) < len(studies):
             raise InputError(f"studies: give two or more files of different names; got {list(map(str, studies))}")
         outputs = plan(output, "compare", inputs=studies, force=force)
+        for path in studies:
+            refuse_other(path)
         opened = {}
         for path in studies:
             run.stage(f"reading {path.name} and training")
             opened[path.name] = open_source(path, None, None, query, 0)
+            outputs.refuse_what_was_read()
         first = next(iter(opened.values()))
         position = first.query()
         run.stage("scoring")

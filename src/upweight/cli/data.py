@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from upweight import datasets
-from upweight.cli.json_always import error_object
+from upweight import datasets, files
+from upweight.cli.json_always import answer
 from upweight.cli.options import AsJson, Force
+from upweight.cli.outputs import plan_file
+from upweight.cli.session import Session, plain, session
+from upweight.cli.spreadsheet import as_csv
+from upweight.datasets import cache
 from upweight.datasets.registry import DatasetInfo
+from upweight.messages import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(help="List and fetch the data sets that the examples and experiments use.", no_args_is_help=True)
-
-TERMINATED = 128 + signal.SIGTERM
 
 
 @app.command("list")
@@ -34,7 +33,7 @@ def list_(as_json: AsJson = False) -> None:
     """List the data sets: what they hold, package, licence, size, and whether they are cached."""
     infos = [datasets.info(name) for name in datasets.names()]
     if as_json:
-        print(json.dumps([_describe(info) for info in infos], indent=2))
+        answer(plain([_describe(info) for info in infos]))
         return
     Console().print(_table(infos))
 
@@ -47,73 +46,52 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a data set into the cache, so that loading it needs no network."""
-    from upweight import files
-    from upweight.messages import InputError
-
-    try:
-        if csv is not None:
-            _refuse_csv(name, csv, force)
+    with session(as_json, quiet=False) as run:
+        if name not in datasets.names():
+            raise typer.BadParameter(_unknown(name), param_hint="NAME")
+        place = None if csv is None else _planned(name, csv, force)
         was_cached = datasets.is_cached(name)
-        started = time.perf_counter()
-        with _ending_as_interrupted():
+        try:
             path = datasets.fetch(name, progress=not as_json)
-        if csv is not None:
-            _write_csv(name, csv, force)
-    except datasets.UnknownDataset as error:
-        raise typer.BadParameter(str(error), param_hint="NAME") from None
-    except (datasets.DataUnavailable, InputError, files.NotWrittenError) as error:
-        _report(error, as_json)
-        raise typer.Exit(1) from None
-    seconds = time.perf_counter() - started
-    if as_json:
-        found = {"name": name, "path": str(path), "was_cached": was_cached, "seconds": round(seconds, 3)}
-        print(json.dumps(found | ({} if csv is None else {"csv": str(csv)})))
-        return
-    how = "was in the cache" if was_cached else f"fetched in {seconds:.1f} s"
-    Console().print(Text(f"{name}: {how}\n{path}"), soft_wrap=True)
-    if csv is not None:
-        Console().print(Text(f"table: {csv}"), soft_wrap=True)
+            if place is not None:
+                files.write(place, as_csv(_rows(name)), replace=force)
+        except datasets.DataUnavailable as error:
+            _report(run, error)
+            raise typer.Exit(1) from None
+        except FileExistsError:
+            raise InputError(f"--csv: {place} is there already; give another name, or --force to replace it") from None
+        run.result = {"name": name, "path": path, "was_cached": was_cached}
+        if not as_json:
+            how = "was in the cache" if was_cached else f"fetched in {run.seconds:.1f} s"
+            run.print(Text(f"{name}: {how}\n{path}"), soft_wrap=True)
+        if place is not None:
+            run.result["csv"] = place
+            run.files = {"table": place}
 
 
-@contextmanager
-def _ending_as_interrupted() -> Iterator[None]:
-    """SIGTERM as an exception, so that the client ends and what was downloaded by halves is cleared."""
-
-    def end(*_: object) -> None:
-        raise SystemExit(TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
+def _unknown(name: str) -> str:
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        datasets.info(name)
+    except datasets.UnknownDataset as error:
+        return str(error)
+    raise AssertionError("it is known")
 
 
-def _refuse_csv(name: str, csv: Path, force: bool) -> None:
-    """Refuse, before anything is fetched, what could not become this file."""
-    from upweight import files
-    from upweight.messages import InputError
-
+def _planned(name: str, csv: Path, force: bool) -> Path:
+    """The CSV's place; refused, before anything is fetched, is what could not become it."""
     tables = [each for each in datasets.names() if datasets.info(each).table]
     if not datasets.info(name).table:
         raise InputError(f"--csv: {name} is no table; {' and '.join(tables)} are")
-    if csv.exists() and not force:
-        raise InputError(f"--csv: {csv} is there already; give another name, or --force to replace it")
-    files.check(csv)
+    kept = cache.root().resolve()
+    place = plan_file(csv, "--csv", inputs=(each for each in kept.rglob("*") if each.is_file()), force=force)
+    if place.resolve().is_relative_to(kept):
+        raise InputError(f"--csv: {csv} is in the cache of data sets, {kept}; give a place outside it")
+    return place
 
 
-def _write_csv(name: str, csv: Path, force: bool) -> None:
-    from upweight import files
-    from upweight.cli.spreadsheet import as_csv
-    from upweight.messages import InputError
-
-    try:
-        files.write(csv, as_csv(datasets.load(name).drop(columns="split", errors="ignore")), replace=force)
-    except FileExistsError:
-        raise InputError(f"--csv: {csv} is there already; give another name, or --force to replace it") from None
+def _rows(name: str) -> pd.DataFrame:
+    table: pd.DataFrame = datasets.load(name).drop(columns="split", errors="ignore")
+    return table
 
 
 def _describe(info: DatasetInfo) -> dict[str, Any]:
@@ -141,17 +119,12 @@ def _table(infos: list[DatasetInfo]) -> Table:
     return table
 
 
-def _report(error: Exception, as_json: bool) -> None:
-    told = isinstance(error, datasets.DataUnavailable)
-    if as_json:
-        fields = ("dataset", "problem", "tried", "mend") if told else ()
-        more = {name: getattr(error, name) for name in fields}
-        print(error_object(type(error).__name__, str(error), **more))
+def _report(run: Session, error: datasets.DataUnavailable) -> None:
+    if run.as_json:
+        more = {name: getattr(error, name) for name in ("dataset", "problem", "tried", "mend")}
+        run.fail(type(error).__name__, str(error), **more)
         return
-    parts = [str(error)]
-    if isinstance(error, datasets.DataUnavailable):
-        parts = [error.problem, f"Tried: {error.tried}" if error.tried else "", f"To mend it: {error.mend}"]
+    parts = [error.problem, f"Tried: {error.tried}" if error.tried else "", f"To mend it: {error.mend}"]
     parts += getattr(error, "__notes__", [])
-    body = Text("\n\n".join(part for part in parts if part))
-    title = f"{error.dataset} is not available" if isinstance(error, datasets.DataUnavailable) else "error"
-    Console(stderr=True).print(Panel(body, title=title, title_align="left", border_style="red"))
+    body = "\n\n".join(part for part in parts if part)
+    run.fail(type(error).__name__, body, title=f"{error.dataset} is not available")

@@ -34,7 +34,7 @@ def demo(
         run.files = {"report": written[".html"]}
         run.result = _as_json(found, seed)
         if not (as_json or quiet):
-            run.out.print(f"finished in {run.seconds:.1f} s")
+            run.print(f"finished in {run.seconds:.1f} s")
 
 
 def _show(run: Session, found: Demo) -> None:

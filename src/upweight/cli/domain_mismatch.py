@@ -89,6 +89,7 @@ def domain_mismatch(
         outputs = plan(output, "domain-mismatch", endings=[".csv", ".png"], inputs=[source, test], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_rows(source, target, row, test, seed, chosen(drop, only))
+        outputs.refuse_what_was_read()
         tables = tables_of(opened)
         members, asked = (belongs(each, group) for each in tables)
         picked = None if not row else np.flatnonzero(np.isin(opened.query_ids, row))

@@ -65,6 +65,7 @@ def explain(
         outputs = plan(output, "explain", endings=[".csv"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_source(source, target, row, query, seed, chosen(drop, only))
+        outputs.refuse_what_was_read()
         position = opened.query()
         facts = query_facts(opened, position)
         run.stage(f"scoring {opened.objective.n:,} training examples")

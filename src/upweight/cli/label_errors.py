@@ -76,6 +76,7 @@ def label_errors(
         outputs = plan(output, "label-errors", endings=[".csv"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_training(source, target, seed, chosen(drop, only))
+        outputs.refuse_what_was_read()
         run.stage(f"scoring {opened.objective.n:,} labels: {method.value}")
         errors = find(opened.objective, method=method.value, class_names=opened.class_names)
         frame = ranked(errors, opened)

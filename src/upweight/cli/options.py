@@ -14,7 +14,9 @@ EXAMPLES = "[bold]Examples[/bold]\n\n"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text, errors included.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only where the results are.")]
-Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
+LARGEST_SEED = 2**32 - 1
+"""What NumPy's older generators take, which scikit-learn uses."""
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Fixes every random choice.")]
 Top = Annotated[int, typer.Option("--top", "-n", min=1, help="Rows to show of each kind.")]
 Output = Annotated[
     Path,

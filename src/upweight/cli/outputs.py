@@ -15,6 +15,7 @@ from itertools import combinations, count
 from pathlib import Path
 
 from upweight import files
+from upweight.cli import reads
 from upweight.messages import InputError
 
 REPORT = ".html"
@@ -66,6 +67,21 @@ class Outputs:
         """That of this ending; the report keeps the letters that it was named with."""
         return self.report if ending == REPORT else self.report.with_suffix(ending)
 
+    def refuse_what_was_read(self) -> None:
+        """Refuse to go on where a result would be written over a file that was opened for reading since the start.
+
+        A study reads files of its own, which nobody knows before it has run.
+
+        Raises
+        ------
+        InputError
+            If so; it is named.
+        """
+        for path in self.paths:
+            read = reads.now().find(self.start / path)
+            if read is not None and os.path.lexists(self.start / path):
+                _refuse_over(path, read)
+
     def write(self, contents: Mapping[str, files.Content]) -> dict[str, Path]:
         """Write all, by their endings, or none; returns the path of each.
 
@@ -76,6 +92,7 @@ class Outputs:
         InputError
             If a file has come to the report's place since it was checked.
         """
+        self.refuse_what_was_read()
         where = self
         while True:
             paths = {ending: where.path(ending) for ending in contents}
@@ -137,12 +154,22 @@ def plan(
     return found
 
 
-def _home(output: Path) -> Path:
+def plan_file(path: Path, option: str, *, inputs: Iterable[Path] = (), force: bool = False) -> Path:
+    """The place of a single file that an option names, checked before a command works; as `plan`."""
+    path = _home(path, option)
+    files.check(path)
+    _refuse_input(path, inputs, option)
+    if os.path.lexists(path) and not force:
+        raise InputError(f"{option}: {path} is there already; give another name, or --force to replace it")
+    return path
+
+
+def _home(output: Path, option: str = "--output") -> Path:
     """With ``~`` as the user's folder: a shell leaves it as it is in ``--output=~/results``."""
     try:
         return output.expanduser()
     except RuntimeError:
-        raise InputError(f"--output: {output}: there is no such user; give the folder's whole name") from None
+        raise InputError(f"{option}: {output}: there is no such user; give the folder's whole name") from None
 
 
 def _numbered(outputs: Outputs) -> Outputs:
@@ -173,10 +200,14 @@ def _refuse_one_for_two(paths: Sequence[Path]) -> None:
             )
 
 
-def _refuse_input(path: Path, inputs: Iterable[Path]) -> None:
+def _refuse_input(path: Path, inputs: Iterable[Path], option: str = "--output") -> None:
     for source in inputs:
         if path.resolve() == source.resolve() or (path.exists() and source.exists() and path.samefile(source)):
-            raise InputError(
-                f"--output: {path} would be written over {source}, which this command reads; give another folder or "
-                "another name"
-            )
+            _refuse_over(path, source, option)
+
+
+def _refuse_over(path: Path, source: object, option: str = "--output") -> None:
+    raise InputError(
+        f"{option}: {path} would be written over {source}, which this command reads; give another folder or another "
+        "name"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -18,12 +17,16 @@ from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from upweight.cli.json_always import error_object
+from upweight.cli.json_always import EARLY, ENDED, INTERRUPTED, TERMINATED, Terminated, answer, failure
+from upweight.cli.reads import recorded
+from upweight.cli.standard_output import UnwritableError, printing
 from upweight.datasets.errors import DataUnavailable
 from upweight.messages import DivergedError, InputError, NegativeCurvatureError, UpweightWarning
 
 REFUSALS = (InputError, NegativeCurvatureError, DivergedError, DataUnavailable, OSError)
 """What a user can mend; anything else is a fault of the package and shows its traceback."""
+SYSTEM = (OSError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+"""Errors whose words Python makes of the system's."""
 FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 """Warnings that say nothing about a result."""
 
@@ -53,7 +56,12 @@ class Session:
     def show(self, *parts: RenderableType) -> None:
         """Print results for people."""
         if not (self.as_json or self.quiet):
-            self.out.print(*parts, sep="\n")
+            self.print(*parts, sep="\n")
+
+    def print(self, *parts: RenderableType, **options: Any) -> None:
+        """Print on standard output."""
+        with printing():
+            self.out.print(*parts, **options)
 
     def note(self, text: str) -> None:
         """Print a remark that is no result."""
@@ -63,19 +71,19 @@ class Session:
         """Print the warnings and where the results are, or the JSON object."""
         if self.as_json:
             end = {"warnings": self.warnings, "files": self.files, "seconds": round(self.seconds, 3)}
-            print(json.dumps(plain({**self.result, **end}), allow_nan=False, ensure_ascii=False, indent=2))
+            answer(plain({**self.result, **end}))
             return
         for message in self.warnings:
             self.note(message)
         for name, path in self.files.items():
-            self.out.print(Text(f"{name}: {path}"), soft_wrap=True)
+            self.print(Text(f"{name}: {path}"), soft_wrap=True)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, kind: str, message: str, *, title: str = "error", **more: Any) -> None:
         """Print one clear message without traceback."""
         if self.as_json:
-            print(error_object(type(error).__name__, str(error)))
+            answer(failure(kind, message, **more))
             return
-        self.err.print(Panel(Text(str(error)), title="error", title_align="left", border_style="red"))
+        self.err.print(Panel(Text(message), title=title, title_align="left", border_style="red"))
 
 
 @contextmanager
@@ -95,14 +103,33 @@ def session(as_json: bool, quiet: bool) -> Iterator[Session]:
 
         warnings.showwarning = collect
         try:
-            yield run
+            with recorded():
+                yield run
             run.finish()
         except BrokenPipeError:  # the reader (head, less) has seen enough
             sys.stderr.close()
             raise typer.Exit(1) from None
         except REFUSALS as error:
-            run.fail(error)
+            if isinstance(error, UnwritableError):
+                raise
+            run.fail(type(error).__name__, told(error))
             raise typer.Exit(1) from None
+        except Terminated:
+            run.fail("Terminated", EARLY)
+            raise typer.Exit(TERMINATED) from None
+        except KeyboardInterrupt:
+            run.fail("Interrupted", EARLY)
+            raise typer.Exit(INTERRUPTED) from None
+        except SystemExit as error:  # of what a study calls
+            run.fail("SystemExit", f"{ENDED}{error.code!r})")
+            raise typer.Exit(1) from None
+
+
+def told(error: BaseException) -> str:
+    """What an error says; of the system's without their numbers."""
+    if type(error) in SYSTEM and isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def plain(value: Any) -> Any:

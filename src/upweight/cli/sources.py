@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import typer
 
+from upweight.cli.study_file import is_study, read_study
 from upweight.data import Data
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -87,7 +88,7 @@ def open_source(
     path: Path, target: str | None, row: int | None, query: int | None, seed: int, choice: Choice | None = None
 ) -> Source:
     """Read a CSV or run a study file; train where need be."""
-    if path.suffix.lower() == ".py":
+    if is_study(path):
         _no_choice(choice)
         if target is not None or row is not None:
             raise typer.BadParameter("--target and --row are for CSV files; a study file takes --query")
@@ -111,7 +112,7 @@ def open_rows(
 
     ``test``: another CSV whose rows are asked about; then all rows of the first are trained on.
     """
-    if path.suffix.lower() == ".py" or target is None:
+    if is_study(path) or target is None:
         if test is not None:
             raise typer.BadParameter("--test is for CSV files; a study file gives its own queries")
         return open_source(path, target, rows[0] if rows else None, None, seed, choice)
@@ -124,9 +125,7 @@ def _no_choice(choice: Choice | None) -> None:
 
 
 def _from_study(path: Path, query: int | None) -> Source:
-    from upweight.study import load
-
-    study = load(path)
+    study = read_study(path)
     queries = study.objective.queries(study.queries)
     if query is not None and query >= len(queries):
         raise InputError(f"--query: {path.name} has queries 0 … {len(queries) - 1}; got {query}")
@@ -194,7 +193,7 @@ def open_training(path: Path, target: str | None, seed: int, choice: Choice | No
     """The same for commands that ask about the training examples: of a CSV all rows are trained on."""
     from upweight.tabular import read_labelled, train_logistic
 
-    if path.suffix.lower() == ".py" or target is None:
+    if is_study(path) or target is None:
         return open_source(path, target, None, None, seed, choice)
     table = read_labelled(path, target, choice)
     model = train_logistic(table, seed=seed)

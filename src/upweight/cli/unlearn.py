@@ -4,60 +4,36 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
 from upweight.cli.outputs import Outputs, plan
 from upweight.cli.session import Session, session
+from upweight.cli.unlearn_options import (
+    RULES,
+    Choose,
+    Classes,
+    Damping,
+    Examples,
+    Labels,
+    MethodOption,
+    Per,
+    Ratios,
+    Sample,
+    Search,
+    Steps,
+    StudyFile,
+    choices,
+    class_number,
+    new_labels,
+    settings,
+    shares,
+)
 
 if TYPE_CHECKING:
     from upweight.cli.sources import Source
     from upweight.report import Report
     from upweight.tasks import Unlearned, UnlearningReport
-
-RULES = (
-    "highest-output",
-    "lowest-output",
-    "highest-gradient",
-    "lowest-gradient",
-    "highest-fisher",
-    "lowest-fisher",
-    "random",
-)
-StudyFile = Annotated[
-    Path,
-    typer.Argument(help="A Python study file (see examples/digits_study.py); its queries judge.", show_default=False),
-]
-Classes = Annotated[list[str], typer.Option("--class", "-c", help="A class to forget; may be repeated.")]
-Ratios = Annotated[
-    list[float] | None,
-    typer.Option(
-        "--ratio",
-        help="Share of the units that may move; 1: every parameter. Repeated: each is tried, and the one kept that "
-        "held-out training examples speak for.  [default: 0.05]",
-        show_default=False,
-    ),
-]
-Choose = Annotated[str, typer.Option(help=f"Which units: {', '.join(RULES)}.")]
-MethodOption = Annotated[str, typer.Option("--method", help="GIF, FIF, PIF, IF or SIF.")]
-Steps = Annotated[int, typer.Option(min=1, help="Rounds, each re-linearised.")]
-Search = Annotated[
-    bool, typer.Option("--search/--no-search", help="Judge each step's length on held-out training examples.")
-]
-Damping = Annotated[float, typer.Option(min=0, help="δ of the curvature.")]
-Examples = Annotated[int | None, typer.Option(min=1, help="Training examples that the curvature is estimated from.")]
-Sample = Annotated[
-    int | None,
-    typer.Option(min=1, help="Changed examples, and as many others, that stand for all in each step (default: all)."),
-]
-Per = Annotated[str, typer.Option(help="Units are ranked within each layer, or over all: layer or global.")]
-Labels = Annotated[
-    Path,
-    typer.Option("--labels", "-l", help="A CSV with columns position and label: the new labels of training examples."),
-]
 
 
 def unlearn(
@@ -88,14 +64,16 @@ def unlearn(
         from upweight.tasks import unlearn as forget
 
         outputs = plan(output, "unlearn", endings=[".pt"], inputs=[study], force=force)
+        tried_shares = shares(study, ratios, choose, per, method, search, damping)
         run.stage(f"reading {study.name} and training")
         opened = open_source(study, None, None, None, seed)
-        wanted = [_class(opened, name) for name in classes]
-        settings = _settings(method, steps, search, damping, examples, sample, seed)
+        outputs.refuse_what_was_read()
+        wanted = [class_number(opened, name) for name in classes]
+        asked = settings(method, steps, search, damping, examples, sample, seed)
         tried = {}
-        for ratio, parameters in _choices(opened, ratios, choose, per, method, search, seed).items():
+        for ratio, parameters in choices(opened, tried_shares, choose, per, seed).items():
             run.stage(f"moving {ratio:.0%} of the units by {method}")
-            tried[ratio] = forget(opened.objective, classes=wanted, parameters=parameters, **settings)
+            tried[ratio] = forget(opened.objective, classes=wanted, parameters=parameters, **asked)
         _finish(run, opened, tried, f"Unlearning {', '.join(classes)} in {opened.title}", outputs)
 
 
@@ -119,78 +97,23 @@ def relabel(
 ) -> None:
     """Give training examples other labels, and a model what it would have learnt from them, by moving a few units."""
     with session(as_json, quiet) as run:
-        import pandas as pd
-
         from upweight.cli.sources import open_source
-        from upweight.messages import InputError
         from upweight.tasks import relabel as learn
 
         outputs = plan(output, "relabel", endings=[".pt"], inputs=[study, labels], force=force)
-        table = pd.read_csv(labels)
-        if not {"position", "label"} <= set(table.columns) or not len(table):
-            raise InputError(
-                f"--labels: {labels.name} needs columns position and label, and a row for each example; it has "
-                f"{', '.join(map(str, table.columns))} and {len(table)} rows"
-            )
+        tried_shares = shares(study, ratios, choose, per, method, search, damping)
+        table = new_labels(labels)
         run.stage(f"reading {study.name} and training")
         opened = open_source(study, None, None, None, seed)
-        given = [_class(opened, str(name)) for name in table["label"]]
-        settings = _settings(method, steps, search, damping, examples, sample, seed)
+        outputs.refuse_what_was_read()
+        given = [class_number(opened, str(name)) for name in table["label"]]
+        asked = settings(method, steps, search, damping, examples, sample, seed)
         tried = {}
-        for ratio, parameters in _choices(opened, ratios, choose, per, method, search, seed).items():
+        for ratio, parameters in choices(opened, tried_shares, choose, per, seed).items():
             run.stage(f"moving {ratio:.0%} of the units by {method}")
-            tried[ratio] = learn(opened.objective, table["position"].tolist(), given, parameters=parameters, **settings)
+            tried[ratio] = learn(opened.objective, table["position"].tolist(), given, parameters=parameters, **asked)
         title = f"New labels of {len(table):,} training examples in {opened.title}"
         _finish(run, opened, tried, title, outputs)
-
-
-def _settings(
-    method: str, steps: int, search: bool, damping: float, examples: int | None, sample: int | None, seed: int
-) -> dict[str, Any]:
-    return {
-        "method": method,
-        "steps": steps,
-        "search": search,
-        "damping": damping,
-        "examples": examples,
-        "sample": sample,
-        "seed": seed,
-        "tolerance": 1e-4,  # far below what linearising costs
-        "max_iterations": 300,
-    }
-
-
-def _class(opened: Source, name: str) -> int:
-    from upweight.messages import InputError
-
-    if opened.class_names is not None and name in opened.class_names:
-        return opened.class_names.index(name)
-    if opened.class_names is None and name.isdigit():
-        return int(name)
-    known = "class numbers" if opened.class_names is None else ", ".join(opened.class_names)
-    raise InputError(f"class: {name!r} is none of this study's, {known}")
-
-
-def _choices(
-    opened: Source, ratios: list[float] | None, choose: str, per: str, method: str, search: bool, seed: int
-) -> dict[float, Any]:
-    """What may move, by ratio."""
-    from upweight import select
-    from upweight.messages import InputError
-
-    if choose not in RULES:
-        raise InputError(f"--choose: one of {', '.join(RULES)}; got {choose!r}")
-    wanted = [1.0] if method == "IF" else sorted(set(ratios or [0.05]))
-    if len(wanted) > 1 and not search:
-        raise InputError(
-            f"--ratio: {len(wanted)} of them are compared by held-out examples; give one, or leave out --no-search"
-        )
-    rule = getattr(select, choose.replace("-", "_"))
-    more = {"seed": seed} if choose == "random" else {}
-    return {
-        ratio: select.everything(opened.objective.layout) if ratio >= 1 else rule(ratio, per=per, **more)
-        for ratio in wanted
-    }
 
 
 def _finish(run: Session, opened: Source, tried: dict[float, Unlearned], title: str, outputs: Outputs) -> None:

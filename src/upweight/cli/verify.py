@@ -63,6 +63,7 @@ def verify(
         outputs = plan(output, "verify", endings=[".png"], inputs=[source], force=force)
         run.stage(f"reading {source.name} and training")
         opened = open_source(source, target, row, query, seed, chosen(drop, only))
+        outputs.refuse_what_was_read()
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Int
 from torch import Tensor
 
-from upweight import retraining
+from upweight import retraining, scalars
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.retraining.workers import Train
@@ -38,12 +38,14 @@ class Training:
     def __post_init__(self) -> None:
         if not callable(self.train):
             raise InputError(f"train: a function (indices, seed) -> trained model; got {self.train!r}")
-        if not len(self.seeds):
-            raise InputError("seeds: give at least one to train with")
+        if isinstance(self.seeds, str) or not isinstance(self.seeds, Collection) or not len(self.seeds):
+            raise InputError(f"seeds: give a list of one or more to train with, such as (0, 1); got {self.seeds!r}")
+        for seed in self.seeds:
+            scalars.seed("seeds", seed)
 
     def models(self, objective: Objective, subsets: Sequence[Int[Tensor, " _"]]) -> Iterator[Objective]:
         """The objective at each trained model, its buffers included: all subsets of the first seed, then the next."""
-        jobs = [(subset, int(seed)) for seed in self.seeds for subset in subsets]
+        jobs = [(subset, scalars.seed("seeds", seed)) for seed in self.seeds for subset in subsets]
         trained = retraining.train_many(
             self.train, jobs, model=objective.model, workers=self.workers, folder=self.folder
         )

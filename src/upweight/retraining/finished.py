@@ -15,10 +15,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
-from upweight.messages import InputError
+from upweight.arguments import refuse_meta
+from upweight.messages import InputError, UpweightWarning, warn
 from upweight.parameters import Layout, select
+from upweight.retraining.fingerprint import UnknownContentError, fingerprint
 from upweight.retraining.trained import constants_of
+from upweight.store.kept_work import Folder
+
+NO_MODEL = "holds no trained model; move it away, or give another folder"
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,19 @@ class Form:
 
     @classmethod
     def of(cls, model: nn.Module) -> Form:
-        """The form of this module."""
+        """The form of this module.
+
+        Raises
+        ------
+        InputError
+            If it is none, or one whose parameters have no numbers.
+        """
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model: give the architecture, an nn.Module with any parameters; got {model!r}")
+        for name, value in model.named_parameters():
+            if isinstance(value, UninitializedParameter):
+                raise InputError(f"model: {name!r} has no shape yet; call the model once before")
+        refuse_meta(model)
         layout = select(model, None)
         constants = {name: value.cpu().clone() for name, value in constants_of(model, layout).items()}
         return cls(layout, constants)
@@ -76,9 +94,10 @@ class Form:
         Raises
         ------
         InputError
-            If it is neither a module of this form nor a vector [p].
+            If it is neither a module of this form nor a vector [p], or its numbers are of another kind.
         """
         if isinstance(result, Tensor) and result.shape == (self.layout.p,):
+            _refuse_kind("the vector", result)
             return State(result.detach().cpu().clone(), self.constants)
         if not isinstance(result, nn.Module):
             given = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
@@ -92,8 +111,20 @@ class Form:
                 f"train: the module it returned differs from model in {sorted(different)[:4]}; give the same "
                 "architecture as model"
             )
+        for name, value in values.items():
+            _refuse_kind(repr(name), value, self.constants.get(name))
         own = self.layout.flatten({name: values[name].detach().cpu() for name in self.layout.names})
         return State(own, {name: values[name].detach().cpu().clone() for name in self.constants})
+
+
+def _refuse_kind(name: str, value: Tensor, like: Tensor | None = None) -> None:
+    """Refuse what is no θ; of a buffer or a frozen parameter what the model's own couldn't hold."""
+    if value.is_meta:
+        raise InputError(f"train: {name} that it returned is on the meta device, which holds no numbers")
+    if like is None and not value.is_floating_point():
+        raise InputError(f"train: {name} that it returned is {value.dtype}; give real floating-point parameters")
+    if like is not None and not torch.can_cast(value.dtype, like.dtype):
+        raise InputError(f"train: {name} that it returned is {value.dtype}, and {like.dtype} in model; give the same")
 
 
 def pack(state: State, form: Form) -> bytes:
@@ -109,9 +140,41 @@ def unpack(content: bytes, form: Form) -> State:
     Raises
     ------
     InputError
-        If it is not a state of this form.
+        If it is not a state of this form; the message goes on from the file's name.
     """
-    read = torch.load(io.BytesIO(content), weights_only=True)
-    if read["shapes"] != form.shapes:
-        raise InputError("folder: it holds models of another architecture; give one folder to each kind of training")
-    return State(read["params"], read["constants"])
+    try:
+        read = dict(torch.load(io.BytesIO(content), weights_only=True))
+        shapes, params, constants = read["shapes"], read["params"], dict(read["constants"])
+    except Exception as error:  # of pickle, zip or torch, by what it holds instead
+        raise InputError(NO_MODEL) from error
+    if shapes != form.shapes:
+        raise InputError("holds a model of another architecture; give one folder to each kind of training")
+    if not isinstance(params, Tensor) or params.shape != (form.layout.p,) or constants.keys() != form.constants.keys():
+        raise InputError(NO_MODEL)
+    return State(params, constants)
+
+
+def kept_by(train: Any, folder: Folder | None) -> tuple[Folder | None, str]:
+    """Where the models of a function are kept, and their name there; nowhere if it couldn't be known again."""
+    if folder is None:
+        return None, ""
+    try:
+        return folder, fingerprint(train)
+    except UnknownContentError as error:
+        warn(
+            f"folder: train can't be told from another function that was here before, by what it uses ({error}); no "
+            "model is kept or read. Make that inside train, or give what it holds as numbers, text or arrays",
+            UpweightWarning,
+        )
+        return None, ""
+
+
+def say_what_is_left(folder: Folder, name: str) -> None:
+    """Warn of the models of other functions in a folder."""
+    others = [file for file in folder.path.glob("*.pt") if not file.stem.endswith(f"-{name}")]
+    if others:
+        warn(
+            f"folder: {len(others)} files in {folder.path} are models of another training function (its code or the "
+            "values it uses differ), and are not used; remove them if you don't need them",
+            UpweightWarning,
+        )

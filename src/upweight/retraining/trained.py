@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from upweight import scalars
 from upweight.data import as_data
 from upweight.gradients.autograd import substituted
 from upweight.kept import copied
@@ -91,33 +93,60 @@ class Trained:
         return torch.cat(columns, dim=1)
 
 
-def checked_jobs(
-    subsets: Sequence[Any], seeds: Sequence[int], n: int | None = None
-) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Subsets as index tensors ``[size]`` and seeds as whole numbers, one of each per model.
+def pairs_of(jobs: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """The subsets and the seeds of jobs, each a pair of them.
 
     Raises
     ------
     InputError
-        If their numbers differ, or a subset is empty or out of range (of n examples, if n is known).
+        If something else was given.
     """
+    wanted = "give pairs of positions and seed, such as [([0, 1, 2], 0), ([1, 2, 3], 1)]"
+    if isinstance(jobs, str | Mapping) or not isinstance(jobs, Iterable):
+        raise InputError(f"jobs: {wanted}; got {reprlib.repr(jobs)}")
+    found = list(jobs)
+    for number, job in enumerate(found):
+        if not isinstance(job, tuple | list) or len(job) != 2:
+            raise InputError(f"jobs: {wanted}; number {number} is {reprlib.repr(job)}")
+    return [subset for subset, _ in found], [seed for _, seed in found]
+
+
+def checked_jobs(
+    subsets: Sequence[Any], seeds: Sequence[Any], n: int | None = None, name: str | None = None
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Subsets as index tensors ``[size]`` and seeds as whole numbers, one of each per model.
+
+    ``name``: of the argument that both came in, if it was one.
+
+    Raises
+    ------
+    InputError
+        If their numbers differ, a subset is empty or out of range (of n examples, if n is known), or a seed is none.
+    """
+    own = name or "subsets"
+    for argument, given in ((own, subsets), (name or "seeds", seeds)):
+        if isinstance(given, str | Mapping) or not hasattr(given, "__len__"):
+            raise InputError(f"{argument}: give a list, one for each model; got {reprlib.repr(given)}")
     if not len(subsets) or len(subsets) != len(seeds):
-        raise InputError(f"subsets: give one or more, and a seed for each; got {len(subsets)} and {len(seeds)} seeds")
-    members = []
-    for number, subset in enumerate(subsets):
+        raise InputError(f"{own}: give one or more, and a seed for each; got {len(subsets)} and {len(seeds)} seeds")
+    members = [_members(f"{own}, number {number}", subset, n) for number, subset in enumerate(subsets)]
+    numbered = [scalars.seed(f"{name or 'seeds'}, number {number}", seed) for number, seed in enumerate(seeds)]
+    return tuple(members), tuple(numbered)
+
+
+def _members(name: str, subset: Any, n: int | None) -> Int[Tensor, " size"]:
+    try:
         index = torch.as_tensor(subset)
-        if index.dim() != 1 or not len(index) or index.is_floating_point() or index.dtype == torch.bool:
-            raise InputError(
-                f"subsets: number {number} must be a list of one or more positions; got {index.dtype} of shape "
-                f"{tuple(index.shape)}"
-            )
-        if int(index.min()) < 0 or (n is not None and int(index.max()) >= n):
-            highest = "" if n is None else f" … {n - 1}"
-            raise InputError(
-                f"subsets: positions must be in 0{highest}; number {number} has {int(index.min())} … {int(index.max())}"
-            )
-        members.append(index.long().cpu())
-    return tuple(members), tuple(int(seed) for seed in seeds)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        index = torch.empty(0)
+    whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+    if index.dim() != 1 or not len(index) or not whole:
+        raise InputError(f"{name}: give a list of one or more positions, such as [3, 5]; got {reprlib.repr(subset)}")
+    index = index.long().cpu()
+    if int(index.min()) < 0 or (n is not None and int(index.max()) >= n):
+        highest = "" if n is None else f" … {n - 1}"
+        raise InputError(f"{name}: positions are in 0{highest}; got {int(index.min())} … {int(index.max())}")
+    return index
 
 
 def constants_of(model: nn.Module, layout: Layout) -> dict[str, Tensor]:

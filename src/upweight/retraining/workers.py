@@ -10,13 +10,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.context import BaseContext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,11 +25,10 @@ from torch import Tensor, nn
 from upweight import scalars
 from upweight.files import NotWrittenError
 from upweight.kept import copied
-from upweight.messages import InputError, UpweightWarning, warn
+from upweight.messages import InputError
 from upweight.progress import track
-from upweight.retraining.fingerprint import fingerprint
-from upweight.retraining.finished import Form, Job, State, pack, unpack
-from upweight.retraining.trained import Trained, checked_jobs, warn_if_diverged
+from upweight.retraining.finished import Form, Job, State, kept_by, pack, say_what_is_left, unpack
+from upweight.retraining.trained import Trained, checked_jobs, pairs_of, warn_if_diverged
 from upweight.store.kept_work import Folder
 
 Train = Callable[[Int[Tensor, " size"], int], Any]
@@ -43,7 +41,7 @@ class TrainingFailedError(RuntimeError):
 
 def train_many(
     train: Train,
-    jobs: Sequence[tuple[Any, int]],
+    jobs: Iterable[tuple[Any, int]],
     *,
     model: nn.Module,
     workers: int = 0,
@@ -68,7 +66,8 @@ def train_many(
         Where finished models are kept and, on the next call, read back instead of trained. They belong to ``train``
         by its code and the values that it uses (`retraining.fingerprint`): a changed function trains anew, and a
         warning says how many models of another one are left there. Data that it reads from files don't count: give
-        another folder when these change. A damaged file is named by a warning and its model trained again.
+        another folder when these change. A function that uses something whose content can't be told (an open file) is
+        named by a warning, and none is kept or read. A damaged file is named by a warning and its model trained again.
 
     Returns
     -------
@@ -86,11 +85,12 @@ def train_many(
     """
     started = time.perf_counter()
     scalars.whole("workers", workers, 0)
-    subsets, seeds = checked_jobs([subset for subset, _ in jobs], [seed for _, seed in jobs])
     if not callable(train):
         raise InputError(f"train: a function (indices, seed) -> trained model; got {train!r}")
-    run = _Run(train, Form.of(model), None if folder is None else Folder(Path(folder)))
-    name = "" if run.folder is None else fingerprint(train)
+    subsets, seeds = checked_jobs(*pairs_of(jobs), name="jobs")
+    form = Form.of(model)
+    place, name = kept_by(train, Folder.given(folder))
+    run = _Run(train, form, place)
     every = [
         Job(number, subset.numpy(), seed, name)
         for number, (subset, seed) in enumerate(zip(subsets, seeds, strict=True))
@@ -99,7 +99,7 @@ def train_many(
     pending = list({job.key: job for job in every if job.key not in states}.values())
     if run.folder is not None and pending:
         run.folder.check()
-        _say_what_is_left(run.folder, name)
+        say_what_is_left(run.folder, name)
     words = f"training {len(pending)} models" + (f" ({len(states)} are in {folder})" if states else "")
     done = _in_processes(run, pending, min(workers, len(pending))) if workers else _here(run, pending)
     states.update(track(done, words, len(pending)))
@@ -129,7 +129,12 @@ class _Run:
     def known(self, job: Job) -> State | None:
         """The finished model of a job, if it is in the folder."""
         content = None if self.folder is None else self.folder.read(job)
-        return None if content is None else unpack(content, self.form)
+        if self.folder is None or content is None:
+            return None
+        try:
+            return unpack(content, self.form)
+        except InputError as error:
+            raise InputError(f"folder: {self.folder.place(job)} {error}") from error
 
     def finish(self, job: Job) -> bytes:
         """Train, commit to the folder, and give the state as it is in the file."""
@@ -144,16 +149,6 @@ class _Run:
             "" if self.folder is None or not done else f"\nThe {done} finished before are kept in {self.folder.path}."
         )
         return TrainingFailedError(f"train: {what}{kept}")
-
-
-def _say_what_is_left(folder: Folder, name: str) -> None:
-    others = [file for file in folder.path.glob("*.pt") if not file.stem.endswith(f"-{name}")]
-    if others:
-        warn(
-            f"folder: {len(others)} files in {folder.path} are models of another training function (its code or the "
-            "values it uses differ), and are not used; remove them if you don't need them",
-            UpweightWarning,
-        )
 
 
 def _here(run: _Run, jobs: list[Job]) -> Iterator[tuple[str, State]]:

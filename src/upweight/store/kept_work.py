@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from upweight import files
-from upweight.messages import DamagedFileWarning, warn
+from upweight.messages import DamagedFileWarning, InputError, warn
 
 
 @runtime_checkable
@@ -28,16 +29,43 @@ class Folder:
     path: Path
     suffix: str = ".pt"
 
-    def _place(self, job: Keyed) -> Path:
+    @classmethod
+    def given(cls, folder: Any) -> Folder | None:
+        """The folder of an argument, wherever the work goes meanwhile; None where none was given.
+
+        Raises
+        ------
+        InputError
+            If it is no path.
+        """
+        if folder is None:
+            return None
+        path = os.fspath(folder) if isinstance(folder, os.PathLike) else folder
+        if not isinstance(path, str) or not path:
+            raise InputError(f"folder: give the path of a folder; got {folder!r}")
+        return cls(Path(path).absolute())
+
+    def place(self, job: Keyed) -> Path:
+        """The file of a job, there or not."""
         return self.path / f"{job.key}{self.suffix}"
 
     def read(self, job: Keyed) -> bytes | None:
-        """The content of a job's file, or None where there is none, or none that is whole: a warning names it then."""
-        place = self._place(job)
+        """The content of a job's file, or None where there is none, or none that is whole: a warning names it then.
+
+        Raises
+        ------
+        InputError
+            If there is something under its name that can't be read.
+        """
+        place = self.place(job)
         try:
             digest, _, content = place.read_bytes().partition(b"\n")
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise InputError(
+                f"folder: {place} can't be read ({error.strerror or error}); move it away, or give another folder"
+            ) from error
         if hashlib.sha256(content).hexdigest().encode() == digest:
             return content
         warn(
@@ -54,7 +82,7 @@ class Folder:
         upweight.files.NotWrittenError
             If it can't be written; the others are as they were.
         """
-        files.write(self._place(job), hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        files.write(self.place(job), hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
     def check(self) -> None:
         """Refuse a folder that nothing could be written to, before work.
@@ -64,4 +92,6 @@ class Folder:
         upweight.files.NotWrittenError
             If it isn't one, or can't be made or written to.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise files.NotWrittenError(f"folder: {self.path} is no folder; give another path")
         files.check(self.path / f"any{self.suffix}")

@@ -7,7 +7,7 @@ name whatever is left out. Every step says in words what it did to the data (``n
 from upweight.tabular.choice import Choice
 from upweight.tabular.columns import Columns, encoder, sorted_columns, source_columns
 from upweight.tabular.logistic import Logistic, train_logistic
-from upweight.tabular.read import LabelledTable, read_labelled, read_more
+from upweight.tabular.read import LabelledTable, read_labelled, read_more, read_table
 
 __all__ = [
     "Choice",
@@ -17,6 +17,7 @@ __all__ = [
     "encoder",
     "read_labelled",
     "read_more",
+    "read_table",
     "sorted_columns",
     "source_columns",
     "train_logistic",

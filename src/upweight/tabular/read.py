@@ -104,6 +104,17 @@ def read_labelled(path: str | os.PathLike[str], target: str, choice: Choice | No
     return LabelledTable(Path(path), target, features, labels, classes, columns, (*lost, *infinite))
 
 
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a CSV (commas, semicolons, tabs or bars) as it is.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no table with rows.
+    """
+    return _read(Path(path))
+
+
 def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTable:
     """Further rows for a table, from another CSV with its columns and classes; a class may be missing.
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,14 @@ from upweight.gradients.denormals import flushed
 from upweight.influence import Influence
 from upweight.influence.queries import query_names
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
+from upweight.messages import InputError, UpweightWarning, warn
 from upweight.objective import Objective
 from upweight.progress import track
+from upweight.retraining.fingerprint import UnknownContentError
 from upweight.store.kept_work import Folder
 from upweight.tasks.attacks.box import Box
 from upweight.tasks.attacks.climb import Climb, Outcome, Task, climb
-from upweight.tasks.attacks.finished import Shard, digest, kept_ranking, pack, unpack
+from upweight.tasks.attacks.finished import Shard, digest, kept_outcomes, kept_ranking, pack
 from upweight.tasks.attacks.levers import Levers, levers
 from upweight.tasks.attacks.result import Attack
 from upweight.tasks.attacks.subject import Network, Subject, chosen_targets
@@ -107,6 +107,9 @@ def attack(
     box = Box(radius)
     settings = Climb(step, iterations, box)
     _refuse_settings(settings, count, candidates, batch_size, keep)
+    place = Folder.given(folder)
+    if place is not None:
+        place.check()
     with flushed():
         found = Subject.of(subject, network, images)
         data = found.objective.queries(queries)
@@ -116,8 +119,7 @@ def attack(
         right, wrong = chosen_targets(found.objective, data, targets)
         groups = [right] if together else list(right.split(1))
         given = None if positions is None else _checked(found.objective, positions, len(groups), count)
-        place = None if folder is None else Folder(Path(folder))
-        content = "" if place is None else digest(found, data)
+        place, content = _kept_by(found, data, place)
         most = min(max(candidates, count), found.objective.n)
         ranked = levers(found, data, groups, most, batch_size, partial(kept_ranking, place, content, most))
         chosen = ranked.first(count) if given is None else given
@@ -125,6 +127,21 @@ def attack(
         ranking = time.perf_counter() - started
         outcomes, climbing = _run(found, data, tasks, settings, max(batch_size // count, 1), keep, place, content)
     return _result(found, groups, chosen, outcomes, ranked, wrong, settings, names, keep, ranking + climbing)
+
+
+def _kept_by(subject: Subject, queries: Data, folder: Folder | None) -> tuple[Folder | None, str]:
+    """Where attacks are kept, and by what they are known; nowhere if they couldn't be known again."""
+    if folder is None:
+        return None, ""
+    try:
+        return folder, digest(subject, queries)
+    except UnknownContentError as error:
+        warn(
+            f"folder: the loss or the network can't be told from another by what it uses ({error}), so no attack is "
+            "kept or read; give what that holds as numbers, text or arrays",
+            UpweightWarning,
+        )
+        return None, ""
 
 
 def _refuse_settings(settings: Climb, count: int, candidates: int, batch_size: int, keep: int) -> None:
@@ -166,9 +183,9 @@ def _run(
         for first in range(0, len(tasks), size):
             batch = tasks[first : first + size]
             shard = Shard.of(content, settings, batch, keep)
-            known = None if folder is None else folder.read(shard)
+            known = None if folder is None else kept_outcomes(folder, shard, batch)
             if known is not None:
-                outcomes, spent = unpack(known, batch)
+                outcomes, spent = known
                 seconds.append(spent)
                 yield from outcomes
                 continue

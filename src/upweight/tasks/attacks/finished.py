@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from upweight.data import Data, tensors
+from upweight.messages import InputError
+from upweight.retraining.fingerprint import fingerprint
 from upweight.store.kept_work import Folder
 from upweight.tasks.attacks.climb import Climb, Outcome, Task
 from upweight.tasks.attacks.levers import Ranked
@@ -44,7 +47,8 @@ def kept_ranking(
     shard = Shard(f"levers-{hashlib.sha256(name).hexdigest()[:40]}")
     known = folder.read(shard)
     if known is not None:
-        positions, norms, at_features = torch.load(io.BytesIO(known), weights_only=True)
+        with _told(folder, shard):
+            positions, norms, at_features = torch.load(io.BytesIO(known), weights_only=True)
         return positions, norms, at_features
     found = rank()
     buffer = io.BytesIO()
@@ -54,9 +58,15 @@ def kept_ranking(
 
 
 def digest(subject: Subject, queries: Data) -> str:
-    """What all attacks on these queries depend on: θ, training data, images and queries."""
+    """What all attacks on these queries depend on: θ, loss, training data, network, images and queries.
+
+    Raises
+    ------
+    UnknownContentError
+        If the loss or the network uses something whose content can't be told.
+    """
     objective = subject.objective
-    found = hashlib.sha256(repr((type(objective.loss).__name__, subject.dtype)).encode())
+    found = hashlib.sha256(f"{fingerprint([objective.loss, subject.network])} {subject.dtype}".encode())
     arrays: Iterable[Tensor] = [objective.params, objective.l2, objective.weights, subject.images]
     for array in [*arrays, *_everything(objective.data), *_everything(queries)]:
         found.update(_bytes(array))
@@ -78,20 +88,41 @@ def pack(outcomes: list[Outcome], keep: int, seconds: float) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(content: bytes, tasks: list[Task]) -> tuple[list[Outcome], float]:
-    """The outcomes in the content of a file, in the order of the tasks, and the seconds they took."""
-    read = torch.load(io.BytesIO(content), weights_only=True)
+def kept_outcomes(folder: Folder, shard: Shard, tasks: list[Task]) -> tuple[list[Outcome], float] | None:
+    """The outcomes of a batch that is on disk, in the order of the tasks, and the seconds they took.
+
+    Raises
+    ------
+    InputError
+        If its file is whole and holds something else.
+    """
+    content = folder.read(shard)
+    if content is None:
+        return None
     nothing = torch.empty(0)
-    found = [
-        Outcome(
-            task.number,
-            row["probabilities"],
-            row["flipped"],
-            nothing if row["change"] is None else row["change"],
-        )
-        for task, row in zip(tasks, read["attacks"], strict=True)
-    ]
-    return found, float(read["seconds"])
+    with _told(folder, shard):
+        read = dict(torch.load(io.BytesIO(content), weights_only=True))
+        found = [
+            Outcome(
+                task.number,
+                row["probabilities"],
+                row["flipped"],
+                nothing if row["change"] is None else row["change"],
+            )
+            for task, row in zip(tasks, read["attacks"], strict=True)
+        ]
+        return found, float(read["seconds"])
+
+
+@contextmanager
+def _told(folder: Folder, shard: Shard) -> Iterator[None]:
+    """Whatever goes wrong in reading a whole file as one message."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"folder: {folder.place(shard)} holds no finished attacks; move it away, or give another folder"
+        ) from error
 
 
 def _rule(targets: Int[Tensor, " t"]) -> bytes:
