@@ -53,8 +53,45 @@ def test_inner_products_are_kept_on_average(kind):
     assert ((mean - vectors @ vectors.T).abs() / (scale[:, None] * scale)).max() < 5 * (2 / (40 * 200)) ** 0.5
 
 
+def test_the_sparse_matrix_has_one_sign_in_each_part_of_a_row():
+    p, k = 300, 50
+    found = Projection(p, k, (1,), "sparse").sparse(torch.empty(0, dtype=DOUBLE)).to_dense().T
+    assert found.shape == (p, k)
+    assert set(found.unique().tolist()) == {-0.5, 0.0, 0.5}
+    for part in np.array_split(np.arange(k), 4):
+        assert bool((found[:, part].count_nonzero(1) == 1).all())
+    close(found.square().sum(1), torch.ones(p, dtype=DOUBLE))  # so that norms of single entries are exact
+    assert Projection(p, 2, (1,), "sparse").sparse(torch.empty(0)).to_dense().count_nonzero() == 2 * p
+    other = Projection(p, k, (2,), "sparse").sparse(torch.empty(0, dtype=DOUBLE)).to_dense().T
+    assert not torch.equal(found, other)
+
+
+def test_the_sparse_projection_keeps_inner_products_with_the_variance_of_dense_ones():
+    """Of (‖x‖²‖y‖² + ⟨x, y⟩²)/k at most, for vectors with a few large entries too."""
+    x, y = torch.randn(2, 60, dtype=DOUBLE)
+    x[:2] *= 10
+    y[:2] *= 10
+    exact, k = float(x @ y), 40
+    draws = [Projection(60, k, (seed,), "sparse").sparse(x) for seed in range(400)]
+    found = torch.stack([(matrix @ x[:, None]).T @ (matrix @ y[:, None]) for matrix in draws]).flatten()
+    variance = float((x @ x) * (y @ y) + exact**2) / k
+    assert abs(float(found.mean()) - exact) < 4 * (variance / 400) ** 0.5
+    assert float(((found - exact) ** 2).mean()) < 1.3 * variance
+
+
+@pytest.mark.usefixtures("unchecked")
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.integers(1, 40), seed=st.integers(0, 2**31))
+def test_sparse_features_do_not_depend_on_batches(rows, seed):
+    objective = mlp().objective()
+    given = Projection(objective.p, 9, (seed,))
+    gradients = objective.function.materialize(objective.params, (mlp().x, mlp().y))
+    found = projected(objective.function, objective.params, objective.data, rows, given)
+    close(found, gradients @ given.sparse(objective.params).to_dense().T)
+
+
 def test_seeds_and_precisions():
-    one, other = (Projection(20, 3, seed) for seed in ((0, 1), (0, 2)))
+    one, other = (Projection(20, 3, seed, "rademacher") for seed in ((0, 1), (0, 2)))
     assert not torch.equal(matrix(one), matrix(other))
     close(matrix(one, torch.empty(0)), matrix(one).float(), rtol=1e-6)
 
@@ -74,7 +111,7 @@ def test_nothing_is_projected_where_it_would_not_shrink():
         ({"dimension": 2.5}, "dimension: give a whole number"),
         ({"seed": (-1,)}, "seed: give a whole number"),
         ({"seed": (np.nan,)}, "seed: give a whole number"),
-        ({"kind": "sparse"}, "projection: one of"),
+        ({"kind": "srht"}, "projection: one of"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):

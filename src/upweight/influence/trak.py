@@ -16,6 +16,7 @@ from upweight import measurements, scalars
 from upweight.attribution import Attribution, Magnitude, Quantity
 from upweight.curvature import Matrix
 from upweight.data import Data
+from upweight.gradients import ExampleFunction
 from upweight.gradients.denormals import flushed
 from upweight.influence import quantities
 from upweight.influence.checkpoints import objective_at, read_checkpoints
@@ -38,16 +39,20 @@ ROWS = 2048
 
 @dataclass(frozen=True)
 class _Member:
-    """One model: its objective and projection, the training examples' features, and the kernel's inverse."""
+    """One model: its objective and output function, projection, training examples' features, the kernel's inverse."""
 
     objective: Objective
+    measurement: Measurement
+    function: ExampleFunction
     projection: Projection
     features: Float[Tensor, "train k"]
     solver: Solver
 
     def queries(self, data: Data, measurement: Measurement) -> Float[Tensor, "queries k"]:
         """Projected gradients of the queries' measurement."""
-        function = self.objective.bind(measurement.bind(self.objective.loss))
+        function = self.function
+        if measurement != self.measurement:
+            function = self.objective.bind(measurement.bind(self.objective.loss))
         rows = self.objective.block_rows(self.objective.p)
         with flushed():
             found = projected(function, self.objective.params, data, rows, self.projection)
@@ -73,14 +78,15 @@ class TRAK:
         vectors ``[p]``, or rows ``[k, p]``. Default: the objective's own model alone; if given, only these.
     dimension
         k, to which the p numbers of a gradient are projected; where k ≥ p gradients are kept as they are. Features
-        take models · n · k numbers, and making them models · n · p · k multiplications.
+        take models · n · k numbers, and making them 4 · models · n · p multiplications (k · models · n · p with a
+        dense projection).
     seed
         Of the projections; every model has its own.
     damping
         Ridge δ of the kernel (1/n)Σφφᵀ + δI, absolute or a multiple of its mean eigenvalue tr/k (default: 1, which
         does not depend on the scale of f). The paper's is 0, which needs n well above k.
     projection
-        ``rademacher`` (random signs, made in a third of the time) or ``gaussian``.
+        ``sparse`` (four random signs for every parameter), ``rademacher`` (signs everywhere) or ``gaussian``.
     measurement
         The output function f: ``margin``, for cross-entropy and logistic losses of one label per example; ``loss``
         for any other.
@@ -109,7 +115,7 @@ class TRAK:
         dimension: int = 2048,
         seed: int = 0,
         damping: float | MeanEigenvalue = DAMPING,
-        projection: Kind = "rademacher",
+        projection: Kind = "sparse",
         measurement: Any = "margin",
     ):
         self.objective = objective
@@ -201,7 +207,7 @@ class TRAK:
         with flushed():
             features = projected(function, objective.params, objective.data, objective.block_rows(objective.p), own)
         kernel = Matrix(mean_square(features, objective.weights))
-        return _Member(objective, own, features, Dense(damping=self.damping).fit(kernel))
+        return _Member(objective, self.measurement, function, own, features, Dense(damping=self.damping).fit(kernel))
 
     @cached_property
     def _pull(self) -> Float[Tensor, " train"]:
@@ -212,8 +218,7 @@ class TRAK:
         total = torch.zeros_like(weights)
         for member in self._members:
             objective = member.objective
-            function = objective.bind(self.measurement.bind(objective.loss))
-            margins = [function.values(objective.params, batch) for _, batch in objective.batches()]
+            margins = [member.function.values(objective.params, batch) for _, batch in objective.batches()]
             total += torch.sigmoid(-torch.cat(margins).double())
         return weights * total / len(self._members)
 
