@@ -16,6 +16,7 @@ from upweight.data import Batch, batch_length
 from upweight.forms import first_pass
 from upweight.losses import AnyLoss
 from upweight.messages import InputError
+from upweight.names import distinct
 from upweight.parameters import Layout
 from upweight.per_example import refuse_shape
 
@@ -122,11 +123,4 @@ def example_weights(weights: Any, n: int, params: Tensor) -> Float[Tensor, " tra
 
 def example_ids(ids: Sequence[Any] | np.ndarray | None, n: int) -> np.ndarray:
     """The ids given, or positions."""
-    values = np.arange(n) if ids is None else np.asarray(ids)
-    if values.shape != (n,):
-        raise InputError(f"ids: need {n}, one per training example; got shape {values.shape}")
-    if ids is not None:
-        unique, counts = np.unique(values, return_counts=True)
-        if len(unique) != n:
-            raise InputError(f"ids: must be unique; {unique[counts > 1][0]!r} stands {counts.max()} times")
-    return values
+    return np.arange(n) if ids is None else distinct("ids", ids, n, "training example")

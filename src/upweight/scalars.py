@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,10 @@ import torch
 from upweight.messages import InputError
 
 LARGEST_SEED = 2**63 - 1
+SHOWN = 60
+"""Letters of a value in a message."""
+
+T = TypeVar("T")
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -89,6 +93,53 @@ def one_of(name: str, value: Any, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name}: one of {', '.join(map(repr, choices))}; got {value!r}")
     return value
+
+
+def instance(name: str, value: Any, kinds: type[T] | tuple[type[T], ...], mend: str) -> T:
+    """An object of one of these kinds; ``mend`` says how to make one.
+
+    Raises
+    ------
+    InputError
+        If it is something else; a class is no instance of itself.
+    """
+    if not isinstance(value, kinds):
+        raise InputError(f"{name}: give {mend}; got {shown(value)}")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """A string.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{name}: give text; got {shown(value)}")
+    return value
+
+
+def function(name: str, value: Any, takes: str) -> Any:
+    """Something that can be called; ``takes`` says with what, and what it gives.
+
+    Raises
+    ------
+    InputError
+        If it can't be.
+    """
+    if not callable(value):
+        raise InputError(f"{name}: give a function {takes}; got {shown(value)}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value in few words: what is long by its kind alone."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, which is not yet an instance: {value.__name__}(…)"
+    text = repr(value)
+    return text if len(text) <= SHOWN and "\n" not in text and " at 0x" not in text else f"a {type(value).__name__}"
 
 
 def seed(name: str, value: Any) -> int:

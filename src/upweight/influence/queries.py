@@ -17,6 +17,7 @@ from upweight.gradients.blocks import concatenated
 from upweight.gradients.terms import Outer
 from upweight.measurements import Measurement, OfOutputs
 from upweight.messages import InputError
+from upweight.names import distinct
 from upweight.objective import Objective
 from upweight.per_example import refuse_cut_off, refuse_dependence, refuse_shape
 
@@ -26,10 +27,7 @@ QUERY_ELEMENTS = 2**27
 
 def query_names(data: Data, query_ids: Sequence[Any] | None) -> np.ndarray:
     """The names given, one per query, or positions."""
-    names = np.arange(len(data)) if query_ids is None else np.asarray(query_ids)
-    if names.shape != (len(data),):
-        raise InputError(f"query_ids: need {len(data)}, one per query; got shape {names.shape}")
-    return names
+    return np.arange(len(data)) if query_ids is None else distinct("query_ids", query_ids, len(data), "query")
 
 
 def check_query_targets(objective: Objective, data: Data, measurement: Measurement) -> None:
