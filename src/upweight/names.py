@@ -21,6 +21,8 @@ def distinct(name: str, given: Any, count: int, each: str) -> np.ndarray:
     """
     try:
         values = np.asarray(given)
+        if values.dtype.kind == "U" and isinstance(given, list | tuple) and not all(isinstance(g, str) for g in given):
+            values = np.asarray(given, dtype=object)  # 1 beside "a" is not "1"
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: give {count} names, one per {each} ({error})") from error
     if values.shape != (count,):

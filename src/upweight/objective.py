@@ -428,6 +428,7 @@ class Objective:
 
     def to(self, dtype: torch.dtype) -> Objective:
         """The same objective in another precision, with a copy of the model; itself if it is that already."""
+        scalars.precision("dtype", dtype)
         # By way of `at`, since the model itself may have been trained further since.
         return self if dtype == self.dtype else self.replace(model=self.at(self.params).model.to(dtype))
 

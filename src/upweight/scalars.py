@@ -15,6 +15,7 @@ import torch
 
 from upweight.messages import InputError
 
+PRECISIONS = (torch.float32, torch.float64)
 LARGEST_SEED = 2**63 - 1
 SHOWN = 60
 """Letters of a value in a message."""
@@ -105,6 +106,21 @@ def instance(name: str, value: Any, kinds: type[T] | tuple[type[T], ...], mend: 
     """
     if not isinstance(value, kinds):
         raise InputError(f"{name}: give {mend}; got {shown(value)}")
+    return value
+
+
+def precision(name: str, value: Any) -> torch.dtype:
+    """A precision that results can have.
+
+    Raises
+    ------
+    InputError
+        If it is another, or a name of one.
+    """
+    if value is float:
+        return torch.float64
+    if not isinstance(value, torch.dtype) or value not in PRECISIONS:
+        raise InputError(f"{name}: give torch.float64 or torch.float32; got {shown(value)}")
     return value
 
 
