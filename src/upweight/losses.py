@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.data import Batch
 from upweight.messages import InputError
 
@@ -53,6 +53,12 @@ def split_batch(batch: Batch) -> tuple[Any, Tensor]:
         f"data: this loss needs batches (inputs, targets) or dicts; got {type(batch).__name__}. "
         "For other forms give your own loss: a function (model, batch) -> one value per example"
     )
+
+
+def all_ignored(batch: Batch, index: Any) -> Tensor:
+    """Whether every target of an example is the one that a loss ignores, ``[batch]``."""
+    targets = split_batch(batch)[1]
+    return torch.eq(targets, index).reshape(len(targets), -1).all(1)
 
 
 SMALL = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
@@ -327,6 +333,9 @@ class Function:
 
     function: Callable[[nn.Module, Batch], Tensor]
     unit: str = "loss"
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
         """The loss of each example."""

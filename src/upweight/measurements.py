@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.data import Batch
 from upweight.losses import AnyLoss, Split, margins, one_hot, split_batch
 from upweight.losses import Loss as BaseLoss
@@ -150,6 +150,9 @@ class Function(Measurement):
     units: str = "units of the measurement"
     helpful_sign: int = 0
     reads_targets = False
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
 
     def bind(self, loss: AnyLoss) -> Any:
         """The user's function."""

@@ -16,6 +16,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from upweight.messages import InputError
+from upweight.scalars import shown
 
 Selection = Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 
@@ -78,6 +79,11 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
     else:
         if isinstance(parameters, str):
             parameters = [parameters]
+        if not isinstance(parameters, Sequence) or not all(isinstance(pattern, str) for pattern in parameters):
+            raise InputError(
+                "parameters: give names or patterns, a function (name, parameter) -> bool, or a rule or subset of "
+                f"upweight.select (of a mask: select.masked(objective.layout, mask)); got {shown(parameters)}"
+            )
         for pattern in parameters:
             if not fnmatch.filter(named, pattern):
                 raise InputError(f"parameters: {pattern!r} matches no parameter; the model has {list(named)}")

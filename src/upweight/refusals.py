@@ -11,11 +11,13 @@ from torch import Tensor
 from upweight.data import Batch
 from upweight.forms import SHOWN
 from upweight.gradients import FactoredFunction
-from upweight.messages import InputError, SlowPathWarning
+from upweight.losses import all_ignored
+from upweight.messages import InputError, SlowPathWarning, UpweightWarning
 from upweight.per_example import batch_statistics, refuse_dependence, refuse_shape
 
 if TYPE_CHECKING:
     from upweight.objective import Objective
+    from upweight.stationarity import Moments
 
 NAMED = 4
 """Slow parameters that a warning names."""
@@ -24,7 +26,10 @@ NAMED = 4
 def refuse_bad_values(objective: Objective) -> None:
     """One pass over the training data, whose losses must be finite, whose targets the loss's; then each its own."""
     found = []
+    ignored = getattr(objective.loss, "ignore_index", None)
+    is_empty = ignored is not None
     for index, batch in objective.batches():
+        is_empty = is_empty and bool(all_ignored(batch, ignored).all())
         found.append(_losses(objective, index, batch))
         finite = torch.isfinite(found[-1])
         if not finite.all():
@@ -32,6 +37,11 @@ def refuse_bad_values(objective: Objective) -> None:
                 f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
                 f"position {_first(index, finite)}; look for NaN inputs or an overflowing model"
             )
+    if is_empty:
+        raise InputError(
+            f"data: every target is {ignored}, which the loss ignores, so nothing was learnt from; give labels, or "
+            "another ignore_index"
+        )
     refuse_dependence(
         "loss", objective.model, objective.loss, objective.data, torch.cat(found), objective.batch_size, objective.ids
     )
@@ -49,6 +59,19 @@ def _losses(objective: Objective, index: Tensor, batch: Batch) -> Tensor:
         ) from error
     refuse_shape("loss", values, len(index))
     return values
+
+
+def say_if_flat(objective: Objective, moments: Moments) -> None:
+    """Warn where no example's loss has a gradient: every score is 0 then."""
+    if moments.squares > 0 or not bool(objective.weights.any()):
+        return
+    warnings.warn(
+        f"loss: the gradients of all {objective.n} training examples are 0 at θ, so every score is 0. Either each "
+        "example is fitted exactly, or the loss doesn't change with θ: look for rounding, comparisons and "
+        "thresholds in the loss and the model, and for outputs that no parameter moves",
+        UpweightWarning,
+        stacklevel=4,
+    )
 
 
 def refuse_bad_gradients(objective: Objective) -> None:

@@ -31,7 +31,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     InputError
         If it is something else; 2.0, "2" and True are none.
     """
-    given = _plain(value)
+    given = plain(value)
     wanted = f"a whole number of at least {least:,}" if most is None else f"a whole number from {least:,} to {most:,}"
     is_whole = isinstance(given, Integral) and not isinstance(given, bool)
     if not is_whole or given < least or (most is not None and given > most):
@@ -55,7 +55,7 @@ def number(
     InputError
         If it is something else, NaN and infinity included.
     """
-    given = _plain(value)
+    given = plain(value)
     is_number = isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
     inside = is_number and (
         (least is None or given >= least)
@@ -174,7 +174,7 @@ def generator(value: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed("seed", value))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The number in a scalar of NumPy or a tensor of no dimensions; anything else as it is."""
     is_scalar = isinstance(value, np.generic) or (isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0)
     return value.item() if is_scalar else value

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import Fisher, Operator, RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import kronecker_factors, summed
@@ -45,6 +45,7 @@ class EKFAC:
     penalized: bool = True
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         scalars.flag("penalized", self.penalized)
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
