@@ -153,6 +153,7 @@ class Function(Measurement):
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
+        scalars.whole("helpful_sign", self.helpful_sign, -1, 1)
 
     def bind(self, loss: AnyLoss) -> Any:
         """The user's function."""

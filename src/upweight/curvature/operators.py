@@ -79,8 +79,7 @@ class Matrix:
     matrix: Float[Tensor, "p p"]
 
     def __post_init__(self) -> None:
-        kinds.check_fields(self)
-        m = self.matrix
+        m = scalars.instance("matrix", self.matrix, Tensor, "a square and symmetric tensor [p, p]")
         if m.dim() != 2 or m.shape[0] != m.shape[1] or not torch.allclose(m, m.T, rtol=1e-6, atol=1e-8):
             raise InputError(f"matrix: must be square and symmetric; got shape {tuple(m.shape)}")
 

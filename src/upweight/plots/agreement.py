@@ -36,7 +36,7 @@ def predicted_against_actual(
     quantity: str = "change",
     standard_error: Values | None = None,
     predicted_standard_error: Values | None = None,
-    labels: Sequence[object] | None = None,
+    labels: Sequence[object] | Values | None = None,
     title: str | None = None,
     statistics: bool = True,
 ) -> Figure:

@@ -82,7 +82,8 @@ def standard_errors(name: str, values: Any, partner: Partner) -> Array:
 
 def names(name: str, values: Iterable[object] | Values, partner: Partner) -> list[str]:
     """A name for each of the partner's values, row by row; only an array of the partner's shape is flattened."""
-    if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+    is_single = getattr(values, "ndim", 1) == 0 and partner[1] != ()
+    if isinstance(values, str) or not isinstance(values, Iterable) or is_single:
         raise InputError(f"{name}: got {values!r}; give a list, one for each value of {partner[0]}")
     if isinstance(values, torch.Tensor | np.ndarray):
         items = (values.reshape(-1) if tuple(values.shape) == partner[1] else values).tolist()

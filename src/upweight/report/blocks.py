@@ -184,9 +184,9 @@ class Warnings:
     kind: ClassVar[str] = "warnings"
 
     def __post_init__(self) -> None:
-        kinds.check_fields(self)
         if isinstance(self.messages, str):
             raise InputError(f"messages: got the text {self.messages!r}; give a list of texts")
+        kinds.check_fields(self)
 
 
 @dataclass(frozen=True)
