@@ -491,10 +491,10 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: influence().attribute(queries(), query_ids=[1, 1, 1]),
         "query_ids: must be unique; 1 stands 3 times",
     ),
-    "a group of all": (lambda: influence().group(range(24), queries()), "indices: a group is all 24 .*nothing"),
+    "a group of all": (lambda: influence().group(range(24), queries()), "indices: the group is all 24 .*nothing"),
     "a group of all, by a step": (
         lambda: influence().group([[1], range(24)], queries(), order="newton"),
-        "indices: a group is all 24",
+        "indices: the group is all 24",
     ),
     "values of all queries at once": (
         lambda: influence().measure(queries(), lambda model, batch: model(batch[0]).sum()),
@@ -529,7 +529,7 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
         "CrossEntropy: targets range from 7 to 7",
     ),
     "classes of text": (lambda: uw.tasks.unlearn(objective(), classes="0"), "classes: give numbers; got '0'"),
-    "a class for an inverse": (lambda: uw.Influence(objective(), CG), "inverse: .*the class CG, which is not yet"),
+    "a class for an inverse": (lambda: uw.Influence(objective(), CG), "inverse: the class CG, which is not yet"),
     "a class for a curvature": (lambda: CG(uw.curvature.GGN), "curvature: .*the class GGN"),
     "a damping for a curvature": (lambda: CG(0.1), "curvature: .*a damping goes by name.*got 0.1"),
     "a rule for a curvature": (lambda: EKFAC("auto"), "curvature: .*a damping goes by name.*got 'auto'"),

@@ -1,7 +1,7 @@
 """What arguments are by their annotations: each kind is told in one place, before a function works.
 
 A function says ``kinds.check(its_name, locals())`` first, a dataclass ``kinds.check_fields(self)``. Annotations that
-aren't among the kinds here (``Any``, arrays in any form) are for the function itself to look at.
+aren't among the kinds here (``Any``, arrays in any form, whole numbers with bounds) are for the function to look at.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,9 @@ def _able(*methods: str) -> Test:
     return lambda value: not isinstance(value, type) and all(hasattr(value, method) for method in methods)
 
 
-def _is_number(value: Any, kind: type) -> bool:
+def _is_finite(value: Any) -> bool:
     given = plain(value)
-    return isinstance(given, kind) and not isinstance(given, bool)
+    return isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
 
 
 def _is_list(value: Any) -> bool:
@@ -82,8 +82,7 @@ KINDS = {
     "Tensor": Kind(lambda value: isinstance(value, Tensor), "a tensor"),
     "str": Kind(lambda value: isinstance(value, str), "text"),
     "bool": Kind(lambda value: isinstance(value, bool | np.bool_), "True or False"),
-    "int": Kind(lambda value: _is_number(value, Integral), "a whole number"),
-    "float": Kind(lambda value: _is_number(value, Real) and math.isfinite(plain(value)), "a finite number"),
+    "float": Kind(_is_finite, "a finite number"),
     "Mapping": Kind(lambda value: isinstance(value, Mapping), "a dict"),
     "dict": Kind(lambda value: isinstance(value, dict), "a dict"),
     "Sequence": Kind(_is_list, "a list"),

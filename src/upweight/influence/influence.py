@@ -75,7 +75,7 @@ class Influence:
         else:
             if isinstance(inverse, type) or not (hasattr(inverse, "fit") or hasattr(inverse, "solve")):
                 raise InputError(
-                    f"inverse: give one of upweight.inverse, such as inverse.EKFAC(); got {scalars.shown(inverse)}"
+                    f"inverse: {scalars.shown(inverse)} is not one of upweight.inverse, such as inverse.EKFAC()"
                 )
             self.inverse, self.choice = inverse, "given"
 
@@ -363,7 +363,7 @@ class Influence:
         members = [self.objective.positions(group) for group in (indices if nested else [indices])]
         if any(len(group) == self.objective.n for group in members):
             raise InputError(
-                f"indices: a group is all {self.objective.n} training examples; without them nothing would be left"
+                f"indices: the group is all {self.objective.n} training examples; without them nothing would be left"
             )
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)

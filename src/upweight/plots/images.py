@@ -41,8 +41,8 @@ def example_grid(
     kinds.check(example_grid, locals())
     shown = pixels(images)
     texts = checks.names("captions", captions, ("images", (len(shown),)))
-    if columns < 1:
-        raise InputError(f"columns: got {columns}; give a whole number of at least 1")
+    if not isinstance(columns, int | np.integer) or isinstance(columns, bool) or columns < 1:
+        raise InputError(f"columns: got {columns!r}; give a whole number of at least 1")
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
     cell = min(WIDTH / columns, 2.4)

@@ -221,5 +221,5 @@ Block = Text | Table | Figure | Images | Meaning | Warnings | Facts
 
 
 def _check_digits(digits: int) -> None:
-    if digits < 1:
-        raise InputError(f"digits: got {digits}; give a whole number of at least 1")
+    if not isinstance(digits, int) or isinstance(digits, bool) or digits < 1:
+        raise InputError(f"digits: got {digits!r}; give a whole number of at least 1")
