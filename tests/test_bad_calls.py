@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 import upweight as uw
 from problems import DOUBLE, Problem, convex, mlp
 from upweight.inverse import CG, EKFAC, KFAC, LSMR, Arnoldi, DataInf, Dense, Diagonal, Dual, LiSSA, Neumann, Nystrom
-from upweight.messages import InputError
+from upweight.messages import InputError, UpweightWarning
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -338,6 +338,16 @@ def x() -> Any:
     return softmax().x
 
 
+def ignored(count: int) -> Any:
+    return torch.full((count,), -100)
+
+
+def lists() -> Any:
+    values = np.empty(24, dtype=object)
+    values[:] = [[1]] * 24
+    return values
+
+
 def y() -> Any:
     return softmax().y
 
@@ -473,6 +483,84 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: objective().outputs((x()[:3, :2], y()[:3])),
         "queries: array 0 has examples of",
     ),
+    "a penalty by number": (lambda: made(l2={0: 0.1}), r"l2: names and patterns .* are text, .*got 0"),
+    "parameters by number": (lambda: made(parameters=3), "parameters: give names or patterns, .*got 3"),
+    "parameters by numbers": (lambda: made(parameters=[3]), r"parameters: give names or patterns, .*got \[3\]"),
+    "a mask for parameters": (
+        lambda: made(parameters=torch.ones(5).bool()),
+        r"select\.masked\(objective\.layout, mask",
+    ),
+    "class names by number": (lambda: made(class_names=3), "class_names: give a list, one name per class.*got 3"),
+    "class names in one word": (lambda: made(class_names="abc"), "class_names: give a list.*got 'abc'"),
+    "class names twice": (lambda: made(class_names=["a", "b", "a"]), "class_names: .*'a' stands 2 times"),
+    "no class names": (lambda: made(class_names=[]), "class_names: give a different name for each class; got none"),
+    "collate by name": (lambda: made(collate="x"), "collate: give a function from a list .*got 'x'"),
+    "no ids": (lambda: made(ids=[None] * 24), "ids: must be unique; None stands 24 times"),
+    "ids that are lists": (lambda: made(ids=lists()), r"ids: must be unique; \[1\] is a list, which can't be a name"),
+    "query ids twice": (
+        lambda: influence().attribute(queries(), query_ids=[1, 1, 1]),
+        "query_ids: must be unique; 1 stands 3 times",
+    ),
+    "a group of all": (lambda: influence().group(range(24), queries()), "indices: the group is all 24 .*nothing"),
+    "a group of all, by a step": (
+        lambda: influence().group([[1], range(24)], queries(), order="newton"),
+        "indices: the group is all 24",
+    ),
+    "values of all queries at once": (
+        lambda: influence().measure(queries(), lambda model, batch: model(batch[0]).sum()),
+        "measurement: returned shape .* for 3 queries",
+    ),
+    "a θ of another length": (
+        lambda: objective().at(torch.zeros(5)),
+        r"params: give a tensor of p=12 numbers; got \(5,\)",
+    ),
+    "vectors of another length": (
+        lambda: objective().inner(torch.zeros(2, 5, dtype=DOUBLE)),
+        r"vectors: give rows \[k, 12\]; got \(2, 5\)",
+    ),
+    "queries that are all ignored": (
+        lambda: influence().attribute((x()[:3], ignored(3))),
+        "queries: 3 of 3 .* have no target but -100, which the loss ignores",
+    ),
+    "ignored queries under a class": (
+        lambda: influence().attribute((x()[:3], ignored(3)), measurement=uw.measurements.LogProbability(1)),
+        "queries: 3 of 3 .* have no target",
+    ),
+    "training data that is all ignored": (
+        lambda: linear(x(), ignored(24)),
+        "data: every target is -100, which the loss ignores, so nothing was learnt",
+    ),
+    "targets of text": (
+        lambda: influence().generalized(uw.Relabelling([0], ["a"])),
+        r"targets: give numbers; got \['a'\]",
+    ),
+    "targets that are no classes": (
+        lambda: uw.retraining.relabel(objective(), [1], [7]),
+        "CrossEntropy: targets range from 7 to 7",
+    ),
+    "classes of text": (lambda: uw.tasks.unlearn(objective(), classes="0"), "classes: give numbers; got '0'"),
+    "a class for an inverse": (lambda: uw.Influence(objective(), CG), "inverse: the class CG, which is not yet"),
+    "a class for a curvature": (lambda: CG(uw.curvature.GGN), "curvature: .*the class GGN"),
+    "a damping for a curvature": (lambda: CG(0.1), "curvature: .*a damping goes by name.*got 0.1"),
+    "a rule for a curvature": (lambda: EKFAC("auto"), "curvature: .*a damping goes by name.*got 'auto'"),
+    "a class for a preconditioner": (lambda: CG(preconditioner=EKFAC), "preconditioner: .*the class EKFAC"),
+    "a class for an ensemble's inverse": (
+        lambda: uw.Ensemble(objective(), [softmax().model], Dual),
+        "inverse: give one of upweight.inverse.*the class Dual",
+    ),
+    "another precision": (lambda: objective().to("nope"), "dtype: give torch.float64 or torch.float32; got 'nope'"),
+    "other data for these weights": (
+        lambda: made(weights=np.ones(24)).replace(data=queries()),
+        "data: 3 examples, and the weights of this objective are of 24; give weights= too",
+    ),
+    "other data for these ids": (
+        lambda: made(ids=range(24)).replace(data=queries()),
+        "data: 3 examples, and the ids of this objective are of 24; give ids= too",
+    ),
+    "no test data": (
+        lambda: uw.tasks.fix_and_retrain(objective(), {"a": range(24)}, (y() + 1) % 3, None),
+        "test: give examples",
+    ),
     "queries that can't be read": (
         lambda: influence().attribute(Broken()),
         "queries: reading example 7 of 24 raised KeyError",
@@ -494,3 +582,45 @@ def test_what_is_unlike_but_works_is_taken() -> None:
     model = nn.Sequential(nn.Embedding(5, 4), nn.AdaptiveAvgPool2d((1, 4)), nn.Flatten(), nn.Linear(4, 3))
     sequences = uw.Objective(model, uw.losses.CrossEntropy(), (torch.randint(5, (6, 7)), torch.arange(6) % 3))
     assert sequences.losses((torch.randint(5, (2, 9)), torch.arange(2))).shape == (2,)
+
+
+def test_other_data_takes_no_weights_and_names_that_nobody_gave() -> None:
+    smaller = objective().replace(data=queries())
+    assert (smaller.n, smaller.ids.tolist(), smaller.weights.tolist()) == (3, [0, 1, 2], [1.0, 1.0, 1.0])
+    named = made(ids=[f"row {k}" for k in range(24)]).replace(data=(x() + 0, y()))
+    assert named.ids[0] == "row 0"
+
+
+def test_a_copy_collates_as_the_objective_does() -> None:
+    examples = [{"x": row, "y": label} for row, label in zip(x(), y(), strict=True)]
+
+    def collate(batch: list[Any]) -> Any:
+        return torch.stack([each["x"] for each in batch]), torch.stack([each["y"] for each in batch])
+
+    given = uw.Objective(softmax().model, uw.losses.CrossEntropy(), examples, collate=collate)
+    assert given.replace(data=examples[:5]).losses().shape == (5,)
+    assert given.to(torch.float32).losses().shape == (24,)
+
+
+def test_some_ignored_queries_are_said_and_scored_as_nothing() -> None:
+    some = x()[:3], torch.tensor([0, -100, 1])
+    with pytest.warns(UpweightWarning, match=r"queries: 1 of 3 \(first at position 1\) have no target but -100"):
+        scores = influence().attribute(some).scores
+    assert scores.abs().sum(1).bool().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [
+        lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none").round(),
+        lambda model, batch: (model(batch[0]) * 0).sum(1) + 1,
+    ],
+)
+def test_a_loss_that_nothing_moves_is_said(flat: Any) -> None:
+    with pytest.warns(UpweightWarning, match="the gradients of all 24 training examples are 0 at θ, so every score is"):
+        linear(x(), y(), loss=flat).stationarity()
+
+
+def test_a_measurement_without_a_gradient_can_be_measured() -> None:
+    values = influence().measure(queries(), lambda model, batch: model(batch[0]).detach()[:, 0])
+    assert values.shape == (3,)

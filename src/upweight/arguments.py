@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from upweight.data import Batch, batch_length
 from upweight.forms import first_pass
 from upweight.losses import AnyLoss
 from upweight.messages import InputError
+from upweight.names import distinct, repeated
 from upweight.parameters import Layout
 from upweight.per_example import refuse_shape
 
@@ -98,6 +99,8 @@ def penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor, m
     rules = l2 if isinstance(l2, Mapping) else {"*": l2}
     values = dict.fromkeys(layout.names, 0.0)
     for pattern, value in rules.items():
+        if not isinstance(pattern, str):
+            raise InputError(f"l2: names and patterns of parameters are text, {list(layout.names)}; got {pattern!r}")
         strength = scalars.number("l2" if rules is not l2 else f"l2[{pattern!r}]", value, least=0)
         matched = fnmatch.filter(layout.names, pattern)
         if not matched and not fnmatch.filter((name for name, _ in model.named_parameters()), pattern):
@@ -125,13 +128,19 @@ def example_weights(weights: Any, n: int, params: Tensor) -> Float[Tensor, " tra
     return values
 
 
+def class_names(names: Any) -> tuple[str, ...] | None:
+    """Names of classes 0, 1, …, or None."""
+    if names is None:
+        return None
+    if isinstance(names, str | Mapping) or not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0:
+        raise InputError(f"class_names: give a list, one name per class in order of their numbers; got {names!r}")
+    found = tuple(map(str, names))
+    twice = repeated(np.asarray(found, dtype=object)) if found else None
+    if not found or twice is not None:
+        raise InputError(f"class_names: give a different name for each class; {twice or 'got none'}")
+    return found
+
+
 def example_ids(ids: Sequence[Any] | np.ndarray | None, n: int) -> np.ndarray:
     """The ids given, or positions."""
-    values = np.arange(n) if ids is None else np.asarray(ids)
-    if values.shape != (n,):
-        raise InputError(f"ids: need {n}, one per training example; got shape {values.shape}")
-    if ids is not None:
-        unique, counts = np.unique(values, return_counts=True)
-        if len(unique) != n:
-            raise InputError(f"ids: must be unique; {unique[counts > 1][0]!r} stands {counts.max()} times")
-    return values
+    return np.arange(n) if ids is None else distinct("ids", ids, n, "training example")

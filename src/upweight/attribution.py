@@ -15,6 +15,7 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.messages import InputError
+from upweight.places import place
 from upweight.store import attributions
 
 SHOWN = 10
@@ -43,6 +44,11 @@ class Quantity:
     unit: str
     positive: str
     helpful_sign: int = 1
+
+    def __post_init__(self) -> None:
+        for word in ("name", "words", "unit", "positive"):
+            scalars.text(word, getattr(self, word))
+        scalars.whole("helpful_sign", self.helpful_sign, -1, 1)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.words} [{self.unit}]; positive: {self.positive}"
@@ -141,6 +147,17 @@ class Attribution:
     magnitude: Magnitude | None = None
 
     def __post_init__(self) -> None:
+        scalars.instance("scores", self.scores, Tensor, "a tensor [queries, train] or [train]")
+        scalars.instance("quantity", self.quantity, Quantity, "what a score is, as upweight.Quantity(name, words, …)")
+        if self.damping is not None:
+            scalars.number("damping", self.damping, least=0)
+        scalars.text("report", self.report)
+        scalars.instance("facts", self.facts, dict, "figures by name, {}")
+        for name in ("ids", "query_ids"):
+            found = np.asarray(getattr(self, name))
+            if found.ndim != 1:
+                raise InputError(f"{name}: give a list of names; got {scalars.shown(getattr(self, name))}")
+            object.__setattr__(self, name, found)
         expected = (len(self.query_ids), len(self.ids)) if self.scores.dim() == 2 else (len(self.ids),)
         if tuple(self.scores.shape) != expected:
             raise InputError(f"scores: shape {tuple(self.scores.shape)} does not match ids {expected}")
@@ -204,7 +221,7 @@ class Attribution:
         upweight.files.NotWrittenError
             If it can't be written: a full disk, say. An earlier result is as it was.
         """
-        target = Path(path)
+        target = place("path", path)
         description = {
             "quantity": asdict(self.quantity),
             "ids": self.ids,
@@ -228,13 +245,13 @@ class Attribution:
         InputError
             If there is none, or a file of it is missing, cut or altered; the message names it.
         """
-        scores, said = attributions.load(Path(path))
+        scores, said = attributions.load(place("path", path))
         return cls(
             torch.from_numpy(scores),
             Quantity(**said["quantity"]),
             said["ids"],
             said["query_ids"],
-            said["damping"],
+            None if said["damping"] is None else float(said["damping"]),
             said["report"],
             dict(said["facts"]),
             None if said.get("magnitude") is None else Magnitude(**said["magnitude"]),

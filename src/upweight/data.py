@@ -256,6 +256,8 @@ def as_data(
             f"{name}: {type(source).__name__} is iterable without length or positions; "
             "every example needs a position to be scored by. Give a map-style dataset, e.g. list(dataset)"
         )
+    if isinstance(source, str | bytes):
+        raise InputError(f"{name}: got the text {source[:40]!r}; give arrays or a map-style dataset")
     if isinstance(source, DataLoader):
         raise InputError(f"{name}: a DataLoader was given; give its dataset (loader.dataset) and collate function")
     if isinstance(source, TensorDataset):

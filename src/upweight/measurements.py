@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.data import Batch
 from upweight.losses import AnyLoss, CrossEntropy, Split, margins, one_hot
 from upweight.losses import Loss as BaseLoss
@@ -159,6 +159,10 @@ class Function(Measurement):
     units: str = "units of the measurement"
     helpful_sign: int = 0
     reads_targets = False
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
+        scalars.whole("helpful_sign", self.helpful_sign, -1, 1)
 
     def bind(self, loss: AnyLoss) -> Any:
         """The user's function."""

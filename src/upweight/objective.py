@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from upweight import positions, refusals, scalars
+from upweight import kinds, positions, refusals, scalars
+from upweight.arguments import class_names as checked_class_names
 from upweight.arguments import (
     example_ids,
     example_weights,
@@ -129,6 +130,8 @@ class Objective:
         batch_size = None if batch_size is None else scalars.whole("batch_size", batch_size)
         num_workers = scalars.whole("num_workers", num_workers, 0)
         scalars.flag("validate", validate)
+        if collate is not None:
+            scalars.function("collate", collate, "from a list of examples to a batch")
         refuse_training_mode(model)
         if isinstance(parameters, Rule):
             everything = Objective(model, loss, data, weights=weights, num_workers=num_workers, collate=collate)
@@ -160,7 +163,9 @@ class Objective:
         self.l2: Float[Tensor, " p"] = penalties(l2, self.layout, self.params, model)
         self.weights: Float[Tensor, " train"] = example_weights(weights, self.n, self.params)
         self.ids = example_ids(ids, self.n)
-        self.class_names = None if class_names is None else tuple(map(str, class_names))
+        self._named = {"weights": weights is not None, "ids": ids is not None}
+        self.collate = collate
+        self.class_names = checked_class_names(class_names)
         if validate:
             pair = self.data.take(list(range(min(self.n, 2))))
             refuse_bad_loss(self.loss, model, pair)
@@ -242,11 +247,20 @@ class Objective:
         """
         return positions.read(indices, self.ids, argument)
 
+    def theta(self, params: Any = None) -> Float[Tensor, " p"]:
+        """The trained θ, or other parameters, checked, in its precision and place."""
+        if params is None:
+            return self.params
+        if not isinstance(params, Tensor) or params.shape != (self.p,):
+            got = tuple(params.shape) if isinstance(params, Tensor) else scalars.shown(params)
+            raise InputError(f"params: give a tensor of p={self.p:,} numbers; got {got}")
+        return params.to(self.params)
+
     @random_states_kept()
     def losses(self, data: Any = None, params: Tensor | None = None) -> Float[Tensor, " examples"]:
         """The loss of each example (of the training data, or of ``data``), unweighted, without the penalty."""
         source = self.data if data is None else self.queries(data)
-        theta = self.params if params is None else params
+        theta = self.theta(params)
         return torch.cat([self.function.values(theta, batch) for _, batch in source.batches(None, self.batch_size)])
 
     @random_states_kept()
@@ -265,13 +279,13 @@ class Objective:
     @random_states_kept()
     def risk(self, params: Float[Tensor, " p"] | None = None) -> float:
         """R(θ), at the trained θ or another."""
-        theta = self.params if params is None else params
+        theta = self.theta(params)
         return float((self.weights * self.losses(params=theta)).sum() / self.n + self.penalty(theta))
 
     @random_states_kept()
     def gradient(self, params: Float[Tensor, " p"] | None = None) -> Float[Tensor, " p"]:
         """∇R(θ), at the trained θ or another."""
-        theta = self.params if params is None else params
+        theta = self.theta(params)
         return self.risks_and_gradients(theta[None])[1][0]
 
     def risks_and_gradients(self, params: Float[Tensor, "k p"]) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
@@ -352,6 +366,9 @@ class Objective:
     @random_states_kept()
     def inner(self, vectors: Float[Tensor, "k p"], indices: Any = None) -> Float[Tensor, "k train"]:
         """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them."""
+        kinds.check(Objective.inner, locals())
+        if vectors.shape[1] != self.p:
+            raise InputError(f"vectors: give rows [k, {self.p}]; got {tuple(vectors.shape)}")
         positions = None if indices is None else self.positions(indices)
         factors, function = self.linear_factors, self.function
         if factors is not None and isinstance(function, LinearFunction):
@@ -393,6 +410,7 @@ class Objective:
         """
         if not torch.isfinite(moments.total).all():
             refusals.refuse_bad_gradients(self)
+        refusals.say_if_flat(self, moments)
         warn_of_enormous_gradients(self, torch.cat(moments.each))
         return moments.judged(self.n, self.l2 * self.params)
 
@@ -409,15 +427,31 @@ class Objective:
             "class_names": self.class_names,
             "batch_size": self.batch_size,
             "num_workers": self.num_workers,
+            "collate": self.collate,
             "validate": False,
         }
+        if "data" in changes:
+            arguments |= self._for_other_data({**arguments, **changes}, changes)
         other = Objective(**{**arguments, **changes})
         if not {"model", "parameters"} & set(changes):
             other.params = self.params  # the model may have been trained further since
         return other
 
+    def _for_other_data(self, arguments: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """Weights and ids belong to the examples: those given for others go no further than to as many."""
+        data = as_data(changes["data"], num_workers=arguments["num_workers"], collate=arguments["collate"])
+        kept: dict[str, Any] = {}
+        for name in self._named.keys() - changes.keys():
+            if self._named[name] and len(data) != self.n:
+                raise InputError(
+                    f"data: {len(data)} examples, and the {name} of this objective are of {self.n}; give {name}= too"
+                )
+            kept[name] = getattr(self, name) if self._named[name] else None
+        return kept
+
     def at(self, params: Float[Tensor, " p"]) -> Objective:
         """The same objective with the model at other parameters (in a copy of it)."""
+        params = self.theta(params)
         model = copied(self.model)
         target = dict(model.named_parameters())
         with torch.no_grad():
@@ -427,6 +461,7 @@ class Objective:
 
     def to(self, dtype: torch.dtype) -> Objective:
         """The same objective in another precision, with a copy of the model; itself if it is that already."""
+        scalars.precision("dtype", dtype)
         # By way of `at`, since the model itself may have been trained further since.
         return self if dtype == self.dtype else self.replace(model=self.at(self.params).model.to(dtype))
 

@@ -17,6 +17,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from upweight.messages import InputError
+from upweight.scalars import shown
 
 Part = str | Tensor | nn.Module
 Selection = Part | Iterable[Part] | Callable[[str, nn.Parameter], bool] | None
@@ -82,8 +83,9 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
         parts = [parameters] if isinstance(parameters, str | Tensor | nn.Module) else parameters
         if not isinstance(parts, Iterable):
             raise InputError(
-                f"parameters: got {type(parts).__name__}; give names, patterns, parameters or modules of the model, "
-                "or a function (name, parameter) -> bool"
+                "parameters: give names or patterns, parameters or modules of the model, a function (name, parameter) "
+                "-> bool, or a rule or subset of upweight.select (of a mask: select.masked(objective.layout, mask)); "
+                f"got {shown(parameters)}"
             )
         found = {name for part in parts for name in _named_by(part, model, named)}
         chosen = [name for name in named if name in found]

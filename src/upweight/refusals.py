@@ -10,13 +10,14 @@ from torch import Tensor
 from upweight.data import Batch
 from upweight.forms import SHOWN
 from upweight.gradients import FactoredFunction
-from upweight.losses import Function, Loss
-from upweight.messages import InputError, SlowPathWarning, warn
+from upweight.losses import Function, Loss, all_ignored
+from upweight.messages import InputError, SlowPathWarning, UpweightWarning, warn
 from upweight.per_example import batch_statistics, refuse_dependence, refuse_shape
 from upweight.recognised import agree
 
 if TYPE_CHECKING:
     from upweight.objective import Objective
+    from upweight.stationarity import Moments
 
 NAMED = 4
 """Slow parameters that a warning names."""
@@ -27,17 +28,24 @@ def refuse_bad_values(objective: Objective, like: Loss | None = None) -> bool:
 
     Returns whether a loss that the objective's function is ``like`` has all its values.
     """
-    found, same = [], like is not None
+    found, same, is_empty = [], like is not None, True
     for index, batch in objective.batches():
         values, agrees = _losses(objective, index, batch, like if same else None)
         found.append(values)
         same = same and agrees
+        is_empty = is_empty and bool(all_ignored(objective.loss, batch).all())
         finite = torch.isfinite(found[-1])
         if not finite.all():
             raise InputError(
                 f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
                 f"position {_first(index, finite)}; look for NaN inputs or an overflowing model"
             )
+    if is_empty:
+        ignored = getattr(objective.loss, "ignore_index", None)
+        raise InputError(
+            f"data: every target is {ignored}, which the loss ignores, so nothing was learnt from; give labels, or "
+            "another ignore_index"
+        )
     refuse_dependence(
         "loss", objective.model, objective.loss, objective.data, torch.cat(found), objective.batch_size, objective.ids
     )
@@ -59,6 +67,18 @@ def _losses(objective: Objective, index: Tensor, batch: Batch, like: Loss | None
         ) from error
     refuse_shape("loss", values, len(index))
     return values.detach(), same
+
+
+def say_if_flat(objective: Objective, moments: Moments) -> None:
+    """Warn where no example's loss has a gradient: every score is 0 then."""
+    if moments.squares > 0 or not bool(objective.weights.any()):
+        return
+    warn(
+        f"loss: the gradients of all {objective.n} training examples are 0 at θ, so every score is 0. Either each "
+        "example is fitted exactly, or the loss doesn't change with θ: look for rounding, comparisons and "
+        "thresholds in the loss and the model, and for outputs that no parameter moves",
+        UpweightWarning,
+    )
 
 
 def refuse_bad_gradients(objective: Objective) -> None:

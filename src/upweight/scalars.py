@@ -8,14 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from upweight.messages import InputError
 
+PRECISIONS = (torch.float32, torch.float64)
 LARGEST_SEED = 2**63 - 1
+SHOWN = 60
+"""Letters of a value in a message."""
+
+T = TypeVar("T")
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -26,7 +31,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     InputError
         If it is something else; 2.0, "2" and True are none.
     """
-    given = _plain(value)
+    given = plain(value)
     wanted = f"a whole number of at least {least:,}" if most is None else f"a whole number from {least:,} to {most:,}"
     is_whole = isinstance(given, Integral) and not isinstance(given, bool)
     if not is_whole or given < least or (most is not None and given > most):
@@ -50,7 +55,7 @@ def number(
     InputError
         If it is something else, NaN and infinity included.
     """
-    given = _plain(value)
+    given = plain(value)
     is_number = isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
     inside = is_number and (
         (least is None or given >= least)
@@ -91,6 +96,68 @@ def one_of(name: str, value: Any, choices: Collection[str]) -> str:
     return value
 
 
+def instance(name: str, value: Any, kinds: type[T] | tuple[type[T], ...], mend: str) -> T:
+    """An object of one of these kinds; ``mend`` says how to make one.
+
+    Raises
+    ------
+    InputError
+        If it is something else; a class is no instance of itself.
+    """
+    if not isinstance(value, kinds):
+        raise InputError(f"{name}: give {mend}; got {shown(value)}")
+    return value
+
+
+def precision(name: str, value: Any) -> torch.dtype:
+    """A precision that results can have.
+
+    Raises
+    ------
+    InputError
+        If it is another, or a name of one.
+    """
+    if value is float:
+        return torch.float64
+    if not isinstance(value, torch.dtype) or value not in PRECISIONS:
+        raise InputError(f"{name}: give torch.float64 or torch.float32; got {shown(value)}")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """A string.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{name}: give text; got {shown(value)}")
+    return value
+
+
+def function(name: str, value: Any, takes: str) -> Any:
+    """Something that can be called; ``takes`` says with what, and what it gives.
+
+    Raises
+    ------
+    InputError
+        If it can't be.
+    """
+    if not callable(value):
+        raise InputError(f"{name}: give a function {takes}; got {shown(value)}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value in few words: what is long by its kind alone."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, which is not yet an instance: {value.__name__}(…)"
+    text = repr(value)
+    return text if len(text) <= SHOWN and "\n" not in text and " at 0x" not in text else f"a {type(value).__name__}"
+
+
 def seed(name: str, value: Any) -> int:
     """A seed: a whole number that torch's and NumPy's generators take.
 
@@ -107,7 +174,7 @@ def generator(value: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed("seed", value))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The number in a scalar of NumPy or a tensor of no dimensions; anything else as it is."""
     is_scalar = isinstance(value, np.generic) or (isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0)
     return value.item() if is_scalar else value

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from upweight import kinds
+from upweight.arguments import class_names as checked_class_names
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -77,15 +79,17 @@ class Study:
                 f"objective: got {type(self.objective).__name__}; give upweight.Objective(model, loss, data) or "
                 "upweight.from_estimator(estimator, X, y)"
             )
-        if self.class_names is None:
-            object.__setattr__(self, "class_names", self.objective.class_names)
+        kinds.check_fields(self)
+        own = checked_class_names(self.class_names)
+        object.__setattr__(self, "class_names", self.objective.class_names if own is None else own)
         queries = len(self.objective.queries(self.queries))
         n = self.objective.n
         expected = {"query_ids": queries, "query_images": queries, "query_table": queries, "images": n, "table": n}
         for name, count in expected.items():
             given = getattr(self, name)
-            if given is not None and len(given) != count:
-                raise InputError(f"{name}: got {len(given)}; give one for each of the {count} examples")
+            if given is not None and (not hasattr(given, "__len__") or len(given) != count):
+                got = len(given) if hasattr(given, "__len__") else repr(given)
+                raise InputError(f"{name}: got {got}; give one for each of the {count} examples")
         if self.network is not None and not callable(self.network):
             raise InputError(f"network: got {type(self.network).__name__}; give an nn.Module or a function of images")
 

@@ -74,6 +74,16 @@ def test_no_least_squares_is_doubted(solver: str, scaled: bool) -> None:
     assert said(converged(Ridge(solver=solver, max_iter=5000), X, y), X, y) == []
 
 
+@pytest.mark.parametrize("seed", range(100))
+def test_no_exact_fit_is_doubted_on_columns_of_any_size(seed: int) -> None:
+    """As many coefficients as examples: residuals are rounding, and so is ∇R."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 30))
+    X = rng.normal(size=(n, n + int(rng.integers(-1, 3)))) * 10 ** rng.uniform(-3, 3, 1) + 10 * rng.normal()
+    y = rng.normal(size=n) * 10 ** rng.uniform(-3, 3)
+    assert said(LinearRegression(fit_intercept=bool(seed % 2)).fit(X, y), X, y) == []
+
+
 @pytest.mark.parametrize("estimator", [LinearRegression(), RidgeCV(), LinearSVC(max_iter=100_000), LinearSVC(C=0.01)])
 def test_no_other_estimator_is_doubted(estimator: Any) -> None:
     X, y = CLASSES["cancer"]

@@ -156,6 +156,16 @@ def with_nan(values):
     return values
 
 
+def dated(X):
+    return pd.DataFrame(X[:, :3], columns=list("abc")).assign(when=pd.date_range("2020", periods=len(X)))
+
+
+def lists(n):
+    values = np.empty(n, dtype=object)
+    values[:] = [[1]] * n
+    return values
+
+
 @pytest.mark.parametrize(
     ("make", "X", "y", "message"),
     [
@@ -180,6 +190,14 @@ def with_nan(values):
         ),
         (regression, lambda p: p.X, lambda p: with_nan(p.number), "y: NaN .* first at position 4"),
         (regression, lambda p: p.X, lambda p: p.two, "y: targets of Ridge must be numbers"),
+        (regression, lambda p: p.X + 1j, lambda p: p.number, "X: holds complex numbers; give real numbers"),
+        (regression, lambda p: p.X, lambda p: p.number + 0j, "y: holds complex numbers"),
+        (regression, lambda p: p.X.astype("M8[ns]"), lambda p: p.number, "X: holds dates"),
+        (regression, lambda p: p.X.astype("m8[ns]"), lambda p: p.number, "X: holds durations"),
+        (regression, lambda p: dated(p.X), lambda p: p.number, r"X: columns \['when'\] hold dates; give real numbers"),
+        (regression, lambda p: p.X, lambda p: p.number.astype("M8[ns]"), "y: holds dates"),
+        (regression, lambda p: p.X, lambda p: [[1], [1, 2]], "y: give 60 targets, one per example of X"),
+        (classifier, lambda p: p.X, lambda p: lists(60), r"y: \[1\] is a list, which is no label"),
         (regression, lambda p: p.X, lambda p: np.stack([p.number] * 2, 1), "y: Ridge was fitted on 1 targets"),
     ],
 )
@@ -188,10 +206,48 @@ def test_examples_that_are_not_those_of_fit_are_refused(problem, make, X, y, mes
         from_estimator(make(problem), X(problem), y(problem))
 
 
-@pytest.mark.parametrize("weights", [np.ones(59), -np.ones(60), np.full(60, np.nan)])
+@pytest.mark.parametrize(
+    "weights", [np.ones(59), -np.ones(60), np.full(60, np.nan), "balanced", ["a"] * 60, [1j] * 60, 3]
+)
 def test_bad_sample_weights_are_refused(problem, weights):
     with pytest.raises(InputError, match="sample_weight: need 60 finite numbers ≥ 0"):
         from_estimator(regression(problem), problem.X, problem.number, sample_weight=weights)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", ["float64", torch.int64, torch.float16, torch.complex128, np.float32, None])
+def test_other_precisions_are_refused(problem, dtype):
+    for change in (
+        lambda: from_estimator(regression(problem), problem.X, problem.number, dtype=dtype),
+        lambda: from_estimator(regression(problem), problem.X, problem.number).to(dtype),
+    ):
+        with pytest.raises(InputError, match=r"^dtype: give torch\.float64 or torch\.float32; got "):
+            change()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("smooth", ["x", 0, -1.0, np.nan, True])
+def test_a_temperature_that_is_none_is_refused_by_its_name(problem, smooth):
+    with pytest.raises(InputError, match=r"^smooth .*give a finite number > 0"):
+        from_estimator(classifier(problem), problem.X, problem.two, smooth=smooth)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_names_of_several_kinds_are_kept_and_none_stands_twice(problem):
+    mixed = [1, "a", *range(2, 60)]
+    frame = pd.DataFrame(problem.X, index=mixed)
+    for options in ({"ids": mixed}, {"ids": np.array(mixed, dtype=object)}):
+        assert from_estimator(regression(problem), problem.X, problem.number, **options).ids.tolist() == mixed
+    assert from_estimator(regression(problem), frame, problem.number).ids.tolist() == mixed
+    with pytest.raises(InputError, match=r"^ids: must be unique; None stands 60 times"):
+        from_estimator(regression(problem), problem.X, problem.number, ids=[None] * 60)
+
+
+def test_tensors_with_a_graph_are_taken(problem):
+    X, y = (torch.tensor(values, requires_grad=True) for values in (problem.X, problem.number))
+    found = from_estimator(regression(problem), X, y, sample_weight=torch.ones(60))
+    torch.testing.assert_close(found.params, from_estimator(regression(problem), problem.X, problem.number).params)
+    assert found.risk() == from_estimator(regression(problem), problem.X, problem.number).risk()
 
 
 def test_sparse_data_that_does_not_fit_is_refused(problem):

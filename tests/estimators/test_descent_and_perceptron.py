@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
+from upweight import Influence
 from upweight.estimators import from_estimator, prepare
 from upweight.messages import InputError, NotStationaryWarning
 
@@ -58,6 +59,29 @@ def test_hasty_descent_is_told_with_its_figures(problem):
         NotStationaryWarning, match="stops after epochs, not at a minimum.*an estimator that has a solver"
     ):
         from_estimator(estimator, problem.X, problem.two)
+
+
+@pytest.mark.parametrize("kind", [SGDClassifier, SGDRegressor])
+def test_an_elastic_net_without_its_l1_part_is_l2(problem, kind):
+    loss, y = ("log_loss", problem.two) if kind is SGDClassifier else ("squared_error", problem.number)
+    options = {"loss": loss, "alpha": 0.05, **SLOW, "max_iter": 2000}
+    same = from_estimator(quietly(kind(penalty="l2", **options), problem.X, y), problem.X, y)
+    found = from_estimator(quietly(kind(penalty="elasticnet", l1_ratio=0, **options), problem.X, y), problem.X, y)
+    torch.testing.assert_close(found.params, same.params)
+    assert found.l2.tolist() == same.l2.tolist()
+    with pytest.raises(InputError, match="penalty='l2'"):
+        from_estimator(quietly(kind(penalty="elasticnet", **options), problem.X, y), problem.X, y)
+
+
+def test_a_perceptron_that_stopped_at_kinks_is_told_and_can_be_explained(problem):
+    """Its gradient is larger than what leaving one example out changes, though none of its entries is."""
+    estimator = MLPClassifier((50,), solver="lbfgs", alpha=0.5, tol=1e-10, max_iter=50_000, random_state=2)
+    quietly(estimator, problem.X, problem.two)
+    with pytest.warns(NotStationaryWarning, match="minimum may be at kinks, where no gradient is small"):
+        objective = from_estimator(estimator, problem.X, problem.two)
+    assert objective.gradient().abs().max() < objective.stationarity().example_scale
+    found = Influence(objective).attribute(prepare(estimator, problem.new, problem.two[:7]))
+    assert bool(found.scores.isfinite().all())
 
 
 @pytest.mark.parametrize(

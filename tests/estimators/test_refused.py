@@ -6,10 +6,23 @@ from inspect import signature
 import numpy as np
 import pytest
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import RandomForestClassifier, VotingClassifier
-from sklearn.linear_model import ARDRegression, BayesianRidge, LogisticRegression, Ridge
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    BaggingClassifier,
+    BaggingRegressor,
+    RandomForestClassifier,
+    VotingClassifier,
+)
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import ARDRegression, BayesianRidge, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
+from sklearn.neighbors import NearestCentroid
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import all_estimators
 
 from upweight.estimators import from_estimator
@@ -84,3 +97,79 @@ def test_bayesian_ridges_are_the_ridges_they_are_said_to_be(problem):
     kept = relevance.lambda_ < relevance.threshold_lambda
     scaled = Ridge(alpha=1 / relevance.alpha_).fit(problem.X[:, kept] / relevance.lambda_[kept] ** 0.5, problem.number)
     np.testing.assert_allclose(scaled.coef_ / relevance.lambda_[kept] ** 0.5, relevance.coef_[kept], rtol=1e-3)
+
+
+def test_a_bag_of_what_is_mapped_says_how_to_give_its_members(problem):
+    options = {"max_samples": 0.8, "max_features": 3, "n_estimators": 3, "random_state": 0}
+    for bag, y in (
+        (BaggingClassifier(LogisticRegression(tol=1e-8), **options), problem.two),
+        (BaggingRegressor(Ridge(), **options), problem.number),
+    ):
+        bag.fit(problem.X, y)
+        assert "give one of its fitted estimators_[i], on the rows estimators_samples_[i]" in refusal(bag, problem.X, y)
+        # And that can be done.
+        given = np.searchsorted(bag.classes_, y) if hasattr(bag, "classes_") else y
+        for member, rows, columns in zip(
+            bag.estimators_, bag.estimators_samples_, bag.estimators_features_, strict=True
+        ):
+            assert from_estimator(member, problem.X[rows][:, columns], given[rows]).p == 4
+        unfitted = type(bag)(bag.estimator)
+        assert "estimators_[i]" in refusal(unfitted, problem.X, y)
+
+
+@pytest.mark.parametrize("kind", [BaggingClassifier, AdaBoostClassifier])
+def test_bags_and_boosts_of_trees_are_told_as_trees(problem, kind):
+    assert "trees have no derivatives" in refusal(kind().fit(problem.X, problem.two), problem.X, problem.two)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (AdaBoostClassifier(LogisticRegression()), "keeps no weights; fit its estimator by itself"),
+        (AdaBoostRegressor(Ridge()), "keeps no weights; fit its estimator by itself"),
+        (LinearDiscriminantAnalysis(), "it fits moments rather than a loss; fit LogisticRegression"),
+        (IsotonicRegression(), "steps have no derivatives"),
+        (NearestCentroid(), "compares with the mean of each class; fit LogisticRegression"),
+    ],
+)
+def test_the_mend_is_of_the_estimator_at_hand(problem, estimator, words):
+    X = problem.X[:, 0] if isinstance(estimator, IsotonicRegression) else problem.X
+    y = problem.number if hasattr(estimator, "y_min") or "Regressor" in type(estimator).__name__ else problem.two
+    assert words in refusal(estimator.fit(X, y), X, y)
+    assert words in refusal(estimator.__class__(**estimator.get_params(deep=False)), X, y)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "words"),
+    [
+        (Pipeline([]), "the Pipeline has no steps"),
+        (Pipeline([("a", StandardScaler()), ("b", "passthrough")]), "the Pipeline ends in 'passthrough'"),
+        (Pipeline([("a", StandardScaler()), ("b", None)]), "the Pipeline ends in None"),
+        (Pipeline([("a", StandardScaler()), ("b", Pipeline([("c", "passthrough")]))]), "ends in 'passthrough'"),
+        (TransformedTargetRegressor(Pipeline([])), "TransformedTargetRegressor is not fitted"),
+    ],
+)
+def test_a_pipeline_that_ends_in_nothing_is_refused(problem, pipeline, words):
+    assert words in refusal(pipeline, problem.X, problem.two)
+
+
+def test_preprocessing_that_is_not_fitted_is_told(problem):
+    last = LogisticRegression().fit(problem.X, problem.two)
+    pipeline = Pipeline([("a", StandardScaler()), ("b", last)])
+    assert "estimator: the pipeline's preprocessing is not fitted; call fit(X, y)" in refusal(
+        pipeline, problem.X, problem.two
+    )
+
+
+@pytest.mark.parametrize("kind", [RidgeClassifier, MLPClassifier])
+def test_several_labels_an_example_are_refused_with_a_mend(problem, kind):
+    labels = np.column_stack([problem.two == "ham", problem.X[:, 1] > 0, problem.X[:, 2] > 0]).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator = kind().fit(problem.X, labels)
+    for y in (labels, labels[:, 0]):
+        assert f"fitted on several labels per example; fit one {kind.__name__} per column of y" in refusal(
+            estimator, problem.X, y
+        )
+    single = RidgeClassifier().fit(problem.X, problem.three)
+    assert "of one-hot labels give y.argmax(1)" in refusal(single, problem.X, labels)

@@ -31,5 +31,5 @@ def test_constant_sides_have_no_correlation() -> None:
 
 @pytest.mark.parametrize("pair", [([1], [1]), ([1, 2], [1, 2, 3]), ([1, np.nan], [1, 2])])
 def test_refuses_what_cannot_be_compared(pair: tuple) -> None:
-    with pytest.raises(InputError, match="predicted, actual"):
+    with pytest.raises(InputError, match=r"^predicted"):
         agreement(*pair)

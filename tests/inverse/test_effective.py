@@ -73,6 +73,16 @@ def test_a_penalty_that_damps_enough_leaves_nothing_to_add() -> None:
     assert damping_at(Spectrum(torch.ones(3), torch.ones(3)), 100, penalty=1e6) == 0
 
 
+def test_biases_without_a_penalty_are_damped_by_a_trifle_of_it() -> None:
+    """What rows alone leave open is inverted; where all is penalised nothing is added."""
+    problem = mlp()
+    objective = problem.objective(l2={"*.weight": 10.0})
+    solver = Dual(GGN(), "auto").fit(objective)
+    assert solver.damping == pytest.approx(0.01 * float(objective.l2.mean()))
+    residual = solver.solve(problem.query_gradients()).report.residuals.max()
+    assert residual < 1e-9
+
+
 def test_what_cannot_be_chosen_is_refused(unchecked: None) -> None:
     operator = uw.curvature.Matrix(torch.eye(3, dtype=DOUBLE))
     with pytest.raises(InputError, match="needs an objective"):

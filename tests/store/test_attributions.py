@@ -88,6 +88,39 @@ def test_names_that_would_come_back_as_others_are_refused(tmp_path: Path) -> Non
     assert names(tmp_path) == []
 
 
+def test_numbers_of_numpy_among_names_come_back_as_pythons(tmp_path: Path) -> None:
+    ids = np.array([np.int64(1), np.str_("b"), np.float64(2.5), "d"], dtype=object)
+    again = Attribution.load(attribution(ids=ids).save(tmp_path / "result"))
+    assert again.ids.tolist() == ids.tolist()
+    assert list(map(type, again.ids.tolist())) == [int, str, float, str]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("scores", [1.0, 2.0]),
+        ("quantity", "removal"),
+        ("quantity", Quantity),
+        ("ids", "abcd"),
+        ("query_ids", 3),
+        ("damping", "small"),
+        ("damping", -1.0),
+        ("report", None),
+        ("facts", [1]),
+    ],
+)
+def test_what_makes_no_attribution_is_refused(argument: str, value: Any) -> None:
+    given = {"scores": SCORES, "quantity": QUANTITY, "ids": np.arange(4), "query_ids": np.arange(2), argument: value}
+    with pytest.raises(InputError, match=f"^{argument}: "):
+        Attribution(**given)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_names_may_be_given_as_a_list() -> None:
+    assert Attribution(SCORES, QUANTITY, [*"abcd"], [1, 2]).top(1).ids.tolist() == [["c"], ["b"]]  # type: ignore[arg-type]
+
+
 def test_saving_again_replaces_the_result_and_its_data(tmp_path: Path) -> None:
     attribution().save(tmp_path / "result")
     attribution(scores=2 * SCORES).save(tmp_path / "result")
@@ -174,6 +207,18 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "ids, nested": (lambda said: said["ids"].update(values=[["a"], ["b"], ["c"], ["d"]]), "ids can't be"),
     "ids, kind": (lambda said: said["ids"].update(kind="no kind"), "ids can't be"),
     "ids, fractions": (lambda said: said["ids"].update(kind="<i8", values=[1, 2.5, 3, 4]), "ids can't be"),
+    "ids, twice": (
+        lambda said: said["ids"].update(values=["a", "a", "c", "d"]),
+        "ids must be unique: 'a' stands 2 times",
+    ),
+    "query_ids, twice": (lambda said: said["query_ids"].update(values=[1, 1]), "query_ids must be unique: 1 stands 2"),
+    "ids, objects": (lambda said: said.update(ids={"kind": "|O", "values": ["a", None, {}, [1]]}), "ids can't be"),
+    "ids, missing": (lambda said: said.update(ids={"kind": "|O", "values": ["a", None, "c", "d"]}), "ids can't be"),
+    "ids, 1 and True": (lambda said: said.update(ids={"kind": "|O", "values": [1, True, "c", "d"]}), "ids must be"),
+    "damping, huge": (lambda said: said.update(damping=10**400), "damping can't be 1000"),
+    "facts, NaN": (lambda said: said.update(facts={"n": math.nan}), "facts can't be {'n': nan}"),
+    "facts, huge": (lambda said: said.update(facts={"n": -(10**400)}), "facts can't be"),
+    "format, fraction": (lambda said: said.update(format=2.0), r"has format 2\.0; this version reads 1 and 2"),
     "ids, none": (lambda said: said.pop("ids"), "ids can't be None"),
     "query_ids": (lambda said: said.update(query_ids=3), "query_ids can't be 3"),
     "more": (lambda said: said.update(more=1), "entries can't be"),
@@ -199,6 +244,10 @@ def test_a_description_is_checked_entry_by_entry(tmp_path: Path, name: str) -> N
         ({"description": 3}, "doesn't hold data, files, description"),
         ({"files": {"scores.zarr/zarr.json": 1}}, "says 1 of"),
         ({"more": 1}, "doesn't hold data, files, description"),
+        *(
+            ({"files": {name: {"bytes": 1, "sha256": ""}}}, "which can be no file of its own")
+            for name in ("x" * 300, "x\0", "/etc/hosts", "../attribution.json", "\ud800")
+        ),
     ],
 )
 def test_a_marker_is_checked_too(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -210,6 +259,46 @@ def test_a_marker_is_checked_too(tmp_path: Path, change: dict[str, Any], message
         Attribution.load(path)
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "[", "\xff"])
+def test_a_marker_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
+    path = attribution().save(tmp_path / "result")
+    content = text.encode()
+    (path / MARKER).write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    with pytest.raises(InputError, match=f"{MARKER} is no JSON below its first line|doesn't hold"):
+        Attribution.load(path)
+
+
+@pytest.mark.parametrize("add", [os.mkfifo, lambda at: at.symlink_to("nowhere"), lambda at: at.symlink_to("/")])
+def test_pipes_and_links_among_the_data_are_none_of_its_files(tmp_path: Path, add: Callable[[Path], object]) -> None:
+    path = attribution().save(tmp_path / "result")
+    (data,) = (entry for entry in path.iterdir() if entry.is_dir())
+    add(data / "odd")
+    with pytest.raises(InputError, match="odd is none of its files"):
+        Attribution.load(path)
+    file = data / "scores.zarr" / "zarr.json"
+    file.unlink()
+    os.mkfifo(file)  # in the place of a file
+    with pytest.raises(InputError, match=r"zarr\.json is missing"):
+        Attribution.load(path)
+
+
+@pytest.mark.parametrize("add", [os.mkfifo, os.mkdir])
+def test_a_marker_that_is_no_file_is_refused(tmp_path: Path, add: Callable[[Path], object]) -> None:
+    path = attribution().save(tmp_path / "result")
+    (path / MARKER).unlink()
+    add(path / MARKER)
+    with pytest.raises(InputError, match=f"{MARKER} is no file"):
+        Attribution.load(path)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("given", [None, 3, "", b"result", [], "x" * 300, "a/" * 3000, "a\0", "\ud800"])
+def test_what_is_no_path_is_refused(given: Any) -> None:
+    for call in (Attribution.load, attribution().save):
+        with pytest.raises(InputError, match=r"^path: "):
+            call(given)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -217,6 +306,9 @@ def test_a_marker_is_checked_too(tmp_path: Path, change: dict[str, Any], message
         ({"damping": -1}, "damping can't be -1"),
         ({"damping": "x"}, "damping can't be 'x'"),
         ({"facts": {"n": "many"}}, "facts can't be"),
+        ({"facts": {"n": math.nan}}, "facts can't be {'n': nan}"),
+        ({"ids": np.array(["a", "b", "c", "a"])}, "ids must be unique: 'a' stands 2 times"),
+        ({"ids": np.array(["a", None, "c", "d"], dtype=object)}, "None is a NoneType, which can't be saved"),
         ({"report": None}, "report can't be None"),
         ({"ids": np.zeros((4, 1))}, "ids can't be"),
         ({"scores": SCORES.long()}, "scores can't be int64"),

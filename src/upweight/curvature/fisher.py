@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature.operators import OfObjective
 from upweight.curvature.rows import Rows, empirical, sampleable, sampled, spectral
 from upweight.messages import InputError
@@ -45,6 +45,7 @@ class Fisher:
 
     def of(self, objective: Objective) -> RowsOperator:
         """The operator for this objective."""
+        kinds.check(Fisher.of, locals())
         return RowsOperator(objective, self.rows(objective), self.name)
 
 
@@ -60,6 +61,7 @@ class EmpiricalFisher:
 
     def of(self, objective: Objective) -> RowsOperator:
         """The operator for this objective."""
+        kinds.check(EmpiricalFisher.of, locals())
         return RowsOperator(objective, self.rows(objective), self.name)
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import kinds
 from upweight.curvature.operators import OfObjective, Operator
 from upweight.curvature.rows import Rows, spectral
 from upweight.gradients import LinearFunction
@@ -54,6 +55,7 @@ class Hessian:
 
     def of(self, objective: Objective) -> ObjectiveCurvature:
         """The Hessian of this objective."""
+        kinds.check(Hessian.of, locals())
         return ObjectiveCurvature(objective, self.name)
 
 
@@ -68,6 +70,7 @@ class GGN:
 
     def of(self, objective: Objective) -> ObjectiveCurvature:
         """The GGN of this objective."""
+        kinds.check(GGN.of, locals())
         if not objective.function.split:
             raise InputError(
                 "curvature: the GGN needs a loss with the split (outputs, loss of outputs), one of upweight.losses; "
@@ -130,6 +133,7 @@ class ObjectiveCurvature(OfObjective):
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows; one pass over the examples."""
+        kinds.check(ObjectiveCurvature.apply, locals())
         objective, function = self.objective, self.objective.function
         if vectors.dim() != 2 or vectors.shape[1] != self.size:
             raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")

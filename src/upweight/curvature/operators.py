@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -79,7 +79,7 @@ class Matrix:
     matrix: Float[Tensor, "p p"]
 
     def __post_init__(self) -> None:
-        m = self.matrix
+        m = scalars.instance("matrix", self.matrix, Tensor, "a square and symmetric tensor [p, p]")
         if m.dim() != 2 or m.shape[0] != m.shape[1] or not torch.allclose(m, m.T, rtol=1e-6, atol=1e-8):
             raise InputError(f"matrix: must be square and symmetric; got shape {tuple(m.shape)}")
 
@@ -114,6 +114,9 @@ class Difference:
     first: Operator
     second: Operator
 
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
+
     @property
     def size(self) -> int:
         """The number of rows p."""
@@ -140,6 +143,7 @@ class Difference:
 
 def mean_eigenvalue(operator: Operator, *, samples: int = 32, seed: int = 0) -> float:
     """tr(A)/p: exact if the operator knows it or p ≤ ``samples``, else by Hutchinson's estimate with random signs."""
+    kinds.check(mean_eigenvalue, locals())
     scalars.whole("samples", samples)
     scalars.seed("seed", seed)
     p = operator.size

@@ -271,8 +271,8 @@ def info(name: str) -> DatasetInfo:
     UnknownDataset
         If there is none of this name; the message suggests the nearest.
     """
-    if name in REGISTRY:
+    if isinstance(name, str) and name in REGISTRY:
         return REGISTRY[name]
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), REGISTRY, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name).lower().replace("_", "-"), REGISTRY, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise UnknownDataset(f"no data set is called {name!r}{hint} Known: {', '.join(REGISTRY)}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.diagnostics import naming, undefined
 from upweight.diagnostics.fit import as_fit
 from upweight.diagnostics.measures import measures
@@ -102,6 +102,7 @@ def statistics(
     >>> found.to_pandas().cooks_distance.idxmax()
     np.int64(382)
     """
+    kinds.check(statistics, locals())
     scalars.one_of("information", information, INFORMATION)
     objective, labels, scale = _opened(model, X, y, sample_weight, ids)
     fit = as_fit(objective).weighted(scale)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from upweight.messages import NotStationaryWarning, warn
 from upweight.objective import Objective
@@ -16,7 +17,8 @@ ABSOLUTE = ("lbfgs", "newton-cg", "newton-cholesky")
 """Solvers that stop where no entry of the mean gradient is larger than ``tol``, in the families of `GRADIENT`."""
 GRADIENT = ("LogisticRegression", "LogisticRegressionCV", "PoissonRegressor", "GammaRegressor", "TweedieRegressor")
 BY_EPOCHS = ("SGDClassifier", "SGDRegressor", "MLPClassifier", "MLPRegressor")
-"""Estimators that stop when the loss no longer falls, wherever that is: told where leaving one out moves θ less."""
+"""Estimators that stop when the loss no longer falls, wherever that is: told where leaving one out has a smaller
+gradient than what they left."""
 SLOW = ("sag", "saga")
 """Solvers that stop where steps are small, which leaves more."""
 STEPS = 30.0
@@ -43,9 +45,10 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
         allowed = _left_by_solver(step, objective.n * found.example_scale, float(objective.weights.mean()))
     allowed = max(allowed, _rounding(objective))
     largest = float(objective.gradient().abs().max())
-    if largest <= SLACK * allowed:
-        return
     shares = found.gradient_norm / found.example_scale if found.example_scale > 0 else float("inf")
+    is_short = shares > 1 and type(step).__name__ in BY_EPOCHS and found.gradient_norm > SLACK * _rounding(objective)
+    if largest <= SLACK * allowed and not is_short:
+        return
     warn(
         f"estimator: the coefficients of {type(step).__name__} are no minimum on this X and y: ∇R has entries up to "
         f"{largest:.1e}, where its solver leaves {allowed:.1e}; ‖∇R‖ is {shares:.2g} × what leaving one example out "
@@ -55,9 +58,19 @@ def warn_if_elsewhere(objective: Objective, step: Any) -> None:
 
 
 def _rounding(objective: Objective) -> float:
-    """What outputs leave of ∇R by rounding, also where they fit every target and examples' gradients vanish."""
-    outputs, inputs = objective.outputs(), objective.data.take(range(objective.n))[0]
-    return ROUNDING * torch.finfo(objective.dtype).eps * float(outputs.abs().max()) * float(inputs.abs().max())
+    """What outputs leave of ∇R by rounding, also where they fit every target and examples' gradients vanish.
+
+    Outputs are sums whose terms may be far larger than they are: coefficients that cancel on columns that nearly depend
+    on each other. So they are taken by size, layer by layer.
+    """
+    inputs = objective.data.take(range(objective.n))[0].abs()
+    sizes = [inputs]
+    for layer in objective.model.modules():
+        if isinstance(layer, nn.Linear):
+            own = sizes[-1] @ layer.weight.detach().abs().T
+            sizes.append(own if layer.bias is None else own + layer.bias.detach().abs())
+    reach = max(float(size.max()) for size in sizes[:-1])
+    return ROUNDING * torch.finfo(objective.dtype).eps * float(sizes[-1].max()) * max(reach, 1.0)
 
 
 def _has_minimum(step: Any) -> bool:
@@ -82,7 +95,12 @@ def _left_by_solver(step: Any, size: float, weight: float) -> float:
 
 
 def _mend(step: Any) -> str:
-    if type(step).__name__ in BY_EPOCHS:
+    if getattr(step, "solver", None) == "lbfgs" and getattr(step, "activation", None) == "relu":
+        return (
+            "It stops where R no longer falls; a ReLU network's minimum may be at kinks, where no gradient is small: "
+            "fit it with activation='tanh', or with more max_iter and max_fun"
+        )
+    if type(step).__name__ in BY_EPOCHS and getattr(step, "solver", None) != "lbfgs":
         better = "solver='lbfgs' and a small tol" if hasattr(step, "coefs_") else "an estimator that has a solver"
         return f"It stops after epochs, not at a minimum: fit it with a smaller tol and more max_iter, or use {better}"
     limit, taken = getattr(step, "max_iter", None), getattr(step, "n_iter_", None)

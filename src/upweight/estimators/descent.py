@@ -52,7 +52,8 @@ def _loss(estimator: Any, smooth: float | None, regression: bool = False) -> Los
 
 
 def _form(estimator: Any, loss: Loss, weights: np.ndarray) -> Form:
-    if estimator.penalty not in ("l2", None):
+    is_l2 = estimator.penalty == "l2" or (estimator.penalty == "elasticnet" and not estimator.l1_ratio)
+    if not is_l2 and estimator.penalty is not None:
         raise InputError(
             f"estimator: {type(estimator).__name__}(penalty={estimator.penalty!r}) is not twice differentiable, so "
             "influence functions don't hold; fit with penalty='l2'"

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from scipy import sparse
+from torch import Tensor
 
 from upweight.messages import InputError
 
 DENSE_NUMBERS = 2**28
 """Numbers up to which a sparse X is made dense (2 GiB in float64)."""
+UNREAL = {"c": "complex numbers", "M": "dates", "m": "durations"}
+"""Kinds of arrays that NumPy makes real numbers of without a word."""
 
 
 def last_step(estimator: Any) -> Any:
@@ -26,8 +29,22 @@ def _inner(estimator: Any) -> Any:
     from sklearn.pipeline import Pipeline
 
     if isinstance(estimator, Pipeline):
-        return estimator.steps[-1][1]
+        return estimator.steps[-1][1] if estimator.steps else None
     return getattr(estimator, "regressor_", None) if isinstance(estimator, TransformedTargetRegressor) else None
+
+
+def ends_in_nothing(estimator: Any) -> str | None:
+    """Where a pipeline has no estimator at its end, in words."""
+    from sklearn.pipeline import Pipeline
+
+    inner = _inner(estimator)
+    if not isinstance(estimator, Pipeline):
+        return None if inner is None else ends_in_nothing(inner)
+    if not estimator.steps:
+        return "the Pipeline has no steps"
+    if inner is None or isinstance(inner, str):
+        return f"the Pipeline ends in {inner!r}, which learns nothing"
+    return ends_in_nothing(inner)
 
 
 def is_unfitted_target_transformer(step: Any) -> bool:
@@ -39,12 +56,17 @@ def is_unfitted_target_transformer(step: Any) -> bool:
 
 def transformed(estimator: Any, X: Any) -> Any:
     """X after a pipeline's fitted preprocessing; X itself for anything else."""
+    from sklearn.exceptions import NotFittedError
     from sklearn.pipeline import Pipeline
 
     if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
         try:
             X = estimator[:-1].transform(X)
-        except ValueError as error:
+        except NotFittedError as error:
+            raise InputError(
+                f"estimator: the pipeline's preprocessing is not fitted; call fit(X, y) of all of it first ({error})"
+            ) from error
+        except Exception as error:
             raise InputError(f"X: the pipeline's preprocessing refused it: {error}") from error
     inner = _inner(estimator)
     return X if inner is None else transformed(inner, X)
@@ -86,10 +108,11 @@ def features(estimator: Any, X: Any) -> Float[np.ndarray, "n d"]:
     InputError
         If it isn't so; the message names the value and the mend.
     """
-    X = transformed(estimator, X)
+    X = transformed(estimator, detached(X))
     step = last_step(estimator)
     _refuse_other_columns(step, X)
     X = _dense(X)
+    _refuse_no_reals("X", X, "give real numbers (days since a date, say), or a Pipeline whose preprocessing makes them")
     try:
         # Writeable and contiguous: torch shares such an array and warns of others.
         values = np.require(np.asarray(X, dtype=np.float64), requirements=["C", "W"])
@@ -123,7 +146,10 @@ def targets(estimator: Any, y: Any, n: int) -> np.ndarray:
     InputError
         For a wrong length, labels that the estimator doesn't know, or numbers that aren't finite.
     """
-    values = np.asarray(y)
+    try:
+        values = np.asarray(detached(y))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"y: give {n} targets, one per example of X ({error})") from error
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 0 or len(values) != n:
@@ -136,13 +162,38 @@ def sample_weights(given: Any, n: int) -> Float[np.ndarray, " n"]:
     """One weight per example; ones if none are given."""
     if given is None:
         return np.ones(n)
-    values = np.asarray(given, dtype=np.float64)
+    _refuse_no_reals("sample_weight", given, "give what was given to fit")
+    try:
+        values = np.asarray(detached(given), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"sample_weight: need {n} finite numbers ≥ 0, one per example, as given to fit ({error}); class_weight is "
+            "read from the estimator"
+        ) from error
     if values.shape != (n,) or not np.isfinite(values).all() or (values < 0).any():
         raise InputError(
             f"sample_weight: need {n} finite numbers ≥ 0, one per example, as given to fit; got shape {values.shape}"
             + (f" from {values.min():g} to {values.max():g}" if values.size else "")
         )
     return values.copy()
+
+
+def detached(values: Any) -> Any:
+    """A tensor as an array; anything else as it is."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def _refuse_no_reals(name: str, values: Any, mend: str) -> None:
+    """Dates and durations would be taken as nanoseconds, and complex numbers lose their imaginary part."""
+    if hasattr(values, "columns") and hasattr(values, "dtypes"):
+        odd = [column for column, kind in values.dtypes.items() if getattr(kind, "kind", "f") in UNREAL]
+        if odd:
+            kind = UNREAL[values.dtypes[odd[0]].kind]
+            raise InputError(f"{name}: columns {odd[:5]} hold {kind}; {mend}")
+        return
+    single = getattr(getattr(values, "dtype", None), "kind", None)
+    if single in UNREAL:
+        raise InputError(f"{name}: holds {UNREAL[single]}; {mend}")
 
 
 def _dense(X: Any) -> Any:
@@ -160,8 +211,18 @@ def _dense(X: Any) -> Any:
 
 
 def _codes(step: Any, labels: np.ndarray) -> np.ndarray:
+    name = type(step).__name__
+    if _is_multilabel(step):
+        raise InputError(f"y: {name} was fitted on several labels per example; fit one {name} per column of y")
     if labels.ndim != 1:
-        raise InputError(f"y: {type(step).__name__} needs one label per example; got shape {labels.shape}")
+        raise InputError(
+            f"y: {name} needs one label per example; got shape {labels.shape}; of one-hot labels give y.argmax(1)"
+        )
+    odd = next((label for label in labels.tolist() if getattr(label, "__hash__", None) is None), None)
+    if odd is not None:
+        raise InputError(
+            f"y: {odd!r} is a {type(odd).__name__}, which is no label; give labels as they were given to fit"
+        )
     positions = {label: position for position, label in enumerate(step.classes_.tolist())}
     codes = np.array([positions.get(label, -1) for label in labels.tolist()], dtype=np.int64)
     if (codes < 0).any():
@@ -173,6 +234,11 @@ def _codes(step: Any, labels: np.ndarray) -> np.ndarray:
     return codes
 
 
+def _is_multilabel(step: Any) -> bool:
+    """Whether a RidgeClassifier or MLPClassifier says of each of several labels whether an example has it."""
+    return str(getattr(getattr(step, "_label_binarizer", None), "y_type_", "")).startswith("multilabel")
+
+
 def _numbers(step: Any, values: np.ndarray) -> np.ndarray:
     outputs = step.n_outputs_ if hasattr(step, "coefs_") else np.atleast_2d(step.coef_).shape[0]
     shape = (len(values),) if outputs == 1 else (len(values), outputs)
@@ -180,6 +246,7 @@ def _numbers(step: Any, values: np.ndarray) -> np.ndarray:
         raise InputError(
             f"y: {type(step).__name__} was fitted on {outputs} targets, so y is {shape}; got {values.shape}"
         )
+    _refuse_no_reals("y", values, "give numbers")
     try:
         numbers = values.astype(np.float64)
     except (TypeError, ValueError) as error:

@@ -22,6 +22,13 @@ PARTS = {
     "estimators_": "give each of its estimators_, with the column of y (or the 0/1 labels) and the rows of its own",
 }
 """Where a fitted estimator keeps others that may be mapped."""
+OF_OTHERS = {
+    "Bagging": "give one of its fitted estimators_[i], on the rows estimators_samples_[i] and the columns "
+    "estimators_features_[i], with labels as positions in classes_",
+    "AdaBoost": "each round weighs the examples by the rounds before, and keeps no weights; fit its estimator by "
+    "itself, and give that",
+}
+"""By the beginning of the class's name, where what is held is no tree."""
 MODULES = {
     "tree": f"trees have no derivatives, and {STEADY} a LogisticRegression or Ridge in its place",
     "ensemble": f"ensembles of trees have no derivatives, and {STEADY} a LogisticRegression or Ridge in its place",
@@ -43,6 +50,7 @@ NAMES = {
     "OrthogonalMatchingPursuit": "it selects columns step by step; fit Ridge on the columns it selected",
     "BayesianRidge": "fit Ridge with alpha=lambda_/alpha_, which has the same coefficients",
     "ARDRegression": "it has a penalty for each column; fit Ridge(alpha=1 / alpha_) on X[:, j] / lambda_[j] ** 0.5",
+    "NearestCentroid": "it compares with the mean of each class; fit LogisticRegression",
     "LinearSVR": "its loss has no second derivative; fit Ridge",
     "NuSVC": "fit SVC, which has the same machines for some C",
     "SVR": "its loss has no second derivative; fit Ridge on sklearn.kernel_approximation.Nystroem features",
@@ -61,6 +69,9 @@ NAMES = {
 def mend(step: Any) -> str:
     """What its user can do, for an estimator that isn't mapped."""
     kind = step if isinstance(step, type) else type(step)
+    for beginning, words in OF_OTHERS.items():
+        if kind.__name__.startswith(beginning) and not _is_of_trees(step):
+            return words
     for attribute, words in PARTS.items():
         held = getattr(step, "__dict__", {})
         if attribute in held and not _are_trees(held[attribute]):
@@ -70,11 +81,17 @@ def mend(step: Any) -> str:
             return NAMES[beginning]
     if not kind.__module__.startswith("sklearn."):
         return TORCH
-    if {"estimator", "estimators", "regressor"} & set(inspect.signature(kind).parameters) and not _is_of_trees(kind):
+    if {"estimator", "estimators", "regressor"} & set(inspect.signature(kind).parameters) and not _is_of_trees(step):
         return HOLDER
-    if not hasattr(kind, "predict") or "transform" in vars(kind):
+    if not _learns_from_targets(kind):
         return NO_TARGET
     return MODULES.get(kind.__module__.split(".")[1], TORCH)
+
+
+def _learns_from_targets(kind: type) -> bool:
+    from sklearn.base import ClassifierMixin, RegressorMixin
+
+    return issubclass(kind, ClassifierMixin | RegressorMixin)
 
 
 def _are_trees(held: Any) -> bool:
@@ -82,5 +99,9 @@ def _are_trees(held: Any) -> bool:
     return bool(len(first)) and type(first[0]).__module__.startswith("sklearn.tree")
 
 
-def _is_of_trees(kind: type) -> bool:
-    return kind.__name__.startswith(("AdaBoost", "Bagging"))
+def _is_of_trees(step: Any) -> bool:
+    """Whether it is a bagging or boosting of trees, which it is where nothing else is said."""
+    if not (step if isinstance(step, type) else type(step)).__name__.startswith(tuple(OF_OTHERS)):
+        return False
+    held = getattr(step, "estimator", None)
+    return held is None or _are_trees(held)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from upweight import kinds
 from upweight.messages import InputError
 
 
@@ -40,11 +41,12 @@ class Agreement:
 
 def agreement(predicted: Any, actual: Any) -> Agreement:
     """Compare two arrays of changes of the same shape."""
-    x, y = np.asarray(predicted, dtype=float).ravel(), np.asarray(actual, dtype=float).ravel()
+    x, y = (
+        kinds.numbers(name, values).detach().cpu().double().numpy().ravel()
+        for name, values in (("predicted", predicted), ("actual", actual))
+    )
     if x.shape != y.shape or len(x) < 2:
         raise InputError(f"predicted, actual: need two or more pairs; got shapes {x.shape} and {y.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise InputError("predicted, actual: NaN or infinite values can't be compared")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return Agreement(math.nan, math.nan, math.nan, len(x))
     line: Any = stats.linregress(x, y)

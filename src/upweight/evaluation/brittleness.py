@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import plots, scalars
+from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution
 from upweight.data import Data
 from upweight.evaluation.bootstrap import Bootstrap, Estimate
@@ -141,6 +141,7 @@ def brittleness(
     InputError
         If the objective isn't a classification, k isn't below n, or the scores are of other examples.
     """
+    kinds.check(brittleness, locals())
     objective = influence.objective
     data = objective.queries(queries)
     several = list(k) if isinstance(k, Sequence | np.ndarray | torch.Tensor) and not isinstance(k, str) else [k]

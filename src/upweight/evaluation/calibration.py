@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import plots, scalars
+from upweight import kinds, plots, scalars
 from upweight.data import Data
 from upweight.evaluation.lds import LDS, LDSResult
 from upweight.evaluation.subsets import FEWEST
@@ -152,6 +152,7 @@ def calibrate(
     InputError
         If an argument is impossible, or no query's loss tells the subsets apart.
     """
+    kinds.check(calibrate, locals())
     objective, _ = influence.objective, influence.stationarity  # refuses NaN gradients before anything is fitted
     solver = influence.solver
     scalars.number("fraction", fraction, above=0, below=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jaxtyping import Int
 from torch import Tensor
 
-from upweight import retraining, scalars
+from upweight import kinds, retraining, scalars
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.retraining.workers import Train
@@ -36,6 +36,7 @@ class Training:
     folder: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         if not callable(self.train):
             raise InputError(f"train: a function (indices, seed) -> trained model; got {self.train!r}")
         if isinstance(self.seeds, str) or not isinstance(self.seeds, Collection) or not len(self.seeds):

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import plots, scalars
+from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution, Quantity
 from upweight.evaluation import counterfactuals
 from upweight.evaluation.agreement import Agreement, agreement
@@ -151,6 +151,7 @@ def verify(
     -----
     Models are shared between queries: an example is left out once, whoever asks.
     """
+    kinds.check(verify, locals())
     objective = influence.objective
     if objective.n < 2:
         raise InputError(f"data: n={objective.n}; leaving examples out takes two or more training examples")
@@ -194,6 +195,7 @@ def verify(
 
 def against_pbrf(influence: Influence, queries: Any, k: int = 20, **options: Any) -> Verification:
     """`verify` against the proximal Bregman response: is the inverse right, whatever the training did?"""
+    kinds.check(against_pbrf, locals())
     return verify(influence, queries, k, counterfactual="pbrf", **options)
 
 
@@ -201,6 +203,7 @@ def against_retraining(
     influence: Influence, queries: Any, train: Train | Training, k: int = 20, **options: Any
 ) -> Verification:
     """`verify` against the user's own training from scratch: does influence predict what really happens?"""
+    kinds.check(against_retraining, locals())
     return verify(influence, queries, k, counterfactual=train, **options)
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import GGN, Hessian, ObjectiveCurvature
 from upweight.curvature.operators import OfObjective
 from upweight.data import Data
@@ -45,7 +45,7 @@ class Relabelling:
     def examples(self, objective: Objective) -> Data:
         """The examples with their new targets."""
         positions = objective.positions(self.indices)
-        given = torch.atleast_1d(torch.as_tensor(self.targets, device=objective.device))
+        given = torch.atleast_1d(kinds.numbers("targets", self.targets)).to(objective.device)
         if len(given) != len(positions):
             raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(given)}")
         return objective.queries(with_targets(objective.data.take(positions), given))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from upweight import kinds
 from upweight.attribution import Attribution
 from upweight.influence.checkpoints import objective_at, read_checkpoints
 from upweight.influence.influence import Influence
@@ -20,6 +21,7 @@ from upweight.inverse import Inverse
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.progress import track
+from upweight.scalars import shown
 
 
 class Ensemble:
@@ -43,6 +45,9 @@ class Ensemble:
     def __init__(
         self, objective: Objective, models: Any, inverse: Inverse | Callable[[Objective], Inverse] | None = None
     ):
+        kinds.check(Ensemble.__init__, locals())
+        if isinstance(inverse, type):
+            raise InputError(f"inverse: give one of upweight.inverse, such as inverse.Dual(); got {shown(inverse)}")
         if hasattr(inverse, "solve"):
             raise InputError("inverse: it is fitted to one model already; give its settings, e.g. inverse.Dual()")
         self.objective = objective

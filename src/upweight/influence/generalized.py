@@ -138,6 +138,11 @@ def resolved(objective: Objective, parameters: Any, change: Changed) -> Subset:
         return parameters
     if isinstance(parameters, Tensor | dict):
         return masked(objective.layout, parameters)
+    if not isinstance(parameters, str | list | tuple):
+        raise InputError(
+            "parameters: give names or patterns, a mask over θ, or a rule or subset of upweight.select; got "
+            f"{scalars.shown(parameters)}"
+        )
     return by_name(objective, parameters)
 
 

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
+from upweight.gradients.autograd import called
 from upweight.gradients.denormals import flushed
 from upweight.influence import groups, leverage, magnitude, perturbation, quantities, replacement
 from upweight.influence.generalized import generalized
@@ -30,6 +31,7 @@ from upweight.measurements import Loss as LossMeasured
 from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError, NotStationaryWarning, warn
 from upweight.objective import Objective
+from upweight.per_example import refuse_shape
 from upweight.progress import track
 from upweight.stationarity import Stationarity
 
@@ -71,8 +73,10 @@ class Influence:
             chosen, self.choice = choose(Counts(objective, DEFAULT_QUERIES, memory))
             self.inverse: Inverse | Solver = chosen
         else:
-            if not (hasattr(inverse, "fit") or hasattr(inverse, "solve")):
-                raise InputError(f"inverse: {inverse!r} is not one of upweight.inverse")
+            if isinstance(inverse, type) or not (hasattr(inverse, "fit") or hasattr(inverse, "solve")):
+                raise InputError(
+                    f"inverse: {scalars.shown(inverse)} is not one of upweight.inverse, such as inverse.EKFAC()"
+                )
             self.inverse, self.choice = inverse, "given"
 
     def __repr__(self) -> str:
@@ -107,6 +111,7 @@ class Influence:
     @random_states_kept()
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """(H+δI)⁻¹ of k vectors as rows; warns if the solver's tolerance was not reached."""
+        kinds.check(Influence.solve, locals())
         _ = self.stationarity
         return warned(self.solver.solve(vectors))
 
@@ -230,10 +235,14 @@ class Influence:
     ) -> Float[Tensor, " queries"]:
         """The measurement of each query, at the trained θ or another."""
         data: Data = self.objective.queries(queries)
-        function = self.objective.bind(as_measurement(measurement).bind(self.objective.loss))
-        theta = self.objective.params if params is None else params
-        batches = data.batches(None, self.objective.batch_size)
-        return torch.cat([function.values(theta, batch) for _, batch in batches])
+        function = as_measurement(measurement).bind(self.objective.loss)
+        named = self.objective.layout.unflatten(self.objective.theta(params))
+        parts = []
+        for index, batch in data.batches(None, self.objective.batch_size):
+            values = called(self.objective.model, function, batch, named)
+            refuse_shape("measurement", values, len(index), "queries")
+            parts.append(values.detach())
+        return torch.cat(parts)
 
     @random_states_kept()
     def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
@@ -369,6 +378,10 @@ class Influence:
             raise InputError(f"indices: give a list of positions, or a list of such groups; got {indices!r}")
         nested = len(indices) > 0 and (np.ndim(indices[0]) > 0 or isinstance(indices[0], range))
         members = [self.objective.positions(group) for group in (indices if nested else [indices])]
+        if any(len(group) == self.objective.n for group in members):
+            raise InputError(
+                f"indices: the group is all {self.objective.n} training examples; without them nothing would be left"
+            )
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         names = query_names(data, query_ids)
@@ -412,6 +425,7 @@ class Influence:
         (1/n)·∇L_qᵀ(H+δI)⁻¹(∇ℓ(z) − ∇ℓ(z̃)) (Koh & Liang 2017, section 2.2). ``examples`` are the z̃, in order of
         ``indices``. Scores ``[queries, indices]``.
         """
+        scalars.text("what", what)
         positions = self.objective.positions(indices)
         kind = as_measurement(measurement)
         solution, names = self.query_solution(queries, kind)
@@ -423,7 +437,7 @@ class Influence:
     def relabel(self, indices: Any, targets: Any, queries: Any, *, measurement: Any = None) -> Attribution:
         """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``."""
         positions = self.objective.positions(indices)
-        given = torch.atleast_1d(torch.as_tensor(targets, device=self.objective.device))
+        given = torch.atleast_1d(kinds.numbers("targets", targets)).to(self.objective.device)
         if len(given) != len(positions):
             raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(given)}")
         batch = self.objective.data.take(positions)

@@ -15,8 +15,10 @@ from upweight.gradients import Block, ExampleFunction, FactoredFunction, Factors
 from upweight.gradients.autograd import called
 from upweight.gradients.blocks import concatenated
 from upweight.gradients.terms import Outer
+from upweight.losses import all_ignored
 from upweight.measurements import Measurement, OfOutputs
-from upweight.messages import InputError
+from upweight.messages import InputError, UpweightWarning, warn
+from upweight.names import distinct
 from upweight.objective import Objective
 from upweight.per_example import refuse_cut_off, refuse_dependence, refuse_shape
 
@@ -26,17 +28,41 @@ QUERY_ELEMENTS = 2**27
 
 def query_names(data: Data, query_ids: Sequence[Any] | None) -> np.ndarray:
     """The names given, one per query, or positions."""
-    names = np.arange(len(data)) if query_ids is None else np.asarray(query_ids)
-    if names.shape != (len(data),):
-        raise InputError(f"query_ids: need {len(data)}, one per query; got shape {names.shape}")
-    return names
+    return np.arange(len(data)) if query_ids is None else distinct("query_ids", query_ids, len(data), "query")
 
 
 def check_query_targets(objective: Objective, data: Data, measurement: Measurement) -> None:
-    """Refuse queries whose targets the loss isn't defined for, where the measurement reads them."""
-    if measurement.reads_targets:
-        for _, batch in data.batches(None, objective.batch_size):
+    """Refuse queries whose targets the loss isn't defined for, where the measurement reads them.
+
+    Raises
+    ------
+    InputError
+        If the loss ignores every target of every query: nothing would be measured, and all scores be 0.
+
+    Warns
+    -----
+    UpweightWarning
+        If it does so for some of them.
+    """
+    function, ignored = measurement.bind(objective.loss), getattr(objective.loss, "ignore_index", None)
+    by_target = ignored is not None and (function is objective.loss or isinstance(function, OfOutputs))
+    if not (measurement.reads_targets or by_target):
+        return
+    unmeasured = []
+    for index, batch in data.batches(None, objective.batch_size):
+        if measurement.reads_targets:
             objective.check_targets(batch)
+        if by_target:
+            nothing = all_ignored(objective.loss, batch)
+            unmeasured += index[nothing.to(index.device)].tolist()
+    if unmeasured:
+        words = (
+            f"queries: {len(unmeasured)} of {len(data)} (first at position {unmeasured[0]}) have no target but "
+            f"{ignored}, which the loss ignores: nothing is measured of them, and their scores are 0; give them targets"
+        )
+        if len(unmeasured) == len(data):
+            raise InputError(words)
+        warn(words, UpweightWarning)
 
 
 def check_measurement(objective: Objective, data: Data, measurement: Measurement) -> None:

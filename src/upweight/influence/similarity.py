@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import kinds
 from upweight.attribution import Attribution, Quantity
 from upweight.data import Batch, tensors
 from upweight.influence import quantities
@@ -23,6 +24,7 @@ from upweight.objective import Objective
 @random_states_kept()
 def euclidean_distance(objective: Objective, queries: Any) -> Attribution:
     """−‖x_train − x_query‖ of the flattened inputs, ``[queries, train]``."""
+    kinds.check(euclidean_distance, locals())
     data = objective.queries(queries)
     wanted = torch.cat([_inputs(batch) for _, batch in data.batches(None, objective.batch_size)])
     parts = [_nearness(wanted, _inputs(batch)) for _, batch in objective.batches()]
@@ -33,6 +35,7 @@ def euclidean_distance(objective: Objective, queries: Any) -> Attribution:
 @random_states_kept()
 def gradient_dot(objective: Objective, queries: Any) -> Attribution:
     """∇L_q · ∇ℓ_z, ``[queries, train]``: influence with H = I."""
+    kinds.check(gradient_dot, locals())
     scores = gradient_products(objective, objective.queries(queries), Loss(), None)
     meaning = quantities.similarity("gradient dot product", "inner product of the loss gradients", "loss² per θ²")
     return _result(objective, scores, meaning)
@@ -41,6 +44,7 @@ def gradient_dot(objective: Objective, queries: Any) -> Attribution:
 @random_states_kept()
 def gradient_cosine(objective: Objective, queries: Any) -> Attribution:
     """Cosine of ∇L_q and ∇ℓ_z, ``[queries, train]``; 0 where a gradient vanishes."""
+    kinds.check(gradient_cosine, locals())
     scores = gradient_products(objective, objective.queries(queries), Loss(), None, cosine=True)
     meaning = quantities.similarity("gradient cosine", "cosine of the loss gradients", "−1 to 1")
     return _result(objective, scores, meaning)
@@ -56,6 +60,7 @@ def representation_dot(objective: Objective, queries: Any, *, layer: str | None 
         The module whose input is compared, by its name in ``model.named_modules()``; default the last ``nn.Linear``,
         so that h is the last hidden layer. Positions of a sequence are averaged.
     """
+    kinds.check(representation_dot, locals())
     query, train = _represented(objective, queries, layer)
     meaning = quantities.similarity(
         "representation dot product", "inner product of the representations", "square of the representation's unit"
@@ -66,6 +71,7 @@ def representation_dot(objective: Objective, queries: Any, *, layer: str | None 
 @random_states_kept()
 def representation_cosine(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
     """Cosine of h_q and h_z, ``[queries, train]``; 0 where one vanishes. ``layer`` as for `representation_dot`."""
+    kinds.check(representation_cosine, locals())
     query, train = _represented(objective, queries, layer)
     meaning = quantities.similarity("representation cosine", "cosine of the representations", "−1 to 1")
     return _result(objective, units(query) @ units(train).T, meaning)
@@ -74,6 +80,7 @@ def representation_cosine(objective: Objective, queries: Any, *, layer: str | No
 @random_states_kept()
 def representation_distance(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
     """−‖h_q − h_z‖, ``[queries, train]``. ``layer`` as for `representation_dot`."""
+    kinds.check(representation_distance, locals())
     query, train = _represented(objective, queries, layer)
     meaning = quantities.similarity(
         "representation distance", "negative distance of the representations", "units of the representation"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.attribution import Attribution, Magnitude, Quantity
 from upweight.influence import quantities
 from upweight.influence.checkpoints import objective_at, read_checkpoints
@@ -50,6 +50,7 @@ class TracIn:
     """
 
     def __init__(self, objective: Objective, checkpoints: Any, learning_rates: float | Sequence[float]):
+        kinds.check(TracIn.__init__, locals())
         self.objective = objective
         self.checkpoints = read_checkpoints(objective, checkpoints, "checkpoints")
         self.learning_rates = _rates(learning_rates, len(self.checkpoints))

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import measurements, scalars
+from upweight import kinds, measurements, scalars
 from upweight.attribution import Attribution, Magnitude, Quantity
 from upweight.curvature import Matrix
 from upweight.data import Data
@@ -118,6 +118,7 @@ class TRAK:
         projection: Kind = "sparse",
         measurement: Any = "margin",
     ):
+        kinds.check(TRAK.__init__, locals())
         self.objective = objective
         self.states = None if models is None else read_checkpoints(objective, models, "models")
         self.projection = Projection(objective.p, dimension, (seed,), projection)

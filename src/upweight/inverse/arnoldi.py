@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import operator_of
@@ -68,6 +68,7 @@ class Arnoldi:
     residuals: bool = True
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         scalars.one_of("complement", self.complement, get_args(Complement))
         scalars.seed("seed", self.seed)
         scalars.flag("residuals", self.residuals)

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -71,6 +71,7 @@ class CG:
     preconditioner: Inverse | Solver | None = None
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         scalars.whole("max_iterations", self.max_iterations)
         if self.tolerance is not None:
             scalars.number("tolerance", self.tolerance, above=0, below=1)

@@ -44,6 +44,9 @@ class MeanLeverage:
         scalars.seed("seed", self.seed)
 
 
+UNPENALISED = 0.01
+"""Share of the mean penalty that δ is at least, where some parameters have none."""
+
 Damping = float | Literal["auto", "calibrated"] | MeanEigenvalue | MeanLeverage
 """An absolute number, or a rule that gives one; "calibrated" takes retrainings and is refused with the way to them."""
 
@@ -94,7 +97,11 @@ def _by_leverage(damping: MeanLeverage, operator: Operator, spectrum: Callable[[
     if damping.seed not in found:
         found[damping.seed] = spectrum() if spectrum is not None else _estimated(operator, objective.l2, damping.seed)
     penalty = getattr(operator, "l2", objective.l2)  # an approximation may leave it out
-    return damping_at(found[damping.seed], objective.n, float(penalty.mean()), damping.share)
+    absolute = damping_at(found[damping.seed], objective.n, float(penalty.mean()), damping.share)
+    if absolute > 0 or bool((penalty > 0).all()):
+        return absolute
+    # Parameters that the penalty leaves out (biases) are damped by a trifle of it: rows alone may not determine them.
+    return UNPENALISED * float(penalty.mean())
 
 
 def _estimated(operator: Operator, penalty: Tensor, seed: int) -> Spectrum:

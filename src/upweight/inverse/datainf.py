@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import kinds
 from upweight.curvature import EmpiricalFisher, Operator, RowCurvature, RowsOperator
 from upweight.curvature.kronecker import finite_blocks
 from upweight.gradients import Factors
@@ -43,6 +44,9 @@ class DataInf:
 
     curvature: RowCurvature = field(default_factory=EmpiricalFisher)
     damping: Damping = field(default_factory=MeanEigenvalue)
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
 
     def fit(self, target: Objective | Operator) -> DataInfSolver:
         """Bind to the rows."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -64,6 +64,7 @@ class Dense:
     singular: Singular = "refuse"
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         scalars.one_of("method", self.method, ("cholesky", "eigen"))
         scalars.one_of("singular", self.singular, get_args(Singular))
         scalars.flag("indefinite", self.indefinite)

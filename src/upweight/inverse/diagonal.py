@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from upweight import kinds
 from upweight.curvature import Fisher, Operator, RowCurvature
 from upweight.curvature.eigenbasis import Basis
 from upweight.inverse.damping import Damping
@@ -33,6 +34,9 @@ class Diagonal:
 
     curvature: RowCurvature = field(default_factory=Fisher)
     damping: Damping = "auto"
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """One pass over the rows."""

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import GGN, Operator, RowCurvature, Rows, RowsOperator
 from upweight.curvature.kronecker import finite_blocks
 from upweight.gradients import Factors
@@ -60,6 +60,9 @@ class Dual:
     damping: Damping = "auto"
     rows: int | None = DEFAULT_ROWS
     memory: int = DEFAULT_MEMORY
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
 
     def fit(self, target: Objective | Operator) -> DualSolver:
         """Make the rows and their Gram matrices."""

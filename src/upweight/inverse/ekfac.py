@@ -8,7 +8,7 @@ from typing import get_args
 
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import Fisher, Operator, RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors, summed
@@ -50,6 +50,7 @@ class EKFAC:
     inputs: Inputs = "active"
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         scalars.one_of("approximation", self.approximation, get_args(Approximation))
         scalars.one_of("inputs", self.inputs, get_args(Inputs))
         scalars.flag("penalized", self.penalized)

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import kinds
 from upweight.curvature import Curvature, Operator
 from upweight.inverse.damping import Damping
 from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.objective import Objective
+from upweight.scalars import shown
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def unmeasured(solver: str, damping: float, vectors: Float[Tensor, "k p"]) -> So
 
 def as_solver(inverse: Inverse | Solver, target: Objective | Operator) -> Solver:
     """The inverse fitted to the target; itself if it is fitted already."""
+    kinds.check(as_solver, locals())
     return inverse.fit(target) if isinstance(inverse, Inverse) else inverse
 
 
@@ -136,6 +139,7 @@ def warned(solution: Solution) -> Solution:
 
 def precondition(solver: Solver, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
     """Apply an approximate inverse, in the solver's own precision: float32 is enough to precondition float64."""
+    kinds.check(precondition, locals())
     rows = vectors.to(solver.operator.dtype)
     x = solver.precondition(rows) if isinstance(solver, Preconditioner) else solver.solve(rows).x
     return x.to(vectors.dtype)
@@ -143,6 +147,7 @@ def precondition(solver: Solver, vectors: Float[Tensor, "k p"]) -> Float[Tensor,
 
 def operator_of(target: Objective | Operator, curvature: Curvature) -> Operator:
     """The operator itself, or the chosen curvature of an objective."""
+    kinds.check(operator_of, locals())
     return curvature.of(target) if isinstance(target, Objective) else target
 
 
@@ -159,8 +164,9 @@ def checked(vectors: Float[Tensor, "k p"], operator: Operator) -> Float[Tensor, 
     InputError
         On wrong shape or numbers that aren't finite.
     """
-    if vectors.dim() != 2 or vectors.shape[1] != operator.size:
-        raise InputError(f"vectors: expected rows [k, {operator.size}]; got {tuple(vectors.shape)}")
+    if not isinstance(vectors, Tensor) or vectors.dim() != 2 or vectors.shape[1] != operator.size:
+        got = tuple(vectors.shape) if isinstance(vectors, Tensor) else shown(vectors)
+        raise InputError(f"vectors: expected rows [k, {operator.size}]; got {got}")
     if not torch.isfinite(vectors).all():
         raise InputError("vectors: NaN or infinite values can't be solved for")
     return vectors

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import Fisher, Operator, RowCurvature
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors
@@ -69,6 +69,9 @@ class KFAC:
     approximation: Approximation = "expand"
     inputs: Inputs = "active"
     damping_rule: DampingRule = "factored"
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
 
     def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
         """Factors from one pass over the rows, and their eigenvectors."""

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -74,6 +74,7 @@ class LiSSA:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         scalars.whole("repeats", self.repeats)
         for name in ("depth", "batch_size"):
             if getattr(self, name) is not None:

@@ -18,7 +18,7 @@ torch's own ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss``
 
 from __future__ import annotations
 
-from upweight.losses.base import AnyLoss, Function, Loss, Split, checked_temperature, one_hot
+from upweight.losses.base import AnyLoss, Function, Loss, Split, all_ignored, checked_temperature, one_hot
 from upweight.losses.batches import TARGET_KEYS, split_batch, with_targets
 from upweight.losses.causal_lm import CausalLM
 from upweight.losses.cross_entropy import CrossEntropy
@@ -41,6 +41,7 @@ __all__ = [
     "Split",
     "SquaredError",
     "SquaredHinge",
+    "all_ignored",
     "as_loss",
     "as_split",
     "call",

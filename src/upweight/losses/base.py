@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from upweight import scalars
-from upweight.data import Batch
+from upweight import kinds, scalars
+from upweight.data import Batch, batch_length
 from upweight.losses.batches import split_batch, with_targets
 from upweight.losses.outputs import call
 from upweight.messages import InputError
@@ -93,12 +93,24 @@ class Function:
     function: Callable[[nn.Module, Batch], Tensor]
     unit: str = "loss"
 
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
+
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
         """The loss of each example."""
         return self.function(model, batch)
 
 
 AnyLoss = Loss | Function
+
+
+def all_ignored(loss: AnyLoss, batch: Batch) -> Bool[Tensor, " batch"]:
+    """Whether every target of an example is the one that the loss ignores; of no example where it ignores none."""
+    ignored = getattr(loss, "ignore_index", None)
+    if ignored is None or not isinstance(loss, Loss):
+        return torch.zeros(batch_length(batch), dtype=torch.bool)
+    targets = loss.targets(batch)
+    return torch.eq(targets, ignored).reshape(len(targets), -1).all(1)
 
 
 def checked_temperature(loss: Loss, temperature: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from upweight import kinds
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
 from upweight.plots.style import (
@@ -35,7 +36,7 @@ def predicted_against_actual(
     quantity: str = "change",
     standard_error: Values | None = None,
     predicted_standard_error: Values | None = None,
-    labels: Sequence[object] | None = None,
+    labels: Sequence[object] | Values | None = None,
     title: str | None = None,
     statistics: bool = True,
 ) -> Figure:
@@ -58,6 +59,7 @@ def predicted_against_actual(
     Raises:
         InputError: empty, mismatched or non-finite arrays; a negative standard error.
     """
+    kinds.check(predicted_against_actual, locals())
     x = checks.numbers("predicted", predicted)
     pairs = ("predicted", x.shape)
     y = checks.numbers("actual", actual, pairs).ravel()

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
@@ -46,6 +47,7 @@ def attack_paths(
     Raises:
         InputError: arrays that are empty or don't fit each other.
     """
+    kinds.check(attack_paths, locals())
     paths = checks.array("probabilities", probabilities)
     ended = checks.array("flipped", flipped).astype(bool)
     if paths.ndim != 2 or ended.shape != paths.shape[:1]:
@@ -89,9 +91,10 @@ def changed_images(
     Raises:
         InputError: no image, other numbers of changes or captions, shapes that differ.
     """
+    kinds.check(changed_images, locals())
     shown = pixels(stored)
     texts = checks.names("captions", captions, ("stored", (len(shown),)))
-    moved = [_in_one_channel(f"changes[{i}]", change) for i, change in enumerate(changes)]  # type: ignore[arg-type]
+    moved = [_in_one_channel(f"changes[{i}]", change) for i, change in enumerate(checks.several("changes", changes))]
     if [change.shape for change in moved] != [image.shape[:2] for image in shown]:
         raise InputError(f"changes: got {len(moved)}; give one of equal shape for each of the {len(shown)} images")
     bound = max(float(np.abs(change).max()) for change in moved) or 1.0

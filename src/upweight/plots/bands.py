@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
@@ -54,6 +55,7 @@ def curves_with_bands(
     Raises:
         InputError: no curve, or arrays that are mismatched or non-finite; a band without its curve.
     """
+    kinds.check(curves_with_bands, locals())
     across = checks.vector("x", x)
     points = ("x", across.shape)
     if not curves:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
@@ -52,6 +53,7 @@ def accuracy_by_ratio(
     Raises:
         InputError: nothing to draw; arrays that are mismatched, non-finite or no shares; a deviation of no curve.
     """
+    kinds.check(accuracy_by_ratio, locals())
     across = checks.vector("ratios", ratios)
     if across.min() <= 0 or across.max() > 1:
         raise InputError(f"ratios: shares of the units above 0 and at most 1; got {across.min():g} … {across.max():g}")

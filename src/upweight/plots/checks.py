@@ -6,7 +6,7 @@ A ``partner`` is the name and the shape of the argument that another one must fi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,14 +82,24 @@ def standard_errors(name: str, values: Any, partner: Partner) -> Array:
 
 def names(name: str, values: Iterable[object] | Values, partner: Partner) -> list[str]:
     """A name for each of the partner's values, row by row; only an array of the partner's shape is flattened."""
+    is_single = getattr(values, "ndim", 1) == 0 and partner[1] != ()
+    if isinstance(values, str) or not isinstance(values, Iterable) or is_single:
+        raise InputError(f"{name}: got {values!r}; give a list, one for each value of {partner[0]}")
     if isinstance(values, torch.Tensor | np.ndarray):
         items = (values.reshape(-1) if tuple(values.shape) == partner[1] else values).tolist()
     else:
-        items = list(values)  # type: ignore[arg-type]
+        items = list(values)
     size = math.prod(partner[1])
     if len(items) != size:
         raise InputError(f"{name}: got {len(items)}, but {partner[0]} has {size}; give one for each")
     return [str(item) for item in items]
+
+
+def several(name: str, values: Any) -> list[Any]:
+    """Things in a list or along an array's first dimension, at least one."""
+    if isinstance(values, str | Mapping | type) or not hasattr(values, "__len__") or getattr(values, "ndim", 1) == 0:
+        raise InputError(f"{name}: got {type(values).__name__}; give a list of arrays")
+    return list(values)
 
 
 def mask(name: str, values: Any) -> Array:

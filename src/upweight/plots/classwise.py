@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
@@ -34,6 +35,7 @@ def classwise_bars(
     Raises:
         InputError: empty or mismatched input, or shares outside 0 … 1.
     """
+    kinds.check(classwise_bars, locals())
     if not accuracies:
         raise InputError("accuracies: give one or more models")
     values = {name: checks.vector(f"accuracies[{name!r}]", given) for name, given in accuracies.items()}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from upweight import kinds
 from upweight.plots import checks
 from upweight.plots.checks import Values
 from upweight.plots.style import (
@@ -47,6 +48,7 @@ def correlation_histogram(
     Raises:
         InputError: no correlation or a non-finite one.
     """
+    kinds.check(correlation_histogram, locals())
     values = checks.numbers("correlations", correlations).ravel()
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = new_axes(figure)

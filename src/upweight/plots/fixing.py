@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from upweight import kinds
 from upweight.plots import checks
 from upweight.plots.checks import Values
 from upweight.plots.style import (
@@ -50,6 +51,7 @@ def accuracy_after_fixing(
     Raises:
         InputError: arrays that are mismatched or non-finite.
     """
+    kinds.check(accuracy_after_fixing, locals())
     across = checks.vector("checked", checked)
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = new_axes(figure)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
@@ -41,6 +42,7 @@ def group_by_rank(
     Raises:
         InputError: mismatched or non-finite arrays; all examples in the group, or scores of 0 alone.
     """
+    kinds.check(group_by_rank, locals())
     sizes = np.abs(checks.vector("scores", scores))
     mine = checks.mask("members", members)
     if mine.shape != sizes.shape:

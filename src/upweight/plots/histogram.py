@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.scale import SymmetricalLogTransform
 
+from upweight import kinds, scalars
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
 from upweight.plots.style import (
@@ -52,6 +53,8 @@ def score_histogram(
     Raises:
         InputError: no score or a non-finite one.
     """
+    kinds.check(score_histogram, locals())
+    scalars.whole("bins", bins)
     values = np.sort(checks.numbers("scores", scores), axis=None)
     threshold = heavy_from(values)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
@@ -37,10 +38,11 @@ def example_grid(
     Raises:
         InputError: no image, another number of captions, an array that is no image.
     """
+    kinds.check(example_grid, locals())
     shown = pixels(images)
     texts = checks.names("captions", captions, ("images", (len(shown),)))
-    if columns < 1:
-        raise InputError(f"columns: got {columns}; give a whole number of at least 1")
+    if not isinstance(columns, int | np.integer) or isinstance(columns, bool) or columns < 1:
+        raise InputError(f"columns: got {columns!r}; give a whole number of at least 1")
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
     cell = min(WIDTH / columns, 2.4)
@@ -80,6 +82,7 @@ def perturbation(
     Raises:
         InputError: arrays that are no images or do not fit each other; non-finite values.
     """
+    kinds.check(perturbation, locals())
     image = pixels([original])[0]
     slopes = channels_last("gradient", checks.numbers("gradient", gradient))
     slopes = slopes.sum(-1) if slopes.ndim == 3 else slopes
@@ -115,12 +118,10 @@ def pixels(images: Sequence[Values] | Values) -> list[npt.NDArray[np.uint8]]:
     Raises:
         InputError: no image, an empty or non-finite one, or an array of another shape.
     """
-    if len(images) == 0:  # type: ignore[arg-type]
+    given = checks.several("images", images)
+    if not given:
         raise InputError("images: got none; give at least one image")
-    arrays = [
-        channels_last(f"images[{i}]", checks.finite(f"images[{i}]", image))
-        for i, image in enumerate(images)  # type: ignore[arg-type]
-    ]
+    arrays = [channels_last(f"images[{i}]", checks.finite(f"images[{i}]", image)) for i, image in enumerate(given)]
     numbers = [array for array in arrays if array.dtype != np.uint8]
     low = min((float(array.min()) for array in numbers), default=0.0)
     high = max((float(array.max()) for array in numbers), default=1.0)

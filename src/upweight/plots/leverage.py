@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
@@ -56,6 +56,7 @@ def residuals_by_leverage(
     Raises:
         InputError: empty or mismatched arrays, or no row of which both are numbers.
     """
+    kinds.check(residuals_by_leverage, locals())
     k = scalars.number("parameters", parameters, above=0)
     across, up = checks.array("hat", hat).astype(float), checks.array("residuals", residuals).astype(float)
     if across.ndim != 1 or up.shape != across.shape:
@@ -119,6 +120,7 @@ def measure_by_row(
     Raises:
         InputError: empty or mismatched arrays, or no number among them.
     """
+    kinds.check(measure_by_row, locals())
     up = checks.array("values", values).astype(float)
     if up.ndim != 1:
         raise InputError(f"values: got shape {up.shape}; give one dimension, for example by .ravel()")

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
@@ -52,6 +53,7 @@ def ranking_bars(
     Raises:
         InputError: empty, mismatched or non-finite input; more bars than can be read.
     """
+    kinds.check(ranking_bars, locals())
     values = checks.vector("scores", scores)
     names = checks.names("labels", labels, ("scores", values.shape))
     if values.size > BARS:

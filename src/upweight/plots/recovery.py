@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
@@ -47,6 +48,7 @@ def recovery_curve(
     Raises:
         InputError: no method, no flipped label, a position out of range or checked twice.
     """
+    kinds.check(recovery_curve, locals())
     truth = checks.mask("flipped", flipped)
     if not orders:
         raise InputError("orders: got no method; give at least one name with its order of training positions")

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from upweight import kinds, scalars
 from upweight.messages import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
@@ -49,6 +50,9 @@ def residual_curves(
     Raises:
         InputError: no history; empty, negative or non-finite ones.
     """
+    kinds.check(residual_curves, locals())
+    if tolerance is not None:
+        scalars.number("tolerance", tolerance, above=0)
     if not histories:
         raise InputError("histories: got none; give at least one name with its residuals")
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
+from upweight import kinds
 from upweight.plots import checks
 from upweight.plots.checks import Values
 from upweight.plots.histogram import heavy_from
@@ -57,6 +58,7 @@ def influence_against(
     Raises:
         InputError: empty, mismatched or non-finite arrays.
     """
+    kinds.check(influence_against, locals())
     across = checks.numbers("x", x)
     points = ("x", across.shape)
     values = checks.numbers("scores", scores, points).ravel()

@@ -10,7 +10,7 @@ from typing import ClassVar
 import matplotlib.figure
 from markupsafe import Markup
 
-from upweight import plots
+from upweight import kinds, plots
 from upweight.messages import InputError
 from upweight.report.embed import figure_markup, png_address
 from upweight.report.numbers import MISSING, Cell, cell
@@ -25,6 +25,9 @@ class Text:
 
     text: str
     kind: ClassVar[str] = "text"
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
 
     @property
     def paragraphs(self) -> list[str]:
@@ -53,6 +56,7 @@ class Table:
     kind: ClassVar[str] = "table"
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         if not self.columns:
             raise InputError("columns: got none; name at least one column")
         for i, row in enumerate(self.rows):
@@ -95,6 +99,7 @@ class Figure:
     kind: ClassVar[str] = "figure"
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         if not self.alt.strip():
             raise InputError("alt: got no text; say in words what the figure shows")
 
@@ -127,6 +132,7 @@ class Images:
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         count = len(plots.pixels(self.arrays))
         for name, given in (("captions", self.captions), ("tones", self.tones)):
             if given is not None and len(given) != count:
@@ -167,6 +173,9 @@ class Meaning:
     sizes: str = ""
     kind: ClassVar[str] = "meaning"
 
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
+
 
 @dataclass(frozen=True)
 class Warnings:
@@ -178,6 +187,7 @@ class Warnings:
     def __post_init__(self) -> None:
         if isinstance(self.messages, str):
             raise InputError(f"messages: got the text {self.messages!r}; give a list of texts")
+        kinds.check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -197,6 +207,7 @@ class Facts:
     kind: ClassVar[str] = "facts"
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         if not self.facts:
             raise InputError("facts: got none; give at least one name with its value")
         _check_digits(self.digits)
@@ -211,5 +222,5 @@ Block = Text | Table | Figure | Images | Meaning | Warnings | Facts
 
 
 def _check_digits(digits: int) -> None:
-    if digits < 1:
-        raise InputError(f"digits: got {digits}; give a whole number of at least 1")
+    if not isinstance(digits, int) or isinstance(digits, bool) or digits < 1:
+        raise InputError(f"digits: got {digits!r}; give a whole number of at least 1")

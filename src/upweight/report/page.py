@@ -12,7 +12,7 @@ from typing import get_args
 
 import jinja2
 
-from upweight import files
+from upweight import files, kinds
 from upweight.messages import InputError
 from upweight.report.blocks import Block
 
@@ -44,6 +44,7 @@ class Report:
     """
 
     def __init__(self, title: str, summary: str = "") -> None:
+        kinds.check(Report.__init__, locals())
         if not title.strip():
             raise InputError("title: got no text; give the report a title")
         self.title = title

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.data import Batch
 from upweight.inverse import CG, Dense, Solver, precondition
@@ -96,6 +96,7 @@ def leave_out(
     solver
         A fitted inverse of the objective's curvature to precondition with, in any precision (default: made here).
     """
+    kinds.check(leave_out, locals())
     scalars.flag("renormalize", renormalize)
     checked_limits(tolerance, max_iterations)
     members = as_groups(objective, groups)
@@ -130,6 +131,7 @@ def replace(
     tolerance, solver
         As for `leave_out`.
     """
+    kinds.check(replace, locals())
     checked_limits(tolerance, max_iterations)
     members = as_groups(objective, groups)
     if not members:
@@ -138,6 +140,8 @@ def replace(
     total = sum(len(group) for group in members)
     if len(data) != total:
         raise InputError(f"examples: need one for each of the {total} positions; got {len(data)}")
+    for _, batch in data.batches(None, objective.batch_size):
+        objective.check_targets(batch)
     places = torch.arange(total).split([len(group) for group in members])
     changes = [
         Change(objective.data.take(group), objective.weights[group], data.take(place))
@@ -160,8 +164,11 @@ def checked_limits(tolerance: float | None, max_iterations: int) -> None:
 
 def relabel(objective: Objective, indices: Any, targets: Any, **options: Any) -> Retrained:
     """Retrain with one training example's label changed, once for each of ``indices``."""
+    kinds.check(relabel, locals())
     positions = objective.positions(indices)
-    given = torch.as_tensor(targets, device=objective.device)
+    given = torch.atleast_1d(kinds.numbers("targets", targets)).to(objective.device)
+    if len(given) != len(positions):
+        raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(given)}")
     return replace(objective, positions.tolist(), with_targets(objective.data.take(positions), given), **options)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.inverse import CG, Dense
 from upweight.messages import NegativeCurvatureError, NotConvergedWarning, warn
@@ -46,6 +46,7 @@ def fit(objective: Objective, *, tolerance: float | None = None, max_iterations:
     Newton steps with the Hessian where it is factorised and positive definite, else with the GGN, solved to a forcing
     term that falls with ‖∇R‖, and backtracking by Armijo's rule. A non-convex model reaches a local minimum at best.
     """
+    kinds.check(fit, locals())
     goal = checked_tolerance(objective, tolerance)
     scalars.whole("max_iterations", max_iterations, 0)
     current, risk, gradient = objective, *_evaluate(objective)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import GGN
 from upweight.data import Batch
 from upweight.gradients import ExampleFunction, example_function
@@ -79,6 +79,7 @@ def pbrf(
     The response of a network with kinks (ReLU) to a large change often lies at one. No gradient is small there, and
     the minimisation ends when its value stalls, with a warning that gives ‖∇‖.
     """
+    kinds.check(pbrf, locals())
     checked_limits(tolerance, max_iterations)
     if epsilon is not None:
         scalars.number("epsilon", epsilon)

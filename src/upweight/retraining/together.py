@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import grad, stack_module_state
 from torch.utils import _pytree as pytree
 
+from upweight import kinds, scalars
 from upweight.arguments import refuse_bad_loss, refuse_training_mode
 from upweight.data import Batch, Data, as_data, tensors
 from upweight.gradients.autograd import substituted
@@ -79,6 +80,8 @@ def train_together(
     at a time on ``subset[torch.randperm(len(subset), generator=torch.Generator().manual_seed(seed))]``, to rounding.
     It gains most where steps are short: small networks and batches, whose cost is the call and not the arithmetic.
     """
+    kinds.check(train_together, locals())
+    scalars.whole("memory, in bytes", memory)
     started = time.perf_counter()
     source = as_data(data)
     members, seeds = checked_jobs(subsets, seeds, len(source))

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from scipy.sparse.linalg import lobpcg
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian
 from upweight.inverse import Solver, precondition
 from upweight.messages import InputError, NotConvergedWarning, warn
@@ -111,6 +111,7 @@ def trust_region(
     InputError
         If a number is impossible, or the solver is of another number of parameters.
     """
+    kinds.check(trust_region, locals())
     goal = checked_tolerance(objective, tolerance)
     radius = scalars.number("radius", radius, above=0)
     scalars.whole("max_iterations", max_iterations)
@@ -254,6 +255,7 @@ def lowest_curvature(
     max_iterations
         Products with a block of vectors.
     """
+    kinds.check(lowest_curvature, locals())
     scalars.whole("max_iterations", max_iterations)
     scalars.seed("seed", seed)
     matrix = curvature or Hessian()

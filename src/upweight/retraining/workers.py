@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.files import NotWrittenError
 from upweight.kept import copied
 from upweight.messages import InputError
@@ -83,6 +83,7 @@ def train_many(
     upweight.files.NotWrittenError
         If the folder can't be written to.
     """
+    kinds.check(train_many, locals())
     started = time.perf_counter()
     scalars.whole("workers", workers, 0)
     if not callable(train):

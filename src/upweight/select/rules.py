@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.messages import InputError
 from upweight.select.scores import fisher, noise, outputs_and_gradients
 from upweight.select.subset import Subset
@@ -73,6 +73,7 @@ class Rule:
         InputError
             If the model has no units, or the ratio is less than one unit.
         """
+        kinds.check(Rule.of, locals())
         layers = units(objective.model, objective.layout)
         if not layers:
             raise InputError(
@@ -107,6 +108,7 @@ def _share(ratio: float) -> str:
 
 
 def _rule(scores: Scores, ratio: float, highest: bool, per: Scope, what: str) -> Rule:
+    scalars.one_of("per", per, get_args(Scope))
     side = "highest" if highest else "lowest"
     return Rule(scores, ratio, highest, per, f"the {_share(ratio)} of units of {side} {what}, {PLACES.get(per, per)}")
 
@@ -144,6 +146,7 @@ def lowest_fisher(ratio: float, *, per: Scope = "layer") -> Rule:
 def random(ratio: float, *, seed: int = 0, per: Scope = "layer") -> Rule:
     """Units at random."""
     scalars.seed("seed", seed)
+    scalars.one_of("per", per, get_args(Scope))
     words = f"a random {_share(ratio)} of units, {PLACES.get(per, per)}, seed {seed}"
     return Rule(partial(noise, seed), ratio, True, per, words)
 
@@ -156,6 +159,7 @@ def by_name(objective: Objective, patterns: str | Sequence[str]) -> Subset:
     InputError
         If none is given, or one matches none of them.
     """
+    kinds.check(by_name, locals())
     wanted = [patterns] if isinstance(patterns, str) else list(patterns)
     if not wanted:
         raise InputError(f"parameters: got no names; give some of {list(objective.layout.names)}")

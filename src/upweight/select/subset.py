@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from upweight import kinds
 from upweight.arguments import penalties
 from upweight.kept import copied, fresh_buffers
 from upweight.messages import InputError
@@ -41,6 +42,7 @@ class Subset:
     words: str = "given entries"
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         if self.mask.dtype != torch.bool or self.mask.shape != (self.layout.p,):
             raise InputError(
                 f"parameters: a mask is {self.layout.p:,} booleans, one for each entry of θ; "
@@ -152,6 +154,7 @@ class Restricted(nn.Module):
 
 def everything(layout: Layout) -> Subset:
     """All entries."""
+    kinds.check(everything, locals())
     return Subset(layout, torch.ones(layout.p, dtype=torch.bool), "everything")
 
 
@@ -163,6 +166,7 @@ def masked(layout: Layout, masks: Tensor | Mapping[str, Tensor]) -> Subset:
     InputError
         If a name or a shape is unknown.
     """
+    kinds.check(masked, locals())
     if isinstance(masks, Tensor):
         return Subset(layout, masks.cpu(), "given entries")
     values = {

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from upweight import kinds
 from upweight.parameters import Layout
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -47,6 +48,7 @@ class Layer:
 
 def units(model: nn.Module, layout: Layout) -> list[Layer]:
     """The layers of a model that have units, in order; those held fixed, and grouped transposed ones, are left out."""
+    kinds.check(units, locals())
     found = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):

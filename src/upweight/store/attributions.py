@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import numpy as np
 import zarr
 
 from upweight.messages import InputError, UpweightWarning, warn
+from upweight.names import repeated
 from upweight.store import marked_folder
 
 MARKER = "attribution.json"
 FORMAT = 2
 SCORES = "scores.zarr"
 WORDS = ("name", "words", "unit", "positive")
+NAMES = ("ids", "query_ids")
 NUMBERS = (int, float)
+LARGEST = sys.float_info.max
 ENTRIES = {"format", "quantity", "ids", "query_ids", "damping", "report", "facts", "magnitude"}
 LATER = {"magnitude"}
 """Entries that results of earlier versions lack."""
@@ -73,7 +77,7 @@ def load(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 def _read(found: marked_folder.Marked, file: Path) -> tuple[np.ndarray, dict[str, Any]]:
     said = found.description
-    if said.get("format") != FORMAT:
+    if not _is_format(said, FORMAT):
         raise InputError(f"path: {file} has format {said.get('format')!r}; this version reads 1 and {FORMAT}")
     unpacked = {**said, "ids": _unpacked(said, "ids", file), "query_ids": _unpacked(said, "query_ids", file)}
     scores = np.asarray(zarr.open_array(found.data / SCORES, mode="r")[...])
@@ -91,11 +95,13 @@ def _packed(name: str, ids: np.ndarray) -> dict[str, Any]:
     """Names with their kind, so that they come back as they are."""
     values = np.asarray(ids)
     if values.dtype.kind == "O":
-        odd = next((value for value in values.tolist() if not isinstance(value, str | int | float)), None)
-        if odd is not None:
+        plain = [value.item() if isinstance(value, np.generic) else value for value in values.tolist()]
+        odd = [value for value in plain if not isinstance(value, str | int | float)]
+        if odd:
             raise InputError(
-                f"{name}: {odd!r} is a {type(odd).__name__}, which can't be saved; give strings or numbers"
+                f"{name}: {odd[0]!r} is a {type(odd[0]).__name__}, which can't be saved; give strings or numbers"
             )
+        return {"kind": values.dtype.str, "values": plain}
     elif values.dtype.kind == "M":
         values, kind = values.astype(str), values.dtype.str
         return {"kind": kind, "values": values.tolist()}
@@ -111,7 +117,7 @@ def _unpacked(said: dict[str, Any], name: str, file: Path) -> np.ndarray:
             values = np.array(packed["values"], dtype=np.dtype(packed["kind"]))
             if json.dumps(_packed(name, values)) == json.dumps(packed):
                 return values
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, MemoryError):
             pass
     raise _unexpected(_wrong(name, packed), file)
 
@@ -124,7 +130,7 @@ def _fault(said: dict[str, Any], scores: np.ndarray) -> str | None:
     if not isinstance(quantity, dict) or quantity.keys() != {*WORDS, "helpful_sign"}:
         return _wrong("quantity", quantity)
     sign = quantity["helpful_sign"]
-    sized = damping is None or (_is_number(damping) and math.isfinite(damping) and damping >= 0)
+    sized = damping is None or (_is_number(damping) and 0 <= damping < math.inf)
     told = isinstance(facts, dict) and all(isinstance(name, str) and _is_number(facts[name]) for name in facts)
     entries = {
         **{f"quantity.{word}": (isinstance(quantity[word], str), quantity[word]) for word in WORDS},
@@ -133,12 +139,16 @@ def _fault(said: dict[str, Any], scores: np.ndarray) -> str | None:
         "report": (isinstance(said["report"], str), said["report"]),
         "facts": (told, facts),
         "magnitude": (_is_magnitude(said.get("magnitude")), said.get("magnitude")),
-        **{name: (np.ndim(said[name]) == 1, said[name]) for name in ("ids", "query_ids")},
+        **{name: (np.ndim(said[name]) == 1, said[name]) for name in NAMES},
         "scores": (scores.dtype.kind == "f", scores.dtype),
     }
     for name, (right, value) in entries.items():
         if not right:
             return _wrong(name, value)
+    for name in NAMES:
+        twice = repeated(np.asarray(said[name]))
+        if twice is not None:
+            return f"{name} must be unique: {twice}"
     expected = (len(said["ids"]),) if scores.ndim == 1 else (len(said["query_ids"]), len(said["ids"]))
     return None if scores.shape == expected else _wrong("scores", f"of shape {scores.shape} beside names {expected}")
 
@@ -151,7 +161,14 @@ def _is_magnitude(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, NUMBERS) and not isinstance(value, bool)
+    """A number that isn't NaN, and that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
+        return False
+    return value == math.inf or -LARGEST <= value <= LARGEST
+
+
+def _is_format(said: dict[str, Any], number: int) -> bool:
+    return type(said.get("format")) is int and said["format"] == number
 
 
 def _wrong(name: str, value: Any) -> str:
@@ -178,7 +195,7 @@ def _first_format(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """An attribution without checksums: what can be checked is whether all is there."""
     group = zarr.open_group(path, mode="r")
     said: Any = dict(group.attrs["upweight"])  # type: ignore[arg-type]
-    if said.get("format") != 1:
+    if not _is_format(said, 1):
         raise InputError(f"path: {path} has format {said.get('format')!r}; this version reads 1 and {FORMAT}")
     array: Any = group["scores"]
     if array.nchunks_initialized != array.nchunks:

@@ -14,11 +14,12 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from upweight import files
 from upweight.messages import InputError
+from upweight.places import unusable
 
 T = TypeVar("T")
 
@@ -107,6 +108,8 @@ def _gone_if_empty(path: Path) -> Iterator[None]:
 
 
 def _said(marker: Path) -> dict[str, Any]:
+    if marker.exists() and not marker.is_file():  # a pipe would be waited for
+        raise _damaged(marker, "is no file")
     try:
         digest, _, text = marker.read_bytes().partition(b"\n")
     except (FileNotFoundError, NotADirectoryError):
@@ -115,7 +118,7 @@ def _said(marker: Path) -> dict[str, Any]:
         raise _damaged(marker, "was cut or altered")
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(marker, "is no JSON below its first line") from None
     form = {"data": str, "files": dict, "description": dict}
     if not isinstance(said, dict) or {name: type(value) for name, value in said.items()} != form:
@@ -149,6 +152,8 @@ def _checked(path: Path, said: dict[str, Any]) -> Marked:
     data = path / said["data"]
     for name, expected in said["files"].items():
         file = data / name
+        if not _is_inside(name):
+            raise _damaged(path, f"names {name[:80]!r}, which can be no file of its own")
         if not file.is_file():
             raise _damaged(file, "is missing")
         found = _checksum(file)
@@ -165,7 +170,14 @@ def _checked(path: Path, said: dict[str, Any]) -> Marked:
 
 
 def _names(data: Path) -> set[str]:
-    return {file.relative_to(data).as_posix() for file in data.rglob("*") if file.is_file()}
+    """All that is there but plain folders: files, and pipes and links, which are none of ours."""
+    found = (file for file in data.rglob("*") if file.is_symlink() or not file.is_dir())
+    return {file.relative_to(data).as_posix() for file in found}
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and unusable(Path(name)) is None
 
 
 def _checksums(data: Path) -> dict[str, dict[str, Any]]:

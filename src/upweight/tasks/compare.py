@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from upweight import kinds
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.messages import InputError
@@ -95,8 +96,11 @@ def compare_models(
     InputError
         If names, numbers of examples or labels differ between the models.
     """
+    kinds.check(compare_models, locals())
     if not models or models.keys() != queries.keys():
-        raise InputError(f"queries: give them for {list(models)}, each in its model's form; got {list(queries)}")
+        raise InputError(
+            f"models, queries: give them for {list(models)}, each in its model's form; got {list(queries)}"
+        )
     influences = {name: given if isinstance(given, Influence) else Influence(given) for name, given in models.items()}
     asked = {name: predictions(influences[name].objective, queries[name]) for name in models}
     labels = {name: (given_labels(influences[name].objective).cpu(), asked[name].given.cpu()) for name in models}

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.attribution import Attribution
 from upweight.evaluation.correlation import spearman
 from upweight.kept import random_states_kept
@@ -158,17 +158,23 @@ def by_distance(
     InputError
         If numbers or lengths don't fit.
     """
+    kinds.check(by_distance, locals())
     near, far = (_flat(name, values) for name, values in (("query_inputs", query_inputs), ("inputs", inputs)))
     if near.shape[1] != far.shape[1]:
         raise InputError(
             f"query_inputs: {near.shape[1]} numbers an example, where the training inputs have {far.shape[1]}"
         )
-    classes, asked = (torch.as_tensor(values).reshape(-1).cpu().long() for values in (labels, query_labels))
+    classes, asked = (
+        kinds.numbers(name, values).reshape(-1).cpu().long()
+        for name, values in (("labels", labels), ("query_labels", query_labels))
+    )
+    if len(asked) != len(near):
+        raise InputError(f"query_labels: need one for each of the {len(near)} queries; got {len(asked)}")
     return InfluenceByDistance(attribution, torch.cdist(near, far), classes, asked)
 
 
 def _flat(name: str, values: Any) -> Float[Tensor, "m d"]:
-    found = torch.as_tensor(values)
+    found = kinds.numbers(name, values)
     if found.dim() < 2 or not found.numel():
         raise InputError(f"{name}: give numbers [examples, …]; got shape {tuple(found.shape)}")
     flat = found.reshape(len(found), -1).cpu().float()

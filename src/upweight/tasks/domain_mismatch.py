@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from upweight import plots, scalars
+from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
@@ -190,6 +190,7 @@ def domain_mismatch(
         If the group has no training members, or nothing else has; if no prediction of the group is wrong; if all
         training labels are of one class; if arrays don't fit.
     """
+    kinds.check(domain_mismatch, locals())
     influence = subject if isinstance(subject, Influence) else Influence(subject)
     objective = influence.objective
     members = _members(train_group, objective.n)

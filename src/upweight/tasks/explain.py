@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
@@ -60,6 +60,7 @@ def explain(
     leverage_corrected
         Removal with the example's own curvature taken out, as in `Influence.attribute`.
     """
+    kinds.check(explain, locals())
     scalars.whole("k", k)
     influence = subject if isinstance(subject, Influence) else Influence(subject)
     found = influence.attribute(

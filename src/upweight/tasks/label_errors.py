@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from upweight import scalars
+from upweight import arguments, kinds, scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.influence import Influence
@@ -22,6 +22,7 @@ from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
+from upweight.scalars import shown
 from upweight.tasks.label_scores import METHODS, Method, influence_for_labels, scored
 from upweight.tasks.predictions import Predictions, given_labels, named
 
@@ -148,6 +149,7 @@ def label_errors(
     InputError
         If the objective isn't a classification with one label an example, or all labels are of one class.
     """
+    kinds.check(label_errors, locals())
     scalars.one_of("method", method, METHODS)
     effects = subject if isinstance(subject, OwnEffects) else None
     influence = effects.influence if effects is not None else _as_influence(subject)
@@ -157,7 +159,7 @@ def label_errors(
             f"data: all {len(given):,} labels are of class {int(given[0])}; labels of one class can't contradict each "
             "other, so none can be suspicious. Give data of two or more classes"
         )
-    names = influence.objective.class_names if class_names is None else tuple(class_names)
+    names = influence.objective.class_names if class_names is None else arguments.class_names(class_names)
     named(given, names)  # refuses too few before work starts
     found, said = scored(influence, method, effects)
     return LabelErrors(influence, method, found, said, names)
@@ -166,8 +168,14 @@ def label_errors(
 @random_states_kept()
 def label_effects(subject: Objective | Influence) -> OwnEffects:
     """What all methods but ``loss`` are made of, to be computed once and given to `label_errors` for each method."""
+    kinds.check(label_effects, locals())
     return own_effects(_as_influence(subject))
 
 
 def _as_influence(subject: Subject) -> Influence:
-    return subject if isinstance(subject, Influence) else influence_for_labels(subject)  # type: ignore[arg-type]
+    if not isinstance(subject, Objective | Influence):
+        raise InputError(
+            "subject: give upweight.Objective(model, loss, data) or upweight.Influence(objective); got "
+            f"{shown(subject)}"
+        )
+    return subject if isinstance(subject, Influence) else influence_for_labels(subject)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from upweight import plots, retraining
+from upweight import kinds, plots, retraining
 from upweight.inverse import Solver
 from upweight.kept import random_states_kept
 from upweight.losses import split_batch, with_targets
@@ -136,8 +136,9 @@ def fix_and_retrain(
     TrainingFailedError
         If ``train`` calls ``sys.exit``.
     """
+    kinds.check(fix_and_retrain, locals())
     targets = torch.cat([split_batch(batch)[1] for _, batch in objective.batches()])
-    truth = torch.as_tensor(true_labels).to(targets.device)
+    truth = kinds.numbers("true_labels", true_labels).to(targets.device)
     if truth.shape != targets.shape:
         raise InputError(f"true_labels: need {tuple(targets.shape)}, as the targets are; got {tuple(truth.shape)}")
     truth = truth.to(targets.dtype)
@@ -147,6 +148,10 @@ def fix_and_retrain(
     shares = checks.vector("fractions", fractions)
     if shares.min() <= 0 or shares.max() > 1 or (np.diff(shares) <= 0).any():
         raise InputError(f"fractions: increasing shares of the training data above 0, up to 1; got {fractions!r}")
+    if test is None:
+        raise InputError("test: give examples in the form of the training data, to judge the models by")
+    if not orders:
+        raise InputError("orders: give at least one, positions in the order in which labels are checked, by name")
     counts = np.rint(shares * objective.n).astype(int)
     jobs: list[np.ndarray] = [np.flatnonzero(wrong)]
     for name, positions in orders.items():

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from upweight import losses
+from upweight import kinds, losses
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -65,6 +65,7 @@ def predictions(objective: Objective, data: Any = None, outputs: Tensor | None =
     InputError
         If the objective isn't a classification with one label an example.
     """
+    kinds.check(predictions, locals())
     source = objective.data if data is None else objective.queries(data)
     loss = _classifying(objective)
     values = objective.outputs(source) if outputs is None else outputs

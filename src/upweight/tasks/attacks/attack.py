@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from upweight import scalars
+from upweight import kinds, scalars
 from upweight.data import Data
 from upweight.gradients.denormals import flushed
 from upweight.influence import Influence
@@ -103,6 +103,7 @@ def attack(
         If an argument is impossible: among others images outside 0 … 255, a box that permits no change, a target that
         is predicted wrongly already, labels of one class, a network that doesn't give the top's features.
     """
+    kinds.check(attack, locals())
     started = time.perf_counter()
     box = Box(radius)
     settings = Climb(step, iterations, box)

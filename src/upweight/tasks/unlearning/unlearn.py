@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from upweight import scalars, select
+from upweight import kinds, scalars, select
 from upweight.influence.generalized import generalized
 from upweight.influence.response import Response
 from upweight.influence.system import Method
@@ -149,6 +149,7 @@ def unlearn(
     InputError
         If nothing or everything would be removed, or a class isn't there.
     """
+    kinds.check(unlearn, locals())
     positions = _removed(objective, remove, classes)
     return _changed(objective, positions, None, parameters, method, steps, search, holdout, sample, seed, options)
 
@@ -169,8 +170,9 @@ def relabel(
     **options: Any,
 ) -> Unlearned:
     """Take other labels for training examples: ``targets``, one for each of ``indices``; the rest as for `unlearn`."""
+    kinds.check(relabel, locals())
     positions = objective.positions(indices)
-    given = torch.atleast_1d(torch.as_tensor(targets, device=objective.device))
+    given = torch.atleast_1d(kinds.numbers("targets", targets)).to(objective.device)
     return _changed(objective, positions, given, parameters, method, steps, search, holdout, sample, seed, options)
 
 
@@ -181,7 +183,7 @@ def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u
         positions = objective.positions(remove)
     else:
         given = given_labels(objective).cpu()
-        wanted = torch.atleast_1d(torch.as_tensor(classes)).long()
+        wanted = torch.atleast_1d(kinds.numbers("classes", classes)).long()
         if not len(wanted):
             raise InputError("classes: got none; give at least one label, or remove=…")
         missing = [int(label) for label in wanted if not bool((given == label).any())]

@@ -1,0 +1,316 @@
+"""Every argument of the public face, given what it never is: refused by name, or taken where it makes sense.
+
+Calls are stated once, with arguments that are right; each argument in turn is then None, text, a number, nothing, a
+class in place of its instance. Whatever comes of it must be an error of this package that names the argument, or a
+success that is listed, or fits the argument's annotation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+import upweight as uw
+from problems import convex, mlp
+from upweight.messages import InputError
+
+pytestmark = [
+    pytest.mark.usefixtures("unchecked"),
+    pytest.mark.filterwarnings("ignore::upweight.messages.UpweightWarning"),
+]
+
+WRONG: tuple[Any, ...] = (None, "abc", 3, -1, math.nan, math.inf, [], {}, object())
+Call = tuple[Callable[..., Any], dict[str, Any]]
+
+
+def train(indices: Any, seed: int) -> Any:
+    return convex("softmax").theta
+
+
+def shown(block: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda **options: uw.report.Report("title").section("section", block(**options)).html()
+
+
+def fitted(kind: Callable[..., Any], objective: uw.Objective) -> Callable[..., Any]:
+    return lambda **options: kind(**options).fit(objective)
+
+
+def chosen(rule: Callable[..., Any], objective: uw.Objective) -> Callable[..., Any]:
+    return lambda **options: rule(**options).of(objective)
+
+
+@cache
+def calls() -> dict[str, Call]:
+    problem, network, linear = convex("softmax"), mlp().objective(), convex("ridge").objective()
+    model, x, y, objective = problem.model, problem.x, problem.y, problem.objective()
+    queries, one, n = (x[:3], y[:3]), (x[:1], y[:1]), objective.n
+    influence, names = uw.Influence(objective), [1, 2, 3]
+    attribution, solver = influence.attribute(queries), influence.solver
+    vector, matrix = objective.params[None].clone(), uw.curvature.Hessian().of(objective)
+    estimator = LogisticRegression(tol=1e-8).fit(x.numpy(), y.numpy())
+    some, ggn = uw.select.random(0.5), uw.curvature.GGN()
+    asked = {"queries": queries, "measurement": "loss"}
+    recipe, relabelled = uw.retraining.Recipe(1, 2, 0.1), (y + (torch.arange(n) == 0)) % 3
+    pair, per = {"objective": objective, "queries": queries}, {"ratio": 0.5, "per": "layer"}
+    hidden = (mlp().x[:2], mlp().y[:2])
+    return {
+        "Objective": (
+            uw.Objective,
+            {"model": model, "loss": uw.losses.CrossEntropy(), "data": (x, y), "l2": 0.1, "parameters": None}
+            | dict.fromkeys(("weights", "ids", "class_names", "batch_size", "collate")),
+        ),
+        "Objective.losses": (objective.losses, {"data": queries, "params": objective.params}),
+        "Objective.outputs": (objective.outputs, {"data": queries}),
+        "Objective.risk": (objective.risk, {"params": objective.params}),
+        "Objective.gradient": (objective.gradient, {"params": objective.params}),
+        "Objective.positions": (objective.positions, {"indices": [1]}),
+        "Objective.replace": (objective.replace, {"l2": 0.1, "data": (x, y)}),
+        "Objective.at": (objective.at, {"params": objective.params}),
+        "Objective.to": (objective.to, {"dtype": torch.float32}),
+        "Objective.inner": (objective.inner, {"vectors": vector, "indices": [1]}),
+        "Influence": (uw.Influence, {"objective": objective, "inverse": uw.inverse.CG(), "memory": 10**9}),
+        "attribute": (influence.attribute, {**asked, "train": [1], "quantity": "removal", "query_ids": names}),
+        "group": (influence.group, {**asked, "indices": [1, 2], "order": "first", "query_ids": names}),
+        "self_influence": (influence.self_influence, {"train": [1]}),
+        "parameters": (influence.parameters, {"indices": [1]}),
+        "perturbation": (influence.perturbation, {"index": 1, "query": queries, "measurement": "loss", "wrt": 0}),
+        "replacement": (influence.replacement, {**asked, "indices": [1], "examples": one, "what": "replacement"}),
+        "relabel": (influence.relabel, {**asked, "indices": [1], "targets": [0]}),
+        "generalized": (influence.generalized, {"change": uw.Removal([1]), "parameters": None}),
+        "Influence.verify": (influence.verify, {**asked, "k": 2, "counterfactual": "retrain", "solver": solver}),
+        "measure": (influence.measure, {**asked, "params": objective.params}),
+        "query_solution": (influence.query_solution, {**asked, "query_ids": names}),
+        "solve": (influence.solve, {"vectors": vector}),
+        "plan": (influence.plan, {"queries": 3}),
+        "Quantity": (
+            uw.Quantity,
+            {"name": "a", "words": "b", "unit": "c", "positive": "d", "helpful_sign": 1},
+        ),
+        "TRAK": (
+            lambda **options: uw.TRAK(**options).attribute(queries),
+            {"objective": objective, "models": [model], "dimension": 8, "damping": 0.1, "measurement": "margin"},
+        ),
+        "TracIn": (uw.TracIn, {"objective": objective, "checkpoints": [model], "learning_rates": 0.1}),
+        "Ensemble": (
+            lambda **options: uw.Ensemble(**options).attribute(queries),
+            {"objective": objective, "models": [model], "inverse": uw.inverse.CG()},
+        ),
+        "Removal": (lambda **options: influence.generalized(uw.Removal(**options)), {"indices": [1]}),
+        "Relabelling": (
+            lambda **options: influence.generalized(uw.Relabelling(**options)),
+            {"indices": [1], "targets": [0]},
+        ),
+        "Study": (
+            uw.Study,
+            {"objective": objective, "queries": queries}
+            | dict.fromkeys(("query_ids", "class_names", "images", "table", "query_table", "network")),
+        ),
+        "from_estimator": (
+            uw.from_estimator,
+            {"estimator": estimator, "X": x.numpy(), "y": y.numpy(), "dtype": torch.float64, "smooth": 0.001}
+            | dict.fromkeys(("sample_weight", "ids")),
+        ),
+        "prepare": (uw.estimators.prepare, {"estimator": estimator, "X": x.numpy(), "y": y.numpy()}),
+        "statistics": (uw.statistics, {"model": linear, "names": None, "information": "observed"}),
+        "fit": (uw.retraining.fit, {"objective": objective, "tolerance": 1e-6, "max_iterations": 5}),
+        "leave_out": (uw.retraining.leave_out, {"objective": objective, "groups": [[1]], "solver": solver}),
+        "replace": (
+            uw.retraining.replace,
+            {"objective": objective, "groups": [[1]], "examples": one, "start": None, "solver": solver},
+        ),
+        "retraining.relabel": (uw.retraining.relabel, {"objective": objective, "indices": [1], "targets": [0]}),
+        "pbrf": (uw.retraining.pbrf, {"objective": objective, "indices": [1], "damping": 0.1, "solver": None}),
+        "lowest_curvature": (uw.retraining.lowest_curvature, {"objective": objective, "solver": None}),
+        "trust_region": (uw.retraining.trust_region, {"objective": objective, "solver": None, "curvature": None}),
+        "train_many": (
+            uw.retraining.train_many,
+            {"train": train, "jobs": [([0], 0)], "model": model},
+        ),
+        "train_together": (
+            partial(uw.retraining.train_together, lambda: nn.Linear(3, 3).double()),
+            {
+                "loss": uw.losses.CrossEntropy(),
+                "data": (x, y),
+                "subsets": [[0, 1]],
+                "seeds": [0],
+                "recipe": recipe,
+                "memory": 10**8,
+            },
+        ),
+        "explain": (uw.tasks.explain, {"subject": objective, **asked, "k": 2, "query_ids": None}),
+        "label_errors": (uw.tasks.label_errors, {"subject": objective, "method": "loss", "class_names": None}),
+        "by_distance": (
+            uw.tasks.by_distance,
+            {"attribution": attribution, "inputs": x, "query_inputs": x[:3], "labels": y, "query_labels": y[:3]},
+        ),
+        "compare_models": (
+            uw.tasks.compare_models,
+            {"models": {"a": objective}, "queries": {"a": queries}, "inputs": x, "query_inputs": x[:3], "k": 2},
+        ),
+        "fix_and_retrain": (
+            uw.tasks.fix_and_retrain,
+            {"objective": objective, "orders": {"a": range(n)}, "true_labels": relabelled, "test": queries}
+            | {"fractions": (0.1, 0.2), "train": None, "solver": None},
+        ),
+        "predictions": (uw.tasks.predictions, {"objective": objective, "data": queries, "outputs": None}),
+        "unlearn": (uw.tasks.unlearn, {"objective": network, "remove": [1, 2], "parameters": some}),
+        "unlearn, classes": (uw.tasks.unlearn, {"objective": objective, "classes": [0], "parameters": some}),
+        "tasks.relabel": (
+            uw.tasks.relabel,
+            {"objective": objective, "indices": [1], "targets": [0], "parameters": some},
+        ),
+        "agreement": (uw.evaluation.agreement, {"predicted": [1.0, 2.0], "actual": [1.0, 3.0]}),
+        "brittleness": (
+            uw.evaluation.brittleness,
+            {"influence": influence, "queries": queries, "k": 2, "train": train, "attribution": None},
+        ),
+        "verify": (uw.evaluation.verify, {"influence": influence, "queries": queries, "k": 2}),
+        "against_retraining": (
+            uw.evaluation.against_retraining,
+            {"influence": influence, "queries": queries, "train": train, "k": 2},
+        ),
+        "Training": (uw.evaluation.Training, {"train": train, "seeds": (0,)}),
+        "CG": (
+            fitted(uw.inverse.CG, objective),
+            {"curvature": ggn, "damping": 0.1, "tolerance": 0.1, "max_iterations": 3, "preconditioner": None},
+        ),
+        **{
+            name: (fitted(getattr(uw.inverse, name), objective), {"curvature": ggn, "damping": 0.1})
+            for name in ("LSMR", "LiSSA", "Dense", "Dual", "KFAC", "EKFAC", "Diagonal", "DataInf")
+        },
+        **{
+            name: (fitted(getattr(uw.inverse, name), objective), {"rank": 3, "curvature": ggn, "damping": 0.1})
+            for name in ("Nystrom", "Arnoldi")
+        },
+        "CG.fit": (uw.inverse.CG().fit, {"target": objective}),
+        "as_solver": (uw.inverse.as_solver, {"inverse": uw.inverse.CG(), "target": objective}),
+        "solver": (solver.solve, {"vectors": vector}),
+        "precondition": (uw.inverse.precondition, {"solver": solver, "vectors": vector}),
+        "GGN.of": (ggn.of, {"objective": objective}),
+        "Matrix": (uw.curvature.Matrix, {"matrix": torch.eye(3)}),
+        "Difference": (uw.curvature.Difference, {"first": matrix, "second": matrix}),
+        "mean_eigenvalue": (uw.curvature.mean_eigenvalue, {"operator": matrix}),
+        "apply": (matrix.apply, {"vectors": vector}),
+        **{
+            f"select.{name}": (chosen(getattr(uw.select, name), network), per)
+            for name in ("highest_output", "lowest_gradient", "highest_fisher", "random")
+        },
+        "Rule.of": (some.of, {"objective": network}),
+        "by_name": (uw.select.by_name, {"objective": objective, "patterns": "weight"}),
+        "masked": (uw.select.masked, {"layout": objective.layout, "masks": torch.ones(objective.p).bool()}),
+        "units": (uw.select.units, {"model": model, "layout": objective.layout}),
+        "Function": (uw.losses.Function, {"function": train, "unit": "u"}),
+        "measurements.Function": (uw.measurements.Function, {"function": train, "name": "a", "units": "u"}),
+        **{
+            f"similarity.{name}": (getattr(uw.similarity, name), pair)
+            for name in ("euclidean_distance", "gradient_dot", "gradient_cosine")
+        },
+        "representation_dot": (
+            uw.similarity.representation_dot,
+            {"objective": network, "queries": hidden, "layer": None},
+        ),
+        "datasets.load": (uw.datasets.load, {"name": "digits"}),
+        "Report": (uw.report.Report, {"title": "t", "summary": "s"}),
+        "Facts": (shown(uw.report.Facts), {"facts": {"a": 1}, "digits": 3}),
+        "Table": (shown(uw.report.Table), {"columns": ["a"], "rows": [[1]], "caption": "c"}),
+        "Warnings": (shown(uw.report.Warnings), {"messages": ["a"]}),
+        "ranking_bars": (
+            uw.plots.ranking_bars,
+            {"labels": ["a", "b"], "scores": [1.0, -2.0], "unit": "u", "quantity": "q", "signs": None},
+        ),
+        "curves_with_bands": (
+            uw.plots.curves_with_bands,
+            {"x": [1, 2], "curves": {"a": [1, 2]}, "bands": None, "xlabel": "x", "ylabel": "y", "marks": None},
+        ),
+        "example_grid": (uw.plots.example_grid, {"images": np.zeros((1, 4, 4)), "captions": ["a"], "columns": 2}),
+    }
+
+
+ALIASES = {
+    ("data", "queries"),  # a data set is read as queries are
+    ("query", "queries"),
+    ("examples", "queries"),
+    ("test", "queries"),
+    ("train", "indices"),
+    ("remove", "indices"),
+    ("jobs", "subsets"),
+    ("patterns", "parameters"),
+    ("masks", "parameters"),
+    ("parameters", "ratio"),  # none given: the rule that stands for it
+    ("name", "no data set is called"),
+}
+"""Arguments that messages call by another name."""
+NOTHING = {
+    *("attribution", "bands", "batch_size", "class_names", "collate", "curvature", "data", "ids", "images", "indices"),
+    *("inverse", "layer", "marks", "measurement", "models", "names", "network", "outputs", "parameters", "params"),
+    *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
+    *("tolerance", "train", "weights", "wrt", "y"),
+}
+"""Arguments that may be None."""
+TEXT = {
+    *("caption", "name", "positive", "quantity", "summary", "title", "unit", "units", "what", "words"),
+    *("xlabel", "ylabel"),
+}
+"""Arguments that are any text."""
+NUMBERS = {
+    *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
+    *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
+}
+"""Arguments that may be 3."""
+OTHERS = {
+    *(("bands", "{}"), ("marks", "{}"), ("l2", "{}"), ("messages", "[]"), ("rows", "[]"), ("helpful_sign", "-1")),
+    ("function", "function"),  # a class can be called
+}
+
+
+def is_right(argument: str, value: Any) -> bool:
+    """Whether an argument may have this value all the same."""
+    named = {"None": NOTHING, "'abc'": TEXT, "3": NUMBERS}
+    return argument in named.get(said(value), ()) or (argument, said(value)) in OTHERS
+
+
+def wrong(right: Any) -> Iterator[Any]:
+    yield from WRONG
+    if not isinstance(right, str | int | float | list | tuple | dict | None):
+        yield type(right)
+
+
+def said(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else "object" if type(value) is object else repr(value)
+
+
+def names(argument: str, words: str) -> bool:
+    return any(name in words for name in (argument, *(other for one, other in ALIASES if one == argument)))
+
+
+def outcome(call: Callable[..., Any], options: dict[str, Any]) -> str | None:
+    """What the call is refused with, None if it isn't."""
+    try:
+        call(**options)
+    except (InputError, uw.datasets.UnknownDataset) as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", calls())
+def test_every_argument_is_refused_by_name_or_taken(name: str) -> None:
+    call, right = calls()[name]
+    assert outcome(call, right) is None
+    for argument in right:
+        for value in wrong(right[argument]):
+            refusal = outcome(call, {**right, argument: value})
+            case = f"{name}({argument}={said(value)}): {refusal}"
+            assert is_right(argument, value) if refusal is None else names(argument, refusal), case
+
+
+def test_there_are_enough() -> None:
+    assert sum(len(right) for _, right in calls().values()) > 250
+    assert len(calls()) > 85
