@@ -47,11 +47,11 @@ def say_undetermined(names: Sequence[Any], limit: bool, *, group: bool = False) 
         f"leverage 1: {who} a direction of θ that the data left without it say nothing of: the score is {score}. "
         "l2 > 0 or damping > 0 would decide",
         UndeterminedWarning,
-        stacklevel=_depth_of_caller(),
+        stacklevel=depth_of_caller(),
     )
 
 
-def _depth_of_caller() -> int:
+def depth_of_caller() -> int:
     """How many calls above the one that warns the first line outside the package is."""
     frame, depth = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("upweight."):
