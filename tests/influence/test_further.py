@@ -181,7 +181,7 @@ def test_too_few_steps_are_named_with_what_is_left():
 
 def test_steps_that_would_take_too_long_are_named_with_the_moves(monkeypatch):
     problem = Far("logistic")
-    monkeypatch.setattr(further, "AFFORDABLE", 1e4)
+    monkeypatch.setattr(further, "AFFORDABLE", 2e3)
     with pytest.warns(NotConvergedWarning, match=r"scores are one Newton step.*move by up to [\d.]+ \(example 9\)"):
         found = uw.Influence(problem.objective).attribute(problem.queries, leverage_corrected=True, newton_steps=12)
     one = uw.Influence(problem.objective).attribute(problem.queries, leverage_corrected=True)

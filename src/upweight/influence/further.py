@@ -23,14 +23,18 @@ from upweight.influence.walk import Walk
 from upweight.messages import InputError, NotConvergedWarning
 from upweight.objective import Objective
 
-SMALLEST_MOVE = 0.01
+SMALLEST_MOVE = 0.03
 """Change of an example's own outputs by its first step below which another would change little."""
+DOUBTFUL_MOVE = 0.1
+"""The same from which one step alone is told of: about half of this share of a score is missing then."""
+USUAL = 3
+"""Steps that most examples take."""
 SETTLED = 1e-3
 """Size of a step beside the whole way, in the norm of the curvature, from which on it would change nothing."""
 ELEMENTS = 2**22
 """Numbers in the outputs of all models that walk together."""
-AFFORDABLE = 3e11
-"""Multiplications for the further steps of all examples."""
+AFFORDABLE = 3e9
+"""Multiplications for the further steps of all examples: half a minute, as each passes over all data."""
 NAMED = 5
 
 
@@ -69,10 +73,11 @@ class Further:
         size = block.moved.abs().amax(1)
         order = size.argsort(descending=True, stable=True)
         rows = order[(size[order] > SMALLEST_MOVE) & torch.isfinite(size[order])]
-        work = self.limit * objective.n * (objective.p**2 / 2 + objective.p)
+        work = min(self.limit, USUAL) * objective.n * (objective.p**2 / 2 + objective.p)
         count = min(len(rows), max(int((AFFORDABLE - self.spent) // work), 0))
         self.spent += count * work
-        self.left_alone += [(float(size[row]), int(block.index[row])) for row in rows[count:].tolist()]
+        left_alone = [(float(size[row]), int(block.index[row])) for row in rows[count:].tolist()]
+        self.left_alone += [(move, at) for move, at in left_alone if move >= DOUBTFUL_MOVE]
         steps = block.steps.clone()
         together = max(ELEMENTS // (objective.n * function.outputs_count), 1)
         for chosen in rows[:count].split(together) if count else ():
@@ -99,7 +104,7 @@ class Further:
             warnings.warn(
                 f"leverage: {len(self.left_alone)} scores are one Newton step, as more would take over "
                 f"{AFFORDABLE:.0e} multiplications. Their own outputs move by up to "
-                f"{self._named(self.left_alone, '.2g')}; from 0.1 on a score may be off by a tenth",
+                f"{self._named(self.left_alone, '.2g')}; from {DOUBTFUL_MOVE} on a score may be off by a tenth",
                 NotConvergedWarning,
                 stacklevel=depth_of_caller(),
             )

@@ -148,7 +148,7 @@ class Influence:
             per training example and output.
         newton_steps
             With ``leverage_corrected``: steps at most on the objective without the example. More than one are taken
-            of examples that move their own outputs by .01 and more, until they are at the refit; each costs nd²
+            of examples that move their own outputs by .03 and more, until they are at the refit; each costs nd²
             multiplications. For models whose one trained layer is a Linear at their end.
 
         Returns
