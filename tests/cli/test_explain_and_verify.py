@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import upweight as uw
-from upweight.cli.leverage import DOUBTFUL
 from upweight.cli.sources import open_source
-from upweight.influence.leverage import leverages
 
 from .conftest import Planted, Run, assert_self_contained
 
@@ -167,34 +165,60 @@ def test_rows_of_high_leverage_are_predicted_at_their_size(seed: int, answer: An
     assert abs(plain.slope - 1) > abs(found["agreement"]["slope"] - 1)
     explained = answer("explain", path, "-t", "y")
     assert explained["quantity"] == found["quantity"]
-    if abs(found["agreement"]["slope"] - 1) > 0.1:
-        assert any(words.startswith("leverage (share of the curvature") for words in found["warnings"])
 
 
-def test_rows_of_high_leverage_are_named_with_their_figure(answer: Any, tmp_path: Path) -> None:
-    """One row alone holds a level: nobody else speaks for it."""
+def drawn(seed: int) -> tuple[pd.DataFrame, int]:
+    """A table of some kind of difficulty, and a row of it: outliers, heavy tails, classes (nearly) apart, few rows."""
+    random = np.random.default_rng(seed)
+    n, width = int(random.integers(30, 160)), int(random.integers(2, 8))
+    x = random.normal(size=(n, width))
+    kind = ("outliers", "heavy", "apart", "nearly", "rare", "three")[seed % 6]
+    if kind == "heavy":
+        x[:, ::2] = random.standard_t(1.5, size=x[:, ::2].shape)
+    far = random.choice(n, 3, replace=False)
+    if kind == "outliers":
+        x[far, 0] = random.normal(size=3) * 15
+    z = x @ random.normal(size=width) * 3
+    noise = 0 if kind == "apart" else random.logistic(size=n) * (0.2 if kind == "nearly" else 1.5)
+    y = z + noise > np.quantile(z, 0.85 if kind == "rare" else 0.5)
+    if kind == "outliers":
+        y[far] = ~y[far]
+    for label in (True, False):
+        y[np.flatnonzero(y != label)[: max(6 - int((y == label).sum()), 0)]] = label
+    words = np.where(y, np.where(x[:, 1] > 0, "c", "b") if kind == "three" else "b", "a")
+    frame = pd.DataFrame(x.round(4), columns=[f"c{i}" for i in range(width)]).assign(y=words)
+    frame.loc[frame["y"].isin([w for w, count in frame["y"].value_counts().items() if count < 6]), "y"] = "a"
+    return frame, int(random.integers(n))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_any_table_the_slope_is_one_without_a_warning(seed: int, answer: Ask, tmp_path: Path) -> None:
+    """One Newton step was off by more than a tenth for 30 of 210 queries of such tables."""
+    frame, row = drawn(seed)
+    frame.to_csv(tmp_path / "drawn.csv", index=False)
+    found = answer("verify", "drawn.csv", "-t", "y", "-k", 12, "--row", row)
+    assert found["agreement"]["slope"] == pytest.approx(1, abs=0.02)
+    assert found["warnings"] == []
+
+
+def test_one_row_that_holds_a_direction_alone_is_predicted_by_its_refit(answer: Ask, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     x = random.normal(size=(80, 2))
     y = x[:, 0] + random.logistic(size=80) > 0
     x[7, 1], y[7] = 15.0, True
     path = tmp_path / "outlier.csv"
     pd.DataFrame(x, columns=list("ab")).assign(y=np.where(y, "yes", "no")).to_csv(path, index=False)
-    opened = open_source(path, "y", None, None, 0)
-    place = opened.objective.ids.tolist().index(7)
-    influence = uw.Influence(opened.objective)
-    (leverage,) = leverages(influence.objective, influence.solve, torch.tensor([place])).tolist()
-    # Of one output: h = ℓ″ xᵀH⁻¹x / n.
-    weight, bias = (value.detach() for value in opened.objective.model.parameters())
-    row, _ = opened.objective.data.take([place])
-    extended = torch.cat([row[0], torch.ones(1, dtype=row.dtype)])
-    curvature = (row[0] @ weight[0] + bias[0]).sigmoid()
-    hessian = uw.curvature.Hessian().of(opened.objective).dense()
-    expected = curvature * (1 - curvature) * (extended @ torch.linalg.solve(hessian, extended)) / opened.objective.n
-    assert leverage == pytest.approx(float(expected), rel=1e-8)
-    assert leverage > DOUBTFUL
-    for command, more in (("explain", ["-n", "100"]), ("verify", ["-k", "60"])):
-        (told,) = (words for words in answer(command, path, "-t", "y", *more)["warnings"] if "leverage" in words)
-        assert f"row 7 {leverage:.2f}" in told
+    pairs = {pair["id"]: pair for pair in answer("verify", path, "-t", "y", "-k", 20)["pairs"]}
+    assert pairs[7]["predicted"] == pytest.approx(pairs[7]["actual"], rel=1e-3)
+
+
+def test_a_slope_that_is_off_is_told_with_its_widest_gap(
+    cancer: Planted, answer: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upweight.cli.leverage.AFFORDABLE", 1.0)
+    monkeypatch.setattr("upweight.cli.verify.ALLOWED", 1e-9)
+    (_, told) = answer("verify", cancer.path, "-t", "target", "-k", 5)["warnings"]
+    assert re.search(r"slope [\d.]+, where 1 says .* widest gap: without row \d+ \S+ was predicted, \S+ is", told)
 
 
 def test_where_dividing_leverage_out_would_take_too_long_a_warning_says_so(

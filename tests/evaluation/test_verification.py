@@ -41,8 +41,9 @@ def test_leverage_correction_brings_the_slope_to_one() -> None:
     problem = convex("softmax", n=60)
     influence = uw.Influence(problem.objective())
     margin = "margin"  # nearly linear in θ, so that the step of θ is what is judged
-    plain = influence.verify(problem.queries, k=20, measurement=margin)
-    corrected = influence.verify(problem.queries, k=20, measurement=margin, leverage_corrected=True)
+    options = {"measurement": margin, "select": "random"}
+    plain = influence.verify(problem.queries, k=20, **options)
+    corrected = influence.verify(problem.queries, k=20, leverage_corrected=True, **options)
     close(plain.positions, corrected.positions)
     assert plain.slope > 1.03
     assert abs(corrected.slope - 1) < 0.3 * abs(plain.slope - 1)

@@ -57,7 +57,7 @@ def explain(
     with session(as_json, quiet) as run:
         from upweight.cli.distance import distance_of, figures_of
         from upweight.cli.layout import meaning, meaning_json
-        from upweight.cli.leverage import is_divided_out, warn_if_high
+        from upweight.cli.leverage import correction
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
         from upweight.tasks import explain as attribute
@@ -70,11 +70,8 @@ def explain(
         facts = query_facts(opened, position)
         run.stage(f"scoring {opened.objective.n:,} training examples")
         asked = opened.queries.take([position])
-        influence, corrected = Influence(opened.objective), is_divided_out(opened)
         names = [opened.query_ids[position]]
-        found = attribute(influence, asked, top, query_ids=names, leverage_corrected=corrected)
-        if corrected:
-            warn_if_high(influence, [place for _, place, _, _ in _rows(opened, found)], opened.noun)
+        found = attribute(Influence(opened.objective), asked, top, query_ids=names, **correction(opened))
         distance = distance_of(opened, [position], found.attribution)
         page = make_report(opened, position, facts, found, distance, run.warnings)
         written = outputs.write({".csv": as_csv(all_scores(opened, found)), ".html": page.html()})

@@ -62,7 +62,7 @@ class Source:
         from upweight.report import Table
 
         rows = [
-            [name, found["taken_for"], found.get("levels"), found.get("reason", "")]
+            [name, found["taken_for"], found.get("levels"), found.get("reason") or found.get("note", "")]
             for name, found in (self.columns or {}).items()
         ]
         return [Table(["column", "taken for", "levels", "why"], rows, "What every column was taken for.")] * bool(rows)

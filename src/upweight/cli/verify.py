@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from upweight.evaluation import Verification
     from upweight.report import Report
 
+ALLOWED = 0.1
+"""Difference of the slope from 1 that is told."""
+
 
 def verify(
     source: Source,
@@ -56,7 +60,7 @@ def verify(
     """
     with session(as_json, quiet) as run:
         from upweight.cli.layout import meaning, meaning_json, signed, table
-        from upweight.cli.leverage import is_divided_out, warn_if_high
+        from upweight.cli.leverage import correction
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
 
@@ -67,10 +71,10 @@ def verify(
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")
-        influence, corrected = Influence(opened.objective), is_divided_out(opened)
-        found = influence.verify(opened.queries.take([position]), k, leverage_corrected=corrected)
-        if corrected:
-            warn_if_high(influence, found.positions[0].tolist(), opened.noun)
+        asked = opened.queries.take([position])
+        found = Influence(opened.objective).verify(asked, k, **correction(opened))
+        if opened.model is not None:
+            warn_if_off(found, opened.noun)
         page = make_report(opened, name, found, run.warnings)
         figure = partial(found.figure().savefig, format="png", dpi=150)
         written = outputs.write({".png": figure, ".html": page.html()})
@@ -104,6 +108,24 @@ def verify(
             "agreement": agreement_json(found),
             "pairs": found.to_pandas().drop(columns="query").to_dict("records"),
         }
+
+
+def warn_if_off(found: Verification, noun: str) -> None:
+    """Say by how much predictions of a convex model, which ought to be right, miss the retrained ones."""
+    import numpy as np
+
+    from upweight.messages import UpweightWarning, warn
+
+    if abs(found.slope - 1) <= ALLOWED:
+        return
+    predicted, actual = (values[0].cpu().numpy() for values in (found.predicted, found.actual))
+    worst = int(np.abs(predicted - actual).argmax())
+    pair = f"without {noun} {found.ids[0, worst]} {predicted[worst]:+.3g} was predicted, {actual[worst]:+.3g} is actual"
+    if math.isfinite(found.slope):
+        words = f"slope {found.slope:.3g}, where 1 says that sizes are right; the widest gap: {pair}"
+    else:
+        words = f"there is no slope, as all changes are the same ({pair}); choose a row that the model is less sure of"
+    warn(f"verify: {words}", UpweightWarning)
 
 
 def agreement_facts(found: Verification) -> dict[str, Any]:

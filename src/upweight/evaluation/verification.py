@@ -17,6 +17,7 @@ from upweight.attribution import Attribution, Quantity
 from upweight.evaluation import counterfactuals
 from upweight.evaluation.agreement import Agreement, agreement
 from upweight.evaluation.training import Training
+from upweight.influence import further
 from upweight.inverse import Solver
 from upweight.kept import random_states_kept
 from upweight.messages import InputError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from upweight.influence import Influence
+
+CANDIDATES = 5
+"""Multiple of k that leverage is divided out of, to choose the k largest from."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def verify(
     counterfactual: Literal["retrain", "pbrf"] | Train | Training = "retrain",
     select: Literal["largest", "random"] = "largest",
     leverage_corrected: bool = False,
+    newton_steps: int = 1,
     renormalize: bool = False,
     measurement: Any = None,
     tolerance: float | None = None,
@@ -137,9 +142,12 @@ def verify(
         ``train(indices, seed)``, or a `Training` with several seeds: train from scratch, as the model itself was
         trained, without the example and with all of them; the differences are averaged over seeds.
     leverage_corrected
-        Predictions as those of `Influence.attribute`: equal to ``retrain`` for squared error of outputs linear in θ.
+        Predictions, and the choice of the largest, as those of `Influence.attribute`: equal to ``retrain`` for squared
+        error of outputs linear in θ.
         Where an example of leverage 1 leaves a direction flat, retraining stays at θ there, and the prediction takes
         the least norm.
+    newton_steps
+        Of leverage-corrected predictions, as for `Influence.attribute`.
     tolerance
         ‖∇‖ of the models made by ``retrain`` and ``pbrf`` (default 1e-9 in float64, 1e-5 in float32).
     solver
@@ -159,18 +167,27 @@ def verify(
     scalars.one_of("select", select, ("largest", "random"))
     scalars.flag("leverage_corrected", leverage_corrected)
     scalars.flag("renormalize", renormalize)
+    if renormalize and leverage_corrected:
+        raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
+    further.check(objective, newton_steps, leverage_corrected)
     scalars.seed("seed", seed)
     if tolerance is not None:
         scalars.number("tolerance", tolerance, above=0)
     make = counterfactuals.maker(counterfactual, renormalize, tolerance, solver)
     data = objective.queries(queries)
     scored = influence.attribute(data, renormalize=renormalize, measurement=measurement)
-    positions = _chosen(scored, k, select, seed)
-    needed, column = positions.unique(return_inverse=True)
+    among = positions = _chosen(scored, k, select, seed)
     if leverage_corrected:
-        scored = influence.attribute(data, measurement=measurement, train=needed, leverage_corrected=True)
-    columns = (column if leverage_corrected else positions).to(scored.scores.device)
-    predicted = scored.scores.gather(1, columns)
+        # A solve an example: of a few times k, and the largest of what is verified are chosen among those.
+        first = _chosen(scored, min(CANDIDATES * k, objective.n), select, seed) if select == "largest" else positions
+        some = first.unique()
+        scored = influence.attribute(
+            data, measurement=measurement, train=some, leverage_corrected=True, newton_steps=newton_steps
+        )
+        among = _chosen(scored, k, select, seed) if select == "largest" else torch.searchsorted(some, positions)
+        positions = some[among]
+    predicted = scored.scores.gather(1, among.to(scored.scores.device))
+    needed, column = positions.unique(return_inverse=True)
     started = time.perf_counter()
     changes = make(influence, data, measurement, needed)
     column = column.to(changes.values.device)

@@ -64,9 +64,11 @@ def removal(
     positions: Tensor | None,
     score: Callable[[Tensor], Float[Tensor, "queries b"]],
     damping: float = 0.0,
+    further: Callable[[LeftOut], LeftOut] = lambda block: block,
 ) -> Float[Tensor, "queries train"]:
-    """What ``score`` says of the steps of θ, block by block."""
-    return torch.cat([score(block.steps) for block in left_out(objective, solve, positions, damping)], dim=1)
+    """What ``score`` says of the steps of θ, block by block; ``further`` may lead them on."""
+    blocks = left_out(objective, solve, positions, damping)
+    return torch.cat([score(further(block).steps) for block in blocks], dim=1)
 
 
 def self_removal(

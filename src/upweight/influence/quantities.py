@@ -18,8 +18,13 @@ EVALUATED = {
 """How a leverage-corrected change comes about, by whether outputs are linear in θ."""
 
 
-def _convention(renormalize: bool, leverage: bool, evaluated: bool) -> str:
-    return f"{CONVENTIONS[renormalize]}; {EVALUATED[evaluated]}" if leverage else CONVENTIONS[renormalize]
+def _convention(renormalize: bool, leverage: bool, evaluated: bool, steps: int = 1) -> str:
+    come = (
+        EVALUATED[evaluated]
+        if steps == 1
+        else f"evaluated after the Newton steps that lead to the refit, up to {steps}"
+    )
+    return f"{CONVENTIONS[renormalize]}; {come}" if leverage else CONVENTIONS[renormalize]
 
 
 def _meaning(measurement: Measurement, change: str) -> tuple[str, int]:
@@ -37,12 +42,14 @@ def removal(
     leverage: bool = False,
     evaluated: bool = False,
     group: bool = False,
+    steps: int = 1,
 ) -> Quantity:
     """Predicted change of the query's measurement if the example, or the group, were left out.
 
-    ``evaluated``: of a leverage-corrected one, whether the measurement is evaluated at the moved outputs.
+    ``evaluated``: of a leverage-corrected one, whether the measurement is evaluated at the moved outputs;
+    ``steps``: how many Newton steps at most.
     """
-    convention = _convention(renormalize, leverage or evaluated, evaluated)
+    convention = _convention(renormalize, leverage or evaluated, evaluated, steps)
     what = "these training examples were" if group else "this training example were"
     positive, sign = _meaning(measurement, "without them" if group else "without it")
     name = "group removal" if group else "removal"

@@ -5,6 +5,7 @@ All is decided once, on the whole table: no split of it and no fold of a cross-v
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from upweight.messages import InputError
+from upweight.tabular import cells
 from upweight.tabular.choice import Choice
-from upweight.tabular.counters import counts
+from upweight.tabular.counters import doubt, numbering
 
 MOST_LEVELS = 40
 """Levels of a categorical column with a column of their own; the rarer ones share one."""
@@ -50,12 +52,15 @@ class Columns:
         The numeric columns with missing values, each with an input that says where.
     dropped
         Those left out, with the reason.
+    doubts
+        What speaks against some of those kept.
     """
 
     numeric: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]]
     missing: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def categorical(self) -> tuple[str, ...]:
@@ -64,17 +69,21 @@ class Columns:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The dropped columns in words."""
-        return tuple(f"column {name!r} was left out: {reason}" for name, reason in self.dropped.items())
+        """The dropped columns in words, and those that might be."""
+        left_out = [f"column {name!r} was left out: {reason}" for name, reason in self.dropped.items()]
+        return (*left_out, *(f"column {name!r} was kept, though {doubt}" for name, doubt in self.doubts.items()))
 
     def described(self) -> dict[str, dict[str, Any]]:
-        """What every column was taken for: ``taken_for``, and its number of levels or the reason it was dropped."""
+        """What every column was taken for: ``taken_for``, its number of levels or the reason it was dropped, doubts."""
         numbers = {
             name: {"taken_for": "numeric", "missing_marked": name in self.missing} for name in self.numeric
         }  # fmt: skip
         levels = {name: {"taken_for": "categorical", "levels": len(found)} for name, found in self.levels.items()}
         dropped = {name: {"taken_for": "dropped", "reason": reason} for name, reason in self.dropped.items()}
-        return numbers | levels | dropped
+        found = numbers | levels | dropped
+        return {
+            name: facts | ({"note": self.doubts[name]} if name in self.doubts else {}) for name, facts in found.items()
+        }
 
 
 def sorted_columns(features: pd.DataFrame, choice: Choice | None = None, whole: pd.DataFrame | None = None) -> Columns:
@@ -107,12 +116,24 @@ def sorted_columns(features: pd.DataFrame, choice: Choice | None = None, whole: 
         told = "; ".join(f"{name!r}: {reason}" for name, reason in reasons.items()) or "there is none but the target"
         raise InputError(f"no column is left to predict from ({told})")
     numeric = tuple(name for name in kept if name not in levels)
+    doubts = {name: _doubt(features[name], name in levels) for name in kept if name in levels or name not in asked.only}
     return Columns(
         numeric,
         {name: levels[name] for name in kept if name in levels},
         tuple(name for name in numeric if _infinite_as_missing(features[name]).isna().any()),
         {name: reason for name, reason in reasons.items() if reason},
+        {name: f"{doubt}; {_way_out(name, name in levels)}" for name, doubt in doubts.items() if doubt},
     )
+
+
+def _doubt(column: pd.Series, is_text: bool) -> str:
+    return cells.doubt(column) if is_text else doubt(_infinite_as_missing(column))
+
+
+def _way_out(name: str, is_text: bool) -> str:
+    if is_text:
+        return f"or leave it out with --drop {shlex.quote(name)}"
+    return f"if it numbers rows, groups or the time, leave it out with --drop {shlex.quote(name)}"
 
 
 def _is_number(column: pd.Series) -> bool:
@@ -134,21 +155,28 @@ def _uninformative(column: pd.Series, levels: tuple[str, ...] | None) -> str:
         return f"it holds one value only ({repr(value) if isinstance(value, str) else level_name(value)})"
     if levels is None:
         # A gap says something too: one value with gaps beside it stays, for its indicator.
-        return "its values differ by rounding only" if distinct > 1 and _is_flat(present) else ""
+        return _flat(present) if distinct > 1 else ""
     if distinct == len(present) or (distinct > FEW_LEVELS and 2 * distinct > len(present)):
-        return f"text or an identifier ({distinct:,} distinct values in {len(present):,} rows)"
+        odd = cells.odd_cells(column)
+        but = "" if odd is None else f"; if it measures something, mend {odd.told}"
+        return f"text or an identifier ({distinct:,} distinct values in {len(present):,} rows){but}"
     return f"none of its {distinct:,} values stands in {FEWEST_PER_LEVEL} rows" if levels == (RARE,) else ""
 
 
-def _is_flat(present: pd.Series) -> bool:
+def _flat(present: pd.Series) -> str:
+    """Why a column that hardly varies is none to reckon with; "" where it is."""
     values = present.to_numpy(dtype=float)
-    size = float(np.abs(values).max())
-    return bool(np.ptp(values) <= max(ROUNDING * size, LEAST_SPREAD))
+    spread = float(np.ptp(values))
+    if spread <= ROUNDING * float(np.abs(values).max()):
+        return "its values differ by rounding only"
+    if spread <= LEAST_SPREAD:
+        return f"its values differ by {spread:.2g} at most, too little to be squared; give it in a smaller unit"
+    return ""
 
 
 def _counter(name: str, column: pd.Series, whole: pd.DataFrame | None) -> str:
     tables = [column] if whole is None else [column, _infinite_as_missing(whole[name])]
-    return "it counts the rows" if any(_is_number(each) and counts(each) for each in tables) else ""
+    return next(filter(None, (numbering(each) for each in tables if _is_number(each))), "")
 
 
 def _common_levels(column: pd.Series) -> tuple[str, ...]:
@@ -223,7 +251,7 @@ def _numbers(column: pd.Series) -> pd.Series:
     if len(wrong):
         raise InputError(
             f"column {column.name!r}: is numeric in the table trained on; row {wrong.index[0]} holds "
-            f"{str(wrong.iloc[0])[:40]!r}"
+            f"{str(wrong.iloc[0])[:40]!r}; mend the cell, or empty it"
         )
     return numbers
 

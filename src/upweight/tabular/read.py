@@ -17,6 +17,7 @@ import pandas as pd
 from pandas.api import types
 
 from upweight.messages import InputError
+from upweight.tabular.cells import refuse_odd_cells
 from upweight.tabular.choice import Choice, near_names
 from upweight.tabular.columns import Columns, level_name, level_names, prepared, sorted_columns
 from upweight.tabular.extremes import numbers_as_floats
@@ -100,6 +101,7 @@ def read_labelled(path: str | os.PathLike[str], target: str, choice: Choice | No
     chosen = Choice() if choice is None else choice
     chosen.check(frame.columns, target)
     features, infinite = numbers_as_floats(kept.drop(columns=target), Path(path).name, chosen)
+    refuse_odd_cells(features, Path(path).name, chosen)
     columns = sorted_columns(features, chosen, frame)
     return LabelledTable(Path(path), target, features, labels, classes, columns, (*lost, *infinite))
 

@@ -48,6 +48,7 @@ def explain(
     query_ids: Any = None,
     measurement: Any = None,
     leverage_corrected: bool = False,
+    newton_steps: int = 1,
 ) -> Explanation:
     """The k most helpful and the k most harmful training examples of each query (Koh & Liang 2017, section 5.1).
 
@@ -57,13 +58,17 @@ def explain(
         An objective, or an `Influence` that is already fitted.
     queries
         Examples in the form of the training data; their labels are those that are explained.
-    leverage_corrected
+    leverage_corrected, newton_steps
         Removal with the example's own curvature taken out, as in `Influence.attribute`.
     """
     kinds.check(explain, locals())
     scalars.whole("k", k)
     influence = subject if isinstance(subject, Influence) else Influence(subject)
     found = influence.attribute(
-        queries, query_ids=query_ids, measurement=measurement, leverage_corrected=leverage_corrected
+        queries,
+        query_ids=query_ids,
+        measurement=measurement,
+        leverage_corrected=leverage_corrected,
+        newton_steps=newton_steps,
     )
     return Explanation(found, found.top(k), found.bottom(k))
