@@ -503,7 +503,10 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a penalty by number": (lambda: made(l2={0: 0.1}), r"l2: names and patterns .* are text, .*got 0"),
     "parameters by number": (lambda: made(parameters=3), "parameters: give names or patterns, .*got 3"),
-    "parameters by numbers": (lambda: made(parameters=[3]), r"parameters: give names or patterns, .*got \[3\]"),
+    "parameters by numbers": (
+        lambda: made(parameters=[3]),
+        r"parameters: 3 is no name, parameter or module; give those",
+    ),
     "a mask for parameters": (
         lambda: made(parameters=torch.ones(5).bool()),
         r"select\.masked\(objective\.layout, mask",

@@ -119,7 +119,7 @@ def _named_by(part: Any, model: nn.Module, named: Mapping[str, nn.Parameter]) ->
         if id(part) not in own:
             raise InputError(
                 f"parameters: a tensor {list(part.shape)} is none of the model's parameters (of a copy of it, or "
-                "computed from one?); give the model's own, or names"
+                "computed from one?); give the model's own, or names; of a mask, select.masked(objective.layout, mask)"
             )
         return [own[id(part)]]
     raise InputError(

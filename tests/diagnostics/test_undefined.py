@@ -186,7 +186,7 @@ def test_arguments_are_refused_by_name() -> None:
             "model: got ndarray; give an upweight.Objective or a fitted",
         ),
         (lambda: uw.statistics(sound, names=["a"]), "names: give 4, one for each parameter .* got 1"),
-        (lambda: uw.statistics(sound, names="abcd"), "names: give 4, .* got 'abcd'"),
+        (lambda: uw.statistics(sound, names="abcd"), "names: give a list, or None; got 'abcd'"),
         (lambda: uw.statistics(sound, names=list("abca")), "names: must differ; 'a' stands 2 times"),
         (lambda: uw.statistics(sound).figure("leverage"), "measure: one of 'hat', .* got 'leverage'"),
     ]

@@ -80,11 +80,11 @@ def test_seeds_are_compared_with_the_whole_model_of_the_same_seed(influence: uw.
     def biased(indices: Tensor, seed: int) -> nn.Module:
         model = train(indices, 0)
         with torch.no_grad():
-            model.weight[1] += seed
+            model.weight[1] -= seed
         return model
 
-    # With seed −2 every lead is two votes shorter: a is lost from the start, so only b can flip.
-    found = brittleness(influence, QUERIES, 1, Training(biased, (0, -2)), attribution=votes)
+    # With seed 2 every lead is two votes shorter: a is lost from the start, so only b can flip.
+    found = brittleness(influence, QUERIES, 1, Training(biased, (0, 2)), attribution=votes)
     assert found.flipped.tolist() == [[0.5, 0.5, 0]]
 
 

@@ -173,7 +173,7 @@ def test_the_figure_marks_both_dampings() -> None:
         ({"grid": [0.1]}, r"grid: two or more absolute dampings, finite and > 0; got \[0\.1\]"),
         ({"grid": [0.1, 0.0]}, "grid: two or more"),
         ({"grid": [0.1, float("inf")]}, "grid: two or more"),
-        ({"train": None}, "train: a function"),
+        ({"train": None}, "train: give a function"),
         ({"train": lambda indices, seed: mlp().model}, r"queries: no query.* trains on its indices"),
     ],
 )

@@ -196,7 +196,9 @@ def test_refuses(options: dict, words: str, unchecked: None) -> None:
         uw.Influence(problem.objective()).verify(problem.queries, **options)
 
 
-@pytest.mark.parametrize(("train", "seeds", "words"), [(None, (0,), "train: a function"), (print, (), "seeds: give")])
+@pytest.mark.parametrize(
+    ("train", "seeds", "words"), [(None, (0,), "train: give a function"), (print, (), "seeds: give")]
+)
 def test_refuses_no_training(train: Any, seeds: tuple, words: str, unchecked: None) -> None:
     with pytest.raises(InputError, match=words):
         Training(train, seeds)

@@ -93,7 +93,7 @@ def test_a_users_own_loss_has_its_hessian():
         return problem.compare(model(batch[0]), batch[1])
 
     influence = uw.Influence(
-        problem.objective(loss=loss), uw.inverse.Dual(uw.curvature.EmpiricalFisher(), damping=DELTA)
+        problem.objective(loss=uw.losses.Function(loss)), uw.inverse.Dual(uw.curvature.EmpiricalFisher(), damping=DELTA)
     )
     counts = problem.counts_without(GROUP)
     matrix = problem.hessian(counts) + DELTA * torch.eye(len(problem.theta), dtype=torch.float64)

@@ -428,6 +428,7 @@ def test_of_a_network_the_row_is_nan_and_named():
         assert found.isnan().tolist() == [i == 2 for i in range(10)]
 
 
+@pytest.mark.filterwarnings("ignore:loss. the gradients of all 1 training examples are 0")
 def test_one_training_example_alone():
     x, y = random(1, 1, 1), torch.tensor([2.0], dtype=DOUBLE)
     model = nn.Linear(1, 1, bias=False, dtype=DOUBLE)

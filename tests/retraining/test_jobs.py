@@ -48,15 +48,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "ragged": ({"jobs": [([[0], [1, 2]], 0)]}, "jobs, number 0: give a list"),
     "huge": ({"jobs": [([2**70], 0)]}, "jobs, number 0: give a list"),
     "below 0": ({"jobs": [([0], 0), ([-1], 0)]}, "jobs, number 1: positions are in 0; got -1"),
-    "folder": ({"folder": 3}, "folder: give the path of a folder; got 3"),
-    "bytes": ({"folder": b"x"}, "folder: give the path of a folder; got b'x'"),
+    "folder": ({"folder": 3}, "folder: give text, or a path, or None; got 3"),
+    "bytes": ({"folder": b"x"}, "folder: give text, or a path, or None; got b'x'"),
     "empty": ({"folder": ""}, "folder: give the path of a folder; got ''"),
-    "no model": ({"model": None}, "model: give the architecture, .*; got None"),
-    "a class": ({"model": nn.Linear}, "model: give the architecture"),
+    "no model": ({"model": None}, "model: give a torch.nn.Module; got None"),
+    "a class": ({"model": nn.Linear}, "model: give a torch.nn.Module; got the class Linear"),
     "meta": ({"model": nn.Linear(3, 1, device="meta")}, "model: 'weight' is on the meta device"),
     "lazy": ({"model": nn.LazyLinear(1)}, "model: 'weight' has no shape yet"),
     "no parameters": ({"model": nn.ReLU()}, "p = 0|no parameter"),
-    "train": ({"train": 3}, "train: a function .*; got 3"),
+    "train": ({"train": 3}, "train: give a function .*; got 3"),
 }
 
 

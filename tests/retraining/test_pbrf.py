@@ -146,7 +146,7 @@ def test_says_how_far_it_came() -> None:
 
 def test_refuses_a_loss_whose_outputs_are_unknown() -> None:
     problem = mlp()
-    whole = problem.objective(loss=lambda model, batch: problem.compare(model(batch[0]), batch[1]))
+    whole = problem.objective(loss=uw.losses.Function(lambda model, batch: problem.compare(model(batch[0]), batch[1])))
     with pytest.raises(InputError, match="outputs"):
         pbrf(whole, [0], DAMPING)
     with pytest.raises(InputError, match="at least one position"):

@@ -239,7 +239,7 @@ def test_refuses_what_cannot_be_vectorised_and_names_the_other_way() -> None:
     [
         ([], [], "one or more"),
         ([[0, 1]], [0, 1], "a seed for each"),
-        ([[0, 99]], [0], r"0 … 39; number 0 has 0 … 99"),
+        ([[0, 99]], [0], r"number 0: positions are in 0 … 39; got 0 … 99"),
         ([[]], [0], "one or more positions"),
         ([[0.5]], [0], "one or more positions"),
     ],

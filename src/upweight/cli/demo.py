@@ -85,7 +85,7 @@ def _explained(found: Demo) -> Any:
 
 
 def _as_json(found: Demo, seed: int) -> dict[str, Any]:
-    from upweight.cli.layout import meaning_json
+    from upweight.cli.layout import magnitude_json, meaning_json
     from upweight.cli.verify import agreement_json
     from upweight.demo import CHECKED
 
@@ -103,7 +103,8 @@ def _as_json(found: Demo, seed: int) -> dict[str, Any]:
             "test_image": found.query,
             "label": int(found.test.given[found.query]),
             "predicted": int(found.test.predicted[found.query]),
-            "quantity": meaning_json(found.explanation.attribution.quantity, found.explanation.attribution.magnitude),
+            "quantity": meaning_json(found.explanation.attribution.quantity),
+            "magnitude": magnitude_json(found.explanation.attribution.magnitude),
             "examples": [
                 {
                     "side": side,

@@ -80,7 +80,7 @@ def domain_mismatch(
     and queries. Says how far the group's own training examples stand out, and how many weights outrank its columns'.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import meaning, meaning_json, signed, table
+        from upweight.cli.layout import magnitude_json, meaning, meaning_json, signed, table
         from upweight.cli.sources import open_rows
         from upweight.tabular.condition import read
         from upweight.tasks import domain_mismatch as find
@@ -143,7 +143,8 @@ def domain_mismatch(
             "members": int(found.group.sum()),
             "concentration": asdict(found.concentration),
             "coefficients": None if found.coefficients is None else asdict(found.coefficients),
-            "quantity": meaning_json(found.attribution.quantity, found.attribution.magnitude),
+            "quantity": meaning_json(found.attribution.quantity),
+            "magnitude": magnitude_json(found.attribution.magnitude),
             "queries": found.by_query().to_dict("records"),
             "top": found.top(top).drop(columns="position").to_dict("records"),
         }  # fmt: skip

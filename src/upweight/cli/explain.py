@@ -56,7 +56,7 @@ def explain(
     """
     with session(as_json, quiet) as run:
         from upweight.cli.distance import distance_of, figures_of
-        from upweight.cli.layout import meaning, meaning_json
+        from upweight.cli.layout import magnitude_json, meaning, meaning_json
         from upweight.cli.leverage import correction
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
@@ -89,7 +89,8 @@ def explain(
             "notes": opened.notes,
             "columns": opened.columns,
             "query": facts | {"values": _values(opened.query_frame, position)},
-            "quantity": meaning_json(found.attribution.quantity, found.attribution.magnitude),
+            "quantity": meaning_json(found.attribution.quantity),
+            "magnitude": magnitude_json(found.attribution.magnitude),
             "solver": found.attribution.report,
             "damping": found.attribution.damping,
             "distance": None if distance is None else figures_of(distance),

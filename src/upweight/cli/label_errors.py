@@ -69,7 +69,7 @@ def label_errors(
     first, go to label-errors.csv, with a report beside it.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import meaning, meaning_json
+        from upweight.cli.layout import magnitude_json, meaning, meaning_json
         from upweight.cli.sources import open_training
         from upweight.tasks import label_errors as find
 
@@ -100,7 +100,8 @@ def label_errors(
             "notes": opened.notes,
             "columns": opened.columns,
             "method": errors.method,
-            "quantity": meaning_json(errors.attribution.quantity, errors.attribution.magnitude),
+            "quantity": meaning_json(errors.attribution.quantity),
+            "magnitude": magnitude_json(errors.attribution.magnitude),
             "solver": repr(errors.influence.inverse),
             "suspicious": errors.suspicious,
             "top": [

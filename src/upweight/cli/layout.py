@@ -88,9 +88,14 @@ def meaning_block(quantity: Quantity, magnitude: Magnitude | None = None) -> rep
     return report.Meaning(quantity=words, sign=quantity.positive, unit=quantity.unit, sizes=sizes)
 
 
-def meaning_json(quantity: Quantity, magnitude: Magnitude | None = None) -> dict[str, Any]:
-    """The same for machines."""
-    return asdict(quantity) if magnitude is None else asdict(quantity) | {"magnitude": asdict(magnitude)}
+def meaning_json(quantity: Quantity) -> dict[str, Any]:
+    """What a score is, for machines."""
+    return asdict(quantity)
+
+
+def magnitude_json(magnitude: Magnitude | None) -> dict[str, Any] | None:
+    """Whether its size can be believed, for machines."""
+    return None if magnitude is None else asdict(magnitude)
 
 
 def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:

@@ -45,11 +45,11 @@ class Ensemble:
     def __init__(
         self, objective: Objective, models: Any, inverse: Inverse | Callable[[Objective], Inverse] | None = None
     ):
-        kinds.check(Ensemble.__init__, locals())
         if isinstance(inverse, type):
             raise InputError(f"inverse: give one of upweight.inverse, such as inverse.Dual(); got {shown(inverse)}")
         if hasattr(inverse, "solve"):
             raise InputError("inverse: it is fitted to one model already; give its settings, e.g. inverse.Dual()")
+        kinds.check(Ensemble.__init__, locals())
         self.objective = objective
         self.members = read_checkpoints(objective, models, "models")
         self.inverse = inverse

@@ -46,6 +46,10 @@ class KFAC:
     approximation
         For layers that share their weights over positions: ``expand`` takes positions for independent, ``reduce``
         sums over them first (see `upweight.curvature.kronecker`).
+    damping_rule
+        ``factored``: (G + √δ/π I) ⊗ (A + π√δ I) with π² the ratio of the mean eigenvalues of A and G (Martens & Grosse
+        2015, section 6.3). It adds more than δ, but a query of one position stays a product of two vectors, so that a
+        pair of query and example costs in + out. ``eigenvalue``: δ is added to the eigenvalues of G ⊗ A.
     inputs
         For the same layers: the mean over inputs counts positions with a gradient (``active``), or ``all``, as
         curvlinops does; then padding counts too, and scores depend on how batches are padded.
@@ -53,10 +57,6 @@ class KFAC:
         Relative distance ‖approximation − GGN‖/‖GGN‖ of a layer's block, measured on three small networks of digits:
         ``reduce`` .05 to .81, ``expand`` .21 to 2.7, ``reduce`` nearer in 10 of 12 layers shared over positions;
         ``active`` or ``all`` makes 1 to 18 % of it, with no rule which is nearer. EK-FAC's is .05 to .73 by any.
-    damping_rule
-        ``factored``: (G + √δ/π I) ⊗ (A + π√δ I) with π² the ratio of the mean eigenvalues of A and G (Martens & Grosse
-        2015, section 6.3). It adds more than δ, but a query of one position stays a product of two vectors, so that a
-        pair of query and example costs in + out. ``eigenvalue``: δ is added to the eigenvalues of G ⊗ A.
 
     Raises
     ------
@@ -67,8 +67,8 @@ class KFAC:
     curvature: RowCurvature = field(default_factory=Fisher)
     damping: Damping = "auto"
     approximation: Approximation = "expand"
-    inputs: Inputs = "active"
     damping_rule: DampingRule = "factored"
+    inputs: Inputs = "active"
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
