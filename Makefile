@@ -19,7 +19,7 @@ demo: $(READY)   ## flip labels on digits, find them, explain an error, prove it
 	$(BIN)/upweight demo
 
 test: lint types ## lint, types and the whole test suite
-	$(BIN)/python -m pytest -m 'not slow_download'
+	$(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
 
 test-data: $(READY) ## the tests that download large data sets
 	$(BIN)/python -m pytest -m 'download or slow_download'
