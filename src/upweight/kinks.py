@@ -177,7 +177,14 @@ def refuse_no_second_derivative(objective: Objective, indices: Tensor | None, na
         for position in index.tolist():
             single = objective.data.take([position])
             if not bool(torch.isfinite(product(objective.params, single, one, vector)).all()):
-                where = _undefined(objective, single, vector[0]) if name == "Hessian" else ""
+                if name != "Hessian":
+                    raise InputError(
+                        f"curvature: torch's products with the {name} are NaN or infinite for training example "
+                        f"{objective.ids[position]}, though its gradient is finite; use inverse.Dual() or "
+                        "inverse.EKFAC(), which take first derivatives alone, leave the example out, or give the "
+                        "operation an eps"
+                    )
+                where = _undefined(objective, single, vector[0])
                 raise InputError(
                     f"curvature: the second derivatives of training example {objective.ids[position]}'s loss are NaN "
                     f"or infinite{f', at {where}' if where else ''}, though its gradient is finite; use "

@@ -69,7 +69,7 @@ def _rounding(objective: Objective) -> float:
         if isinstance(layer, nn.Linear):
             own = sizes[-1] @ layer.weight.detach().abs().T
             sizes.append(own if layer.bias is None else own + layer.bias.detach().abs())
-    reach = max(float(size.max()) for size in sizes[:-1])
+    reach = max(float(size.max()) for size in sizes[:-1] if size.numel()) if inputs.numel() else 0.0
     return ROUNDING * torch.finfo(objective.dtype).eps * float(sizes[-1].max()) * max(reach, 1.0)
 
 

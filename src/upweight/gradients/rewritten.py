@@ -1,6 +1,7 @@
 """Operations of torch whose derivatives fail or are wrong, in a form that is right, while a model is called.
 
-- Embeddings take their padding for constant in first derivatives, but not in second; sparse gradients have no views.
+- Embeddings take their padding for constant in first derivatives, but not in second; sparse gradients have no views,
+  and those scaled by frequency (``scale_grad_by_freq``) are no gradients, and depend on the batch.
 - Embeddings with ``max_norm`` rescale the rows of the table itself; here those that were looked up are, with the same
   gradient, as if the rescaled rows had been given.
 - Bags of embeddings and hard sigmoids have no second derivative; the first one of a hard sigmoid is right to single
@@ -27,15 +28,19 @@ BAG = (
 
 
 def rewritten(model: nn.Module, *, twice: bool) -> Callable[[], AbstractContextManager[Any]]:
-    """What a model is to be called in: nothing where it holds none of these operations."""
+    """What a model is to be called in: nothing where it holds none of these operations.
+
+    Modules that aren't torch's own may call them as functions.
+    """
     embeddings = [part for part in model.modules() if isinstance(part, nn.Embedding)]
     bags = [part for part in model.modules() if isinstance(part, nn.EmbeddingBag)]
-    sparse = any(part.sparse for part in (*embeddings, *bags))
+    sparse = any(part.sparse or part.scale_grad_by_freq for part in (*embeddings, *bags))
     padded = twice and any(part.padding_idx is not None for part in embeddings)
     normed = twice and any(_is_weight_normed(part) for part in model.modules())
     hard = any(isinstance(part, nn.Hardsigmoid) for part in model.modules())
     limited = any(part.max_norm is not None for part in (*embeddings, *bags))
-    if not (sparse or padded or limited or normed or hard or (twice and bags)):
+    own = any(not type(part).__module__.startswith("torch.") for part in model.modules())
+    if not (own or sparse or padded or limited or normed or hard or (twice and bags)):
         return nullcontext
     return lambda: _Rewritten(twice)
 
@@ -69,7 +74,7 @@ class _Rewritten(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_DENSE = {"sparse": False}
+_DENSE = {"sparse": False, "scale_grad_by_freq": False}
 
 
 def _embedding(given: dict[str, Any], twice: bool) -> Tensor:
