@@ -55,8 +55,6 @@ PASS_ELEMENTS = 2**23
 """Numbers in the factors of a batch's largest operation."""
 FACTOR_ELEMENTS = 2**27
 """Numbers in the factors of a linear model that are kept between passes (1 GiB in float64)."""
-CURVED_OUTPUTS = 64
-"""Outputs of a linear model up to which the curvatures of examples, matrices of outputs by outputs, are among them."""
 
 
 class Objective:
@@ -347,29 +345,23 @@ class Objective:
     def linear_factors(self) -> LinearFactors | None:
         """Where outputs are linear in θ and the factors fit: features, output gradients and curvatures, weighted.
 
-        They depend on θ alone, so every product with the curvature can share them. Curvatures are None where outputs
-        are many, or don't fit with the rest.
+        They depend on θ alone, so every product with the curvature can share them.
         """
         function = self.function
         if not isinstance(function, LinearFunction):
             return None
-        outputs = function.outputs_count
-        if self.n * (function.features_count + outputs) > FACTOR_ELEMENTS:
+        numbers = self.n * (function.features_count + function.outputs_count**2)
+        if numbers > FACTOR_ELEMENTS:
             return None
-        curved = outputs <= CURVED_OUTPUTS and self.n * (function.features_count + outputs**2) <= FACTOR_ELEMENTS
-        features, slopes, curvatures = [], [], []
+        parts = []
         # Held whole anyway: one batch of arrays is a view, not a copy.
         whole = self.n if isinstance(self.data, ArrayData) else self.batch_size
         for index, batch in self.data.batches(None, whole):
+            features, slope, curvature = function.output_curvature(self.params, batch)
             weight = self.weights[index]
-            if curved:
-                a, slope, curvature = function.output_curvature(self.params, batch)
-                curvatures.append(weight[:, None, None] * curvature)
-            else:
-                a, slope = function.factors(self.params, batch)
-            features.append(a)
-            slopes.append(weight[:, None] * slope)
-        return LinearFactors(_joined(features), _joined(slopes), _joined(curvatures) if curved else None)
+            parts.append((features, weight[:, None] * slope, weight[:, None, None] * curvature))
+        columns = zip(*parts, strict=True)
+        return LinearFactors(*(column[0] if len(column) == 1 else torch.cat(column) for column in columns))
 
     @random_states_kept()
     def inner(self, vectors: Float[Tensor, "k p"], indices: Any = None) -> Float[Tensor, "k train"]:
@@ -495,7 +487,3 @@ class Objective:
             outputs = called(self.model, self.loss.outputs, batch)
             self.loss.check(outputs, batch)
             return self.loss.of_outputs(outputs, batch)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

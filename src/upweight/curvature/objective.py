@@ -47,10 +47,6 @@ LINEAR_ROWS = 1024
 """Examples per matrix product where features are held in memory: a block that stays in cache is read once."""
 
 
-CURVATURES = 2**25
-"""Numbers in the output curvatures of a block of examples, where they are made anew."""
-
-
 @dataclass(frozen=True)
 class Hessian:
     """∇²R(θ) = (1/n) Σ w_i ∇²ℓ_i + diag(λ). Indefinite away from an optimum of a non-convex model."""
@@ -142,16 +138,9 @@ class ObjectiveCurvature(OfObjective):
         if vectors.dim() != 2 or vectors.shape[1] != self.size:
             raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")
         total = torch.zeros_like(vectors)
-        factors = objective.linear_factors
-        if not self.examples:
-            pass
-        elif isinstance(function, LinearFunction) and factors is not None and factors.curvatures is not None:
+        if isinstance(function, LinearFunction):
             for features, curvature in self._linear_blocks(function):
                 total += function.product(features, curvature, vectors)
-        elif isinstance(function, LinearFunction) and factors is not None:
-            for index, batch in objective.data.batches(self.indices, objective.batch_size):
-                given = (objective.params, batch, objective.weights[index], vectors, factors.features[index])
-                total += function.curved_product(*given)
         else:
             product = function.hessian_product if self.name == Hessian.name else function.ggn_product
             for index, batch in objective.data.batches(self.indices, objective.batch_size):
@@ -171,13 +160,12 @@ class ObjectiveCurvature(OfObjective):
         if not self.examples:
             return
         factors = objective.linear_factors
-        if factors is not None and factors.curvatures is not None:
+        if factors is not None:
             every = slice(None) if self.indices is None else self.indices
             features, curvatures = factors.features[every], factors.curvatures[every]
             yield from zip(features.split(LINEAR_ROWS), curvatures.split(LINEAR_ROWS), strict=True)
             return
-        rows = max(min(objective.batch_size or objective.data.rows, CURVATURES // function.outputs_count**2), 1)
-        for index, batch in objective.data.batches(self.indices, rows):
+        for index, batch in objective.data.batches(self.indices, objective.batch_size):
             features, _, curvature = function.output_curvature(objective.params, batch)
             yield features, objective.weights[index, None, None] * curvature
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight.data import Batch, tensors
-from upweight.gradients.autograd import called, derivative, output_derivatives
+from upweight.gradients.autograd import called, output_derivatives
 from upweight.parameters import Layout
 
 TILES = 4
@@ -28,11 +28,11 @@ BLOCK_ELEMENTS = 2**24
 
 @dataclass(frozen=True)
 class LinearFactors:
-    """What all derivatives at one θ are made of: features, output gradients and, where they fit, output curvatures."""
+    """What all derivatives at one θ are made of: features, output gradients and output curvatures."""
 
     features: Float[Tensor, "n d"]
     slopes: Float[Tensor, "n c"]
-    curvatures: Float[Tensor, "n c c"] | None
+    curvatures: Float[Tensor, "n c c"]
 
 
 class LinearFunction:
@@ -146,30 +146,10 @@ class LinearFunction:
         vectors: Float[Tensor, "k p"],
     ) -> Float[Tensor, "k p"]:
         """Σ w_i (Λ_i V a_i) ⊗ a_i. With linear outputs the Hessian is the GGN."""
-        return self.curved_product(params, batch, weights, vectors, self.features(batch, params.dtype))
+        a, _, curvature = self.output_curvature(params, batch)
+        return self.product(a, weights[:, None, None] * curvature, vectors)
 
     ggn_product = hessian_product
-
-    def curved_product(
-        self,
-        params: Float[Tensor, " p"],
-        batch: Batch,
-        weights: Float[Tensor, " batch"],
-        vectors: Float[Tensor, "k p"],
-        a: Float[Tensor, "batch d"],
-    ) -> Float[Tensor, "k p"]:
-        """The same with features that are known; Λ_i u by differentiating the loss's slope, Λ_i is never formed."""
-        parts = []
-        with torch.enable_grad():
-            point = self.outputs(params, a).detach().requires_grad_()
-            total = (weights * self._function.of_outputs(point, batch)).sum()
-            (slope,) = torch.autograd.grad(total, point, create_graph=True)
-            for chunk in vectors.split(self._chunk(len(a))):
-                pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), -1, self.outputs_count)
-                (curved,) = derivative([slope], [point], [pushed.transpose(0, 1)], batched=True)
-                flat = curved.detach().transpose(0, 1).flatten(1)
-                parts.append((flat.T @ a).reshape(len(chunk), self.outputs_count, -1))
-        return self.vector(torch.cat(parts)).detach()
 
     def product(
         self,
