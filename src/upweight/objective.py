@@ -350,7 +350,7 @@ class Objective:
         function = self.function
         if not isinstance(function, LinearFunction):
             return None
-        numbers = self.n * (function.features_count + function.outputs_count**2)
+        numbers = self.n * (function.features_count + function.curvature_numbers)
         if numbers > FACTOR_ELEMENTS:
             return None
         parts = []
@@ -359,9 +359,8 @@ class Objective:
         for index, batch in self.data.batches(None, whole):
             features, slope, curvature = function.output_curvature(self.params, batch)
             weight = self.weights[index]
-            parts.append((features, weight[:, None] * slope, weight[:, None, None] * curvature))
-        columns = zip(*parts, strict=True)
-        return LinearFactors(*(column[0] if len(column) == 1 else torch.cat(column) for column in columns))
+            parts.append(LinearFactors(features, weight[:, None] * slope, curvature.weighted(weight)))
+        return LinearFactors.joined(parts)
 
     @random_states_kept()
     def inner(self, vectors: Float[Tensor, "k p"], indices: Any = None) -> Float[Tensor, "k train"]:

@@ -5,7 +5,7 @@ One bar at a time: work within work that already shows how far it is draws none 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -24,8 +24,11 @@ T = TypeVar("T")
 _drawing: ContextVar[bool] = ContextVar("drawing", default=False)
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Walk through ``items`` under a progress bar with elapsed and remaining time."""
+def track(items: Iterable[T], description: str | Callable[[], str], total: int | None = None) -> Iterator[T]:
+    """Walk through ``items`` under a progress bar with elapsed and remaining time.
+
+    ``description``: the words beside the bar, or a function that is asked for them before each item.
+    """
     console = Console(stderr=True)
     if _drawing.get() or not console.is_terminal:
         yield from items
@@ -42,6 +45,14 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     _drawing.set(True)
     try:
         with Progress(*columns, console=console, transient=True) as progress:
-            yield from progress.track(items, total=total, description=description)
+            said = description if callable(description) else lambda: description
+            for item in progress.track(items, total=total, description=said()):
+                progress.update(progress.task_ids[0], description=said())
+                yield item
     finally:
         _drawing.set(False)
+
+
+def with_residual(name: str, history: Sequence[float], target: float) -> Callable[[], str]:
+    """Words that say the last residual of a history and where it is to go."""
+    return lambda: f"{name}, residual {history[-1]:.1e} to {target:.0e}" if history else name

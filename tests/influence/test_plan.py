@@ -8,10 +8,12 @@ from torch import nn
 
 import upweight as uw
 from problems import convex, mlp
-from upweight.curvature import GGN
-from upweight.influence.plan import Counts, dual_stages, ekfac_stages, impurity, iterative_stages
-from upweight.inverse import CG, EKFAC, KFAC, Dense, Dual
-from upweight.messages import InputError
+from upweight.curvature import GGN, Hessian
+from upweight.influence.choice import impurity
+from upweight.influence.costs import Counts, dual_stages, ekfac_stages, iterative_stages
+from upweight.inverse import CG, EKFAC, KFAC, LSMR, Dense, Dual, LiSSA
+from upweight.inverse.advice import lsmr_limit
+from upweight.messages import InputError, UpweightWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")  # untrained models
 
@@ -99,6 +101,66 @@ def test_the_plan_of_a_fitted_solver_is_that_of_its_settings() -> None:
         fitted = uw.Influence(given, inverse.fit(given)).plan(10)
         assert fitted.stages == uw.Influence(given, inverse).plan(10).stages
         assert hasattr(fitted.inverse, "solve")
+
+
+@pytest.mark.parametrize(
+    ("inverse", "assumed", "most"),
+    [
+        (CG(max_iterations=400), 30, 400),
+        (CG(max_iterations=7), 7, 7),
+        (LSMR(), 200, 2 * lsmr_limit(837, 1e-5)),
+        (LSMR(max_iterations=9), 18, 18),
+        (LiSSA(batch_size=20), 50_000 / 10, 50_000 / 10),
+        (LiSSA(batch_size=None), 5000, 50_000),
+        (LiSSA(batch_size=50, depth=80, repeats=3), 60, 60),
+    ],
+)
+def test_iterations_are_planned_as_assumed_and_at_their_limit(inverse: object, assumed: float, most: float) -> None:
+    """In products with all 200 examples."""
+    plan = uw.Influence(objective(), inverse).plan(10)
+    one = 10 * 4 / 3 * 6.0 * 837 * 200
+    fixed = sum(stage.flops for stage in plan.stages if stage.name in ("queries", "scores"))
+    assert plan.flops - fixed == pytest.approx(assumed * one)
+    assert plan.most_flops - fixed == pytest.approx(most * one)
+    assert 0 < plan.seconds <= plan.most_seconds
+    assert ("at most" in str(plan)) == bool(plan.most)
+    assert "assumed" in plan.reason or "depth 80 × 3 repeats" in plan.reason
+
+
+def test_the_matrix_of_a_network_is_planned_as_it_is_made() -> None:
+    given = objective()
+    names = [uw.Influence(given, Dense(kind, 0.1)).plan(10).stages[0].name for kind in (GGN(), Hessian())]
+    assert names == ["matrix, by rows", "matrix, by 837 products"]
+    spectrum = uw.Influence(given, Dense(GGN(), 0.1, method="eigen")).plan(10).stages[1]
+    assert (spectrum.name, spectrum.flops) == ("eigenvectors", 25 * 837**3)
+
+
+@pytest.mark.parametrize("inverse", [LSMR(GGN(), damping=1.0), Dense(GGN(), 1.0)])
+def test_long_work_is_announced_once_with_its_figure_and_the_quicker_way(inverse, monkeypatch) -> None:
+    monkeypatch.setattr("upweight.influence.long.LEAST_WORK", 0)
+    monkeypatch.setattr("upweight.influence.long.LONG", 0)
+    monkeypatch.setattr("upweight.influence.long.product_speed", lambda _: 1e3)
+    influence = uw.Influence(objective(n=50), inverse)
+    queries = (torch.randn(1, 20), torch.tensor([1]))
+    with pytest.warns(UpweightWarning, match=r"about .* of work ahead \(\d.* operations, .*influence.plan\(\)") as said:
+        first = influence.attribute(queries)
+    assert len(said) == 1
+    assert ("at the limit of iterations" in str(said[0].message)) == isinstance(inverse, LSMR)
+    torch.testing.assert_close(influence.attribute(queries).scores, first.scores)
+
+
+def test_short_work_is_not_even_timed(monkeypatch) -> None:
+    monkeypatch.setattr("upweight.influence.long.product_speed", lambda _: pytest.fail("timed"))
+    influence = uw.Influence(objective(n=50), Dense(GGN(), 1.0))
+    assert influence.attribute((torch.randn(1, 20), torch.tensor([1]))).scores.isfinite().all()
+
+
+def test_a_linear_layer_of_many_classes_is_iterated() -> None:
+    data = (torch.randn(30, 8), torch.arange(30))
+    wide = uw.Objective(nn.Linear(8, 600), uw.losses.CrossEntropy(), data, l2=0.1)
+    influence = uw.Influence(wide)
+    assert isinstance(influence.inverse, CG)
+    assert influence.plan(2).most_seconds < 60
 
 
 def test_costs_grow_as_the_work_does() -> None:

@@ -94,5 +94,5 @@ class RowsOperator(OfObjective):
         matrix = torch.diag(self.objective.l2)
         for _, factors in self.rows.blocks(self.objective.block_rows(self.size), compacted=True):
             gradients = factors.materialize()
-            matrix = matrix + gradients.T @ gradients
+            matrix.addmm_(gradients.T, gradients)
         return matrix

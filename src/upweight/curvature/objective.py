@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds
+from upweight.curvature.assembled import assembled
 from upweight.curvature.operators import OfObjective, Operator
 from upweight.curvature.rows import Rows, spectral
-from upweight.gradients import LinearFunction
+from upweight.gradients import LinearFunction, OutputCurvature
 from upweight.kinks import refuse_no_second_derivative
 from upweight.losses import Loss
 from upweight.messages import InputError
@@ -147,14 +148,15 @@ class ObjectiveCurvature(OfObjective):
                 total += product(objective.params, batch, objective.weights[index], vectors)
         if not torch.isfinite(total).all() and torch.isfinite(vectors).all():
             refuse_no_second_derivative(objective, self.indices, self.name)
-        total *= self._scale
+        total *= self.factor
         return total + objective.l2 * vectors if self.penalized else total
 
     @property
-    def _scale(self) -> float:
+    def factor(self) -> float:
+        """What w_i is multiplied by."""
         return 1 / self.objective.n if self.scale is None else self.scale
 
-    def _linear_blocks(self, function: LinearFunction) -> Iterator[tuple[Tensor, Tensor]]:
+    def _linear_blocks(self, function: LinearFunction) -> Iterator[tuple[Tensor, OutputCurvature]]:
         """Features and weighted output curvatures of the examples, in blocks of rows; none of no examples."""
         objective = self.objective
         if not self.examples:
@@ -162,28 +164,26 @@ class ObjectiveCurvature(OfObjective):
         factors = objective.linear_factors
         if factors is not None:
             every = slice(None) if self.indices is None else self.indices
-            features, curvatures = factors.features[every], factors.curvatures[every]
+            features, curvatures = factors.features[every], factors.curvatures.take(every)
             yield from zip(features.split(LINEAR_ROWS), curvatures.split(LINEAR_ROWS), strict=True)
             return
         for index, batch in objective.data.batches(self.indices, objective.batch_size):
             features, _, curvature = function.output_curvature(objective.params, batch)
-            yield features, objective.weights[index, None, None] * curvature
+            yield features, curvature.weighted(objective.weights[index])
 
     def dense(self) -> Float[Tensor, "p p"]:
-        """The matrix: from factors where the outputs are linear in θ, else from p products."""
+        """The matrix: from factors where the outputs are linear in θ, else from the Jacobian's rows or p products."""
         function = self.objective.function
         if isinstance(function, LinearFunction):
             matrix = self._dense_linear(function)
             if self.penalized:
                 matrix.diagonal().add_(self.objective.l2)
             return matrix
-        identity = torch.eye(self.size, dtype=self.dtype, device=self.device)
-        matrix = self.apply(identity)
-        return (matrix + matrix.T) / 2
+        return assembled(self)
 
     def _dense_linear(self, function: LinearFunction) -> Tensor:
         c, d = function.outputs_count, function.features_count
-        scaled = ((features, curvature * self._scale) for features, curvature in self._linear_blocks(function))
+        scaled = ((features, curvature.weighted(self.factor)) for features, curvature in self._linear_blocks(function))
         factors, used = self.objective.linear_factors, torch.arange(d, device=self.device)
         if factors is not None:
             low, high = factors.features.aminmax(dim=0)

@@ -254,27 +254,28 @@ def output_spectrum(
     count = batch_length(batch)
     if isinstance(loss, CrossEntropy):
         classes = outputs.shape[-1]
+        _refuse_wide(classes, " a place")
         p = outputs.double().softmax(-1).reshape(count, -1, classes)
         mass = loss.mass(outputs, loss.targets(batch)).reshape(count, -1)
         matrices = (torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)) * mass[:, :, None, None].double()
     else:
         flat = outputs.flatten(1)
-        if flat.shape[1] > LARGEST_OUTPUT:
-            raise InputError(
-                f"curvature: an example has {flat.shape[1]:,} outputs; rows of the GGN are made for up to "
-                f"{LARGEST_OUTPUT}. Use curvature.Fisher(samples=1)"
-            )
+        _refuse_wide(flat.shape[1])
         assert isinstance(loss, Loss)
         _, curvature = output_derivatives(lambda z: loss.of_outputs(z.reshape(outputs.shape), batch), flat)
         matrices = curvature.double()[:, None]
-    if matrices.shape[-1] > LARGEST_OUTPUT:
-        raise InputError(
-            f"curvature: an example has {matrices.shape[-1]:,} outputs a place; rows of the GGN are made for up to "
-            f"{LARGEST_OUTPUT}. Use curvature.Fisher(samples=1)"
-        )
     values, vectors = torch.linalg.eigh(matrices)
     values = values.clamp_min(0) * weights.double()[:, None, None]
     return values.flatten(1), vectors, outputs.shape
+
+
+def _refuse_wide(outputs: int, where: str = "") -> None:
+    """Before a matrix of outputs × outputs is made for every example."""
+    if outputs > LARGEST_OUTPUT:
+        raise InputError(
+            f"curvature: an example has {outputs:,} outputs{where}; rows of the GGN are made for up to "
+            f"{LARGEST_OUTPUT}. Use curvature.Fisher(samples=1), or inverse.CG(curvature.GGN()), which makes none"
+        )
 
 
 def cotangents(

@@ -12,6 +12,7 @@ from upweight.gradients.choose import example_function
 from upweight.gradients.factored import FactoredFunction
 from upweight.gradients.interface import ExampleFunction
 from upweight.gradients.linear import LinearFactors, LinearFunction
+from upweight.gradients.output_curvature import OutputCurvature, Whole
 
 __all__ = [
     "AutogradFunction",
@@ -21,6 +22,8 @@ __all__ = [
     "Factors",
     "LinearFactors",
     "LinearFunction",
+    "OutputCurvature",
     "Shape",
+    "Whole",
     "example_function",
 ]

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
+from upweight.gradients.output_curvature import softmax_of, softmax_product
 from upweight.gradients.rewritten import rewritten
 from upweight.kept import fresh_buffers, modules_kept, parts
 from upweight.losses import Split
@@ -286,17 +287,28 @@ class AutogradFunction:
             pulled = torch.autograd.grad(
                 outputs, inputs, dummy, create_graph=True, allow_unused=True, materialize_grads=True
             )
-            point = outputs.detach().requires_grad_()
-            total = (weights * self._function.of_outputs(point, batch)).sum()
-            (slope,) = torch.autograd.grad(total, point, create_graph=True)
+            curvature = self._curvature_product(outputs, batch, weights)
             parts = []
             for chunk in vectors.split(VECTORS_AT_ONCE):
                 seeds = list(self.layout.unflatten(chunk).values())
                 (pushed,) = derivative(pulled, [dummy], seeds, batched=True)
-                (curved,) = derivative([slope], [point], [pushed], batched=True)
-                grads = derivative([outputs], inputs, [curved], batched=True)
+                grads = derivative([outputs], inputs, [curvature(pushed)], batched=True)
                 parts.append(self.layout.flatten(dict(zip(leaves, grads, strict=True))))
         return torch.cat(parts).detach()
+
+    def _curvature_product(
+        self, outputs: Tensor, batch: Batch, weights: Float[Tensor, " batch"]
+    ) -> Callable[[Float[Tensor, "k batch ..."]], Float[Tensor, "k batch ..."]]:
+        """w_i Λ_i u of k vectors in the outputs: in closed form for a softmax, else by differentiating the slope."""
+        soft = softmax_of(self._function, outputs, batch)
+        if soft is not None:
+            p, mass = soft
+            weighted = weights.reshape(-1, *[1] * (mass.dim() - 1)) * mass
+            return lambda pushed: softmax_product(p, weighted, pushed)
+        point = outputs.detach().requires_grad_()
+        total = (weights * self._function.of_outputs(point, batch)).sum()
+        (slope,) = torch.autograd.grad(total, point, create_graph=True)
+        return lambda pushed: derivative([slope], [point], [pushed], batched=True)[0]
 
     def output_factors(
         self, params: Float[Tensor, " p"], batch: Batch

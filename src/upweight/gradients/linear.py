@@ -7,9 +7,9 @@ everything below works on these factors. A θ-vector is used here as a matrix ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
@@ -18,10 +18,19 @@ from torch import Tensor, nn
 
 from upweight.data import Batch, tensors
 from upweight.gradients.autograd import called, output_derivatives
+from upweight.gradients.output_curvature import (
+    MANY,
+    TILES,
+    OutputCurvature,
+    Softmax,
+    Whole,
+    is_softmax,
+    joined,
+    softmax_dense,
+    softmax_of,
+)
 from upweight.parameters import Layout
 
-TILES = 4
-"""Bands of rows in which a symmetric product is made, each from its diagonal on: 5/8 of the work of the whole."""
 BLOCK_ELEMENTS = 2**24
 """Numbers in the largest temporary: vectors are cut so that batch · k · outputs stays below it."""
 
@@ -32,7 +41,15 @@ class LinearFactors:
 
     features: Float[Tensor, "n d"]
     slopes: Float[Tensor, "n c"]
-    curvatures: Float[Tensor, "n c c"]
+    curvatures: OutputCurvature
+
+    @classmethod
+    def joined(cls, parts: Sequence[LinearFactors]) -> LinearFactors:
+        """Several batches as one."""
+        if len(parts) == 1:
+            return parts[0]
+        features, slopes = (torch.cat([getattr(part, name) for part in parts]) for name in ("features", "slopes"))
+        return cls(features, slopes, joined([part.curvatures for part in parts]))
 
 
 class LinearFunction:
@@ -47,6 +64,13 @@ class LinearFunction:
         self._bias_learned = len(layout.names) == 2
         self.outputs_count = layer.out_features
         self.features_count = layer.in_features + self._bias_learned
+        self.by_softmax = self.outputs_count >= MANY and is_softmax(function)
+        """Whether the curvature in the outputs is known by products, in a number a class."""
+
+    @property
+    def curvature_numbers(self) -> int:
+        """Numbers that an example's curvature in the outputs holds."""
+        return self.outputs_count if self.by_softmax else self.outputs_count**2
 
     def features(self, batch: Batch, dtype: torch.dtype) -> Float[Tensor, "batch d"]:
         """Inputs of the linear layer, with a 1 appended where its bias is part of θ."""
@@ -104,10 +128,13 @@ class LinearFunction:
     ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c"]]:
         """Features a_i and output gradients r_i: example i's gradient is r_i ⊗ a_i."""
         a = self.features(batch, params.dtype)
+        return a, self._slope(self.outputs(params, a), batch)
+
+    def _slope(self, outputs: Float[Tensor, "batch c"], batch: Batch) -> Float[Tensor, "batch c"]:
         with torch.enable_grad():
-            point = self.outputs(params, a).detach().requires_grad_()
+            point = outputs.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self._function.of_outputs(point, batch).sum(), point)
-        return a, slope
+        return slope
 
     def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
         """The gradient of every example."""
@@ -132,11 +159,15 @@ class LinearFunction:
 
     def output_curvature(
         self, params: Float[Tensor, " p"], batch: Batch
-    ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c"], Float[Tensor, "batch c c"]]:
+    ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c"], OutputCurvature]:
         """Features, gradient and Hessian of f with respect to the outputs."""
         a = self.features(batch, params.dtype)
-        slope, curvature = output_derivatives(lambda z: self._function.of_outputs(z, batch), self.outputs(params, a))
-        return a, slope, curvature
+        outputs = self.outputs(params, a)
+        soft = softmax_of(self._function, outputs, batch) if self.by_softmax else None
+        if soft is not None:
+            return a, self._slope(outputs, batch), Softmax(*soft)
+        slope, curvature = output_derivatives(lambda z: self._function.of_outputs(z, batch), outputs)
+        return a, slope, Whole(curvature)
 
     def hessian_product(
         self,
@@ -147,28 +178,27 @@ class LinearFunction:
     ) -> Float[Tensor, "k p"]:
         """Σ w_i (Λ_i V a_i) ⊗ a_i. With linear outputs the Hessian is the GGN."""
         a, _, curvature = self.output_curvature(params, batch)
-        return self.product(a, weights[:, None, None] * curvature, vectors)
+        return self.product(a, curvature.weighted(weights), vectors)
 
     ggn_product = hessian_product
 
     def product(
         self,
         a: Float[Tensor, "batch d"],
-        curvature: Float[Tensor, "batch c c"],
+        curvature: OutputCurvature,
         vectors: Float[Tensor, "k p"],
     ) -> Float[Tensor, "k p"]:
         """Σ (Λ_i V a_i) ⊗ a_i from features a and (weighted) output curvatures Λ."""
         parts = []
         for chunk in vectors.split(self._chunk(len(a))):
             pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), -1, self.outputs_count)
-            # A batch of 1 × 1 products costs more than the numbers in them.
-            curved = (pushed * curvature if self.outputs_count == 1 else pushed @ curvature).flatten(1)
+            curved = curvature.apply(pushed).flatten(1)
             parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, -1))
         return self.vector(torch.cat(parts))
 
     def dense(
         self,
-        factors: Iterable[tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c c"]]],
+        factors: Iterable[tuple[Float[Tensor, "batch d"], OutputCurvature]],
         used: Int[Tensor, " u"],
     ) -> Float[Tensor, "c d c d"]:
         """Σ Λ_i ⊗ a_i a_iᵀ from blocks of features and (weighted) output curvatures.
@@ -181,7 +211,13 @@ class LinearFunction:
         every = width == self.features_count
         edges = torch.linspace(0, width, TILES + 1).long().tolist()
         total = None
-        for a, curvature in factors:
+        blocks = iter(factors)
+        first = next(blocks, None)
+        assert first is not None
+        if isinstance(first[1], Softmax):
+            return softmax_dense(_soft(chain([first], blocks)), used, self.features_count)
+        for a, whole in chain([first], blocks):
+            curvature = whole.whole()
             if total is None:
                 total = a.new_zeros(count, width, count, width)
             a = a if every else a.index_select(1, used)
@@ -198,11 +234,11 @@ class LinearFunction:
                 total[c, :, other] = total[other, :, c] = block
         if every:
             return total
-        whole = total.new_zeros(count, self.features_count, count, self.features_count)
+        wide = total.new_zeros(count, self.features_count, count, self.features_count)
         for c in range(count):
             for other in range(count):
-                whole[c, used[:, None], other, used] = total[c, :, other]
-        return whole
+                wide[c, used[:, None], other, used] = total[c, :, other]
+        return wide
 
     def order(self) -> Tensor:
         """Positions of θ's entries in the flattened [outputs, features] matrix."""
@@ -214,10 +250,16 @@ class LinearFunction:
         """Jacobian e_c ⊗ a_i of the outputs, gradient and Hessian of f with respect to them."""
         a, slope, curvature = self.output_curvature(params, batch)
         units = torch.eye(self.outputs_count, dtype=a.dtype, device=a.device)
-        return self.vector(units[None, :, :, None] * a[:, None, None, :]), slope, curvature
+        return self.vector(units[None, :, :, None] * a[:, None, None, :]), slope, curvature.whole()
 
     def _chunk(self, rows: int) -> int:
         return max(BLOCK_ELEMENTS // max(rows * self.outputs_count, 1), 1)
+
+
+def _soft(blocks: Iterable[tuple[Tensor, OutputCurvature]]) -> Iterator[tuple[Tensor, Softmax]]:
+    for a, curvature in blocks:
+        assert isinstance(curvature, Softmax)
+        yield a, curvature
 
 
 def split_model(model: nn.Module, layout: Layout) -> tuple[nn.Module, nn.Linear] | None:

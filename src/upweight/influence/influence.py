@@ -18,13 +18,16 @@ from upweight.data import Data
 from upweight.gradients.autograd import called
 from upweight.gradients.denormals import flushed
 from upweight.influence import further, groups, leverage, magnitude, perturbation, quantities, replacement
+from upweight.influence.choice import DEFAULT_MEMORY, choose
+from upweight.influence.costs import Counts
 from upweight.influence.generalized import generalized
+from upweight.influence.long import LongWork
 from upweight.influence.moved import Moved, linear_outputs
 from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
-from upweight.influence.plan import DEFAULT_MEMORY, DEFAULT_QUERIES, Counts, Plan, choose, plan
+from upweight.influence.plan import DEFAULT_QUERIES, Plan, plan
 from upweight.influence.queries import check_measurement, check_query_targets, query_gradient_blocks, query_names
 from upweight.influence.response import Response
-from upweight.inverse import Inverse, Solution, Solver, SolveReport, as_solver, unmeasured, warned
+from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, unmeasured, warned
 from upweight.kept import random_states_kept
 from upweight.losses import Loss, with_targets
 from upweight.measurements import Loss as LossMeasured
@@ -78,6 +81,7 @@ class Influence:
                     f"inverse: {scalars.shown(inverse)} is not one of upweight.inverse, such as inverse.EKFAC()"
                 )
             self.inverse, self.choice = inverse, "given"
+        self._long = LongWork(objective, self.inverse, memory)
 
     def __repr__(self) -> str:
         return f"Influence({self.objective!r}, {self.inverse!r})"
@@ -86,6 +90,7 @@ class Influence:
     @random_states_kept()
     def solver(self) -> Solver:
         """The inverse fitted to the objective's curvature; made at first use, then kept."""
+        self._long.warn(1)
         try:
             with flushed():
                 return as_solver(self.inverse, self.objective)
@@ -98,6 +103,11 @@ class Influence:
     def stationarity(self) -> Stationarity:
         """How near θ is to an optimum; warns when the gradient is larger than its sampling noise."""
         return _said(self.objective.stationarity())
+
+    def _announce(self, queries: int) -> None:
+        """Warn of long work ahead; the depth of a series is known once it is fitted."""
+        solver = self.solver if isinstance(self.inverse, LiSSA) else self.__dict__.get("solver")
+        self._long.warn(queries, solver)
 
     def plan(self, queries: Any = DEFAULT_QUERIES) -> Plan:
         """The stages of the work with estimated operations, memory and seconds; nothing is computed.
@@ -171,6 +181,7 @@ class Influence:
         check_measurement(self.objective, data, kind)
         names = query_names(data, query_ids)
         positions = None if train is None else self.objective.positions(train)
+        self._announce(len(data))
         with flushed():
             if leverage_corrected:
                 score, evaluated = self._score_of_steps(data, kind)
@@ -320,6 +331,7 @@ class Influence:
             return self.result(scores, meaning, None, positions, np.array([]))
         meaning = quantities.self_influence(loss, renormalize=renormalize)
         _ = self.stationarity
+        self._announce(objective.n if positions is None else len(positions))
         if isinstance(self.solver, PairSolver) and not renormalize:
             with flushed():
                 scores = self_scores(objective, self.solver, positions) / objective.n

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from upweight.data import Batch
-from upweight.gradients import LinearFunction
+from upweight.gradients import LinearFunction, Whole
 from upweight.objective import Objective
 
 SUFFICIENT = 1e-4
@@ -63,7 +63,7 @@ class Walk:
         function, l2 = self.function, self.objective.l2
         values = self._penalties(steps)
         gradients = l2 * (self.objective.params + steps) + self.damping * steps
-        curvatures: list[list[tuple[Tensor, Tensor]]] = [[] for _ in rows]
+        curvatures: list[list[tuple[Tensor, Whole]]] = [[] for _ in rows]
         for a, weights, batch, z in self._outputs(steps, rows):
             with torch.enable_grad():
                 point = z.requires_grad_()
@@ -75,7 +75,7 @@ class Walk:
             gradients += function.vector(pulled.mT @ a)
             weighted = weights[:, :, None, None] * torch.stack(curved, dim=-1)
             for row, parts in enumerate(curvatures):
-                parts.append((a, weighted[row]))
+                parts.append((a, Whole(weighted[row])))
         directions, shares = torch.zeros_like(steps), torch.full_like(values, torch.inf)
         for row, parts in enumerate(curvatures):
             matrix = self._dense(parts)
@@ -87,7 +87,7 @@ class Walk:
                 shares[row] = size / whole if size > 0 else size
         return values, (gradients * directions).sum(1), directions, shares
 
-    def _dense(self, parts: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "p p"]:
+    def _dense(self, parts: list[tuple[Tensor, Whole]]) -> Float[Tensor, "p p"]:
         function = self.function
         size = function.features_count * function.outputs_count
         used = torch.arange(function.features_count, device=self.objective.device)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, Operator
+from upweight.inverse.advice import against_negative, against_slowness
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Inverse,
@@ -36,6 +37,7 @@ from upweight.inverse.interface import (
 )
 from upweight.messages import NegativeCurvatureError
 from upweight.objective import Objective
+from upweight.progress import track, with_residual
 
 RESTARTS = 3
 MARGIN = 0.8
@@ -132,15 +134,21 @@ class CGSolver:
             if not (now < 0.5 * best.to(now)).any():
                 break  # rounding: a further restart gains nothing
             best = now
+        residuals = relative(residual, vectors)
+        stopped = ""
+        if (residuals > 1.01 * tolerance).any():
+            stopped = against_slowness(self.operator, self.damping, preconditioned=self.preconditioner is not None)
+            stopped += " helps"
         report = SolveReport(
             solver=f"CG on the {name_of(self.operator)}",
             damping=self.damping,
             iterations=max(len(history) - 1, 0),
-            residuals=relative(residual, vectors),
+            residuals=residuals,
             # The recomputed residual carries the rounding of one more product.
             tolerance=1.01 * tolerance,
             smallest_curvature=smallest,
             history=tuple(history) or (0.0,),
+            stopped=stopped,
         )
         return Solution(x, report)
 
@@ -156,10 +164,12 @@ class CGSolver:
         norms = residual.norm(dim=1, keepdim=True)
         mixing, q, s = self._orthonormal(residual / norms, len(residual) ** 0.5)
         c = norms * mixing
-        smallest, history = float("inf"), [float((norms[:, 0] / sizes).max())]
-        while len(q) and len(history) <= limit and history[-1] > target:
-            turn, directions, product, lowest = self._conjugate(s, len(history))
-            smallest = min(smallest, lowest)
+        smallest, largest, history = float("inf"), 0.0, [float((norms[:, 0] / sizes).max())]
+        for _ in track(range(limit), with_residual("CG", history, target)):
+            if not len(q) or history[-1] <= target:
+                break
+            turn, directions, product, lowest, highest = self._conjugate(s, len(history), largest)
+            smallest, largest = min(smallest, lowest), max(largest, highest)
             x += (c @ turn) @ directions
             step = turn @ product
             mixing, q, z = self._orthonormal(q - step, float(q.norm() + step.norm()))
@@ -186,28 +196,30 @@ class CGSolver:
         solve = torch.linalg.solve_triangular
         return mixing @ factor, solve(factor, q, upper=False), solve(factor, z, upper=False)
 
-    def _conjugate(self, s: Tensor, used: int) -> tuple[Tensor, Tensor, Tensor, float]:
-        """T, D = TᵀS and D A, with D A Dᵀ = I, and the curvature of the flattest direction.
+    def _conjugate(self, s: Tensor, used: int, largest: float) -> tuple[Tensor, Tensor, Tensor, float, float]:
+        """T, D = TᵀS and D A, with D A Dᵀ = I, the flattest curvature, and the largest stretch ‖As‖/‖s‖.
 
         Beside others, directions whose curvature is zero to rounding wait for a later iteration.
         """
         product = self._damped(s)
         gram = s @ product.T
         if not torch.isfinite(gram).all():
-            raise self._not_positive(float("nan"), used)
+            raise self._not_positive(float("nan"), used, float("nan"))
         values, turn = torch.linalg.eigh((gram + gram.T) / 2)
         flattest = turn[:, 0] @ s
         lowest = float(values[0] / (flattest @ flattest))
         rounding = ROUNDING * torch.finfo(s.dtype).eps * float(values.abs().max())
         keep = values > rounding
+        stretch = float((product.norm(dim=1) / s.norm(dim=1)).max())
         if float(values[0]) < -rounding or not keep.any():
-            raise self._not_positive(lowest, used)
+            raise self._not_positive(lowest, used, max(largest, stretch))
         turn = turn[:, keep] / values[keep].sqrt()
-        return turn, turn.T @ s, turn.T @ product, lowest
+        return turn, turn.T @ s, turn.T @ product, lowest, stretch
 
-    def _not_positive(self, quotient: float, used: int) -> NegativeCurvatureError:
+    def _not_positive(self, quotient: float, used: int, largest: float) -> NegativeCurvatureError:
+        tolerance = self.settings.tolerance or default_tolerance(self.operator.dtype)
         return NegativeCurvatureError(
             f"CG met a direction d with dᵀ(H+δI)d/dᵀd = {quotient:.3e} ≤ 0 after {used} iterations, at damping "
-            f"{self.damping:.3g}: H + δI is not positive definite. Use damping > {self.damping - quotient:.3g} "
-            "(a lower bound), curvature.GGN(), or inverse.LSMR()"
+            f"{self.damping:.3g}: H + δI is not positive definite. "
+            + against_negative(self.operator, self.damping, quotient, largest, tolerance)
         )

@@ -41,6 +41,8 @@ class SolveReport:
     history
         Of CG and LSMR: residual of the worst vector before the first iteration and after each, relative, as the
         recurrence has it: ‖r‖/‖v‖ of CG, ‖Ar‖/‖Av‖ with A = H+δI of LSMR.
+    stopped
+        Why it stopped before what was asked for, and what helps; "" if it didn't.
     """
 
     solver: str
@@ -51,11 +53,12 @@ class SolveReport:
     smallest_curvature: float
     standard_error: Float[Tensor, " k"] | None = None
     history: tuple[float, ...] = ()
+    stopped: str = ""
 
     @property
     def converged(self) -> bool:
         """Whether every vector reached the tolerance."""
-        return not bool((self.residuals > self.tolerance).any())
+        return not self.stopped and not bool((self.residuals > self.tolerance).any())
 
     def __str__(self) -> str:
         worst = float(self.residuals.max()) if len(self.residuals) else math.nan
@@ -65,7 +68,10 @@ class SolveReport:
             text += f" in {self.iterations} iterations"
         if self.standard_error is not None:
             text += f", standard error {float(self.standard_error.max()):.1%}"
-        return text if self.converged else f"{text} (tolerance {self.tolerance:.0e} not reached)"
+        if self.converged:
+            return text
+        missed = "" if math.isnan(self.tolerance) else f"tolerance {self.tolerance:.0e} not reached"
+        return f"{text} ({'; '.join(filter(None, (missed, self.stopped)))})"
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
+from upweight.inverse.advice import against_slowness
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Solution,
     SolveReport,
     checked,
+    default_tolerance,
     name_of,
     operator_of,
     relative,
@@ -29,7 +31,7 @@ from upweight.inverse.interface import (
 )
 from upweight.messages import DivergedError
 from upweight.objective import Objective
-from upweight.progress import track
+from upweight.progress import track, with_residual
 
 MARGIN = 1.2
 """Scale over the largest eigenvalue met: power iteration on some batches may miss the largest of all."""
@@ -37,7 +39,12 @@ POWER_STEPS = 12
 SAMPLED_BATCHES = 8
 DEFAULT_DEPTH = 5000
 DEEPEST = 50_000
-"""Steps per repeat that are chosen at most: a tiny l2 would ask for millions; the residual tells what is missing."""
+"""Steps of all repeats that are chosen at most: a tiny l2 would ask for millions; the report tells what is missing."""
+LOOK = 50
+"""Steps between looks at the change."""
+WINDOW = 500
+"""Steps in which a series without noise must gain a hundredth where its depth was chosen."""
+GAIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,14 @@ class LiSSA:
     scale
         s; default 1.2 × the largest eigenvalue met by power iteration on sampled batches, damping included.
     depth
-        Steps K per repeat; default so that an eigenvalue at l2 + δ is resolved to ``bias``, up to 50,000; 5000 if that
-        is 0.
+        Steps K per repeat; default so that an eigenvalue at l2 + δ is resolved to ``bias``, but 50,000 in all repeats
+        at most (the report then says what is missing), and 5000 if l2 + δ is 0. A series of all examples, which has no
+        noise, ends too where 500 steps gain nothing.
     batch_size
         Examples per step, drawn without replacement from a shuffled order; None: all (no noise).
     repeats
-        Independent runs, averaged; their spread gives the standard error.
+        Independent runs, averaged; their spread gives the standard error. Of all examples at once one is enough, and
+        made once.
     bias
         Share of the slowest eigenvalue's contribution that may be missing, where ``depth`` is chosen.
 
@@ -95,13 +104,14 @@ class LiSSA:
     def _bound(self, operator: Operator, damping: float, largest: float | None) -> LiSSASolver:
         scale = self.scale if largest is None else MARGIN * (largest + damping)
         assert scale is not None
-        depth = self.depth or self._depth(operator, damping, scale)
-        return LiSSASolver(operator, damping, replace(self, scale=scale, depth=depth), self, largest)
-
-    def _depth(self, operator: Operator, damping: float, scale: float) -> int:
-        penalty = float(operator.objective.l2.min()) if isinstance(operator, ObjectiveCurvature) else 0.0
-        floor = damping + penalty
-        return min(math.ceil(scale / floor * math.log(1 / self.bias)), DEEPEST) if floor > 0 else DEFAULT_DEPTH
+        floor = damping + (float(operator.objective.l2.min()) if isinstance(operator, ObjectiveCurvature) else 0.0)
+        runs = 1 if is_exact(operator, self.batch_size) else self.repeats
+        depth, missing = self.depth or DEFAULT_DEPTH, 0.0
+        if self.depth is None and floor > 0:
+            wanted = math.ceil(scale / floor * math.log(1 / self.bias))
+            depth = min(wanted, max(DEEPEST // runs, 1))
+            missing = (1 - floor / scale) ** (depth + 1) if depth < wanted else 0.0
+        return LiSSASolver(operator, damping, replace(self, scale=scale, depth=depth), self, largest, runs, missing)
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,10 @@ class LiSSASolver:
         The settings with scale and depth, and as they were given.
     largest
         The largest eigenvalue met, None where the scale was given.
+    runs
+        Series that are made: one where all would be the same.
+    missing
+        Share of the flattest direction's part that a depth cut short leaves out.
     """
 
     operator: Operator
@@ -121,6 +135,8 @@ class LiSSASolver:
     settings: LiSSA
     requested: LiSSA
     largest: float | None
+    runs: int
+    missing: float
 
     def with_damping(self, damping: Damping) -> LiSSASolver:
         """The same matrix with another δ: scale and depth follow, where they weren't given, from the eigenvalue met."""
@@ -130,9 +146,8 @@ class LiSSASolver:
         """The mean of the repeats, each a row-wise estimate of V (H+δI)⁻¹."""
         vectors = checked(vectors, self.operator)
         settings = self.settings
-        repeats = torch.stack(
-            [self._series(vectors, settings.seed + 1 + r) for r in track(range(settings.repeats), "LiSSA repeats")]
-        )
+        made, steps = self._made(vectors)
+        repeats = torch.stack([made[0]] * settings.repeats if self.runs == 1 else made)
         x = repeats.mean(0)
         product = self.operator.apply(x) + self.damping * x
         residuals = relative(vectors - product, vectors)
@@ -147,27 +162,60 @@ class LiSSASolver:
             solver=f"LiSSA on the {name_of(self.operator)} (scale {settings.scale:.3g}, depth {settings.depth} × "
             f"{settings.repeats} repeats, batch {settings.batch_size or 'all'})",
             damping=self.damping,
-            iterations=int(settings.depth or 0),
+            iterations=steps,
             residuals=residuals,
             tolerance=math.nan,
             smallest_curvature=smallest_quotient(x, product),
             standard_error=error,
+            stopped=self._stopped(steps, worst),
         )
         return Solution(x, report, repeats)
 
-    def _series(self, vectors: Tensor, seed: int) -> Tensor:
-        scale, depth = self.settings.scale, self.settings.depth
+    def _stopped(self, steps: int, residual: float) -> str:
+        """Why it stopped too early, unless rounding is all that is left."""
+        if residual <= default_tolerance(self.operator.dtype):
+            return ""
+        if steps < int(self.settings.depth or 0):
+            why = f"no gain in {WINDOW} steps"
+        elif self.missing > self.settings.bias:
+            why = f"of the flattest direction {self.missing:.0%} is missing at the limit of {steps:,} steps"
+        else:
+            return ""
+        return f"{why}; {against_slowness(self.operator, self.damping)} helps"
+
+    def _made(self, vectors: Tensor) -> tuple[list[Tensor], int]:
+        """The runs, and how many steps the longest took."""
+        shown, depth = [1.0], int(self.settings.depth or 0)
+        words = with_residual("LiSSA steps of all repeats", shown, self.settings.bias)
+        steps = iter(track(range(self.runs * depth), words))
+        found = [self._series(vectors, self.settings.seed + 1 + run, steps, shown) for run in range(self.runs)]
+        return [x for x, _ in found], max(taken for _, taken in found)
+
+    def _series(self, vectors: Tensor, seed: int, bar: Iterator[int], shown: list[float]) -> tuple[Tensor, int]:
+        """One run, and its steps: fewer than the depth where this was chosen and nothing is gained any more."""
+        scale, depth = self.settings.scale, int(self.settings.depth or 0)
         assert scale is not None
-        assert depth is not None
         generator = scalars.generator(seed)
         x = vectors.clone()
-        limit = 1e6 * float(vectors.norm(dim=1).max())
+        sizes = vectors.norm(dim=1).clamp_min(torch.finfo(vectors.dtype).tiny)
+        limit, taken = 1e6 * float(sizes.max()), depth
+        may_end = self.requested.depth is None and is_exact(self.operator, self.settings.batch_size)
+        residuals: list[float] = []
         for step, sampled in zip(range(depth), samples(self.operator, self.settings.batch_size, generator)):  # noqa: B905
+            next(bar)
             change = vectors - (sampled.apply(x) + self.damping * x) / scale
-            if step % 50 == 0 and not float(change.abs().max()) <= limit:
-                raise self._diverged(f"step {step} is {float(change.abs().max()):.1e} long")
+            if step % LOOK == 0:
+                if not float(change.abs().max()) <= limit:
+                    raise self._diverged(f"step {step} is {float(change.abs().max()):.1e} long")
+                # The change is the residual of x/s, of all examples; of a batch with its noise.
+                residuals.append(float((change.norm(dim=1) / sizes).max()))
+                shown.append(residuals[-1])
+                before = residuals[-1 - WINDOW // LOOK] if len(residuals) > WINDOW // LOOK else math.inf
+                if may_end and residuals[-1] > (1 - GAIN) * before:
+                    taken = step
+                    break
             x = x + change
-        return x / scale
+        return x / scale, taken
 
     def _diverged(self, figure: str) -> DivergedError:
         return DivergedError(
@@ -177,11 +225,17 @@ class LiSSASolver:
         )
 
 
+def is_exact(operator: Operator, batch_size: int | None) -> bool:
+    """Whether every step has the matrix itself, and no noise."""
+    return not isinstance(operator, ObjectiveCurvature) or batch_size is None or batch_size >= operator.examples
+
+
 def samples(operator: Operator, batch_size: int | None, generator: torch.Generator) -> Iterator[Operator]:
     """Endless estimates of the matrix from mini-batches in shuffled order; the matrix itself if it has no examples."""
-    if not isinstance(operator, ObjectiveCurvature) or batch_size is None or batch_size >= operator.examples:
+    if not isinstance(operator, ObjectiveCurvature) or is_exact(operator, batch_size):
         while True:
             yield operator
+    assert batch_size is not None
     pool = torch.arange(operator.examples) if operator.indices is None else operator.indices
     while True:
         order = pool[torch.randperm(len(pool), generator=generator)]

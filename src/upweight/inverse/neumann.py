@@ -13,6 +13,7 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.messages import DivergedError
+from upweight.progress import track, with_residual
 
 Rows = Callable[[Tensor], Tensor]
 NEAR = 0.75
@@ -57,14 +58,18 @@ class Neumann:
         size, eps = float(start.norm()), torch.finfo(v.dtype).eps
         for _ in range(self.max_doublings):
             x, slope, sizes = start.new_zeros(start.shape), start, [size]
-            while sizes[-1] > tolerance * size and len(sizes) <= limit:
+            diverging = False
+            for _ in track(range(limit), with_residual("Neumann series", sizes, tolerance * size)):
+                if sizes[-1] <= tolerance * size:
+                    break
                 x = x + slope / nu**2
                 slope = transpose(v - apply(x))
                 sizes.append(float(slope.norm()))
                 floor = ROUNDING * eps * nu * (float(v.norm()) + nu * float(x.norm()))
-                if not sizes[-1] <= 2 * max(min(sizes), floor):
+                diverging = not sizes[-1] <= 2 * max(min(sizes), floor)
+                if diverging:
                     break
-            else:
+            if not diverging:
                 return x, tuple(each / size if size > 0 else 0.0 for each in sizes)
             nu *= 2
         raise DivergedError(f"Neumann series: diverges at every ν from {first:g} to {nu / 2:g}")

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from upweight.attribution import Attribution, Quantity
 from upweight.influence import Influence, leverage, quantities
+from upweight.influence.choice import DENSE_UP_TO
 from upweight.influence.own import OwnEffects, own_effects
-from upweight.influence.plan import DENSE_UP_TO
 from upweight.inverse import EKFAC, Dual
 from upweight.losses import BinaryLogistic, CrossEntropy
 from upweight.objective import Objective

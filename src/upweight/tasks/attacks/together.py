@@ -75,12 +75,12 @@ def changed_hessians(
     kept, new_features, new_curvatures = [], [], []
     for theta, place, batch in zip(params, positions, examples, strict=True):
         features, _, curvature = function.output_curvature(theta, whole)
-        curvature = curvature * objective.weights[:, None, None]
-        curvature[place] = 0
-        kept.append(curvature)
+        weighted = curvature.weighted(objective.weights).whole()
+        weighted[place] = 0
+        kept.append(weighted)
         moved, _, changed = function.output_curvature(theta, batch)
         new_features.append(moved)
-        new_curvatures.append(changed * objective.weights[place][:, None, None])
+        new_curvatures.append(changed.weighted(objective.weights[place]).whole())
     stacked = (torch.stack(parts) for parts in (kept, new_features, new_curvatures))
     return ChangedHessians(objective, function, features, *stacked)
 

@@ -1,0 +1,192 @@
+"""What the stages of an inverse's work cost: operations counted from the form of an example's factors, and bytes.
+
+Products with a curvature run far below the speed of a matrix product, so their seconds come from one that is timed on a
+few examples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from upweight.curvature import GGN, Hessian, ObjectiveCurvature
+from upweight.curvature.assembled import pass_flops, products_flops, rows_flops, takes_rows
+from upweight.gradients import FactoredFunction, LinearFunction
+from upweight.gradients.autograd import VECTORS_AT_ONCE
+from upweight.objective import Objective
+
+EIGEN_COST = 25
+"""Multiplications of a symmetric eigendecomposition over r³."""
+TIMED_FLOPS = 2e9
+"""Operations of the product that is timed."""
+TIMINGS = 5
+MOST_SECONDS = 0.2
+"""Spent on timing, once it was done twice."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the work: multiplications and additions, and bytes at its peak.
+
+    ``seconds``: where they were timed; None: those of a matrix product of as many operations.
+    """
+
+    name: str
+    flops: float
+    bytes: float
+    seconds: float | None = field(default=None, compare=False)
+
+    def seconds_at(self, speed: float) -> float:
+        """Seconds, at so many operations a second where they weren't timed."""
+        return self.flops / speed if self.seconds is None else self.seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What the costs are counted from."""
+
+    objective: Objective
+    queries: int
+    memory: int
+
+    @cached_property
+    def pass_flops(self) -> float:
+        """Of one forward and backward over all training data: three products with every parameter at each position."""
+        return pass_flops(self.objective)
+
+    @cached_property
+    def pair(self) -> int:
+        """Multiplications of an inner product of two gradients."""
+        objective = self.objective
+        function = objective.function
+        if not isinstance(function, FactoredFunction):
+            return objective.p
+        return function.factors(objective.params, objective.data.take([0])).pair_work
+
+    @cached_property
+    def sides(self) -> list[tuple[int, int]]:
+        """Rows and columns of every block."""
+        function = self.objective.function
+        if not isinstance(function, FactoredFunction):
+            return []
+        return [(shape.rows, shape.columns) for shape in function.plan.shapes]
+
+    @property
+    def item(self) -> int:
+        """Bytes of a number."""
+        return self.objective.dtype.itemsize
+
+    @property
+    def activations(self) -> float:
+        """Bytes of a batch's factors."""
+        function = self.objective.function
+        peak = function.peak if isinstance(function, FactoredFunction) else self.objective.p
+        return 3.0 * peak * self.objective.pass_rows * self.item
+
+
+def dual_stages(counts: Counts, rows: int) -> list[Stage]:
+    """The work of `Dual`."""
+    n, q, w, item, p = counts.objective.n, counts.queries, counts.pair, counts.item, counts.objective.p
+    pairs = 2.0 * (q * n + q * rows + rows * n) * w + 2.0 * q * rows * n
+    dense = 2.0 * q * p * (2 * rows + n)
+    kept = rows * min(p, 4 * w) * item
+    return [
+        Stage("rows", counts.pass_flops * rows / n, kept + counts.activations),
+        Stage("Gram matrix", 2.0 * rows**2 * w, 2 * rows**2 * item + kept),
+        Stage("Cholesky factor", rows**3 / 3, 3 * rows**2 * item),
+        Stage("queries", counts.pass_flops * q / n + 2.0 * q * rows**2, q * min(p, 4 * w) * item + rows**2 * item),
+        Stage("scores", counts.pass_flops + min(pairs, dense), (q * n + rows * counts.objective.pass_rows) * item),
+    ]
+
+
+def ekfac_stages(counts: Counts) -> list[Stage]:
+    """The work of `EKFAC`."""
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    sides, numbers = counts.sides, sum(r * r + c * c for r, c in counts.sides)
+    rotations = sum(2.0 * r * c * (r + c) for r, c in sides)
+    return [
+        Stage("Kronecker factors", counts.pass_flops + 2.0 * n * numbers, 3 * numbers * item + counts.activations),
+        Stage("eigenvectors", sum(EIGEN_COST * (r**3 + c**3) for r, c in sides), 24.0 * numbers),
+        Stage(
+            "second moments", counts.pass_flops + 2.0 * n * (numbers + p), (numbers + 2 * p) * item + counts.activations
+        ),
+        Stage("queries", counts.pass_flops * q / n + 2 * q * rotations, 3.0 * q * p * item),
+        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+    ]
+
+
+def iterative_stages(
+    counts: Counts, passes: float, words: str = "", seconds_a_pass: float | None = None
+) -> list[Stage]:
+    """The work of an iterative solver, for an assumed number of products with the curvature of all examples.
+
+    ``words``: what the products are called; ``seconds_a_pass``: of one vector's product.
+    """
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    flops = passes * q * 4.0 / 3 * counts.pass_flops
+    seconds = None if seconds_a_pass is None else passes * q * seconds_a_pass
+    return [
+        Stage("queries", counts.pass_flops * q / n, q * p * item),
+        Stage(words or f"{passes} products", flops, 6.0 * q * p * item, seconds),
+        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+    ]
+
+
+def dense_stages(counts: Counts, curvature: str, *, spectrum: bool, timed: bool = True) -> list[Stage]:
+    """The work of `Dense`, of this curvature by name, by its Cholesky factor or its ``spectrum``."""
+    objective = counts.objective
+    n, q, item, p = objective.n, counts.queries, counts.item, objective.p
+    seconds = None
+    if isinstance(objective.function, LinearFunction):
+        matrix, name = 5.0 / 4 * n * p**2, "matrix"
+    elif takes_rows(objective, curvature, counts.pass_flops):
+        matrix, name = float(rows_flops(objective, counts.pass_flops) or 0), "matrix, by rows"
+    else:
+        matrix, name = products_flops(objective, counts.pass_flops), f"matrix, by {p:,} products"
+        each = product_seconds(counts, curvature, VECTORS_AT_ONCE) if timed else None
+        seconds = None if each is None else p * each
+    factor = Stage("eigenvectors", EIGEN_COST * p**3, 24.0 * p * p) if spectrum else None
+    return [
+        Stage(name, matrix, 2.0 * p * p * item, seconds),
+        factor or Stage("Cholesky factor", p**3 / 3, 3.0 * p * p * item),
+        Stage("queries", counts.pass_flops * q / n + 2.0 * q * p * p, 2.0 * q * p * item),
+        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+    ]
+
+
+def product_seconds(counts: Counts, curvature: str, vectors: int, examples: int | None = None) -> float | None:
+    """Seconds of one vector's product with the Hessian or GGN of all examples, ``vectors`` at a time; None of others.
+
+    Timed on a batch of ``examples`` (default: as a pass has them), fewer where that would be too much work.
+    """
+    objective = counts.objective
+    if curvature not in (Hessian.name, GGN.name) or (curvature == GGN.name and not objective.function.split):
+        return None
+    k = min(vectors, VECTORS_AT_ONCE)
+    most = TIMED_FLOPS * objective.n / (4.0 / 3 * k * counts.pass_flops)
+    rows = max(1, int(min(examples or objective.batch_size or objective.data.rows, objective.n, most)))
+    product = _product(objective, curvature, torch.arange(rows))
+    units = torch.ones(k, objective.p, dtype=objective.dtype, device=objective.device) / objective.p**0.5
+    best, spent = float("inf"), 0.0
+    for number in range(TIMINGS):
+        if number > 1 and spent > MOST_SECONDS:
+            break
+        start = time.perf_counter()
+        float(product(units)[0, 0])  # waits for a device to finish
+        taken = time.perf_counter() - start
+        best, spent = min(best, taken), spent + taken
+    return best * objective.n / rows / k
+
+
+def _product(objective: Objective, curvature: str, positions: Tensor) -> Callable[[Tensor], Tensor]:
+    """Of some examples; outputs and features that all products share are made before."""
+    function = objective.function
+    if not isinstance(function, LinearFunction):
+        return ObjectiveCurvature(objective, curvature, positions).apply
+    features, _, shape = function.output_curvature(objective.params, objective.data.take(positions))
+    return lambda units: function.product(features, shape, units)
