@@ -195,7 +195,7 @@ def test_all_positions_count_as_in_the_definition(
     n, model = 6, seeded(seed, Positions)
     x, y = drawn(seed + 20, n, 4, 3), torch.arange(n * 4).reshape(n, 4) % 3
     problem = Plain(model, cross_entropy, x, y, 0.0, weights_of(n) if weighted else None)
-    inverse = KFAC(curvature, 0.3, approximation, "all")
+    inverse = KFAC(curvature, 0.3, approximation, inputs="all")
     found = inverse.fit(problem.objective()).operator.dense()[:12, :12]
     assert isinstance(model, Positions)
     close(found, sides(model, x, y, curvature, problem.counts, approximation))
