@@ -137,6 +137,7 @@ def stepped(D: Rows, slopes: Rows, curvatures: Rows, penalty: Rows, row: int) ->
 
 
 @pytest.mark.filterwarnings("ignore:estimator. the coefficients of PoissonRegressor")
+@pytest.mark.filterwarnings("ignore:θ is not at an optimum")
 @pytest.mark.parametrize("n", [8, 60])
 @pytest.mark.parametrize("units", [(1e8, 1, 1e-8), (1e-6, 1e6, 1), (1e4, 1e4, 1e4)], ids=str)
 @pytest.mark.parametrize("kind", ["logistic", "poisson", "ridge"])

@@ -95,7 +95,7 @@ def test_a_softmax_without_l2_is_explained_by_what_its_examples_see(head: uw.Obj
 def test_a_wide_softmax_without_l2_is_damped_with_a_warning(
     head: uw.Objective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upweight.influence.plan.DENSE_UP_TO", 100)
+    monkeypatch.setattr("upweight.influence.choice.DENSE_UP_TO", 100)
     with pytest.warns(UpweightWarning, match=r"damped by 0\.001 of its mean eigenvalue; p=650"):
         influence = uw.Influence(head)
     assert isinstance(influence.inverse, CG)

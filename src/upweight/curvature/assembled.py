@@ -150,7 +150,10 @@ def by_rows(curvature: Summed) -> Float[Tensor, "p p"]:
     blocks, places = Blocks(), torch.empty(0)
     for index, batch in track(batches, f"rows of the {curvature.name}", -(-curvature.examples // size)):
         parts, outputs, factors = jacobian(objective, batch)
-        blocks.add(parts, curvature_of(objective, outputs, batch, curvature.factor * objective.weights[index]))
+        try:
+            blocks.add(parts, curvature_of(objective, outputs, batch, curvature.factor * objective.weights[index]))
+        except RuntimeError:  # an operation took another form, and its parameter goes another way from now on
+            return by_products(curvature)
         places = order(factors).to(curvature.device)
     matrix = blocks.matrix()
     if not torch.equal(places, torch.arange(len(places), device=places.device)):

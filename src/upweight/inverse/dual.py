@@ -63,6 +63,8 @@ class Dual:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
+        if self.rows is not None:
+            scalars.whole("rows", self.rows)
 
     def fit(self, target: Objective | Operator) -> DualSolver:
         """Make the rows and their Gram matrices."""
@@ -74,8 +76,6 @@ class Dual:
             raise InputError(
                 f"curvature: the {self.curvature.name} has no rows; use curvature.GGN(), Fisher() or EmpiricalFisher()"
             )
-        if self.rows is not None:
-            scalars.whole("rows", self.rows)
         scalars.whole("memory, in bytes", self.memory)
         rows = self.curvature.rows(target, self.rows)
         levels, groups = metric_levels(target)
