@@ -154,8 +154,8 @@ class Next(nn.Module):
 @pytest.mark.parametrize("loss", [CausalLM(), CausalLM(reduction="mean", label_smoothing=0.1, factor=0.3)])
 def test_ggn_products_of_a_language_model_are_those_of_its_jacobian(loss: CausalLM) -> None:
     torch.manual_seed(2)
-    model = Next(7).double()
-    tokens = torch.randint(0, 7, (4, 5))
+    model = Next(CLASSES).double()
+    tokens = torch.randint(0, CLASSES, (4, 5))
     labels = tokens.clone()
     labels[1, 2:] = -100
     objective = uw.Objective(model, loss, (tokens, labels), weights=WEIGHTS[:4])
@@ -167,7 +167,7 @@ def test_ggn_products_of_a_language_model_are_those_of_its_jacobian(loss: Causal
     matrix = torch.zeros(objective.p, objective.p, dtype=DOUBLE)
     for i in range(4):
         one = (tokens[i : i + 1], labels[i : i + 1])
-        middle = hessian(lambda z, one=one: loss.of_outputs(z.reshape(1, 4, 7), one)[0])(at[i])
+        middle = hessian(lambda z, one=one: loss.of_outputs(z.reshape(1, 4, CLASSES), one)[0])(at[i])
         matrix += WEIGHTS[i] / 4 * jacobian[i].T @ middle @ jacobian[i]
     operator, vectors = GGN().of(objective), torch.randn(3, objective.p, dtype=DOUBLE)
     close(operator.apply(vectors), vectors @ matrix, rtol=1e-9, atol=1e-12)

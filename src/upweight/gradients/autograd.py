@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
-from upweight.gradients.output_curvature import softmax_of, softmax_product
+from upweight.gradients.output_curvature import MANY, softmax_of, softmax_product
 from upweight.gradients.rewritten import rewritten
 from upweight.kept import fresh_buffers, modules_kept, parts
 from upweight.losses import Split
@@ -299,8 +299,8 @@ class AutogradFunction:
     def _curvature_product(
         self, outputs: Tensor, batch: Batch, weights: Float[Tensor, " batch"]
     ) -> Callable[[Float[Tensor, "k batch ..."]], Float[Tensor, "k batch ..."]]:
-        """w_i Λ_i u of k vectors in the outputs: in closed form for a softmax, else by differentiating the slope."""
-        soft = softmax_of(self._function, outputs, batch)
+        """w_i Λ_i u of k vectors in the outputs: in closed form for a softmax of many, else by differentiation."""
+        soft = softmax_of(self._function, outputs, batch) if outputs.shape[-1] >= MANY else None
         if soft is not None:
             p, mass = soft
             weighted = weights.reshape(-1, *[1] * (mass.dim() - 1)) * mass
