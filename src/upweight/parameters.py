@@ -100,7 +100,7 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
     return Layout(tuple(chosen), tuple(named[name].shape for name in chosen))
 
 
-def _named_by(part: Any, model: nn.Module, named: Mapping[str, nn.Parameter]) -> list[str]:
+def _named_by(part: Any, model: nn.Module, named: Mapping[str, Tensor]) -> list[str]:
     """Names of the parameters that a name, a pattern, a parameter or a module stands for."""
     if isinstance(part, str):
         found = fnmatch.filter(named, part)

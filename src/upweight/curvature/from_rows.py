@@ -140,7 +140,8 @@ def curvature_of(
     assert isinstance(loss, Loss)
     soft = softmax_of(loss, outputs, batch)
     if soft is None:
-        _, matrices = output_derivatives(lambda z: loss.of_outputs(z.reshape(outputs.shape), batch), outputs.flatten(1))
+        flat = outputs.reshape(len(outputs), -1)
+        _, matrices = output_derivatives(lambda z: loss.of_outputs(z.reshape(outputs.shape), batch), flat)
         matrices = weights[:, None, None] * matrices
         return lambda left: matrices @ left
     p, mass = soft[0].unsqueeze(-1), (weights.reshape(-1, *[1] * (soft[1].dim() - 1)) * soft[1])[..., None, None]

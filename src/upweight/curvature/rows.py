@@ -259,7 +259,7 @@ def output_spectrum(
         mass = loss.mass(outputs, loss.targets(batch)).reshape(count, -1)
         matrices = (torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)) * mass[:, :, None, None].double()
     else:
-        flat = outputs.flatten(1)
+        flat = outputs.reshape(count, -1)
         _refuse_wide(flat.shape[1])
         assert isinstance(loss, Loss)
         _, curvature = output_derivatives(lambda z: loss.of_outputs(z.reshape(outputs.shape), batch), flat)

@@ -26,8 +26,9 @@ from upweight.gradients.autograd import AutogradFunction, derivative, substitute
 from upweight.gradients.blocks import Block, Factors, Shape
 from upweight.gradients.graph import Use, uses
 from upweight.gradients.locate import located, output_gradients, scattered
-from upweight.gradients.owners import Owned, arranges_by_value, lying, owners, seeds
+from upweight.gradients.owners import arranges_by_value, lying, owners, seeds
 from upweight.gradients.rules import RULES, Examples
+from upweight.gradients.seen_forms import Form, form, holds, nothing
 from upweight.gradients.terms import Direct, Term, compact
 from upweight.messages import SlowPathWarning, warn
 from upweight.parameters import Layout
@@ -90,6 +91,7 @@ class FactoredFunction(AutogradFunction):
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
         self.peak = 1
         """Numbers per example in the largest operation's factors, which bounds a batch."""
+        self._seen: set[Form] = set()  # forms of batches whose examples lie as the plan says
         self.plan = self._planned(params, probe)
 
     def factors(
@@ -112,7 +114,7 @@ class FactoredFunction(AutogradFunction):
                 cotangents = cotangents(root.detach())
             seed = torch.ones_like(root) if cotangents is None else cotangents.reshape(root.shape)
             try:
-                found = self._terms(root, leaves, seed, count, compacted)
+                found = self._terms(root, leaves, seed, batch, compacted)
             except _OtherForm as other:  # e.g. bags of unequal length: from here on, that parameter goes the slow way
                 self.plan = self.plan.without(str(other), leaves)
                 warn(
@@ -158,31 +160,38 @@ class FactoredFunction(AutogradFunction):
                 yield leaves, self._once(leaves, batch)
 
     def _terms(
-        self, root: Tensor, leaves: dict[str, Tensor], seed: Tensor, count: int, compacted: bool
+        self, root: Tensor, leaves: dict[str, Tensor], seed: Tensor, batch: Batch, compacted: bool
     ) -> dict[str, list[Term]]:
         """The terms of every use of every parameter that goes the fast way."""
-        plan = self.plan
+        plan, count, as_planned = self.plan, batch_length(batch), True
         found = [use for use in uses([root], leaves, plan.unbatched) if use.name not in plan.slow]
         gradients = output_gradients(root, found, seed)
-        seeded = self._seeded(root, found, seed, count)
+        ways = [plan.examples.get((use.name, use.kind, use.slot)) for use in found]
+        own = form(batch, found, gradients, ways, count)
+        by_value = count > 1 and arranges_by_value(root, count)
+        is_new = count > 1 and not by_value and own not in self._seen
+        multipliers = seeds(count, root.detach()) if by_value or is_new else root.new_empty(0, count)
+        seeded = [output_gradients(root, found, row.reshape(-1, *[1] * (seed.dim() - 1)) * seed) for row in multipliers]
+        rounding = nothing(gradients) if is_new else 0.0
         terms: dict[str, list[Term]] = {}
         shapes = {shape.weight: shape for shape in plan.shapes}
-        for use in found:
+        for use, at in zip(found, ways, strict=True):
             shape = shapes.get(use.name)
             if shape is None:
                 continue  # a bias: one more column of its weight
             g = gradients.get(use.node)
             if g is None or not g.numel():
                 continue  # nothing of this batch went that way
-            at = plan.examples.get((use.name, use.kind, use.slot))
-            if at is None and count == 1:
-                at = Examples(0, 1)  # one example is everywhere; torch takes other operations where a batch is one
-            if count == 1 and isinstance(at, Owned):
-                at = Examples(at.dim, 1)
+            if count == 1:  # one example is everywhere; torch takes other operations where a batch is one
+                at = Examples(0 if at is None else at.dim, 1)
+            way = at
             if at is None and seeded and use.kind in RULES:
                 at = Examples(0, 1)  # an expert to which the first examples sent nothing
             if at is not None and seeded:
-                at = self._owned(use, at, g, [each[use.node] for each in seeded], count)
+                rows = [each[use.node] for each in seeded]
+                if not (is_new and holds(at, g, rows, multipliers, count, rounding)):
+                    at = self._owned(use, at, g, rows, count)
+            as_planned = as_planned and at is way
             term = None if at is None else term_of(use, g, at, count, leaves[use.name])
             if term is None:
                 raise _OtherForm(use.name)
@@ -193,14 +202,9 @@ class FactoredFunction(AutogradFunction):
             if compacted:
                 term = compact(term)
             terms.setdefault(use.name, []).append(term)
+        if seeded and as_planned:
+            self._seen.add(own)
         return terms
-
-    def _seeded(self, root: Tensor, found: list[Use], seed: Tensor, count: int) -> list[dict[Any, Tensor]]:
-        """Gradients at the operations' outputs with seeds that tell examples apart, where shapes alone don't."""
-        if count == 1 or not arranges_by_value(root, count):
-            return []
-        each = (row.reshape(-1, *[1] * (seed.dim() - 1)) * seed for row in seeds(count, root.detach()))
-        return [output_gradients(root, found, row) for row in each]
 
     def _owned(self, use: Use, at: Examples, g: Tensor, seeded: list[Tensor], count: int) -> Examples:
         """How this batch's examples lie in an operation: as planned, or wherever they are."""
@@ -267,7 +271,9 @@ class FactoredFunction(AutogradFunction):
         self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: list[str]
     ) -> dict[str, Tensor]:
         with self._forward(params, batch, cotangents is not None) as (leaves, root):
-            values = root if cotangents is None else (root * cotangents.reshape(root.shape)).flatten(1).sum(1)
+            values = (
+                root if cotangents is None else (root * cotangents.reshape(root.shape)).reshape(len(root), -1).sum(1)
+            )
             chosen = [leaves[name] for name in names]
             rows = [derivative([value], chosen, None) for value in values]
         columns = zip(*rows, strict=True)

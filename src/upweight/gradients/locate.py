@@ -47,7 +47,7 @@ def scattered(use: Use, rows: list[Tensor], count: int) -> Examples | None:
     """Examples whose rows stand anywhere along one dimension, none shared: unpadded tokens, nodes of graphs."""
     shape = rows[0].shape
     for dim in ROW_DIMS[use.kind](use, shape) if use.kind in ROW_DIMS else range(len(shape)):
-        touched = torch.stack([row.movedim(dim, 0).flatten(1).any(1) for row in rows])
+        touched = torch.stack([row.movedim(dim, 0).unsqueeze(-1).flatten(1).any(1) for row in rows])
         if len(rows) == count and not bool((touched.sum(0) > 1).any()) and bool(touched.any(1).all()):
             return Owned(dim, -1, torch.where(touched.any(0), touched.int().argmax(0), -1))
     return None

@@ -118,7 +118,7 @@ def is_softmax(function: Any) -> bool:
     return known and kind.of_outputs is CrossEntropy.of_outputs
 
 
-def softmax_of(function: Any, outputs: Float[Tensor, "b ... c"], batch: Batch) -> tuple[Tensor, Tensor] | None:
+def softmax_of(function: Any, outputs: Float[Tensor, "b ..."], batch: Batch) -> tuple[Tensor, Tensor] | None:
     """p and Q at every place of a cross-entropy's outputs; None of another function."""
     if not is_softmax(function):
         return None

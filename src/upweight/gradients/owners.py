@@ -1,9 +1,10 @@
 """Whose each row of an operation is, where that is not a matter of shapes: unpadded tokens, nodes of graphs, routing.
 
-A plan says how examples lie in an operation's output, and is settled on a few of them. That holds for every batch as
-long as rows are arranged by shapes alone. Operations that arrange them by their values (``x[mask]``, index_add,
-pooling by a matrix) give each batch an order of its own, and only the batch itself can tell: f = Σ_i s_i f_i is linear
-in the seeds s, so the gradient at a row of example i is s_i times that of s = 1, and the ratio names the example.
+A plan says how examples lie in an operation's output, and is settled on a few of them. Where rows are arranged by
+shapes alone, that holds for every batch of a form in which it was seen (`seen_forms`). Operations that arrange them by
+their values (``x[mask]``, index_add, pooling by a matrix) give each batch an order of its own, and only the batch
+itself can tell: f = Σ_i s_i f_i is linear in the seeds s, so the gradient at a row of example i is s_i times that of
+s = 1, and the ratio names the example.
 """
 
 from __future__ import annotations
@@ -201,18 +202,23 @@ def seeds(count: int, like: Tensor) -> Tensor:
             return torch.stack(digits)
 
 
+def by_row(gradient: Tensor, dim: int) -> Tensor:
+    """Rows along a dimension, ``[rows, others]``."""
+    return gradient.movedim(dim, 0).unsqueeze(-1).flatten(1)
+
+
 def owners(plain: Tensor, seeded: list[Tensor], dim: int, count: int) -> Int[Tensor, " rows"] | None:
     """The example that each row along ``dim`` belongs to, −1 where it has no gradient; None where one has several.
 
     ``plain`` is the gradient at the operation's output, ``seeded`` are those with the examples' seeds.
     """
-    rows = plain.movedim(dim, 0).flatten(1)
+    rows = by_row(plain, dim)
     squares = (rows * rows).sum(1)
     found = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
     allowed = ROUNDING.get(plain.dtype, 2e-3)
     size = float(squares.max()) ** 0.5 if len(rows) else 0.0
     for place, gradient in enumerate(seeded):
-        others = gradient.movedim(dim, 0).flatten(1)
+        others = by_row(gradient, dim)
         ratios = (rows * others).sum(1) / squares.clamp_min(torch.finfo(rows.dtype).tiny)
         digits = ((ratios - 1) * BASE).round()
         off = ((ratios - 1) * BASE - digits).abs() > APART
@@ -250,13 +256,18 @@ class Owned(Examples):
         return padded
 
 
+def planned(plan: Examples, rows: int, count: int, device: torch.device) -> Int[Tensor, " rows"]:
+    """The example of each row, as the plan has it."""
+    parted = Examples(0, plan.before).split(torch.arange(rows, device=device), count)
+    expected = torch.empty(rows, dtype=torch.long, device=device)
+    expected[parted.reshape(-1)] = torch.arange(count, device=device).repeat_interleave(parted.shape[1])
+    return expected
+
+
 def lying(plan: Examples | None, found: Tensor, shape: torch.Size, dim: int, count: int) -> Examples:
     """The plan's way of lying, if this batch's rows lie so; else by their owners."""
     if plan is not None and not isinstance(plan, Owned) and plan.fits(shape, count):
-        numbers = torch.arange(len(found), device=found.device)
-        parted = Examples(0, plan.before).split(numbers, count)
-        expected = torch.empty_like(found)
-        expected[parted.reshape(-1)] = torch.arange(count, device=found.device).repeat_interleave(parted.shape[1])
+        expected = planned(plan, len(found), count, found.device)
         if bool(((found == expected) | (found < 0)).all()):
             return plan
     return Owned(dim, -1, found)

@@ -111,7 +111,7 @@ class _Bregman:
 
     def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
         own, slopes = batch
-        return self.loss.of_outputs(outputs, own) - (slopes * outputs).flatten(1).sum(1)
+        return self.loss.of_outputs(outputs, own) - (slopes * outputs).reshape(len(outputs), -1).sum(1)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
         return self.of_outputs(self.outputs(model, batch), batch)
