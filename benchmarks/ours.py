@@ -72,7 +72,7 @@ def cg(options: argparse.Namespace) -> Measured:
     objective, queries = problem.read(options.problem, rows=options.rows)
     influence = uw.Influence(objective, CG(tolerance=options.tolerance))
     gradients, solver = influence.query_gradients(queries), influence.solver
-    _ = objective.linear_factors
+    _ = objective.engine.linear_factors
     many = solver.solve(gradients).report
     each = [solver.solve(gradients[[k]]).report.iterations for k in (0, len(gradients) // 2, len(gradients) - 1)]
     one_time = seconds(lambda: solver.solve(gradients[:1]), options.repeats, warm=True)

@@ -9,8 +9,8 @@ from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 ROOMS = [
-    *("arguments", "objective", "losses", "measurements", "data", "parameters", "positions"),
-    *("attribution", "estimators", "per_example", "kinks", "kept", "refusals"),
+    *("objective", "losses", "measurements", "data", "parameters", "positions"),
+    *("attribution", "estimators", "problem", "checks", "engine", "kept"),
     *(
         "gradients",
         "curvature",

@@ -143,7 +143,7 @@ def agrees(model: nn.Module, ours: Any, compare: Any, targets: Tensor, *, fisher
 def test_every_form_of_cross_entropy_has_torchs_derivatives(name, model, kind):
     case = CASES[name]
     objective = agrees(model(), case.ours, case.torchs, case.targets)
-    assert isinstance(objective.function, kind)
+    assert isinstance(objective.engine.function, kind)
 
 
 PLACES = {
@@ -386,7 +386,7 @@ def test_measurements_of_one_label_say_what_they_need(name):
 
 def measured(objective: uw.Objective, measurement: Any) -> Tensor:
     batch = objective.data.take(range(objective.n))
-    return objective.bind(measurement.bind(objective.loss)).values(objective.params, batch)
+    return objective.engine.bind(measurement.bind(objective.loss)).values(objective.params, batch)
 
 
 def test_methods_of_one_margin_know_weights_and_refuse_smoothing():

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from upweight.messages import InputError
+
 WRAPPED = "_inner"
 """Attribute under which a model holds another that isn't a submodule (`upweight.select.subset.Restricted`)."""
 
@@ -50,6 +52,26 @@ def _restore(now: dict[Any, Any], before: dict[Any, Any]) -> None:
         return
     now.clear()
     now.update(before)
+
+
+def snapshot(model: nn.Module) -> nn.Module:
+    """A copy of a user's model, in the mode it is in and without gradients, which nobody else changes.
+
+    Raises
+    ------
+    InputError
+        If it can't be copied.
+    """
+    try:
+        copy = copied(model)
+    except Exception as error:  # whatever an attribute of the model says: locks, handles, generators
+        raise InputError(
+            f"model: it is copied, so that training it on changes nothing, and it can't be: {type(error).__name__}: "
+            f"{str(error)[:200]}; give a model that copy.deepcopy takes (no open files, locks or lambdas of a process)"
+        ) from error
+    for value in copy.parameters():
+        value.grad = None
+    return copy
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -60,6 +60,9 @@ KINDS = {
     "Objective": Kind(
         _of_class("Objective"), "upweight.Objective(model, loss, data), or upweight.from_estimator(estimator, X, y)"
     ),
+    "Trained": Kind(
+        _of_class("Objective"), "upweight.Objective(model, loss, data), or upweight.from_estimator(estimator, X, y)"
+    ),
     "Influence": Kind(_of_class("Influence"), "upweight.Influence(objective)"),
     "OwnEffects": Kind(_of_class("OwnEffects"), "what tasks.label_effects gives"),
     "Attribution": Kind(_of_class("Attribution"), "what influence.attribute(queries) gives"),

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from upweight import kinds
-from upweight.arguments import class_names as checked_class_names
+from upweight.checks.arguments import class_names as checked_class_names
 from upweight.messages import InputError
 from upweight.objective import Objective
 

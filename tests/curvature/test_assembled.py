@@ -43,7 +43,7 @@ def test_rows_and_products_make_one_matrix(name: str, batch_size: int | None) ->
 def test_the_matrix_is_that_of_the_definition_and_makes_no_product(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = mlp()
     objective = problem.objective()
-    monkeypatch.setattr(type(objective.function), "ggn_product", lambda *_: pytest.fail("a product was made"))
+    monkeypatch.setattr(type(objective.engine.function), "ggn_product", lambda *_: pytest.fail("a product was made"))
     close(GGN().of(objective).dense(), problem.ggn(), rtol=1e-9, atol=1e-11)
 
 

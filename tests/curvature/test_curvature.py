@@ -98,7 +98,7 @@ def test_linear_curvature_is_the_same_in_any_blocks(kept, rows, monkeypatch):
     if not kept:
         monkeypatch.setattr("upweight.objective.FACTOR_ELEMENTS", 0)
     objective = problem.objective(batch_size=rows)
-    assert (objective.linear_factors is not None) == kept
+    assert (objective.engine.linear_factors is not None) == kept
     v = vectors(problem)
     close(Hessian().of(objective).dense(), problem.hessian())
     close(Hessian().of(objective).apply(v), v @ problem.hessian())

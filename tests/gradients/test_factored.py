@@ -166,7 +166,7 @@ def test_the_model_comes_back_as_it_was_also_after_an_exception() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     objective = uw.Objective(model, CrossEntropy(), (example.x, example.y))
     with pytest.raises(IndexError):
-        objective.factored.factors(objective.params, (example.x + 100, example.y))
+        objective.engine.factored.factors(objective.params, (example.x + 100, example.y))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(value.grad is None for value in model.parameters())
     assert not any(part._forward_hooks or part._backward_hooks for part in model.modules())
@@ -235,7 +235,7 @@ def test_a_module_under_two_names_is_differentiated_and_left_as_it_was() -> None
         grads = torch.autograd.grad(value, list(model.parameters()), retain_graph=True)
         rows.append(torch.cat([g.flatten() for g in grads]))
     objective = uw.Objective(model, CrossEntropy(), (x, y))
-    close(objective.factored.factors(objective.params, (x, y)).materialize(), torch.stack(rows))
+    close(objective.engine.factored.factors(objective.params, (x, y)).materialize(), torch.stack(rows))
     objective.gradient()
     assert model.layer.weight is weight
     assert model.again.weight is weight

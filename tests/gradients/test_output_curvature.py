@@ -69,8 +69,8 @@ def truth(objective: uw.Objective, loss: Any, targets: Tensor) -> Tensor:
 def test_products_and_the_matrix_of_a_linear_layer_are_the_hessian(form: str, batch_size: int | None) -> None:
     loss, targets = FORMS[form]
     objective = linear(loss, targets, weights=WEIGHTS, batch_size=batch_size)
-    assert isinstance(objective.function, LinearFunction)
-    assert objective.function.by_softmax
+    assert isinstance(objective.engine.function, LinearFunction)
+    assert objective.engine.function.by_softmax
     matrix, vectors = truth(objective, loss, targets), torch.randn(3, objective.p, dtype=DOUBLE)
     for kind in (Hessian(), GGN()):
         operator = kind.of(objective)
@@ -78,7 +78,7 @@ def test_products_and_the_matrix_of_a_linear_layer_are_the_hessian(form: str, ba
         close(operator.dense(), matrix, rtol=1e-10, atol=1e-12)
     batch = (X, targets)
     without = matrix - 0.01 * torch.eye(objective.p, dtype=DOUBLE)
-    close(objective.function.hessian_product(objective.params, batch, WEIGHTS / N, vectors), vectors @ without)
+    close(objective.engine.function.hessian_product(objective.params, batch, WEIGHTS / N, vectors), vectors @ without)
 
 
 def test_without_kept_factors_and_of_some_examples(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,7 @@ def test_ragged_batches_are_differentiated_example_by_example(kind: type[Ragged]
 def test_the_fast_way_stays(kind: type[Ragged]) -> None:
     objective = uw.Objective(kind().to(DOUBLE).eval(), uw.losses.CrossEntropy(), batch(LENGTHS[0]))
     list(objective.example_gradients())
-    assert not objective.function.plan.slow  # type: ignore[attr-defined]
+    assert not objective.engine.function.plan.slow  # type: ignore[attr-defined]
 
 
 def test_queries_may_be_padded_where_training_data_were_not() -> None:
@@ -190,7 +190,7 @@ def test_float32_tells_hundreds_of_examples_apart() -> None:
     model, data = Unpadded().eval(), batch((torch.randint(1, T + 1, (300,))).tolist(), torch.float32)
     objective = uw.Objective(model, uw.losses.CrossEntropy(), data)
     found = torch.cat([block for _, block in objective.example_gradients()])
-    assert not objective.function.plan.slow  # type: ignore[attr-defined]
+    assert not objective.engine.function.plan.slow  # type: ignore[attr-defined]
     close(found, one_by_one(model, data), rtol=1e-3, atol=1e-5)
 
 

@@ -41,10 +41,10 @@ def test_longer_sequences_than_the_first_are_read_as_they_lie(steps: int, dtype:
     for longer in (steps, steps + 1, 4 * steps):
         x = torch.randn(6, longer, PLACES, D, dtype=dtype)
         for count in (6, 4, 1):
-            found = objective.function.materialize(objective.params, (x[:count], y[:count]))
+            found = objective.engine.function.materialize(objective.params, (x[:count], y[:count]))
             tolerance = (1e-9, 1e-11) if dtype == DOUBLE else (1e-3, 1e-4)
             close(found, truth(model, x[:count], y[:count]), *tolerance)
-    assert not objective.function.plan.slow  # type: ignore[attr-defined]
+    assert not objective.engine.function.plan.slow  # type: ignore[attr-defined]
 
 
 def test_a_form_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +54,9 @@ def test_a_form_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     objective = uw.Objective(model, uw.losses.CrossEntropy(), (torch.randn(6, 2, D), y))
     longer = (torch.randn(6, 5, D), y)
-    known = objective.function.materialize(objective.params, longer)
+    known = objective.engine.function.materialize(objective.params, longer)
     monkeypatch.setattr("upweight.gradients.factored.seeds", lambda *_: pytest.fail("it has been seen"))
-    close(objective.function.materialize(objective.params, longer), known)
+    close(objective.engine.function.materialize(objective.params, longer), known)
 
 
 def test_rows_that_lie_otherwise_are_told() -> None:

@@ -185,7 +185,7 @@ def test_each_stage_is_counted_as_the_work_is_done() -> None:
     assert dual["queries"].flops == pytest.approx(a_pass * q / n + 2 * q * rows**2)
     assert dual["queries"].bytes == pytest.approx(4 * (q * min(p, 4 * pair) + rows**2))
     assert dual["scores"].flops == pytest.approx(a_pass + min(pairs, 2.0 * q * p * (2 * rows + n)))
-    assert dual["scores"].bytes == pytest.approx(4 * (q * n + rows * counts.objective.pass_rows))
+    assert dual["scores"].bytes == pytest.approx(4 * (q * n + rows * counts.objective.engine.pass_rows))
 
     ekfac = {stage.name: stage for stage in ekfac_stages(counts)}
     squares = sum(r**2 + c**2 for r, c in sides)

@@ -24,10 +24,10 @@ def test_both_sides_count_and_of_several_positions_the_whole(positions: tuple[in
     model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 5))
     data = (torch.randn(6, *positions, 20), torch.randint(0, 5, (6, *positions)))
     objective = uw.Objective(model, uw.losses.CrossEntropy(), data)
-    assert numbers(objective, objective.factored, objective.data) == expected
+    assert numbers(objective, objective.engine.factored, objective.data) == expected
 
 
 def test_what_has_no_factors_takes_all_its_parameters() -> None:
     objective = convex("softmax").objective()
     assert objective.is_linear
-    assert numbers(objective, objective.function, objective.data) == objective.p
+    assert numbers(objective, objective.engine.function, objective.data) == objective.p

@@ -16,9 +16,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from upweight.curvature.from_rows import Blocks, Work, curvature_of, jacobian, order, work
 from upweight.curvature.operators import Operator
+from upweight.engine.kinks import refuse_no_second_derivative
 from upweight.gradients import FactoredFunction
 from upweight.gradients.terms import Outer
-from upweight.kinks import refuse_no_second_derivative
 from upweight.losses import Loss
 from upweight.objective import Objective
 from upweight.progress import track
@@ -78,7 +78,7 @@ def pass_flops(objective: Objective) -> float:
 
 
 def _pass_flops(objective: Objective) -> float:
-    function = objective.function
+    function = objective.engine.function
     if not isinstance(function, FactoredFunction):
         return 6.0 * objective.p * objective.n
     one = function.factors(objective.params, objective.data.take([0]), compacted=False)
@@ -89,7 +89,7 @@ def _pass_flops(objective: Objective) -> float:
 
 def rows_work(objective: Objective) -> Work | None:
     """Of the GGN from the rows of J; None where the model has no factors, its loss no outputs, or far too many."""
-    if not isinstance(objective.function, FactoredFunction) or not isinstance(objective.loss, Loss):
+    if not isinstance(objective.engine.function, FactoredFunction) or not isinstance(objective.loss, Loss):
         return None
     one = objective.data.take([0])
     if objective.outputs(one).numel() > MOST_OUTPUTS:
@@ -145,7 +145,7 @@ def by_rows(curvature: Summed) -> Float[Tensor, "p p"]:
     objective = curvature.objective
     counted = rows_work(objective)
     assert counted is not None
-    size = min(objective.block_rows(counted.numbers), objective.pass_rows)
+    size = min(objective.engine.block_rows(counted.numbers), objective.engine.pass_rows)
     batches = objective.data.batches(curvature.indices, size)
     blocks, places = Blocks(), torch.empty(0)
     for index, batch in track(batches, f"rows of the {curvature.name}", -(-curvature.examples // size)):
@@ -159,7 +159,7 @@ def by_rows(curvature: Summed) -> Float[Tensor, "p p"]:
     if not torch.equal(places, torch.arange(len(places), device=places.device)):
         matrix = matrix[places][:, places]
     if not torch.isfinite(matrix).all():
-        refuse_no_second_derivative(objective, curvature.indices, curvature.name)
+        refuse_no_second_derivative(objective.engine, curvature.indices, curvature.name)
     if curvature.penalized:
         matrix.diagonal().add_(objective.l2)
     return matrix

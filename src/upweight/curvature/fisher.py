@@ -78,21 +78,21 @@ class RowsOperator(OfObjective):
         if vectors.dim() != 2 or vectors.shape[1] != self.size:
             raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")
         total = self.objective.l2 * vectors
-        for _, factors in self.rows.blocks(self.objective.pass_rows, compacted=True):
+        for _, factors in self.rows.blocks(self.objective.engine.pass_rows, compacted=True):
             total = total + factors.combine(factors.inner(vectors))
         return total
 
     def trace(self) -> float:
         """Sum of the eigenvalues: lengths of the rows, in one pass."""
         total = float(self.objective.l2.sum(dtype=torch.float64))
-        for _, factors in self.rows.blocks(self.objective.pass_rows, compacted=True):
+        for _, factors in self.rows.blocks(self.objective.engine.pass_rows, compacted=True):
             total += float(factors.norms().sum(dtype=torch.float64))
         return total
 
     def dense(self) -> Float[Tensor, "p p"]:
         """The matrix itself; for small p."""
         matrix = torch.diag(self.objective.l2)
-        for _, factors in self.rows.blocks(self.objective.block_rows(self.size), compacted=True):
+        for _, factors in self.rows.blocks(self.objective.engine.block_rows(self.size), compacted=True):
             gradients = factors.materialize()
             matrix.addmm_(gradients.T, gradients)
         return matrix

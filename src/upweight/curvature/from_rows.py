@@ -111,7 +111,7 @@ def _places(size: int) -> Int[Tensor, "size size"]:
 
 def jacobian(objective: Objective, batch: Batch) -> tuple[list[Part], Tensor, Factors]:
     """The parts of a batch's Jacobian, its outputs, and factors that know the blocks."""
-    function, count = objective.function, batch_length(batch)
+    function, count = objective.engine.function, batch_length(batch)
     assert isinstance(function, FactoredFunction)
     with torch.no_grad():
         outputs = function.outputs(objective.params, batch)

@@ -130,7 +130,7 @@ def finite_blocks(rows: Rows) -> Iterator[tuple[Tensor, Factors]]:
     """
     first = rows.factors(torch.arange(min(2, len(rows))))
     matrices = [block.shape.rows * block.shape.columns for block in first.blocks if positions(block) != 1]
-    size = rows.objective.block_rows(first.numbers + max(matrices, default=0))
+    size = rows.objective.engine.block_rows(first.numbers + max(matrices, default=0))
     for chosen, factors in track(rows.blocks(size), f"rows of the {rows.name}", total=-(-len(rows) // size)):
         _refuse_not_finite(rows, chosen, factors)
         yield chosen, factors

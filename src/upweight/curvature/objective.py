@@ -14,8 +14,8 @@ from upweight import kinds
 from upweight.curvature.assembled import assembled
 from upweight.curvature.operators import OfObjective, Operator
 from upweight.curvature.rows import Rows, spectral
+from upweight.engine.kinks import refuse_no_second_derivative
 from upweight.gradients import LinearFunction, OutputCurvature
-from upweight.kinks import refuse_no_second_derivative
 from upweight.losses import Loss
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -72,7 +72,7 @@ class GGN:
     def of(self, objective: Objective) -> ObjectiveCurvature:
         """The GGN of this objective."""
         kinds.check(GGN.of, locals())
-        if not objective.function.split:
+        if not objective.engine.function.split:
             raise InputError(
                 "curvature: the GGN needs a loss with the split (outputs, loss of outputs), one of upweight.losses; "
                 "with your own function use curvature.Hessian()"
@@ -135,7 +135,7 @@ class ObjectiveCurvature(OfObjective):
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows; one pass over the examples."""
         kinds.check(ObjectiveCurvature.apply, locals())
-        objective, function = self.objective, self.objective.function
+        objective, function = self.objective, self.objective.engine.function
         if vectors.dim() != 2 or vectors.shape[1] != self.size:
             raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")
         total = torch.zeros_like(vectors)
@@ -147,7 +147,7 @@ class ObjectiveCurvature(OfObjective):
             for index, batch in objective.data.batches(self.indices, objective.batch_size):
                 total += product(objective.params, batch, objective.weights[index], vectors)
         if not torch.isfinite(total).all() and torch.isfinite(vectors).all():
-            refuse_no_second_derivative(objective, self.indices, self.name)
+            refuse_no_second_derivative(objective.engine, self.indices, self.name)
         total *= self.factor
         return total + objective.l2 * vectors if self.penalized else total
 
@@ -161,7 +161,7 @@ class ObjectiveCurvature(OfObjective):
         objective = self.objective
         if not self.examples:
             return
-        factors = objective.linear_factors
+        factors = objective.engine.linear_factors
         if factors is not None:
             every = slice(None) if self.indices is None else self.indices
             features, curvatures = factors.features[every], factors.curvatures.take(every)
@@ -173,7 +173,7 @@ class ObjectiveCurvature(OfObjective):
 
     def dense(self) -> Float[Tensor, "p p"]:
         """The matrix: from factors where the outputs are linear in θ, else from the Jacobian's rows or p products."""
-        function = self.objective.function
+        function = self.objective.engine.function
         if isinstance(function, LinearFunction):
             matrix = self._dense_linear(function)
             if self.penalized:
@@ -184,7 +184,7 @@ class ObjectiveCurvature(OfObjective):
     def _dense_linear(self, function: LinearFunction) -> Tensor:
         c, d = function.outputs_count, function.features_count
         scaled = ((features, curvature.weighted(self.factor)) for features, curvature in self._linear_blocks(function))
-        factors, used = self.objective.linear_factors, torch.arange(d, device=self.device)
+        factors, used = self.objective.engine.linear_factors, torch.arange(d, device=self.device)
         if factors is not None:
             low, high = factors.features.aminmax(dim=0)
             used = ((low != 0) | (high != 0)).nonzero().flatten()

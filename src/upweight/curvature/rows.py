@@ -27,10 +27,6 @@ from upweight.objective import Objective
 
 LARGEST_OUTPUT = 512
 """Numbers of an example's output up to which its loss's Hessian is decomposed."""
-HESSIAN_NUMBERS = 2**26
-"""Numbers of the outputs' Hessians of a batch."""
-KEPT_NUMBERS = 2**24
-"""Numbers of eigenvectors of the outputs that are held for an objective."""
 MOST_BYTES = 2**32
 """Of the eigenvectors of chosen rows; all rows of a language model would be thousands of times the data."""
 NEGLIGIBLE = 1e-9
@@ -101,7 +97,7 @@ class Rows:
 
     def blocks(self, size: int, *, compacted: bool = False) -> Iterator[tuple[Tensor, Factors]]:
         """All rows, in blocks of at most ``size`` and of what a pass of the objective may hold."""
-        for chosen in torch.arange(len(self)).split(min(size, self.objective.pass_rows)):
+        for chosen in torch.arange(len(self)).split(min(size, self.objective.engine.pass_rows)):
             yield chosen, self.factors(chosen, compacted=compacted)
 
 
@@ -113,7 +109,7 @@ def factored(objective: Objective) -> FactoredFunction:
     InputError
         If no factors can be read off the model.
     """
-    return objective.factored
+    return objective.engine.factored
 
 
 def empirical(objective: Objective) -> Rows:
@@ -159,7 +155,7 @@ def spectral(objective: Objective, largest: int | None) -> Rows:
     chosen[flat.topk(kept).indices] = True
     wanted = chosen.reshape(values.shape)
     parts, positions = [], []
-    for index, (spectrum, vectors, shape) in spectra.again():
+    for index, (spectrum, vectors, shape) in spectra.again(objective):
         example, number = wanted[index.to(wanted.device)].nonzero(as_tuple=True)
         parts.append(cotangents(spectrum, vectors, example, number, shape))
         positions.append(index[example.cpu()])
@@ -202,40 +198,43 @@ class Spectra:
         What `output_spectrum` gave for each batch, if it is held.
     """
 
-    objective: Objective
     values: Float[Tensor, "n r"]
     kept: tuple[tuple[Tensor, OutputSpectrum], ...] | None
 
     @classmethod
     def of(cls, objective: Objective) -> Spectra:
         """One forward pass over the training data, made once for an objective."""
-        if objective.output_spectra is None:
-            found: list[tuple[Tensor, OutputSpectrum]] | None = []
-            values, held = [], 0
-            for index, batch in _bounded(objective):
-                spectrum = output_spectrum(objective, batch, objective.weights[index])
-                values.append(spectrum[0])
-                held += spectrum[1].numel()
-                if found is not None:
-                    found = [*found, (index, spectrum)] if held <= KEPT_NUMBERS else None
-            kept = None if found is None else tuple(found)
-            objective.output_spectra = cls(objective, torch.cat(values), kept)
-        return objective.output_spectra
+        return objective.engine.kept("output spectra", lambda: cls.made(objective))
 
-    def again(self) -> Iterator[tuple[Tensor, OutputSpectrum]]:
+    @classmethod
+    def made(cls, objective: Objective) -> Spectra:
+        """The pass itself."""
+        found: list[tuple[Tensor, OutputSpectrum]] | None = []
+        values, held = [], 0
+        for index, batch in _bounded(objective):
+            spectrum = output_spectrum(objective, batch, objective.weights[index])
+            values.append(spectrum[0])
+            held += spectrum[1].numel()
+            if found is not None:
+                found = [*found, (index, spectrum)] if held <= objective.engine.budget.kept_spectra else None
+        return cls(torch.cat(values), None if found is None else tuple(found))
+
+    def again(self, objective: Objective) -> Iterator[tuple[Tensor, OutputSpectrum]]:
         """Positions and spectra batch by batch, computed again where they weren't held."""
         if self.kept is not None:
             yield from self.kept
             return
-        for index, batch in _bounded(self.objective):
-            yield index, output_spectrum(self.objective, batch, self.objective.weights[index])
+        for index, batch in _bounded(objective):
+            yield index, output_spectrum(objective, batch, objective.weights[index])
 
 
 def _bounded(objective: Objective) -> Iterator[tuple[Tensor, Batch]]:
-    """The training data in batches whose Hessians in the outputs fit `HESSIAN_NUMBERS`."""
+    """The training data in batches whose Hessians in the outputs fit the budget."""
     shape = outputs_of(objective, objective.data.take([0])).shape[1:]
     numbers = math.prod(shape) * (shape[-1] if isinstance(objective.loss, CrossEntropy) else math.prod(shape))
-    rows = max(min(objective.batch_size or objective.data.rows, HESSIAN_NUMBERS // max(numbers, 1)), 1)
+    rows = max(
+        min(objective.batch_size or objective.data.rows, objective.engine.budget.output_hessians // max(numbers, 1)), 1
+    )
     return objective.data.batches(None, rows)
 
 

@@ -68,8 +68,8 @@ def as_fit(objective: Objective) -> Fit:
             f"objective: influence measures are of models of one output; this has outputs {tuple(outputs.shape)}: fit "
             "and give one output at a time"
         )
-    blocks = double.data.batches(None, double.block_rows(double.p))
-    design = torch.cat([double.function.output_factors(double.params, batch)[0] for _, batch in blocks])[:, 0]
+    blocks = double.data.batches(None, double.engine.block_rows(double.p))
+    design = torch.cat([double.engine.function.output_factors(double.params, batch)[0] for _, batch in blocks])[:, 0]
     if not double.is_linear:
         _refuse_other_models(double, design, outputs.reshape(-1))
     targets = torch.cat([split_batch(batch)[1].reshape(-1) for _, batch in double.batches()]).double()

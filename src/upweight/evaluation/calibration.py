@@ -228,8 +228,8 @@ class _Effects:
         objective = self.objective
         with flushed():
             steps = warned(self.solver.with_damping(damping).solve(self.pulls)).x
-            batches = self.data.batches(None, objective.pass_rows)
-            parts = [objective.function.inner(objective.params, batch, steps) for _, batch in batches]
+            batches = self.data.batches(None, objective.engine.pass_rows)
+            parts = [objective.engine.function.inner(objective.params, batch, steps) for _, batch in batches]
         return torch.cat(parts, dim=1).T
 
 
@@ -238,7 +238,7 @@ def _pulls(objective: Objective, subsets: Tensor) -> Float[Tensor, "subsets p"]:
     rows = torch.zeros(len(subsets), objective.p, dtype=objective.dtype, device=objective.device)
     for row, members in zip(rows, subsets, strict=True):
         for index, batch in objective.batches(members):
-            row += objective.function.gradients(objective.params[None], batch, objective.weights[index])[1][0]
+            row += objective.engine.function.gradients(objective.params[None], batch, objective.weights[index])[1][0]
     return rows / objective.n
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight import kinds, scalars
+from upweight.checks.values import refuse_bad_targets
 from upweight.curvature import GGN, Hessian, ObjectiveCurvature
 from upweight.curvature.operators import OfObjective
 from upweight.data import Data
@@ -121,15 +122,15 @@ def changed(objective: Objective, change: Any, *, renormalize: bool = False) -> 
         raise InputError("renormalize: belongs to a removal; relabelled and substituted examples keep their weight")
     total = torch.zeros_like(objective.params)
     for index, batch in objective.data.batches(positions, objective.batch_size):
-        total += objective.function.gradient(objective.params, batch, objective.weights[index])[1]
+        total += objective.engine.function.gradient(objective.params, batch, objective.weights[index])[1]
     if added is None and renormalize:
         pull = (total + u * objective.l2 * objective.params) / (n - u)
         return Changed(objective, positions, None, 1 / (n - u), pull)
     if added is not None:
         weights = objective.weights[positions]
         for index, batch in added.batches(None, objective.batch_size):
-            objective.check_targets(batch)
-            total -= objective.function.gradient(objective.params, batch, weights[index])[1]
+            refuse_bad_targets(objective.problem, batch)
+            total -= objective.engine.function.gradient(objective.params, batch, weights[index])[1]
     return Changed(objective, positions, added, 1 / n, total / n)
 
 
@@ -180,7 +181,7 @@ class ChangedCurvature(OfObjective):
         return total + self.damping * vectors
 
     def _product(self) -> Callable[..., Tensor]:
-        function = self.objective.function
+        function = self.objective.engine.function
         return function.hessian_product if self.name == Hessian.name else function.ggn_product
 
     def dense(self) -> Float[Tensor, "p p"]:

@@ -51,7 +51,7 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
         )
         warn(f"inverse: {reason}. Give l2 > 0 or an inverse of your own", UpweightWarning)
         return CG(Hessian(), MeanEigenvalue(SINGULAR_DAMPING)), reason
-    if not isinstance(objective.function, FactoredFunction):
+    if not isinstance(objective.engine.function, FactoredFunction):
         return _without_factors(objective)
     curvature, why = row_curvature(objective)
     rows = min(DEFAULT_ROWS, most_rows(counts, curvature))
@@ -103,7 +103,7 @@ def impurity(objective: Objective) -> float:
         return 0.0
     chosen = torch.linspace(0, objective.n - 1, min(PREDICTIONS_LOOKED_AT, objective.n)).long()
     gini, places = 0.0, 0
-    for part in chosen.split(objective.pass_rows):
+    for part in chosen.split(objective.engine.pass_rows):
         batch = objective.data.take(part)
         outputs = objective.outputs(batch)
         p = outputs.softmax(-1)
@@ -115,7 +115,7 @@ def impurity(objective: Objective) -> float:
 
 
 def _without_factors(objective: Objective) -> tuple[Inverse, str]:
-    curvature: Curvature = GGN() if objective.function.split else Hessian()
+    curvature: Curvature = GGN() if objective.engine.function.split else Hessian()
     reason = f"no factors can be read off this model: the {curvature.name}, damped by a tenth of its mean eigenvalue"
     if objective.p <= DENSE_UP_TO:
         return Dense(curvature, MeanEigenvalue(0.1)), f"{reason}; p={objective.p:,} ≤ {DENSE_UP_TO:,}: factorised"

@@ -63,7 +63,7 @@ class Counts:
     def pair(self) -> int:
         """Multiplications of an inner product of two gradients."""
         objective = self.objective
-        function = objective.function
+        function = objective.engine.function
         if not isinstance(function, FactoredFunction):
             return objective.p
         return function.factors(objective.params, objective.data.take([0])).pair_work
@@ -71,7 +71,7 @@ class Counts:
     @cached_property
     def sides(self) -> list[tuple[int, int]]:
         """Rows and columns of every block."""
-        function = self.objective.function
+        function = self.objective.engine.function
         if not isinstance(function, FactoredFunction):
             return []
         return [(shape.rows, shape.columns) for shape in function.plan.shapes]
@@ -84,9 +84,9 @@ class Counts:
     @property
     def activations(self) -> float:
         """Bytes of a batch's factors."""
-        function = self.objective.function
+        function = self.objective.engine.function
         peak = function.peak if isinstance(function, FactoredFunction) else self.objective.p
-        return 3.0 * peak * self.objective.pass_rows * self.item
+        return 3.0 * peak * self.objective.engine.pass_rows * self.item
 
 
 def dual_stages(counts: Counts, rows: int) -> list[Stage]:
@@ -100,7 +100,9 @@ def dual_stages(counts: Counts, rows: int) -> list[Stage]:
         Stage("Gram matrix", 2.0 * rows**2 * w, 2 * rows**2 * item + kept),
         Stage("Cholesky factor", rows**3 / 3, 3 * rows**2 * item),
         Stage("queries", counts.pass_flops * q / n + 2.0 * q * rows**2, q * min(p, 4 * w) * item + rows**2 * item),
-        Stage("scores", counts.pass_flops + min(pairs, dense), (q * n + rows * counts.objective.pass_rows) * item),
+        Stage(
+            "scores", counts.pass_flops + min(pairs, dense), (q * n + rows * counts.objective.engine.pass_rows) * item
+        ),
     ]
 
 
@@ -142,7 +144,7 @@ def dense_stages(counts: Counts, curvature: str, *, spectrum: bool, timed: bool 
     objective = counts.objective
     n, q, item, p = objective.n, counts.queries, counts.item, objective.p
     seconds = None
-    if isinstance(objective.function, LinearFunction):
+    if isinstance(objective.engine.function, LinearFunction):
         matrix, name = 5.0 / 4 * n * p**2, "matrix"
     elif takes_rows(objective, curvature, counts.pass_flops):
         matrix, name = float(rows_flops(objective, counts.pass_flops) or 0), "matrix, by rows"
@@ -165,7 +167,7 @@ def product_seconds(counts: Counts, curvature: str, vectors: int, examples: int 
     Timed on a batch of ``examples`` (default: as a pass has them), fewer where that would be too much work.
     """
     objective = counts.objective
-    if curvature not in (Hessian.name, GGN.name) or (curvature == GGN.name and not objective.function.split):
+    if curvature not in (Hessian.name, GGN.name) or (curvature == GGN.name and not objective.engine.function.split):
         return None
     k = min(vectors, VECTORS_AT_ONCE)
     most = TIMED_FLOPS * objective.n / (4.0 / 3 * k * counts.pass_flops)
@@ -185,7 +187,7 @@ def product_seconds(counts: Counts, curvature: str, vectors: int, examples: int 
 
 def _product(objective: Objective, curvature: str, positions: Tensor) -> Callable[[Tensor], Tensor]:
     """Of some examples; outputs and features that all products share are made before."""
-    function = objective.function
+    function = objective.engine.function
     if not isinstance(function, LinearFunction):
         return ObjectiveCurvature(objective, curvature, positions).apply
     features, _, shape = function.output_curvature(objective.params, objective.data.take(positions))

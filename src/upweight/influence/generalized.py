@@ -109,7 +109,7 @@ def generalized(
             f"method: IF answers with all {objective.p:,} entries of θ, of which {subset.size:,} are chosen; PIF is IF "
             "cut to those, or give no parameters"
         )
-    chosen = curvature or (GGN() if objective.function.split else Hessian())
+    chosen = curvature or (GGN() if objective.engine.function.split else Hessian())
     operator = curvature_after(posed, chosen, damping, examples, seed)
     start = time.perf_counter()
     system = System(operator, posed, subset, preconditioner, tolerance or default_tolerance(objective.dtype))

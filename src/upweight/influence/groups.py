@@ -76,7 +76,7 @@ def _curvature(solver: Solver, objective: Objective) -> ObjectiveCurvature:
             f"upweight.inverse is by Influence(objective, inverse); this {type(solver).__name__} is fitted to a "
             f"{type(operator).__name__}, which doesn't say what a group's part of it is"
         )
-    chosen: Curvature = GGN() if objective.function.split else Hessian()
+    chosen: Curvature = GGN() if objective.engine.function.split else Hessian()
     found = chosen.of(objective)
     assert isinstance(found, ObjectiveCurvature)
     return found
@@ -87,7 +87,7 @@ def _newton(influence: Influence, members: Tensor, pull: Float[Tensor, " p"], sc
     _ = influence.stationarity
     solver, objective = influence.solver, influence.objective
     name = _curvature(solver, objective).name
-    wide = objective.to(torch.float64) if objective.linear_factors is not None else objective  # cheap there
+    wide = objective.to(torch.float64) if objective.engine.linear_factors is not None else objective  # cheap there
     matrix = rest_of(wide, name, members, scale)
     right = pull.to(wide.dtype)
     may_be_singular = solver.damping == 0 and bool((objective.l2 == 0).any())

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.attribution import Attribution, Quantity
+from upweight.checks.per_example import refuse_shape
 from upweight.data import Data
+from upweight.engine.judged import judged
+from upweight.engine.stationarity import Stationarity
 from upweight.gradients.autograd import called
 from upweight.gradients.denormals import flushed
 from upweight.influence import further, groups, leverage, magnitude, perturbation, quantities, replacement
@@ -34,9 +37,7 @@ from upweight.measurements import Loss as LossMeasured
 from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError, NotStationaryWarning, warn
 from upweight.objective import Objective
-from upweight.per_example import refuse_shape
 from upweight.progress import track
-from upweight.stationarity import Stationarity
 
 if TYPE_CHECKING:
     from upweight.evaluation.calibration import Calibration
@@ -232,7 +233,7 @@ class Influence:
             if factors is not None and pays(self.solver, factors, objective.n, objective.p):
                 found, moments = pair_scores(objective, self.solver, factors, positions)
                 if positions is None and "stationarity" not in self.__dict__:
-                    self.__dict__["stationarity"] = _said(objective.judged(moments))
+                    self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
                 nothing = found.new_zeros(len(found))
                 return found, nothing, unmeasured(self.solver.name, self.solver.damping, found)
         solution = self.solve(self._gradients(data, kind))
@@ -338,11 +339,11 @@ class Influence:
             said = unmeasured(self.solver.name, self.solver.damping, scores[:, None])
             return self.result(scores, meaning, said, positions, np.array([]))
         parts, report = [], None
-        size = objective.block_rows(objective.p)
+        size = objective.engine.block_rows(objective.p)
         total = -(-(objective.n if positions is None else len(positions)) // size)
         batches = objective.data.batches(positions, size)
         for index, batch in track(batches, "solving for training examples", total=total):
-            gradients = objective.function.materialize(objective.params, batch)
+            gradients = objective.engine.function.materialize(objective.params, batch)
             solution = self.solve(gradients)
             report = solution.report
             # The example's own loss is unweighted; w_i belongs to its pull on θ alone.

@@ -155,11 +155,11 @@ def _blocks(
 ) -> Iterator[tuple[Tensor, Batch, tuple[Tensor, Tensor, Tensor, Tensor]]]:
     """Positions, batch, and J [b, c, p], JH⁻¹ [b, c, p], slopes [b, c], wΛM [b, c, c], in blocks of bounded size."""
     width = objective.outputs(objective.data.take([0])).numel()
-    size = objective.block_rows(2 * objective.p * width)
+    size = objective.engine.block_rows(2 * objective.p * width)
     total = objective.n if positions is None else len(positions)
     batches = objective.data.batches(positions, size)
     for index, batch in track(batches, "leverages", total=-(-total // size)):
-        jacobian, slope, curvature = objective.function.output_factors(objective.params, batch)
+        jacobian, slope, curvature = objective.engine.function.output_factors(objective.params, batch)
         flattened = jacobian.flatten(0, 1)
         solved = solve(flattened).x.reshape(jacobian.shape)
         inner = torch.einsum("bcp,bdp->bcd", jacobian, solved) / objective.n

@@ -79,7 +79,7 @@ def _others(counts: Counts) -> list[tuple[str, Inverse]]:
     if objective.is_linear:
         dense = [("inverse.Dense()", Dense())] if objective.p <= LARGEST else []
         return [*dense, ("inverse.CG()", CG())]
-    if not isinstance(objective.function, FactoredFunction):
+    if not isinstance(objective.engine.function, FactoredFunction):
         return []
     curvature, _ = row_curvature(objective)
     rows = min(DEFAULT_ROWS, most_rows(counts, curvature))

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.attribution import Magnitude
+from upweight.engine.stationarity import Stationarity
 from upweight.inverse import Solver
 from upweight.inverse.cg import CGSolver
 from upweight.inverse.dense import DenseSolver
@@ -16,7 +17,6 @@ from upweight.inverse.lissa import LiSSASolver
 from upweight.inverse.low_rank import LowRankSolver
 from upweight.inverse.lsmr import LSMRSolver
 from upweight.objective import Objective
-from upweight.stationarity import Stationarity
 
 EXACT = (CGSolver, DenseSolver, DualSolver, LiSSASolver, LSMRSolver)
 SHRUNK = 0.1

@@ -116,7 +116,7 @@ class Moved:
         self.objective, self.data = objective, data
         self.function: Any = measurement.bind(objective.loss)
         split = isinstance(self.function, Split)
-        found = objective.bind(self.function) if objective.is_linear and split else None
+        found = objective.engine.bind(self.function) if objective.is_linear and split else None
         self.linear = found if isinstance(found, LinearFunction) else None
         self.features: list[Tensor] = []
         if self.linear is None:

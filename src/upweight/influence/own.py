@@ -152,8 +152,8 @@ def _by_pairs(influence: Influence) -> Float[Tensor, " train"]:
     objective, solver, parts = influence.objective, influence.solver, []
     assert isinstance(solver, PairSolver)
     measured = Margin().bind(objective.loss)
-    batches = objective.data.batches(None, objective.pass_rows)
-    for _, batch in track(batches, "margins", -(-objective.n // objective.pass_rows)):
+    batches = objective.data.batches(None, objective.engine.pass_rows)
+    for _, batch in track(batches, "margins", -(-objective.n // objective.engine.pass_rows)):
 
         def direction(outputs: Tensor, batch: Batch = batch) -> Tensor:
             with torch.enable_grad():
@@ -161,15 +161,15 @@ def _by_pairs(influence: Influence) -> Float[Tensor, " train"]:
                 (slope,) = torch.autograd.grad(measured.of_outputs(point, batch).sum(), point)
             return slope
 
-        parts.append(solver.quadratic(objective.factored.factors(objective.params, batch, direction)))
+        parts.append(solver.quadratic(objective.engine.factored.factors(objective.params, batch, direction)))
     return torch.cat(parts) / objective.n
 
 
 def _by_solving(influence: Influence) -> tuple[Float[Tensor, " train"], Float[Tensor, " train"]]:
     """Pulls and moves."""
     objective, pulls, moves = influence.objective, [], []
-    function = objective.bind(Margin().bind(objective.loss))
-    size = objective.block_rows(objective.p)
+    function = objective.engine.bind(Margin().bind(objective.loss))
+    size = objective.engine.block_rows(objective.p)
     for _, batch in track(objective.data.batches(None, size), "solving for margins", -(-objective.n // size)):
         gradients = function.materialize(objective.params, batch)
         solved = influence.solve(gradients).x

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.data import Data
+from upweight.engine.stationarity import Moments
 from upweight.gradients import FactoredFunction, Factors
 from upweight.gradients.blocks import concatenated
 from upweight.influence.queries import check_query_targets, query_factor_blocks
@@ -17,7 +18,6 @@ from upweight.inverse import Solver
 from upweight.measurements import Measurement
 from upweight.objective import Objective
 from upweight.progress import track
-from upweight.stationarity import Moments
 
 
 @runtime_checkable
@@ -46,7 +46,7 @@ def query_factors(objective: Objective, data: Data, measurement: Measurement) ->
     InputError
         If a gradient isn't finite.
     """
-    function = objective.bind(measurement.bind(objective.loss))
+    function = objective.engine.bind(measurement.bind(objective.loss))
     if not isinstance(function, FactoredFunction):
         return None
     check_query_targets(objective, data, measurement)
@@ -70,7 +70,7 @@ def pair_scores(
     """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and the sums of their gradients on its way."""
     score, parts, moments = solver.scorer(queries), [], Moments(objective.params)
     n = objective.n if positions is None else len(positions)
-    for _, found in track(objective.factors(positions), "scoring", -(-n // objective.pass_rows)):
+    for _, found in track(objective.engine.factors(positions), "scoring", -(-n // objective.engine.pass_rows)):
         parts.append(score(found))
         moments.add_factors(found)
     return torch.cat(parts, dim=1), moments
@@ -79,8 +79,8 @@ def pair_scores(
 def self_scores(objective: Objective, solver: PairSolver, positions: Tensor | None) -> Float[Tensor, " n"]:
     """w_z∇ℓ_zᵀ(H+δI)⁻¹∇ℓ_z: the pull of an example on θ, seen by its own unweighted loss."""
     n = objective.n if positions is None else len(positions)
-    function, parts = objective.factored, []
-    batches = objective.data.batches(positions, objective.pass_rows)
-    for index, batch in track(batches, "self-influence", -(-n // objective.pass_rows)):
+    function, parts = objective.engine.factored, []
+    batches = objective.data.batches(positions, objective.engine.pass_rows)
+    for index, batch in track(batches, "self-influence", -(-n // objective.engine.pass_rows)):
         parts.append(objective.weights[index] * solver.quadratic(function.factors(objective.params, batch)))
     return torch.cat(parts)

@@ -25,8 +25,8 @@ def gradient_products(
     objective: Objective, data: Data, measurement: Measurement, positions: Tensor | None, *, cosine: bool = False
 ) -> Float[Tensor, "queries train"]:
     """∇m_q · w_z∇ℓ_z, or the cosine of the two; one pass over the training data for each block of queries."""
-    own = objective.function
-    function = objective.bind(measurement.bind(objective.loss))
+    own = objective.engine.function
+    function = objective.engine.bind(measurement.bind(objective.loss))
     if isinstance(function, FactoredFunction) and isinstance(own, FactoredFunction):
         blocks = query_factor_blocks(objective, function, data)
         return torch.cat([_by_factors(objective, own, block, positions, cosine=cosine) for block in blocks])
@@ -39,8 +39,8 @@ def gradient_products(
 @flushed()
 def squared_norms(objective: Objective, positions: Tensor | None) -> Float[Tensor, " train"]:
     """w_z‖∇ℓ_z‖², the gradient of an example's own loss along its own pull on θ."""
-    function, parts = objective.function, []
-    rows = objective.block_rows(numbers(objective, function, objective.data))
+    function, parts = objective.engine.function, []
+    rows = objective.engine.block_rows(numbers(objective, function, objective.data))
     for index, batch in objective.data.batches(positions, rows):
         if isinstance(function, FactoredFunction):
             squares = function.factors(objective.params, batch).norms()
@@ -67,7 +67,7 @@ def _by_factors(
 ) -> Float[Tensor, "m train"]:
     wanted = _unit_factors(queries) if cosine else queries
     parts = []
-    rows = objective.block_rows(numbers(objective, function, objective.data))
+    rows = objective.engine.block_rows(numbers(objective, function, objective.data))
     for index, batch in objective.data.batches(positions, rows):
         found = function.factors(objective.params, batch).weighted(objective.weights[index])
         parts.append(_gram(wanted, _unit_factors(found) if cosine else found))

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.checks.per_example import refuse_cut_off, refuse_dependence, refuse_shape
+from upweight.checks.values import refuse_bad_targets
 from upweight.data import Data
 from upweight.gradients import Block, ExampleFunction, FactoredFunction, Factors
 from upweight.gradients.autograd import called
@@ -20,7 +22,6 @@ from upweight.measurements import Measurement, OfOutputs
 from upweight.messages import InputError, UpweightWarning, warn
 from upweight.names import distinct
 from upweight.objective import Objective
-from upweight.per_example import refuse_cut_off, refuse_dependence, refuse_shape
 
 QUERY_ELEMENTS = 2**27
 """Numbers in a block of query gradients (512 MiB in float32); each block costs a pass over the training data."""
@@ -51,7 +52,7 @@ def check_query_targets(objective: Objective, data: Data, measurement: Measureme
     unmeasured = []
     for index, batch in data.batches(None, objective.batch_size):
         if measurement.reads_targets:
-            objective.check_targets(batch)
+            refuse_bad_targets(objective.problem, batch)
         if by_target:
             nothing = all_ignored(objective.loss, batch)
             unmeasured += index[nothing.to(index.device)].tolist()
@@ -101,8 +102,8 @@ def query_gradient_blocks(
     InputError
         If a gradient isn't finite.
     """
-    function = objective.bind(measurement.bind(objective.loss))
-    rows = objective.block_rows(objective.p)
+    function = objective.engine.bind(measurement.bind(objective.loss))
+    rows = objective.engine.block_rows(objective.p)
     for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // objective.p, 1)):
         parts = [function.materialize(objective.params, batch) for _, batch in data.batches(block, rows)]
         gradients = torch.cat(parts)
@@ -127,7 +128,7 @@ def query_factor_blocks(objective: Objective, function: FactoredFunction, data: 
         If a gradient isn't finite.
     """
     each = numbers(objective, function, data)
-    rows = min(objective.block_rows(each), objective.pass_rows)
+    rows = min(objective.engine.block_rows(each), objective.engine.pass_rows)
 
     def factors(block: Tensor) -> list[Factors]:
         return [function.factors(objective.params, batch) for _, batch in data.batches(block, rows)]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.checks.values import refuse_bad_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -22,6 +23,6 @@ def scores(
     weights = objective.weights[positions]
     parts = []
     for index, batch in data.batches(None, objective.batch_size):
-        objective.check_targets(batch)
-        parts.append(weights[index] * objective.function.inner(objective.params, batch, directions))
+        refuse_bad_targets(objective.problem, batch)
+        parts.append(weights[index] * objective.engine.function.inner(objective.params, batch, directions))
     return (objective.inner(directions, positions) - torch.cat(parts, dim=1)) / objective.n

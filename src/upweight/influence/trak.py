@@ -52,8 +52,8 @@ class _Member:
         """Projected gradients of the queries' measurement."""
         function = self.function
         if measurement != self.measurement:
-            function = self.objective.bind(measurement.bind(self.objective.loss))
-        rows = self.objective.block_rows(self.objective.p)
+            function = self.objective.engine.bind(measurement.bind(self.objective.loss))
+        rows = self.objective.engine.block_rows(self.objective.p)
         with flushed():
             found = projected(function, self.objective.params, data, rows, self.projection)
         refuse_infinite(found)
@@ -204,9 +204,11 @@ class TRAK:
 
     def _member(self, objective: Objective, number: int) -> _Member:
         own = Projection(objective.p, self.projection.dimension, (*self.projection.seed, number), self.projection.kind)
-        function = objective.bind(self.measurement.bind(objective.loss))
+        function = objective.engine.bind(self.measurement.bind(objective.loss))
         with flushed():
-            features = projected(function, objective.params, objective.data, objective.block_rows(objective.p), own)
+            features = projected(
+                function, objective.params, objective.data, objective.engine.block_rows(objective.p), own
+            )
         kernel = Matrix(mean_square(features, objective.weights))
         return _Member(objective, self.measurement, function, own, features, Dense(damping=self.damping).fit(kernel))
 

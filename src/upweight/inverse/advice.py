@@ -33,7 +33,7 @@ def _has_another_ggn(operator: Operator) -> bool:
     """Whether it is a Hessian that isn't the GGN itself, as it is of outputs that are linear in θ."""
     if not isinstance(operator, ObjectiveCurvature) or operator.name != Hessian.name:
         return False
-    return operator.objective.function.split and not operator.objective.is_linear
+    return operator.objective.engine.function.split and not operator.objective.is_linear
 
 
 def against_slowness(operator: Operator, damping: float, *, preconditioned: bool = False) -> str:
@@ -42,6 +42,6 @@ def against_slowness(operator: Operator, damping: float, *, preconditioned: bool
     if isinstance(operator, ObjectiveCurvature) and not preconditioned:
         objective = operator.objective
         penalised = damping > 0 or bool((objective.l2 > 0).all())
-        if penalised and isinstance(objective.function, FactoredFunction) and objective.function.split:
+        if penalised and isinstance(objective.engine.function, FactoredFunction) and objective.engine.function.split:
             ways.append(f"inverse.CG(curvature.GGN(), damping={damping:.3g}, preconditioner=inverse.Dual())")
     return " or ".join(ways)

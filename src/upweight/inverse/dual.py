@@ -123,7 +123,7 @@ class DualRows:
         self.rows, self.groups = rows, groups
         first = rows.factors(torch.arange(min(2, len(rows))), compacted=True)
         row_bytes = first.numbers * rows.objective.dtype.itemsize
-        self.size = int(min(max(memory // (3 * max(row_bytes, 1)), 64), rows.objective.pass_rows))
+        self.size = int(min(max(memory // (3 * max(row_bytes, 1)), 64), rows.objective.engine.pass_rows))
         self.keeps = len(rows) * row_bytes <= memory
 
     @cached_property

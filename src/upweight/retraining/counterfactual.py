@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight import kinds, scalars
+from upweight.checks.values import refuse_bad_targets
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.data import Batch
 from upweight.inverse import CG, Dense, Solver, precondition
@@ -141,7 +142,7 @@ def replace(
     if len(data) != total:
         raise InputError(f"examples: need one for each of the {total} positions; got {len(data)}")
     for _, batch in data.batches(None, objective.batch_size):
-        objective.check_targets(batch)
+        refuse_bad_targets(objective.problem, batch)
     places = torch.arange(total).split([len(group) for group in members])
     changes = [
         Change(objective.data.take(group), objective.weights[group], data.take(place))
@@ -254,7 +255,7 @@ def _warn(result: Retrained) -> None:
 
 def preconditioner(objective: Objective, damping: float = 0.0) -> Solver:
     """An inverse of the objective's curvature + δI: its factor where that fits, else loose conjugate gradients."""
-    curvature: Curvature = GGN() if objective.function.split else Hessian()
+    curvature: Curvature = GGN() if objective.engine.function.split else Hessian()
     if objective.p <= DENSE_UP_TO:
         return Dense(curvature, damping).fit(objective)
     return CG(curvature, damping, tolerance=1e-4).fit(objective)
@@ -270,7 +271,7 @@ def _counterfactual(
     risks, grads = objective.risks_and_gradients(params[:1] if shared else params)
     if shared:
         risks, grads = risks.repeat(len(params)), grads.repeat(len(params), 1)
-    function, n = objective.function, objective.n
+    function, n = objective.engine.function, objective.n
     for j, (theta, change) in enumerate(zip(params, changes, strict=True)):
         value, gradient = function.gradient(theta, change.removed, change.removed_weights)
         if change.added is not None:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from upweight.arguments import refuse_meta
+from upweight.checks.arguments import refuse_meta
 from upweight.messages import InputError, UpweightWarning, warn
 from upweight.parameters import Layout, select
 from upweight.retraining.fingerprint import UnknownContentError, fingerprint

@@ -96,14 +96,14 @@ def _solve(objective: Objective, gradient: Float[Tensor, " p"], accuracy: float)
     if objective.p <= DENSE_UP_TO:
         # The Hessian converges faster where it is positive definite, the GGN always points downhill.
         choices: list[Curvature] = [Hessian()]
-        if objective.function.split and not objective.is_linear:
+        if objective.engine.function.split and not objective.is_linear:
             choices.append(GGN())
         for curvature in choices:
             try:
                 return Dense(curvature).fit(objective).solve(gradient[None]).x[0]
             except NegativeCurvatureError:
                 continue  # or singular, e.g. no l2 and more parameters than examples: CG stays in the range
-    operator = (GGN() if objective.function.split else Hessian()).of(objective)
+    operator = (GGN() if objective.engine.function.split else Hessian()).of(objective)
     # A little damping keeps CG from dividing by rounding along flat directions; the line search does the rest.
     scale = float((gradient @ operator.apply(gradient[None])[0]) / (gradient @ gradient))
     solver = CG(damping=1e-12 * max(scale, 0.0), tolerance=accuracy, max_iterations=500).fit(operator)

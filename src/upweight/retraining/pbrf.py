@@ -156,7 +156,7 @@ class _Response:
         values = values + 0.5 * (self.stiffness * step**2).sum(1)
         grads = grads + self.stiffness * step
         for j, (theta, group) in enumerate(zip(params, groups, strict=True)):
-            value, gradient = self.objective.function.gradient(theta, group.examples, group.weights)
+            value, gradient = self.objective.engine.function.gradient(theta, group.examples, group.weights)
             values[j] += self.epsilon * value
             grads[j] += self.epsilon * gradient
         return values, grads

@@ -21,7 +21,7 @@ from torch.func import grad, stack_module_state
 from torch.utils import _pytree as pytree
 
 from upweight import kinds, scalars
-from upweight.arguments import refuse_bad_loss, refuse_training_mode
+from upweight.checks.arguments import refuse_bad_loss, refuse_training_mode
 from upweight.data import Batch, Data, as_data, tensors
 from upweight.gradients.autograd import substituted
 from upweight.losses import AnyLoss, Loss, as_loss

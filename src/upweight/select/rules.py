@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -21,14 +21,12 @@ from upweight import kinds, scalars
 from upweight.messages import InputError
 from upweight.select.scores import fisher, noise, outputs_and_gradients
 from upweight.select.subset import Subset
+from upweight.select.trained import Trained
 from upweight.select.units import Layer, units
-
-if TYPE_CHECKING:
-    from upweight.objective import Objective
 
 Scope = Literal["layer", "global"]
 PLACES = {"layer": "by layer", "global": "over all layers"}
-Scores = Callable[["Objective", list[Layer], Any], list[Tensor]]
+Scores = Callable[[Trained, list[Layer], Any], list[Tensor]]
 """(objective, layers, positions of examples) -> a score for each unit of each layer."""
 
 
@@ -60,7 +58,7 @@ class Rule:
         scalars.number("ratio", self.ratio, above=0, most=1)
         scalars.one_of("per", self.per, get_args(Scope))
 
-    def of(self, objective: Objective, examples: Any = None) -> Subset:
+    def of(self, objective: Trained, examples: Any = None) -> Subset:
         """The entries of θ that the rule chooses.
 
         Parameters
@@ -94,7 +92,7 @@ class Rule:
             )
         return Subset(objective.layout, mask, self.words)
 
-    def _chosen(self, ranked: list[Float[Tensor, " units"]]) -> list[Tensor]:
+    def _chosen(self, ranked: list[Float[Tensor, " _"]]) -> list[Tensor]:
         if self.per == "layer":
             return [scores.topk(int(self.ratio * len(scores))).indices for scores in ranked]
         every = torch.cat(ranked)
@@ -151,7 +149,7 @@ def random(ratio: float, *, seed: int = 0, per: Scope = "layer") -> Rule:
     return Rule(partial(noise, seed), ratio, True, per, words)
 
 
-def by_name(objective: Objective, patterns: str | Sequence[str]) -> Subset:
+def by_name(objective: Trained, patterns: str | Sequence[str]) -> Subset:
     """Whole parameters by name or shell pattern, of those that training changed.
 
     Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -12,15 +12,13 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.gradients.autograd import substituted
+from upweight.select.trained import Trained
 from upweight.select.units import Layer
-
-if TYPE_CHECKING:
-    from upweight.objective import Objective
 
 
 def outputs_and_gradients(
-    what: Literal["output", "gradient"], absolute: bool, objective: Objective, layers: list[Layer], examples: Any
-) -> list[Float[Tensor, " units"]]:
+    what: Literal["output", "gradient"], absolute: bool, objective: Trained, layers: list[Layer], examples: Any
+) -> list[Float[Tensor, " _"]]:
     """The mean of each unit's output, or of the gradient of the examples' losses there; one pass."""
     totals = [torch.zeros(layer.count, dtype=torch.float64) for layer in layers]
     counts = [0] * len(layers)
@@ -42,7 +40,7 @@ def outputs_and_gradients(
 
 
 @contextmanager
-def recorded(objective: Objective, layers: list[Layer]) -> Iterator[list[list[Tensor]]]:
+def recorded(objective: Trained, layers: list[Layer]) -> Iterator[list[list[Tensor]]]:
     """What each layer puts out, call by call, while this lasts; the model is left as it was."""
     modules = dict(objective.model.named_modules())
     seen: list[list[Tensor]] = [[] for _ in layers]
@@ -56,7 +54,7 @@ def recorded(objective: Objective, layers: list[Layer]) -> Iterator[list[list[Te
             handle.remove()
 
 
-def fisher(objective: Objective, layers: list[Layer], examples: Any) -> list[Float[Tensor, " units"]]:
+def fisher(objective: Trained, layers: list[Layer], examples: Any) -> list[Float[Tensor, " _"]]:
     """The mean squared gradient of each unit's entries of θ, over examples and entries."""
     total = torch.zeros_like(objective.params, dtype=torch.float64)
     for _, gradients in objective.example_gradients(examples):
@@ -69,7 +67,7 @@ def fisher(objective: Objective, layers: list[Layer], examples: Any) -> list[Flo
     return found
 
 
-def noise(seed: int, objective: Objective, layers: list[Layer], examples: Any) -> list[Float[Tensor, " units"]]:
+def noise(seed: int, objective: Trained, layers: list[Layer], examples: Any) -> list[Float[Tensor, " _"]]:
     """Random numbers, a stream for each seed."""
     generator = scalars.generator(seed)
     return [torch.rand(layer.count, generator=generator) for layer in layers]

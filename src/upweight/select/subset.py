@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from upweight import kinds
-from upweight.arguments import penalties
+from upweight.checks.arguments import penalties
 from upweight.kept import copied, fresh_buffers
 from upweight.messages import InputError
 from upweight.parameters import Layout

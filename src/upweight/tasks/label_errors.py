@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from upweight import arguments, kinds, scalars
+from upweight import kinds, scalars
+from upweight.checks import arguments
 from upweight.attribution import Attribution, Ranking
 from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.influence import Influence

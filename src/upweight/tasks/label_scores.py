@@ -106,7 +106,7 @@ def outputs_without(influence: Influence, effects: OwnEffects | None = None) -> 
 
 def _affordable(objective: Objective) -> bool:
     outputs = objective.outputs(objective.data.take([0])).numel()
-    split = objective.function.split
+    split = objective.engine.function.split
     return split and objective.p <= DENSE_UP_TO and objective.n * outputs * objective.p**2 <= AFFORDABLE
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from upweight.arguments import refuse_training_mode
+from upweight.checks.arguments import refuse_training_mode
 from upweight.data import Batch, Data
 from upweight.influence import Influence
 from upweight.influence.perturbation import input_gradients, input_key, with_input

@@ -28,7 +28,7 @@ def first_pass(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, T
         If it fails; says what of the examples doesn't fit the model, where that can be told.
     """
     try:
-        return _checked(loss, model, batch, named)
+        return checked(loss, model, batch, named)
     except InputError:
         raise
     except Exception as error:
@@ -47,7 +47,7 @@ def first_pass(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, T
         ) from error
 
 
-def _checked(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, Tensor] | None = None) -> Any:
+def checked(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, Tensor] | None = None) -> Any:
     """The loss of a batch, its targets checked before they are compared with the outputs."""
     if isinstance(loss, Function):
         return called(model, loss, batch, named)
@@ -107,7 +107,7 @@ def refuse_other_form(loss: AnyLoss, model: nn.Module, own: Data, given: Data, n
         return
     nested_alike = pytree.tree_structure(trained) == pytree.tree_structure(single)
     try:
-        _checked(loss, model, single)
+        checked(loss, model, single)
     except Exception as error:
         if isinstance(error, InputError) and nested_alike:
             raise  # the loss says more of its targets

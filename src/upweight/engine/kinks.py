@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from upweight.data import Batch
+from upweight.engine.engine import Engine
 from upweight.gradients import LinearFunction
 from upweight.gradients.autograd import substituted
 from upweight.gradients.graph import VIEWS, Node
 from upweight.messages import InputError, KinkWarning, warn
-
-if TYPE_CHECKING:
-    from upweight.objective import Objective
+from upweight.problem import Problem
 
 ENORMOUS = 1e4
 """Multiple of the median beyond which a gradient's norm is looked into."""
@@ -43,7 +42,7 @@ AS_IN = {
 }
 
 
-def warn_of_enormous_gradients(objective: Objective, squares: Float[Tensor, " n"]) -> None:
+def warn_of_enormous_gradients(engine: Engine, squares: Float[Tensor, " n"]) -> None:
     """Say whose gradient is enormous at a kink: it would lead every list.
 
     An example that is merely badly fitted where others are fitted well has a large gradient too; only one that an
@@ -54,9 +53,10 @@ def warn_of_enormous_gradients(objective: Objective, squares: Float[Tensor, " n"
     squares
         ‖w_i∇ℓ_i‖² of all training examples.
     """
-    weights = objective.weights.double()
+    problem = engine.problem
+    weights = problem.weights.double()
     counted = (weights > 0) & (squares.to(weights) > 0)
-    if isinstance(objective.function, LinearFunction) or int(counted.sum()) < 3:
+    if isinstance(engine.function, LinearFunction) or int(counted.sum()) < 3:
         return
     norms = torch.where(counted, squares.to(weights).sqrt() / weights.clamp_min(1e-300), 0.0)
     median = float(norms[counted].median())
@@ -66,14 +66,14 @@ def warn_of_enormous_gradients(objective: Objective, squares: Float[Tensor, " n"
         return
     middle = int(counted.sum()) // 2
     usual = order[max(middle - COMPARED // 2, len(beyond)) :][:COMPARED].tolist()
-    found = [(position, _steepest(objective, position, usual)) for position in beyond]
+    found = [(position, _steepest(problem, position, usual)) for position in beyond]
     named = [(position, operation) for position, operation in found if operation]
     if not named:
         return
     position, operation = named[0]
-    others = ", ".join(str(objective.ids[other]) for other, _ in named[1:])
+    others = ", ".join(str(problem.ids[other]) for other, _ in named[1:])
     warn(
-        f"gradients: that of training example {objective.ids[position]} has norm {float(norms[position]):.3g}, "
+        f"gradients: that of training example {problem.ids[position]} has norm {float(norms[position]):.3g}, "
         f"{float(norms[position]) / median:.2g} × the median, because of {operation}, whose slope near zero is finite "
         f"but enormous. It leads every list for that reason{f' (as do {others})' if others else ''}: leave it out, or "
         "give the operation a larger eps",
@@ -81,12 +81,12 @@ def warn_of_enormous_gradients(objective: Objective, squares: Float[Tensor, " n"
     )
 
 
-def _steepest(objective: Objective, position: int, usual: list[int]) -> str:
+def _steepest(problem: Problem, position: int, usual: list[int]) -> str:
     """The operation that lengthens this example's gradient most beyond what it does for others; "" if none does."""
-    batch = objective.data.take([position, *usual])
+    batch = problem.data.take([position, *usual])
     with torch.enable_grad():
-        leaves = _leaves(objective)
-        values = substituted(objective.model, objective.loss, twice=False)(leaves, batch)
+        leaves = _leaves(problem)
+        values = substituted(problem.model, problem.loss, twice=False)(leaves, batch)
         gains: dict[Node, list[float]] = {}
         handles = [node.register_hook(_gain(node, gains)) for node in _nodes([values])]
         for number, value in enumerate(values):
@@ -154,13 +154,11 @@ def _nodes(roots: list[Tensor]) -> Iterator[Node]:
             stack += [child for child in _children(node) if not hasattr(child, "variable")]
 
 
-def _leaves(objective: Objective) -> dict[str, Tensor]:
-    return {
-        name: value.detach().requires_grad_() for name, value in objective.layout.unflatten(objective.params).items()
-    }
+def _leaves(problem: Problem) -> dict[str, Tensor]:
+    return {name: value.detach().requires_grad_() for name, value in problem.named.items()}
 
 
-def refuse_no_second_derivative(objective: Objective, indices: Tensor | None, name: str) -> None:
+def refuse_no_second_derivative(engine: Engine, indices: Tensor | None, name: str) -> None:
     """Say whose second derivatives are NaN or infinite, and where; of a product that isn't finite.
 
     Raises
@@ -168,32 +166,33 @@ def refuse_no_second_derivative(objective: Objective, indices: Tensor | None, na
     InputError
         Unless it is nobody's own: vectors that overflow, say.
     """
-    product = objective.function.hessian_product if name == "Hessian" else objective.function.ggn_product
-    vector = torch.ones_like(objective.params)[None] / objective.p**0.5
-    one = objective.weights.new_ones(1)
-    for index, batch in objective.data.batches(indices, objective.batch_size):
-        if bool(torch.isfinite(product(objective.params, batch, objective.weights[index], vector)).all()):
+    problem, function = engine.problem, engine.function
+    product = function.hessian_product if name == "Hessian" else function.ggn_product
+    vector = torch.ones_like(problem.params)[None] / problem.p**0.5
+    one = problem.weights.new_ones(1)
+    for index, batch in problem.data.batches(indices, problem.batch_size):
+        if bool(torch.isfinite(product(problem.params, batch, problem.weights[index], vector)).all()):
             continue
         for position in index.tolist():
-            single = objective.data.take([position])
-            if not bool(torch.isfinite(product(objective.params, single, one, vector)).all()):
+            single = problem.data.take([position])
+            if not bool(torch.isfinite(product(problem.params, single, one, vector)).all()):
                 if name != "Hessian":
                     raise InputError(
                         f"curvature: torch's products with the {name} are NaN or infinite for training example "
-                        f"{objective.ids[position]}, though its gradient is finite; use inverse.Dual() or "
+                        f"{problem.ids[position]}, though its gradient is finite; use inverse.Dual() or "
                         "inverse.EKFAC(), which take first derivatives alone, leave the example out, or give the "
                         "operation an eps"
                     )
-                where = _undefined(objective, single, vector[0])
+                where = _undefined(problem, single, vector[0])
                 raise InputError(
-                    f"curvature: the second derivatives of training example {objective.ids[position]}'s loss are NaN "
+                    f"curvature: the second derivatives of training example {problem.ids[position]}'s loss are NaN "
                     f"or infinite{f', at {where}' if where else ''}, though its gradient is finite; use "
                     "curvature.GGN(), which needs none of the model's, leave the example out, or give the operation "
                     "an eps"
                 )
 
 
-def _undefined(objective: Objective, single: Batch, vector: Tensor) -> str:
+def _undefined(problem: Problem, single: Batch, vector: Tensor) -> str:
     """The operation of the forward pass whose second derivative isn't finite."""
     found: list[str] = []
 
@@ -208,12 +207,12 @@ def _undefined(objective: Objective, single: Batch, vector: Tensor) -> str:
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         with torch.autograd.set_detect_anomaly(True, check_nan=False):  # notes which operation made which node
-            leaves = _leaves(objective)
-            total = substituted(objective.model, objective.loss)(leaves, single).sum()
+            leaves = _leaves(problem)
+            total = substituted(problem.model, problem.loss)(leaves, single).sum()
             inputs = list(leaves.values())
             slopes = torch.autograd.grad(total, inputs, create_graph=True, allow_unused=True, materialize_grads=True)
             handles = [node.register_hook(note(node)) for node in _nodes(list(slopes))]
-            seeds = objective.layout.unflatten(vector).values()
+            seeds = problem.layout.unflatten(vector).values()
             pairs = [(slope, seed) for slope, seed in zip(slopes, seeds, strict=True) if slope.requires_grad]
             torch.autograd.grad([slope for slope, _ in pairs], inputs, [seed for _, seed in pairs], allow_unused=True)
             for handle in handles:

@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from upweight import scalars
+from upweight.checks.forms import first_pass
+from upweight.checks.per_example import refuse_shape
 from upweight.data import Batch, batch_length
-from upweight.forms import first_pass
 from upweight.losses import AnyLoss
 from upweight.messages import InputError
 from upweight.names import distinct, repeated
 from upweight.parameters import Layout
-from upweight.per_example import refuse_shape
 
 COPIED_NUMBERS = 2**28
 """Parameters of a model up to which all are copied for its first pass (1 GiB in float32)."""
@@ -51,6 +51,25 @@ def refuse_training_mode(model: nn.Module) -> None:
             )
         if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0:
             raise InputError(f"model: {name!r} has dropout {module.dropout} in training mode; call model.eval() first")
+
+
+def refuse_precision(model: nn.Module, layout: Layout) -> None:
+    """θ has one precision, in which curvature can be inverted."""
+    named = dict(model.named_parameters())
+    found = sorted({str(named[name].dtype) for name in layout.names})
+    if len(found) > 1:
+        raise InputError(
+            f"model: parameters are of {' and '.join(found)}; θ has one precision: give "
+            "copy.deepcopy(model).float(), or hold some fixed by parameters=…"
+        )
+    dtype = named[layout.names[0]].dtype
+    if not dtype.is_floating_point:
+        raise InputError(f"model: parameters are {dtype}; influence needs floating point")
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(
+            f"model: parameters are {dtype}, in which curvature can't be inverted; give "
+            "copy.deepcopy(model).float(), which predicts the same"
+        )
 
 
 def refuse_bad_loss(loss: AnyLoss, model: nn.Module, pair: Batch) -> None:

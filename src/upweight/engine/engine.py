@@ -1,0 +1,193 @@
+"""The passes over a problem's training data, and what is kept between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.data import ArrayData, Data
+from upweight.engine.budget import Budget
+from upweight.engine.stationarity import Moments
+from upweight.gradients import (
+    ExampleFunction,
+    FactoredFunction,
+    Factors,
+    LinearFactors,
+    LinearFunction,
+    example_function,
+)
+from upweight.gradients.autograd import substituted
+from upweight.kept import random_states_kept
+from upweight.losses import as_split
+from upweight.problem import Problem
+
+T = TypeVar("T")
+FEWEST = 8
+"""Examples that a pass by factors takes at least."""
+
+
+class Engine:
+    """Passes over the training data of a problem.
+
+    Whatever outlives a pass is kept here, and nowhere else: the loss's derivatives with their plan, the features of a
+    linear model, spectra in the outputs. It depends on the problem alone, so that an engine that was pickled makes it
+    again when it is needed.
+
+    Attributes
+    ----------
+    problem
+        What was minimised.
+    budget
+        What a pass may hold.
+    """
+
+    def __init__(self, problem: Problem, budget: Budget | None = None):
+        self.problem = problem
+        self.budget = Budget() if budget is None else budget
+        self._kept: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"problem": self.problem, "budget": self.budget, "_kept": {}}
+
+    def kept(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once: it may depend on the problem alone."""
+        if name not in self._kept:
+            with random_states_kept():
+                self._kept[name] = make()
+        return self._kept[name]
+
+    # Derivatives
+
+    @property
+    def function(self) -> ExampleFunction:
+        """The loss with its derivatives in θ."""
+        return self.kept("function", lambda: self._bound(self.problem.loss))
+
+    @property
+    def factored(self) -> FactoredFunction:
+        """The loss's derivatives by factors of the model's operations, whatever form serves otherwise."""
+        function, problem = self.function, self.problem
+        if isinstance(function, FactoredFunction):
+            return function
+
+        def made() -> FactoredFunction:
+            return FactoredFunction(problem.model, problem.loss, problem.layout, problem.params, problem.probe())
+
+        return self.kept("factored", made)
+
+    def bind(self, measurement: Any) -> ExampleFunction:
+        """A per-example function of (model, batch) with its derivatives in θ."""
+        return self.function if measurement is self.problem.loss else self._bound(measurement)
+
+    def _bound(self, function: Any) -> ExampleFunction:
+        problem = self.problem
+        return example_function(problem.model, function, problem.layout, problem.params, problem.probe())
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the outputs are linear in θ, so that a convex loss makes R convex."""
+        return isinstance(self.function, LinearFunction)
+
+    @property
+    def linear_factors(self) -> LinearFactors | None:
+        """Where outputs are linear in θ and the factors fit: features, output gradients and curvatures, weighted.
+
+        They depend on θ alone, so every product with the curvature can share them.
+        """
+        return self.kept("linear factors", self._linear_factors)
+
+    def _linear_factors(self) -> LinearFactors | None:
+        function, problem = self.function, self.problem
+        if not isinstance(function, LinearFunction):
+            return None
+        if problem.n * (function.features_count + function.curvature_numbers) > self.budget.kept_features:
+            return None
+        parts = []
+        # Held whole anyway: one batch of arrays is a view, not a copy.
+        whole = problem.n if isinstance(problem.data, ArrayData) else problem.batch_size
+        for index, batch in problem.data.batches(None, whole):
+            features, slope, curvature = function.output_curvature(problem.params, batch)
+            weight = problem.weights[index]
+            parts.append(LinearFactors(features, weight[:, None] * slope, curvature.weighted(weight)))
+        return LinearFactors.joined(parts)
+
+    # Sizes of batches
+
+    def block_rows(self, numbers: int) -> int:
+        """Examples per block where each takes ``numbers`` numbers: bounded by memory, and by a pass's own batch."""
+        return min(max(self.budget.gradients // numbers, 1), self.problem.batch_size or self.problem.data.rows)
+
+    @property
+    def pass_rows(self) -> int:
+        """Examples per pass that reads factors of a model's operations: the largest operation's fit the memory."""
+        peak = self.function.peak if isinstance(self.function, FactoredFunction) else 1
+        return self.problem.batch_size or min(self.problem.data.rows, max(self.budget.factors // peak, FEWEST))
+
+    # Passes
+
+    def losses(self, params: Float[Tensor, " p"], source: Data | None = None) -> Float[Tensor, " examples"]:
+        """The loss of each example, of the training data unless a ``source`` is given."""
+        data, size = self.problem.data if source is None else source, self.problem.batch_size
+        return torch.cat([self.function.values(params, batch) for _, batch in data.batches(None, size)])
+
+    def outputs(self, source: Data | None = None) -> Tensor:
+        """The model's outputs on examples, as the loss sees them."""
+        problem = self.problem
+        outputs_of = substituted(problem.model, as_split(problem.loss).outputs)
+        batches = (problem.data if source is None else source).batches(None, problem.batch_size)
+        with torch.no_grad():
+            return torch.cat([outputs_of(problem.named, batch) for _, batch in batches])
+
+    def risks_and_gradients(self, params: Float[Tensor, "k p"]) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
+        """R and ∇R at k parameter vectors, in one pass over the data."""
+        problem = self.problem
+        risks = torch.zeros(len(params), dtype=problem.dtype, device=problem.device)
+        grads = torch.zeros_like(params)
+        for index, batch in problem.batches():
+            totals, sums = self.function.gradients(params, batch, problem.weights[index])
+            risks += totals
+            grads += sums
+        return risks / problem.n + problem.penalty(params), grads / problem.n + problem.l2 * params
+
+    def factors(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Factors]]:
+        """Pairs of positions and gradients w_i ∇ℓ_i as factors, in batches of bounded size."""
+        problem, function = self.problem, self.factored
+        for index, batch in problem.data.batches(positions, self.pass_rows):
+            yield index, function.factors(problem.params, batch).weighted(problem.weights[index])
+
+    def gradients(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Float[Tensor, "batch p"]]]:
+        """Pairs of positions and gradients w_i ∇ℓ_i, in blocks of bounded size."""
+        problem = self.problem
+        for index, batch in problem.data.batches(positions, self.block_rows(problem.p)):
+            yield index, problem.weights[index, None] * self.function.materialize(problem.params, batch)
+
+    def inner(self, vectors: Float[Tensor, "k p"], positions: Tensor | None = None) -> Float[Tensor, "k train"]:
+        """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them."""
+        factors, function, problem = self.linear_factors, self.function, self.problem
+        if factors is not None and isinstance(function, LinearFunction):
+            rows = slice(None) if positions is None else positions
+            return function.contract(factors.features[rows], factors.slopes[rows], vectors)
+        parts = []
+        for index, batch in problem.data.batches(positions, self.pass_rows):
+            parts.append(problem.weights[index] * function.inner(problem.params, batch, vectors))
+        return torch.cat(parts, dim=1)
+
+    def moments(self) -> Moments:
+        """Sums of the gradients and of their squared norms; one pass over the data."""
+        problem, factors = self.problem, self.linear_factors
+        moments = Moments(problem.params)
+        if factors is not None and isinstance(self.function, LinearFunction):
+            features, slopes = (torch.linalg.vector_norm(side, dim=1) for side in (factors.features, factors.slopes))
+            products = self.function.vector(factors.slopes.T @ factors.features)
+            moments.add(products, (features * slopes).double() ** 2)  # ‖r ⊗ a‖ = ‖r‖‖a‖
+        elif isinstance(self.function, FactoredFunction):
+            for _, found in self.factors():
+                moments.add_factors(found)
+        else:
+            for _, grads in self.gradients():
+                moments.add(grads.sum(0, dtype=torch.float64), (grads.double() ** 2).sum(1))
+        return moments

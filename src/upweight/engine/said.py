@@ -1,0 +1,55 @@
+"""What a pass by derivatives refuses, or says: gradients that aren't finite or all zero, parameters without factors."""
+
+from __future__ import annotations
+
+import torch
+
+from upweight.checks.values import first_bad
+from upweight.engine.engine import Engine
+from upweight.engine.stationarity import Moments
+from upweight.gradients import FactoredFunction
+from upweight.messages import InputError, SlowPathWarning, UpweightWarning, warn
+from upweight.problem import Problem
+
+NAMED = 4
+"""Slow parameters that a warning names."""
+
+
+def say_if_flat(problem: Problem, moments: Moments) -> None:
+    """Warn where no example's loss has a gradient: every score is 0 then."""
+    if moments.squares > 0 or not bool(problem.weights.any()):
+        return
+    warn(
+        f"loss: the gradients of all {problem.n} training examples are 0 at θ, so every score is 0. Either each "
+        "example is fitted exactly, or the loss doesn't change with θ: look for rounding, comparisons and "
+        "thresholds in the loss and the model, and for outputs that no parameter moves",
+        UpweightWarning,
+    )
+
+
+def refuse_bad_gradients(engine: Engine) -> None:
+    """One pass over the training data, whose gradients must be finite."""
+    for index, grads in engine.gradients():
+        finite = torch.isfinite(grads).all(1)
+        if not finite.all():
+            raise InputError(
+                f"gradients: NaN or infinite for training example {first_bad(index, finite)}, though its loss is "
+                "finite; look for a root, a norm or a logarithm at zero in the model, or leave the example out"
+            )
+
+
+def say_what_is_slow(engine: Engine) -> None:
+    """Warn of parameters that have no factors, with their share of θ."""
+    problem, function = engine.problem, engine.function
+    plan = function.plan if isinstance(function, FactoredFunction) else None
+    if plan is None or not plan.slow:
+        return
+    sizes = dict(zip(problem.layout.names, problem.layout.sizes, strict=True))
+    share = sum(sizes[name] for name in plan.slow) / problem.p
+    named = "; ".join(f"{name}: {reason}" for name, reason in list(plan.slow.items())[:NAMED])
+    more = f"; and {len(plan.slow) - NAMED} more" if len(plan.slow) > NAMED else ""
+    warn(
+        f"per-example gradients: {len(plan.slow)} parameters, {share:.1%} of θ, have no factors and are "
+        f"differentiated without them in the same pass ({named}{more}); correct, but slower",
+        SlowPathWarning,
+    )
