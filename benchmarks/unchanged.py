@@ -27,12 +27,15 @@ Scores = Callable[[uw.Objective, Any], Tensor]
 
 
 class Recurrent(nn.Module):
+    """A GRU whose last state is classified."""
+
     def __init__(self) -> None:
         super().__init__()
         self.cell = nn.GRU(3, 4, batch_first=True)
         self.head = nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Classes of sequences."""
         return self.head(self.cell(x)[0][:, -1])
 
 

@@ -58,9 +58,9 @@ def right(model: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, l2: float) ->
 
 
 INVERSES: dict[str, Callable[[], Any]] = {
-    "dense": lambda: uw.inverse.Dense(GGN(), DAMPING),
-    "dual": lambda: uw.inverse.Dual(GGN(), DAMPING),
-    "cg": lambda: uw.inverse.CG(GGN(), DAMPING, tolerance=1e-12),
+    "dense": lambda: uw.inverse.Dense(GGN(), damping=DAMPING),
+    "dual": lambda: uw.inverse.Dual(GGN(), damping=DAMPING),
+    "cg": lambda: uw.inverse.CG(GGN(), damping=DAMPING, tolerance=1e-12),
 }
 
 

@@ -148,9 +148,13 @@ def test_gradients_and_curvature_are_those_of_the_whole_differentiated(name: str
     damped = torch.eye(objective.p, dtype=DOUBLE)
     for curvature, matrix in ((uw.curvature.Hessian(), hessian), (uw.curvature.GGN(), ggn)):
         expected = whole @ torch.linalg.solve(matrix + damped, whole.T) / TOKENS
-        close(uw.Influence(objective, uw.inverse.Dense(curvature, 1.0)).attribute(data).scores, expected, rtol=1e-6)
+        close(
+            uw.Influence(objective, uw.inverse.Dense(curvature, damping=1.0)).attribute(data).scores,
+            expected,
+            rtol=1e-6,
+        )
     expected = whole @ torch.linalg.solve(ggn + damped, whole.T) / TOKENS
-    by_rows = uw.Influence(objective, uw.inverse.Dual(uw.curvature.GGN(), 1.0))
+    by_rows = uw.Influence(objective, uw.inverse.Dual(uw.curvature.GGN(), damping=1.0))
     close(by_rows.attribute(data).scores, expected, rtol=1e-6)
 
 
@@ -158,8 +162,10 @@ def test_drawn_targets_have_the_ggn_as_their_mean() -> None:
     """The Fisher matrix of many draws, places that don't count left out and means by token weighted as such."""
     model, data = Tiny(), batch()
     objective = uw.Objective(model, losses.CausalLM(reduction="mean"), data)
-    exact = uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), 0.1)).attribute(data).scores
-    drawn = uw.Influence(objective, uw.inverse.Dense(uw.curvature.Fisher(samples=3000), 0.1)).attribute(data).scores
+    exact = uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), damping=0.1)).attribute(data).scores
+    drawn = (
+        uw.Influence(objective, uw.inverse.Dense(uw.curvature.Fisher(samples=3000), damping=0.1)).attribute(data).scores
+    )
     assert float((drawn - exact).abs().max() / exact.abs().max()) < 0.05
 
 

@@ -24,7 +24,7 @@ FEW = settings(
 pytestmark = pytest.mark.usefixtures("unchecked")  # for speed
 PROBLEMS = {"softmax": convex("softmax"), "mlp": mlp()}
 INVERSES = {
-    "dense": uw.inverse.Dense(uw.curvature.GGN(), 0.01),
+    "dense": uw.inverse.Dense(uw.curvature.GGN(), damping=0.01),
     "CG": uw.inverse.CG(damping=0.01, tolerance=1e-12),
     "LSMR": uw.inverse.LSMR(damping=0.01, tolerance=1e-13),
     "LiSSA": uw.inverse.LiSSA(damping=0.5, batch_size=None, repeats=1, depth=60, scale=3.0),
@@ -244,7 +244,7 @@ def assert_as_it_was(before, after):
 def test_the_model_comes_back_as_it_was(operation, interrupted):
     problem, model, loss = mlp(), user_model(), Interruptible()
     objective = uw.Objective(model, loss, (problem.x, problem.y), l2=0.1, batch_size=8)
-    influence = uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), 0.1))
+    influence = uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), damping=0.1))
     before, grad_mode = state(model), torch.is_grad_enabled()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -286,7 +286,7 @@ def graphs():
 def test_no_result_holds_a_graph(problem):
     before = graphs()
     objective = problem.objective()
-    influence = uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), 0.1))
+    influence = uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), damping=0.1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = [run(influence, problem.queries) for run in OPERATIONS.values()]
@@ -312,7 +312,9 @@ def test_only_one_batch_is_alive_at_a_time(operation, monkeypatch):
     problem = mlp()
     peaks = []
     for batch_size in (30, 10, 3):
-        influence = uw.Influence(problem.objective(batch_size=batch_size), uw.inverse.Dense(uw.curvature.GGN(), 0.1))
+        influence = uw.Influence(
+            problem.objective(batch_size=batch_size), uw.inverse.Dense(uw.curvature.GGN(), damping=0.1)
+        )
         _ = influence.solver, influence.stationarity
         monkeypatch.setattr(autograd, "functional_call", watched)
         OPERATIONS[operation](influence, problem.queries)

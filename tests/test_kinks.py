@@ -66,7 +66,10 @@ KINKS = {
     "rms norm by hand": (manual_rms, 4, r"Rsqrt \(one over a root, as in rms_norm\)"),
     "division": (lambda h: h / (h.norm(dim=1, keepdim=True) + 1e-9), 4, r"Div \("),
 }
-INVERSES = {"dense": lambda: uw.inverse.Dense(uw.curvature.GGN(), 0.1), "dual": lambda: uw.inverse.Dual(damping=0.1)}
+INVERSES = {
+    "dense": lambda: uw.inverse.Dense(uw.curvature.GGN(), damping=0.1),
+    "dual": lambda: uw.inverse.Dual(damping=0.1),
+}
 
 
 def norms_by_hand(model, x, y):
@@ -202,6 +205,6 @@ def test_the_ggn_and_the_default_go_on_and_are_right(name):
         total = total + jacobian.T @ (p.diag() - torch.outer(p, p)) @ jacobian / len(x)
     g = torch.stack(gradients)
     matrix = total + (0.1 + 1.0) * torch.eye(objective.p, dtype=DOUBLE)
-    for inverse in (uw.inverse.Dense(uw.curvature.GGN(), 1.0), uw.inverse.Dual(damping=1.0)):
+    for inverse in (uw.inverse.Dense(uw.curvature.GGN(), damping=1.0), uw.inverse.Dual(damping=1.0)):
         found = uw.Influence(objective, inverse).attribute((x[:2], y[:2])).scores
         close(found, g[:2] @ torch.linalg.solve(matrix, g.T) / len(x), rtol=1e-7, atol=1e-10)

@@ -2,12 +2,14 @@
 
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+import upweight as uw
 from problems import DOUBLE, close
 from upweight import losses
 from upweight.messages import InputError
@@ -203,3 +205,43 @@ def test_targets_a_loss_is_not_defined_for_are_refused(loss, outputs, targets, m
 def test_batches_without_targets_are_refused(batch, message):
     with pytest.raises(InputError, match=message):
         losses.split_batch(batch)
+
+
+class Halves:
+    """A user's loss with both halves: squared errors of the first output, in the user's own words."""
+
+    unit = "squared degrees"
+    is_convex = True
+
+    def outputs(self, model: nn.Module, batch: Any) -> Tensor:
+        return model(batch["x"])[:, :1]
+
+    def of_outputs(self, outputs: Tensor, batch: Any) -> Tensor:
+        return 0.5 * (outputs[:, 0] - batch["degrees"]) ** 2
+
+
+class Called(Halves):
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        return self.of_outputs(self.outputs(model, batch), batch)
+
+
+@pytest.mark.parametrize("made", [Halves, Called])
+@pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")
+def test_a_users_loss_in_two_halves_has_a_ggn(made: Any) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, y = torch.randn(9, 3, dtype=torch.float64), torch.randn(9, dtype=torch.float64)
+    data, queries = {"x": x, "degrees": y}, {"x": x[:2], "degrees": y[:2]}
+    one = uw.Objective(nn.Sequential(model, First()), uw.losses.SquaredError(), (x, y), l2=0.1)
+    own = uw.Objective(model, made(), data, l2=0.1)
+    assert isinstance(own.loss, uw.losses.OfParts)
+    for inverse in (uw.inverse.Dense(uw.curvature.GGN(), damping=0.1), None):
+        found, expected = uw.Influence(own, inverse), uw.Influence(one, inverse)
+        close(found.attribute(queries).scores, expected.attribute((x[:2], y[:2])).scores)
+        assert "squared degrees" in found.attribute(queries).quantity.unit
+    with pytest.raises(uw.InputError, match=r"loss: on the first 2 training examples it raised KeyError"):
+        uw.Objective(model, made(), {"x": x, "kelvin": y})
+
+
+class First(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z[:, :1]

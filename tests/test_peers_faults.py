@@ -34,18 +34,18 @@ CE = uw.losses.CrossEntropy()
 D = 0.1
 
 BY_LAYER: dict[str, Any] = {
-    "EKFAC": EKFAC(GGN(), D),
-    "KFAC": KFAC(GGN(), D),
-    "KFAC, δ on eigenvalues": KFAC(GGN(), D, damping_rule="eigenvalue"),
-    "Diagonal": Diagonal(GGN(), D),
-    "DataInf": DataInf(EmpiricalFisher(), D),
+    "EKFAC": EKFAC(GGN(), damping=D),
+    "KFAC": KFAC(GGN(), damping=D),
+    "KFAC, δ on eigenvalues": KFAC(GGN(), damping=D, damping_rule="eigenvalue"),
+    "Diagonal": Diagonal(GGN(), damping=D),
+    "DataInf": DataInf(EmpiricalFisher(), damping=D),
 }
 INVERSES: dict[str, Any] = {
     **BY_LAYER,
-    "Dense": Dense(GGN(), D),
-    "Dual": Dual(GGN(), D),
-    "Dual of sampled rows": Dual(uw.curvature.Fisher(2), D),
-    "CG": CG(GGN(), D, tolerance=1e-13),
+    "Dense": Dense(GGN(), damping=D),
+    "Dual": Dual(GGN(), damping=D),
+    "Dual of sampled rows": Dual(uw.curvature.Fisher(2), damping=D),
+    "CG": CG(GGN(), damping=D, tolerance=1e-13),
     "Nystrom": Nystrom(5, damping=D),
     "Arnoldi": Arnoldi(5, damping=D),
     "Identity": Identity(),
@@ -163,7 +163,7 @@ def test_the_curvature_of_a_layer_used_twice_is_whole(make: type[nn.Module]) -> 
     """kronfluence's factors come from the last use alone."""
     problem = untrained(make)
     trace = float(torch.trace(problem.ggn()))
-    for inverse in (EKFAC(GGN(), D), Diagonal(GGN(), D)):
+    for inverse in (EKFAC(GGN(), damping=D), Diagonal(GGN(), damping=D)):
         assert inverse.fit(problem.objective()).operator.trace() == pytest.approx(trace, rel=1e-8)
     close(scores("Dual", problem.objective()), scores("Dense", problem.objective()), rtol=1e-7, atol=1e-10)
 
@@ -289,7 +289,9 @@ def test_fitting_leaves_no_gradient_behind(name: str) -> None:
     assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize("inverse", [Dual(GGN(), 0.0), Dense(GGN(), 0.0), CG(GGN(), 0.0), Nystrom(12)], ids=repr)
+@pytest.mark.parametrize(
+    "inverse", [Dual(GGN(), damping=0.0), Dense(GGN(), damping=0.0), CG(GGN(), damping=0.0), Nystrom(12)], ids=repr
+)
 def test_units_are_those_of_the_loss(inverse: Any) -> None:
     """trak rescales its scores, so that their unit is lost; ours are nats of the query, to a few per cent."""
     problem = convex("softmax", n=60, d=3)
@@ -313,6 +315,6 @@ def test_gram_matrices_in_single_precision_are_near_those_in_double() -> None:
     objective = uw.Objective(model, CE, (x, y), l2=1e-3)
     queries = (x[:10] + 1, y[:10])
     for curvature in (GGN(), EmpiricalFisher()):
-        double = uw.Influence(objective, Dual(curvature, 1.0)).attribute(queries).scores
-        single = uw.Influence(objective.to(torch.float32), Dual(curvature, 1.0)).attribute(queries).scores
+        double = uw.Influence(objective, Dual(curvature, damping=1.0)).attribute(queries).scores
+        single = uw.Influence(objective.to(torch.float32), Dual(curvature, damping=1.0)).attribute(queries).scores
         assert float((single - double).norm() / double.norm()) < 1e-3

@@ -246,7 +246,7 @@ def test_what_is_cut_off_from_the_parameters_is_refused(cut):
         uw.Objective(network(), CUT_OFF[cut], data)
     objective = uw.Objective(network(), CE, data, l2=0.1)
     influences = [
-        uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), 0.1)),
+        uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), damping=0.1)),
         uw.Influence(objective, uw.inverse.Dual(damping=0.1)),
         uw.influence.TracIn(objective, [objective.params], 1.0),
     ]
@@ -333,7 +333,7 @@ def test_measurements_are_checked_as_losses_are(mistake, inverse):
 
 def test_a_measurement_that_is_right_has_the_gradient_of_plain_differentiation():
     problem = mlp()
-    influence = uw.Influence(problem.objective(), uw.inverse.Dense(uw.curvature.GGN(), 0.1))
+    influence = uw.Influence(problem.objective(), uw.inverse.Dense(uw.curvature.GGN(), damping=0.1))
 
     def probability(model, batch):
         return model(batch[0]).softmax(1)[:, 1]

@@ -147,9 +147,11 @@ def test_inverses_by_rows_of_first_derivatives_go_on(name: str) -> None:
     function, width = AT_ZERO[name]
     x, y = with_a_zero_row()
     objective = uw.Objective(seeded(lambda: Kinked(function, width)), CE, (x, y), l2=0.1)
-    found = uw.Influence(objective, uw.inverse.Dual(GGN(), 1.0)).attribute((x[:1], y[:1])).scores
+    found = uw.Influence(objective, uw.inverse.Dual(GGN(), damping=1.0)).attribute((x[:1], y[:1])).scores
     assert found.isfinite().all()
-    dense = uw.Influence(objective, uw.inverse.CG(GGN(), 1.0) if name == "p norm" else uw.inverse.Dense(GGN(), 1.0))
+    dense = uw.Influence(
+        objective, uw.inverse.CG(GGN(), damping=1.0) if name == "p norm" else uw.inverse.Dense(GGN(), damping=1.0)
+    )
     if name == "p norm":
         with pytest.raises(InputError, match=r"products with the GGN .* training example 3.*inverse\.Dual\(\)"):
             dense.attribute((x[:1], y[:1]))

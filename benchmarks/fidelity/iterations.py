@@ -38,7 +38,7 @@ def measure(path: str, task: str, damping: float | None) -> dict[str, Any]:
     found: dict[str, Any] = {"task": task, "damping": chosen, "tolerance": TOLERANCE, "block": BLOCK, "solvers": {}}
     for name in ("plain", *fitted):
         preconditioner = None if name == "plain" else fitted[name].with_damping(chosen)
-        solver = CG(uw.curvature.GGN(), chosen, TOLERANCE, preconditioner=preconditioner).fit(target)
+        solver = CG(uw.curvature.GGN(), damping=chosen, tolerance=TOLERANCE, preconditioner=preconditioner).fit(target)
         start = time.perf_counter()
         single = [solver.solve(vectors[[k]]).report for k in range(SINGLE)]
         seconds = (time.perf_counter() - start) / SINGLE

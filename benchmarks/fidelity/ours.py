@@ -158,7 +158,7 @@ VARIANTS: dict[str, Variant] = {
     "dual-empirical": partial(influence, inverse=Dual(EmpiricalFisher(), rows=None)),
     "dual-fisher": partial(influence, inverse=Dual(Fisher(samples=1), rows=None)),
     # Without l2, so that all damping is δ, and with true labels, so that nothing in it is random.
-    "ekfac-empirical": partial(influence, inverse=EKFAC(EmpiricalFisher(), "auto"), l2=0.0),
+    "ekfac-empirical": partial(influence, inverse=EKFAC(EmpiricalFisher(), damping="auto"), l2=0.0),
     "nystrom": partial(influence, inverse=Nystrom(RANK, damping="auto", residuals=False)),
     "arnoldi": partial(influence, inverse=Arnoldi(RANK, damping="auto", residuals=False)),
     "diagonal": partial(influence, inverse=Diagonal(damping="auto")),

@@ -57,7 +57,12 @@ def main() -> None:
         "points": POINTS,
         "largest_retrained_gradient_norm": float(left.gradient_norms.max()),
         "range_of_actual_changes": [float(left.actual.min()), float(left.actual.max())],
-        "cg": {"pearson": left.pearson, "spearman": left.spearman, "slope": left.slope, "solver": attribution.report},
+        "cg": {
+            "pearson": left.pearson,
+            "spearman": left.spearman,
+            "slope": left.slope,
+            "solver": str(attribution.report),
+        },
         "cg_leverage_corrected": {"pearson": leverage.pearson, "slope": leverage.slope},
         "lissa": {
             "pearson": middle.pearson,

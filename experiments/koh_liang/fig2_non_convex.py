@@ -243,12 +243,12 @@ class Problem:
     @cached_property
     def ggn(self) -> uw.inverse.Solver:
         """(G + δI)⁻¹ by factorisation."""
-        return uw.inverse.Dense(EXACT_GGN, DAMPING).fit(self.single)
+        return uw.inverse.Dense(EXACT_GGN, damping=DAMPING).fit(self.single)
 
     def by_cg(self, query: cnn.Split, damping: float = DAMPING) -> uw.Attribution:
         """Predicted change of the query's loss with the Hessian; δ is doubled while it leaves negative curvature."""
         solver = self.ggn.with_damping(max(damping, DAMPING))
-        inverse = uw.inverse.CG(others.Differences(self.data), damping, tolerance=1e-4, preconditioner=solver)
+        inverse = uw.inverse.CG(others.Differences(self.data), damping=damping, tolerance=1e-4, preconditioner=solver)
         try:
             return self.influence(query, inverse)
         except NegativeCurvatureError:
@@ -265,7 +265,10 @@ class Problem:
     def damped(self, query: Tensor, damping: float, gradients: Tensor) -> Tensor | None:
         """Predicted changes with the Hessian at another damping; None where that leaves negative curvature."""
         solver = uw.inverse.CG(
-            others.Differences(self.data), damping, tolerance=1e-4, preconditioner=self.ggn.with_damping(damping)
+            others.Differences(self.data),
+            damping=damping,
+            tolerance=1e-4,
+            preconditioner=self.ggn.with_damping(damping),
         )
         try:
             return gradients @ solver.fit(self.objective).solve(query[None]).x[0]

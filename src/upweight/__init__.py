@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from upweight.attribution import Attribution, Quantity
     from upweight.diagnostics import statistics
+    from upweight.engine import Budget
     from upweight.estimators import from_estimator
     from upweight.influence import (
         TRAK,
@@ -35,22 +36,48 @@ if TYPE_CHECKING:
         TracIn,
         similarity,
     )
+    from upweight.messages import (
+        DamagedFileWarning,
+        DivergedError,
+        InputError,
+        KinkWarning,
+        NegativeCurvatureError,
+        NegativeCurvatureWarning,
+        NotConvergedWarning,
+        NotStationaryWarning,
+        SlowPathWarning,
+        UpweightWarning,
+    )
     from upweight.objective import Objective
+    from upweight.solve_report import SolveReport
     from upweight.study import Study
     from upweight.weight_decay import l2_of
 
 __all__ = [
     "TRAK",
     "Attribution",
+    "Budget",
+    "DamagedFileWarning",
+    "DivergedError",
     "Ensemble",
     "Influence",
+    "InputError",
+    "KinkWarning",
+    "NegativeCurvatureError",
+    "NegativeCurvatureWarning",
+    "NotConvergedWarning",
+    "NotStationaryWarning",
     "Objective",
     "Quantity",
     "Relabelling",
     "Removal",
+    "SlowPathWarning",
+    "SolveReport",
     "Study",
     "Substitution",
     "TracIn",
+    "UpweightWarning",
+    "__version__",
     "curvature",
     "datasets",
     "diagnostics",
@@ -71,6 +98,18 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Budget": "engine",
+    "SolveReport": "solve_report",
+    "UpweightWarning": "messages",
+    "SlowPathWarning": "messages",
+    "NotStationaryWarning": "messages",
+    "NotConvergedWarning": "messages",
+    "NegativeCurvatureWarning": "messages",
+    "NegativeCurvatureError": "messages",
+    "KinkWarning": "messages",
+    "InputError": "messages",
+    "DivergedError": "messages",
+    "DamagedFileWarning": "messages",
     "Attribution": "attribution",
     "Ensemble": "influence",
     "Influence": "influence",
@@ -90,6 +129,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("upweight")
     if name not in __all__:
         raise AttributeError(f"module 'upweight' has no attribute {name!r}")
     if name in _HOMES:

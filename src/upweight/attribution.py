@@ -16,6 +16,7 @@ from torch import Tensor
 from upweight import scalars
 from upweight.messages import InputError
 from upweight.places import place
+from upweight.solve_report import SolveReport
 from upweight.store import attributions
 
 SHOWN = 10
@@ -130,7 +131,8 @@ class Attribution:
     damping
         The absolute δ of (H+δI)⁻¹; None where no inverse was taken.
     report
-        What the solver did, in words; "" where there was none.
+        What the solver did: its residual, iterations and the rest as figures, a sentence as text. None where there was
+        none. (Of results that earlier versions saved, the sentence alone.)
     facts
         Figures that belong to the result (n, p, ‖∇R‖ …).
     magnitude
@@ -142,7 +144,7 @@ class Attribution:
     ids: np.ndarray
     query_ids: np.ndarray
     damping: float | None = None
-    report: str = ""
+    report: SolveReport | str | None = None
     facts: dict[str, float] = field(default_factory=dict)
     magnitude: Magnitude | None = None
 
@@ -151,7 +153,8 @@ class Attribution:
         scalars.instance("quantity", self.quantity, Quantity, "what a score is, as upweight.Quantity(name, words, …)")
         if self.damping is not None:
             scalars.number("damping", self.damping, least=0)
-        scalars.text("report", self.report)
+        if not isinstance(self.report, SolveReport | str | None):
+            raise InputError(f"report: give what a solution says of itself, solution.report; got {self.report!r}")
         scalars.instance("facts", self.facts, dict, "figures by name, {}")
         for name in ("ids", "query_ids"):
             found = np.asarray(getattr(self, name))
@@ -227,7 +230,8 @@ class Attribution:
             "ids": self.ids,
             "query_ids": self.query_ids,
             "damping": _number(self.damping),
-            "report": self.report,
+            "report": "" if self.report is None else str(self.report),
+            "solve": self.report.to_dict() if isinstance(self.report, SolveReport) else None,
             "facts": {name: _number(value) for name, value in self.facts.items()},
             "magnitude": None if self.magnitude is None else asdict(self.magnitude),
         }
@@ -252,7 +256,7 @@ class Attribution:
             said["ids"],
             said["query_ids"],
             None if said["damping"] is None else float(said["damping"]),
-            said["report"],
+            (said["report"] or None) if said.get("solve") is None else SolveReport.from_dict(said["solve"]),
             dict(said["facts"]),
             None if said.get("magnitude") is None else Magnitude(**said["magnitude"]),
         )

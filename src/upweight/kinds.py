@@ -49,6 +49,13 @@ def _is_finite(value: Any) -> bool:
     return isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
 
 
+def _is_damping(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("auto", "calibrated")
+    rules = _of_class("MeanEigenvalue"), _of_class("MeanLeverage")
+    return (_is_finite(value) and plain(value) >= 0) or any(rule(value) for rule in rules)
+
+
 def _is_list(value: Any) -> bool:
     """A list in a wide sense: arrays, ranges and columns too, but no text, no mapping."""
     if isinstance(value, str | bytes | Mapping | type) or not isinstance(value, Iterable):
@@ -76,7 +83,11 @@ KINDS = {
         _able("of"), "curvature.Hessian(), GGN(), Fisher() or EmpiricalFisher() (a damping goes by name, damping=…)"
     ),
     "RowCurvature": Kind(
-        _able("of"), "curvature.GGN(), Fisher() or EmpiricalFisher() (a damping goes by name, damping=…)"
+        _able("of", "rows"), "curvature.GGN(), Fisher() or EmpiricalFisher() (a damping goes by name, damping=…)"
+    ),
+    "Damping": Kind(
+        lambda value: _is_damping(value),
+        "a finite number ≥ 0, 'auto', inverse.MeanEigenvalue(multiple) or inverse.MeanLeverage(share)",
     ),
     "Operator": Kind(_able("apply", "size"), "a matrix: curvature.GGN().of(objective) or curvature.Matrix(tensor)"),
     "Inverse": Kind(_able("fit"), "one of upweight.inverse, such as inverse.CG()"),

@@ -42,11 +42,13 @@ def following(damping: float) -> Any:
 
 
 def influence(inverse: Any = None, **options: Any) -> uw.Influence:
-    return uw.Influence(mlp().objective(**options), inverse or Dense(uw.curvature.GGN(), 0.1))
+    return uw.Influence(mlp().objective(**options), inverse or Dense(uw.curvature.GGN(), damping=0.1))
 
 
 @pytest.mark.filterwarnings("ignore:.*not at an optimum")
-@pytest.mark.parametrize("inverse", [Dense(uw.curvature.GGN(), 0.1), Dual(), EKFAC(EmpiricalFisher(), 0.1)])
+@pytest.mark.parametrize(
+    "inverse", [Dense(uw.curvature.GGN(), damping=0.1), Dual(), EKFAC(EmpiricalFisher(), damping=0.1)]
+)
 def test_the_curve_is_the_lds_of_attributions(inverse: Any) -> None:
     weights = torch.rand(mlp().n, dtype=torch.float64) + 0.5
     given = influence(inverse, weights=weights, batch_size=7)
@@ -76,7 +78,7 @@ def test_the_damping_of_the_truth_is_found(true: float) -> None:
 
 @pytest.mark.filterwarnings("ignore:calibrate. the LDS is best at an end")
 def test_nothing_is_fitted_again_and_the_influence_has_the_damping(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = influence(EKFAC(uw.curvature.GGN(), "auto"))
+    given = influence(EKFAC(uw.curvature.GGN(), damping="auto"))
     solver = given.solver
 
     def refuse(*_: Any) -> None:

@@ -114,7 +114,7 @@ def test_without_an_image_the_others_keep_their_weight() -> None:
 def test_models_without_an_image_reach_the_tolerance(tmp_path: Path) -> None:
     data = random_images()
     start = others.Objective(cnn.network().double(), uw.losses.CrossEntropy(), data, l2={"*.weight": cnn.L2})
-    solver = uw.inverse.Dense(uw.curvature.Fisher(samples=None), 0.5).fit(start)
+    solver = uw.inverse.Dense(uw.curvature.Fisher(samples=None), damping=0.5).fit(start)
     walk = others.to_anchored_minimum(start, 0.5, solver, 1e-6)
     points = torch.tensor([1, 4])
     left = others.leave_out(start, 0.5, walk["params"], points, solver, 1e-6, tmp_path / "left")

@@ -34,9 +34,9 @@ def deep(widths: tuple[int, ...], bias: bool, between: type[nn.Module] = nn.Iden
 def kinds(curvature: Any = None, **options: Any) -> list[Any]:
     curvature = GGN() if curvature is None else curvature
     return [
-        KFAC(curvature, 0.3, **options),
-        KFAC(curvature, 0.3, damping_rule="eigenvalue", **options),
-        EKFAC(curvature, 0.3, **options),
+        KFAC(curvature, damping=0.3, **options),
+        KFAC(curvature, damping=0.3, damping_rule="eigenvalue", **options),
+        EKFAC(curvature, damping=0.3, **options),
     ]
 
 
@@ -54,7 +54,7 @@ def test_deep_linear_networks_have_their_ggn(widths: tuple[int, ...], bias: bool
         close(solver.operator.dense(), wanted)
         close(solver.operator.trace(), wanted.trace())
     vectors = drawn(4, 3, len(wanted))
-    for solver in (KFAC(GGN(), 0.3, damping_rule="eigenvalue"), EKFAC(GGN(), 0.3)):
+    for solver in (KFAC(GGN(), damping=0.3, damping_rule="eigenvalue"), EKFAC(GGN(), damping=0.3)):
         found = solver.fit(problem.objective()).solve(vectors).x
         close(found, torch.linalg.solve(wanted + 0.3 * torch.eye(len(wanted), dtype=DOUBLE), vectors.T).T)
 
@@ -119,7 +119,7 @@ def test_shared_weights_are_exact_where_their_positions_fit(
     if not pooled and inputs == "active":
         return  # every row of the GGN has a gradient at one position, whose input is its mean
     other = "expand" if pooled else "reduce"
-    apart = KFAC(GGN(), 0.3, approximation=other, inputs=inputs).fit(problem.objective()).operator.dense()
+    apart = KFAC(GGN(), damping=0.3, approximation=other, inputs=inputs).fit(problem.objective()).operator.dense()
     assert float((apart - wanted).norm() / wanted.norm()) > 0.05
 
 
@@ -195,7 +195,7 @@ def test_all_positions_count_as_in_the_definition(
     n, model = 6, seeded(seed, Positions)
     x, y = drawn(seed + 20, n, 4, 3), torch.arange(n * 4).reshape(n, 4) % 3
     problem = Plain(model, cross_entropy, x, y, 0.0, weights_of(n) if weighted else None)
-    inverse = KFAC(curvature, 0.3, approximation, inputs="all")
+    inverse = KFAC(curvature, damping=0.3, approximation=approximation, inputs="all")
     found = inverse.fit(problem.objective()).operator.dense()[:12, :12]
     assert isinstance(model, Positions)
     close(found, sides(model, x, y, curvature, problem.counts, approximation))
@@ -231,8 +231,8 @@ def test_ekfac_has_the_trace_and_is_nearest_in_its_basis(net: str, curvature: An
         own = problem.gradients()
         whole = (problem.counts[:, None] * own).T @ own + 0.01 * torch.eye(len(problem.theta), dtype=DOUBLE)
     block = problem.by_layer(whole)
-    ekfac = EKFAC(curvature, 0.3, approximation=approximation).fit(objective).operator.dense()
-    kfac = KFAC(curvature, 0.3, approximation=approximation).fit(objective).operator.dense()
+    ekfac = EKFAC(curvature, damping=0.3, approximation=approximation).fit(objective).operator.dense()
+    kfac = KFAC(curvature, damping=0.3, approximation=approximation).fit(objective).operator.dense()
     close(ekfac.trace(), whole.trace())
     power = torch.eye(len(block), dtype=DOUBLE)
     for _ in range(4):

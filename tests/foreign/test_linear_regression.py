@@ -73,25 +73,29 @@ SIZES = {  # inputs, outputs, training examples, queries, l2, weighted, seed
     "many outputs": (4, 20, 60, 6, 0.1, False, 4),
 }
 INVERSES: dict[str, tuple[Any, float]] = {
-    "direct": (lambda p: uw.inverse.Dense(Hessian(), DAMPING), 1e-9),
-    "direct, eigen": (lambda p: uw.inverse.Dense(GGN(), DAMPING, method="eigen"), 1e-9),
-    "dual": (lambda p: uw.inverse.Dual(GGN(), DAMPING), 1e-9),
-    "cg": (lambda p: uw.inverse.CG(Hessian(), DAMPING, tolerance=1e-12), 1e-8),
+    "direct": (lambda p: uw.inverse.Dense(Hessian(), damping=DAMPING), 1e-9),
+    "direct, eigen": (lambda p: uw.inverse.Dense(GGN(), damping=DAMPING, method="eigen"), 1e-9),
+    "dual": (lambda p: uw.inverse.Dual(GGN(), damping=DAMPING), 1e-9),
+    "cg": (lambda p: uw.inverse.CG(Hessian(), damping=DAMPING, tolerance=1e-12), 1e-8),
     "cg, diagonal before": (
-        lambda p: uw.inverse.CG(GGN(), DAMPING, tolerance=1e-12, preconditioner=uw.inverse.Diagonal(GGN(), DAMPING)),
+        lambda p: uw.inverse.CG(
+            GGN(), damping=DAMPING, tolerance=1e-12, preconditioner=uw.inverse.Diagonal(GGN(), damping=DAMPING)
+        ),
         1e-8,
     ),
     "cg, Nyström before": (
-        lambda p: uw.inverse.CG(GGN(), DAMPING, tolerance=1e-12, preconditioner=uw.inverse.Nystrom(2, GGN(), DAMPING)),
+        lambda p: uw.inverse.CG(
+            GGN(), damping=DAMPING, tolerance=1e-12, preconditioner=uw.inverse.Nystrom(2, GGN(), damping=DAMPING)
+        ),
         1e-8,
     ),
-    "lsmr": (lambda p: uw.inverse.LSMR(Hessian(), DAMPING, tolerance=1e-12), 1e-7),
-    "lissa": (lambda p: uw.inverse.LiSSA(Hessian(), DAMPING, batch_size=None, repeats=1, bias=1e-6), 1e-4),
-    "arnoldi": (lambda p: uw.inverse.Arnoldi(p, GGN(), DAMPING), 1e-7),
-    "nyström": (lambda p: uw.inverse.Nystrom(p, GGN(), DAMPING), 1e-7),
-    "ekfac": (lambda p: uw.inverse.EKFAC(GGN(), DAMPING), 1e-9),
-    "ekfac of the Fisher itself": (lambda p: uw.inverse.EKFAC(Fisher(None), DAMPING), 1e-9),
-    "kfac": (lambda p: uw.inverse.KFAC(GGN(), DAMPING, damping_rule="eigenvalue"), 1e-9),
+    "lsmr": (lambda p: uw.inverse.LSMR(Hessian(), damping=DAMPING, tolerance=1e-12), 1e-7),
+    "lissa": (lambda p: uw.inverse.LiSSA(Hessian(), damping=DAMPING, batch_size=None, repeats=1, bias=1e-6), 1e-4),
+    "arnoldi": (lambda p: uw.inverse.Arnoldi(p, GGN(), damping=DAMPING), 1e-7),
+    "nyström": (lambda p: uw.inverse.Nystrom(p, GGN(), damping=DAMPING), 1e-7),
+    "ekfac": (lambda p: uw.inverse.EKFAC(GGN(), damping=DAMPING), 1e-9),
+    "ekfac of the Fisher itself": (lambda p: uw.inverse.EKFAC(Fisher(None), damping=DAMPING), 1e-9),
+    "kfac": (lambda p: uw.inverse.KFAC(GGN(), damping=DAMPING, damping_rule="eigenvalue"), 1e-9),
 }
 sizes = pytest.mark.parametrize("size", SIZES)
 inverses = pytest.mark.parametrize("name", INVERSES)

@@ -108,11 +108,11 @@ def test_individual_gradients_and_what_is_made_of_them(name: str, compare: Any, 
     norms = own.norm(dim=1)
     close(uw.similarity.gradient_cosine(ours, (given.x, given.y)).scores, own @ own.T / torch.outer(norms, norms))
     second = given.counts @ own**2
-    close(Diagonal(EmpiricalFisher(), 0.1).fit(ours).operator.dense().diagonal() - 0.03, second)
+    close(Diagonal(EmpiricalFisher(), damping=0.1).fit(ours).operator.dense().diagonal() - 0.03, second)
     mean = ours.gradient() - 0.03 * ours.params
     close(mean, given.counts @ own)
     if not weighted:
-        variance = Diagonal(EmpiricalFisher(), 0.1).fit(ours).operator.dense().diagonal() - 0.03 - mean**2
+        variance = Diagonal(EmpiricalFisher(), damping=0.1).fit(ours).operator.dense().diagonal() - 0.03 - mean**2
         close(variance, own.var(0, unbiased=False))
 
 
@@ -121,7 +121,7 @@ def test_diagonals_of_the_ggn_and_of_the_hessian(name: str, compare: Any, weight
     given, ours = problem(name, compare, weighted), objective(name, compare, weighted)
     parts = given.example_ggns()
     whole = torch.einsum("n,npq->pq", given.counts, parts)
-    diagonal = Diagonal(GGN(), 0.1).fit(ours).operator
+    diagonal = Diagonal(GGN(), damping=0.1).fit(ours).operator
     close(diagonal.dense(), torch.diag(whole.diagonal() + 0.03))
     close(diagonal.trace(), whole.trace() + 0.03 * ours.p)
     close(Hessian().of(ours).dense().diagonal(), given.hessian().diagonal(), atol=1e-10)
@@ -146,7 +146,7 @@ def test_sampled_diagonals_are_near_the_exact_one(name: str, compare: Any) -> No
     """The mean over targets drawn from the model: its error is that of a mean of so many samples."""
     given = problem(name, compare, False)
     ours, samples = given.objective(), 300
-    found = Diagonal(Fisher(samples, seed=4), 0.1).fit(ours).operator.dense().diagonal() - 0.03
+    found = Diagonal(Fisher(samples, seed=4), damping=0.1).fit(ours).operator.dense().diagonal() - 0.03
     exact = given.ggn().diagonal() - 0.03
     assert float((found - exact).norm() / exact.norm()) < 10 / (samples * N) ** 0.5
 

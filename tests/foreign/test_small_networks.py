@@ -45,10 +45,10 @@ def smooth(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 INVERSES: dict[str, Callable[[int], Any]] = {
-    "direct": lambda p: uw.inverse.Dense(Hessian(), DAMPING),
-    "cg": lambda p: uw.inverse.CG(Hessian(), DAMPING, tolerance=1e-12),
-    "lsmr": lambda p: uw.inverse.LSMR(Hessian(), DAMPING, tolerance=1e-12),
-    "lissa": lambda p: uw.inverse.LiSSA(Hessian(), DAMPING, batch_size=None, repeats=1, bias=1e-12),
+    "direct": lambda p: uw.inverse.Dense(Hessian(), damping=DAMPING),
+    "cg": lambda p: uw.inverse.CG(Hessian(), damping=DAMPING, tolerance=1e-12),
+    "lsmr": lambda p: uw.inverse.LSMR(Hessian(), damping=DAMPING, tolerance=1e-12),
+    "lissa": lambda p: uw.inverse.LiSSA(Hessian(), damping=DAMPING, batch_size=None, repeats=1, bias=1e-12),
 }
 
 

@@ -75,7 +75,7 @@ def table(sparse: bool, padding: int | None = None) -> nn.Module:
 
 @pytest.mark.filterwarnings("ignore:.*not at an optimum")
 @pytest.mark.parametrize("make", [table, lambda sparse: table(sparse, 2), Bag], ids=["table", "padded", "bag"])
-@pytest.mark.parametrize("inverse", [uw.inverse.Dual(damping=0.1), uw.inverse.Dense(uw.curvature.GGN(), 0.1)])
+@pytest.mark.parametrize("inverse", [uw.inverse.Dual(damping=0.1), uw.inverse.Dense(uw.curvature.GGN(), damping=0.1)])
 def test_sparse_embeddings_are_the_same_function(make: object, inverse: object) -> None:
     ids, labels, found = torch.randint(0, 7, (6, 2)), torch.arange(6) % 2, []
     for sparse in (False, True):

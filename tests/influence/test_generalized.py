@@ -241,7 +241,7 @@ def test_the_batch_size_changes_nothing(batch_size: int | None) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_preconditioner_changes_the_way_and_not_the_answer(method: str) -> None:
-    solver = EKFAC(GGN(), 0.01).fit(objective())
+    solver = EKFAC(GGN(), damping=0.01).fit(objective())
     plain = response(method, curvature=GGN(), tolerance=1e-10)
     sped = response(method, curvature=GGN(), tolerance=1e-10, preconditioner=solver)
     close(sped.step, plain.step, rtol=1e-5, atol=1e-8)

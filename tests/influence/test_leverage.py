@@ -188,7 +188,7 @@ def test_the_words_say_for_what_it_is_exact():
     assert "evaluated one Newton step away, which is the refit for squared error" in corrected.quantity.words
     assert "evaluated" in problem.influence().self_influence(leverage_corrected=True).quantity.words
     assert "evaluated" in problem.influence().group([1, 2], queries, order="newton").quantity.words
-    assert "dense cholesky" in corrected.report
+    assert "dense cholesky" in str(corrected.report)
     network = uw.Influence(mlp().objective(), uw.inverse.Dense())
     for found in (
         network.attribute(mlp().queries, leverage_corrected=True),

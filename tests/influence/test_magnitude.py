@@ -24,7 +24,7 @@ TRUSTED: dict[str, Any] = {
     "the automatic choice": None,
     "dense": uw.inverse.Dense(),
     "conjugate gradients": uw.inverse.CG(),
-    "the dual of all rows": uw.inverse.Dual(GGN, 0.0, rows=None),
+    "the dual of all rows": uw.inverse.Dual(GGN, damping=0.0, rows=None),
     "all eigenpairs": uw.inverse.Nystrom(18, damping=0.0),
 }
 
@@ -41,13 +41,16 @@ def test_an_exact_inverse_at_an_optimum_is_trusted(name: str) -> None:
 
 
 RANKS: dict[str, tuple[Any, str]] = {
-    "EK-FAC": (uw.inverse.EKFAC(GGN, 0.0), "approximates the curvature"),
-    "K-FAC": (uw.inverse.KFAC(GGN, 0.1), "approximates the curvature"),
+    "EK-FAC": (uw.inverse.EKFAC(GGN, damping=0.0), "approximates the curvature"),
+    "K-FAC": (uw.inverse.KFAC(GGN, damping=0.1), "approximates the curvature"),
     "no inverse": (uw.inverse.Identity(), "approximates the curvature"),
-    "without the penalty": (uw.inverse.EKFAC(GGN, 0.1, penalized=False), "curvature lacks the penalty"),
+    "without the penalty": (uw.inverse.EKFAC(GGN, damping=0.1, penalized=False), "curvature lacks the penalty"),
     "few directions": (uw.inverse.Nystrom(3, damping=0.01), r"of rank 3 .*knows 3 of \d+ directions|knows 3 of \d+"),
-    "sampled targets": (uw.inverse.Dual(uw.curvature.Fisher(samples=2), 0.0), "Fisher .* stands for the curvature"),
-    "damped": (uw.inverse.Dense(GGN, 1.0), r"damping δ=1 beside l2=0\.\d+ shrinks a score by up to \d\d%"),
+    "sampled targets": (
+        uw.inverse.Dual(uw.curvature.Fisher(samples=2), damping=0.0),
+        "Fisher .* stands for the curvature",
+    ),
+    "damped": (uw.inverse.Dense(GGN, damping=1.0), r"damping δ=1 beside l2=0\.\d+ shrinks a score by up to \d\d%"),
 }
 
 
@@ -64,7 +67,9 @@ def test_what_keeps_sizes_from_being_believed_is_said(name: str) -> None:
 def test_a_little_damping_beside_the_penalty_is_nothing() -> None:
     problem = mlp()
     objective = problem.objective()
-    little = uw.Influence(objective, uw.inverse.Dense(GGN, float(objective.l2.min()) / 20)).attribute(problem.queries)
+    little = uw.Influence(objective, uw.inverse.Dense(GGN, damping=float(objective.l2.min()) / 20)).attribute(
+        problem.queries
+    )
     exact = uw.Influence(objective, uw.inverse.Dense(GGN)).attribute(problem.queries)
     assert little.magnitude is not None
     assert little.magnitude.trusted
@@ -103,7 +108,7 @@ def test_losses_that_would_fall_below_zero_are_named() -> None:
 
 def test_frames_and_saved_results_keep_it(tmp_path: Any) -> None:
     problem = mlp()
-    found = uw.Influence(problem.objective(), uw.inverse.EKFAC(GGN, 0.1)).attribute(problem.queries)
+    found = uw.Influence(problem.objective(), uw.inverse.EKFAC(GGN, damping=0.1)).attribute(problem.queries)
     assert found.to_pandas().attrs == {"quantity": "removal", "unit": "nats", "magnitude": str(found.magnitude)}
     found.save(tmp_path / "kept")
     assert uw.Attribution.load(tmp_path / "kept").magnitude == found.magnitude

@@ -43,8 +43,8 @@ def test_self_influence_follows_from_the_margin(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["logistic", "softmax", "mlp"])
 def test_pairs_and_solves_agree(kind: str) -> None:
     objective = classifier(kind)
-    by_pairs = own_effects(Influence(objective, uw.inverse.Dual(uw.curvature.GGN(), 1e-3, rows=None)))
-    by_solving = own_effects(Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), 1e-3)))
+    by_pairs = own_effects(Influence(objective, uw.inverse.Dual(uw.curvature.GGN(), damping=1e-3, rows=None)))
+    by_solving = own_effects(Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), damping=1e-3)))
     for name in ("pulls", "margins_without", "moves"):
         torch.testing.assert_close(getattr(by_pairs, name), getattr(by_solving, name), rtol=1e-6, atol=1e-10)
 

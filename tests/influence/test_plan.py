@@ -129,13 +129,13 @@ def test_iterations_are_planned_as_assumed_and_at_their_limit(inverse: object, a
 
 def test_the_matrix_of_a_network_is_planned_as_it_is_made() -> None:
     given = objective()
-    names = [uw.Influence(given, Dense(kind, 0.1)).plan(10).stages[0].name for kind in (GGN(), Hessian())]
+    names = [uw.Influence(given, Dense(kind, damping=0.1)).plan(10).stages[0].name for kind in (GGN(), Hessian())]
     assert names == ["matrix, by rows", "matrix, by 837 products"]
-    spectrum = uw.Influence(given, Dense(GGN(), 0.1, method="eigen")).plan(10).stages[1]
+    spectrum = uw.Influence(given, Dense(GGN(), damping=0.1, method="eigen")).plan(10).stages[1]
     assert (spectrum.name, spectrum.flops) == ("eigenvectors", 25 * 837**3)
 
 
-@pytest.mark.parametrize("inverse", [LSMR(GGN(), damping=1.0), Dense(GGN(), 1.0)])
+@pytest.mark.parametrize("inverse", [LSMR(GGN(), damping=1.0), Dense(GGN(), damping=1.0)])
 def test_long_work_is_announced_once_with_its_figure_and_the_quicker_way(inverse, monkeypatch) -> None:
     monkeypatch.setattr("upweight.influence.long.LEAST_WORK", 0)
     monkeypatch.setattr("upweight.influence.long.LONG", 0)
@@ -151,7 +151,7 @@ def test_long_work_is_announced_once_with_its_figure_and_the_quicker_way(inverse
 
 def test_short_work_is_not_even_timed(monkeypatch) -> None:
     monkeypatch.setattr("upweight.influence.long.product_speed", lambda _: pytest.fail("timed"))
-    influence = uw.Influence(objective(n=50), Dense(GGN(), 1.0))
+    influence = uw.Influence(objective(n=50), Dense(GGN(), damping=1.0))
     assert influence.attribute((torch.randn(1, 20), torch.tensor([1]))).scores.isfinite().all()
 
 

@@ -358,4 +358,4 @@ def test_the_default_inverse_says_what_it_chose():
     close(linear.attribute(convex("softmax").queries).damping, 0.0)
     network = uw.Influence(mlp().objective())
     assert "GGN" in network.choice
-    assert "GGN" in network.attribute(mlp().queries).report
+    assert "GGN" in network.attribute(mlp().queries).report.solver

@@ -72,7 +72,7 @@ def test_the_batch_size_changes_nothing(size: int) -> None:
 
 def test_other_rows_and_dampings() -> None:
     objective, vectors = mlp().objective(), mlp().query_gradients()
-    solver = DataInf(Fisher(samples=2), MeanEigenvalue(0.5)).fit(objective)
+    solver = DataInf(Fisher(samples=2), damping=MeanEigenvalue(0.5)).fit(objective)
     close(solver.damping, 0.5 * Fisher(samples=2).of(objective).dense().diagonal().mean())
     rows = Fisher(samples=2).rows(objective)
     drawn = rows.factors(torch.arange(len(rows))).materialize() * len(rows) ** 0.5

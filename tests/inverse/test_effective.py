@@ -51,14 +51,14 @@ def test_the_chosen_damping_has_the_mean_leverage_asked_for() -> None:
 
     for share in (0.05, 0.2):
         expected = brentq(lambda shift: leverage(shift) - share, 1e-9, 1e3) - 0.001  # noqa: B023
-        solver = Dual(GGN(), MeanLeverage(share), rows=None).fit(objective)
+        solver = Dual(GGN(), damping=MeanLeverage(share), rows=None).fit(objective)
         assert solver.damping == pytest.approx(expected, rel=0.3)
 
 
 def test_auto_is_one_number_for_every_solver_of_a_matrix() -> None:
     objective = mlp().objective()
-    dual = Dual(GGN(), "auto", rows=None).fit(objective)
-    cg = CG(GGN(), "auto").fit(objective)
+    dual = Dual(GGN(), damping="auto", rows=None).fit(objective)
+    cg = CG(GGN(), damping="auto").fit(objective)
     assert cg.damping == pytest.approx(dual.damping, rel=0.25)
     assert dual.with_damping("auto").damping == dual.damping
 
@@ -77,7 +77,7 @@ def test_biases_without_a_penalty_are_damped_by_a_trifle_of_it() -> None:
     """What rows alone leave open is inverted; where all is penalised nothing is added."""
     problem = mlp()
     objective = problem.objective(l2={"*.weight": 10.0})
-    solver = Dual(GGN(), "auto").fit(objective)
+    solver = Dual(GGN(), damping="auto").fit(objective)
     assert solver.damping == pytest.approx(0.01 * float(objective.l2.mean()))
     residual = solver.solve(problem.query_gradients()).report.residuals.max()
     assert residual < 1e-9
@@ -88,6 +88,6 @@ def test_what_cannot_be_chosen_is_refused(unchecked: None) -> None:
     with pytest.raises(InputError, match="needs an objective"):
         CG(damping="auto").fit(operator)
     with pytest.raises(InputError, match="share: give a finite number > 0 and ≤ 1"):
-        CG(GGN(), MeanLeverage(2.0)).fit(convex("softmax").objective())
+        CG(GGN(), damping=MeanLeverage(2.0)).fit(convex("softmax").objective())
     with pytest.raises(InputError, match="'auto' or"):
-        CG(GGN(), "best").fit(convex("softmax").objective())  # type: ignore[arg-type]
+        CG(GGN(), damping="best").fit(convex("softmax").objective())  # type: ignore[arg-type]

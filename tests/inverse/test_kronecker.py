@@ -184,7 +184,11 @@ def test_all_positions_count_where_it_is_asked_for() -> None:
 @pytest.mark.parametrize("approximation", ["expand", "reduce"])
 def test_ekfac_has_the_diagonal_that_is_best_in_its_own_basis(approximation: Any, inputs: Any) -> None:
     objective = uw.Objective(positions()[0], CrossEntropy(), positions()[1:])
-    operator = EKFAC(EmpiricalFisher(), 0.1, True, approximation, inputs).fit(objective).operator
+    operator = (
+        EKFAC(EmpiricalFisher(), damping=0.1, penalized=True, approximation=approximation, inputs=inputs)
+        .fit(objective)
+        .operator
+    )
     rows = one_by_one(objective)
     wanted = (rotated(operator, rows) ** 2).sum(0)
     close(torch.cat([value.flatten() for value in operator.values]), wanted)
@@ -265,7 +269,7 @@ def deep_linear() -> Problem:
     return Problem(model, squared, x, y, x, y, 0.0)
 
 
-@pytest.mark.parametrize("inverse", [EKFAC(GGN(), 0.3), KFAC(GGN(), 0.3, damping_rule="eigenvalue")])
+@pytest.mark.parametrize("inverse", [EKFAC(GGN(), damping=0.3), KFAC(GGN(), damping=0.3, damping_rule="eigenvalue")])
 def test_exact_for_one_example_of_a_deep_linear_net(inverse: EKFAC | KFAC) -> None:
     problem = deep_linear()
     solver = inverse.fit(problem.objective())
@@ -287,7 +291,7 @@ def independent() -> tuple[uw.Objective, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "inverse", [EKFAC(EmpiricalFisher(), 0.2), KFAC(EmpiricalFisher(), 0.2, damping_rule="eigenvalue")]
+    "inverse", [EKFAC(EmpiricalFisher(), damping=0.2), KFAC(EmpiricalFisher(), damping=0.2, damping_rule="eigenvalue")]
 )
 def test_exact_for_a_layer_with_independent_inputs_and_gradients(inverse: EKFAC | KFAC) -> None:
     objective, fisher = independent()
@@ -397,8 +401,8 @@ def test_ekfac_with_different_penalties_of_weight_and_bias() -> None:
 def test_ekfac_without_the_penalty_is_that_of_an_objective_without_l2() -> None:
     problem = mlp()
     objective, plain = problem.objective(l2=0.1), problem.objective(l2=0.0)
-    found = EKFAC(Fisher(seed=3), 0.01, penalized=False).fit(objective)
-    expected = EKFAC(Fisher(seed=3), 0.01).fit(plain)
+    found = EKFAC(Fisher(seed=3), damping=0.01, penalized=False).fit(objective)
+    expected = EKFAC(Fisher(seed=3), damping=0.01).fit(plain)
     vectors = torch.randn(3, objective.p, dtype=objective.dtype)
     close(found.solve(vectors).x, expected.solve(vectors).x)
     close(found.operator.apply(vectors), expected.operator.apply(vectors))
@@ -493,7 +497,7 @@ def test_they_precondition_cg(inverse: Any) -> None:
     scaled = problem.objective(l2=1e-4, data=(problem.x * torch.tensor([1.0, 30.0, 0.03]), problem.y))
     vectors = problem.query_gradients()
     plain, helped = (
-        CG(GGN(), 1e-3, preconditioner=preconditioner).fit(scaled).solve(vectors[:1])
+        CG(GGN(), damping=1e-3, preconditioner=preconditioner).fit(scaled).solve(vectors[:1])
         for preconditioner in (None, inverse(GGN()))
     )
     assert helped.report.converged
@@ -567,7 +571,7 @@ def test_a_parameter_that_changes_its_way_in_the_middle_of_a_pass() -> None:
 def test_what_cannot_be_fitted_is_refused_with_the_mend(inverse: Any) -> None:
     with pytest.raises(InputError, match="needs an objective"):
         inverse(damping=0.1).fit(Matrix(torch.eye(3)))
-    with pytest.raises(InputError, match=r"curvature: the Hessian has no rows; use curvature\.Fisher"):
+    with pytest.raises(InputError, match=r"curvature: give curvature.GGN\(\), Fisher\(\) or .* got Hessian"):
         inverse(Hessian(), 0.1).fit(mlp().objective())
 
 

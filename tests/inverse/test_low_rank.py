@@ -67,7 +67,7 @@ def test_full_rank_is_exact(kind, complement, l2):
     solution = solver.solve(vectors)
     close(solution.x, torch.linalg.solve(matrix + 0.05 * eye(objective.p), vectors.T).T)
     assert float(solution.report.residuals.max()) < 1e-10
-    dense = Dense(GGN(), 0.4).fit(objective).solve(vectors).x
+    dense = Dense(GGN(), damping=0.4).fit(objective).solve(vectors).x
     close(solver.with_damping(0.4).solve(vectors).x, dense)
 
 

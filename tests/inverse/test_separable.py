@@ -51,7 +51,11 @@ def test_what_gains_nothing_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "inverse", [EKFAC(EmpiricalFisher(), 1e-2), KFAC(EmpiricalFisher(), 1e-2, "expand", "eigenvalue")]
+    "inverse",
+    [
+        EKFAC(EmpiricalFisher(), damping=1e-2),
+        KFAC(EmpiricalFisher(), damping=1e-2, approximation="expand", damping_rule="eigenvalue"),
+    ],
 )
 def test_scorers_use_it_in_wide_layers(inverse: EKFAC | KFAC) -> None:
     torch.manual_seed(1)

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, Data, batch_length, tensors
 from upweight.gradients.autograd import called
-from upweight.losses import AnyLoss, BinaryLogistic, CrossEntropy, Function, Loss
+from upweight.losses import AnyLoss, BinaryLogistic, CrossEntropy, Function, Loss, OfParts
 from upweight.messages import InputError
 
 PROBABILITY = 1e-4
@@ -33,7 +33,7 @@ def first_pass(loss: AnyLoss, model: nn.Module, batch: Batch, named: dict[str, T
         raise
     except Exception as error:
         said = f"{type(error).__name__}: {str(error)[:SHOWN]}"
-        if isinstance(loss, Function):
+        if isinstance(loss, Function | OfParts):
             raise InputError(
                 f"loss: on the first {batch_length(batch)} training examples it raised {said}; call it yourself on the "
                 "model and such a batch"

@@ -91,7 +91,7 @@ def explain(
             "query": facts | {"values": _values(opened.query_frame, position)},
             "quantity": meaning_json(found.attribution.quantity),
             "magnitude": magnitude_json(found.attribution.magnitude),
-            "solver": found.attribution.report,
+            "solver": "" if found.attribution.report is None else str(found.attribution.report),
             "damping": found.attribution.damping,
             "distance": None if distance is None else figures_of(distance),
             "helpful": _as_json(opened, found.helpful.positions[0].tolist(), found.helpful.scores[0].tolist()),

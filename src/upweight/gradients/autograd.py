@@ -336,7 +336,7 @@ class AutogradFunction:
         if self._outputs is None:
             raise InputError(
                 "curvature: the GGN and leverages need a loss with the split (outputs, loss of outputs); with your "
-                "own function use the Hessian, or give the function the methods outputs and of_outputs"
+                "own function use the Hessian, or give an object with the methods outputs and of_outputs"
             )
         return self._outputs
 

@@ -78,10 +78,6 @@ class Outer:
             return ((self.left @ self.left.mT) * (self.right @ self.right.mT)).sum((1, 2))
         return (self.materialize() ** 2).sum((1, 2))
 
-    def rotate(self, left: Float[Tensor, "r r2"], right: Float[Tensor, "c c2"]) -> Outer:
-        """Both factors in other bases: the gradient becomes LᵀGR."""
-        return Outer(self.left @ left, self.right @ right)
-
     def squares(self) -> Float[Tensor, "r c"]:
         """Σ_b of the squared entries of the gradients: one product where t = 1, nothing is materialised."""
         if self.left.shape[1] == 1:
@@ -185,10 +181,6 @@ class Direct:
     def norms(self) -> Float[Tensor, " b"]:
         """‖gradient‖² of every example."""
         return (self.values**2).sum((1, 2))
-
-    def rotate(self, left: Float[Tensor, "r r2"], right: Float[Tensor, "c c2"]) -> Direct:
-        """Both sides in other bases: the gradient becomes LᵀGR."""
-        return Direct(left.T @ self.values @ right)
 
     def squares(self) -> Float[Tensor, "r c"]:
         """Σ_b of the squared entries of the gradients."""

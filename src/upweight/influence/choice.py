@@ -41,16 +41,16 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
         reason = "outputs are linear in θ, so the Hessian of a convex loss is exact and needs no damping"
         if objective.p <= DENSE_UP_TO:
             return Dense(
-                Hessian(), 0.0, singular="pseudo"
+                Hessian(), damping=0.0, singular="pseudo"
             ), f"{reason}; p={objective.p:,} ≤ {DENSE_UP_TO:,}: factorised"
         if not may_be_singular(objective):
-            return CG(Hessian(), 0.0), f"{reason}; p={objective.p:,}: conjugate gradients"
+            return CG(Hessian(), damping=0.0), f"{reason}; p={objective.p:,}: conjugate gradients"
         reason = (
             "outputs are linear in θ, and without l2 the Hessian of a softmax is singular: damped by "
             f"{SINGULAR_DAMPING:g} of its mean eigenvalue; p={objective.p:,}: conjugate gradients"
         )
         warn(f"inverse: {reason}. Give l2 > 0 or an inverse of your own", UpweightWarning)
-        return CG(Hessian(), MeanEigenvalue(SINGULAR_DAMPING)), reason
+        return CG(Hessian(), damping=MeanEigenvalue(SINGULAR_DAMPING)), reason
     if not isinstance(objective.engine.function, FactoredFunction):
         return _without_factors(objective)
     curvature, why = row_curvature(objective)
@@ -59,16 +59,16 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
     if not against:
         exact = "exact" if not isinstance(curvature, GGN) else f"the {rows:,} rows that carry most of its trace"
         reason = f"{why}; {exact}, inverted in the space of its rows ({objective.p:,} parameters)"
-        return Dual(curvature, "auto", rows=rows, memory=counts.memory), reason
+        return Dual(curvature, damping="auto", rows=rows, memory=counts.memory), reason
     factor = Fisher() if isinstance(objective.loss, Loss) and objective.loss.is_likelihood else EmpiricalFisher()
     unsure = impurity(objective)
     if unsure < FAR_FROM_FITTED:
-        return EKFAC(factor, "auto"), f"{why}; {against}: EK-FAC"
+        return EKFAC(factor, damping="auto"), f"{why}; {against}: EK-FAC"
     reason = (
         f"{why}; {against}: EK-FAC; without the penalty, as predictions are far from sure ({unsure:.0%}): scores rank "
         "well, their sizes say little"
     )
-    return EKFAC(factor, "auto", penalized=False), reason
+    return EKFAC(factor, damping="auto", penalized=False), reason
 
 
 def may_be_singular(objective: Objective) -> bool:
@@ -118,8 +118,10 @@ def _without_factors(objective: Objective) -> tuple[Inverse, str]:
     curvature: Curvature = GGN() if objective.engine.function.split else Hessian()
     reason = f"no factors can be read off this model: the {curvature.name}, damped by a tenth of its mean eigenvalue"
     if objective.p <= DENSE_UP_TO:
-        return Dense(curvature, MeanEigenvalue(0.1)), f"{reason}; p={objective.p:,} ≤ {DENSE_UP_TO:,}: factorised"
-    return CG(curvature, MeanEigenvalue(0.1)), f"{reason}; p={objective.p:,}: conjugate gradients"
+        return Dense(
+            curvature, damping=MeanEigenvalue(0.1)
+        ), f"{reason}; p={objective.p:,} ≤ {DENSE_UP_TO:,}: factorised"
+    return CG(curvature, damping=MeanEigenvalue(0.1)), f"{reason}; p={objective.p:,}: conjugate gradients"
 
 
 def row_curvature(objective: Objective) -> tuple[RowCurvature, str]:

@@ -9,6 +9,7 @@ at equal cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.progress import track
 from upweight.scalars import shown
+from upweight.solve_report import SolveReport, joined
 
 
 class Ensemble:
@@ -75,12 +77,14 @@ class Ensemble:
     ) -> Attribution:
         """The mean over members of what `Influence.attribute` gives, ``[queries, train]``."""
         total: torch.Tensor | None = None
-        last: Attribution | None = None
+        last, reports = None, []
         for influence in track(self.influences(), "members"):
             last = influence.attribute(
                 queries, quantity=quantity, measurement=measurement, train=train, query_ids=query_ids
             )
             total = last.scores if total is None else total + last.scores
+            if isinstance(last.report, SolveReport):
+                reports.append(last.report)
         assert last is not None
         assert total is not None
         count = len(self.members)
@@ -90,7 +94,7 @@ class Ensemble:
             last.ids,
             last.query_ids,
             last.damping,
-            f"mean over {count} models; the last: {last.report}",
+            replace(joined(reports), solver=f"mean over {count} models, {reports[0].solver}"),
             {**last.facts, "models": float(count)},
             last.magnitude,
         )

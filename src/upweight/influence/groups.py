@@ -17,6 +17,7 @@ from torch import Tensor
 
 from upweight.curvature import GGN, Curvature, Hessian, ObjectiveCurvature
 from upweight.influence.moved import linear_outputs
+from upweight.influence.recorded import Recorded
 from upweight.influence.undetermined import ROUNDING, least_norm, rest_of, say_undetermined
 from upweight.inverse import CG, Preconditioner, Solution, Solver, warned
 from upweight.inverse.cg import CGSolver
@@ -36,7 +37,11 @@ REGULAR = 1e-6
 
 
 def step(
-    influence: Influence, members: Tensor, order: Literal["first", "second", "newton"], renormalize: bool
+    influence: Influence,
+    solve: Recorded,
+    members: Tensor,
+    order: Literal["first", "second", "newton"],
+    renormalize: bool,
 ) -> Float[Tensor, "1 p"]:
     """Predicted θ̂(without the group) − θ̂."""
     if order not in ("first", "second", "newton"):
@@ -53,8 +58,8 @@ def step(
     else:
         pull = total / n
     if order == "newton":
-        return _newton(influence, members, pull, 1 / (n - u) if renormalize else 1 / n)[None]
-    first = influence.solve(pull[None]).x
+        return _newton(influence, solve, members, pull, 1 / (n - u) if renormalize else 1 / n)[None]
+    first = solve(pull[None]).x
     if order == "first":
         return first
     curvature = _curvature(influence.solver, objective)
@@ -62,7 +67,7 @@ def step(
     if renormalize:
         mean = part * (n / u) + objective.l2 * first
         part = (mean - curvature.apply(first)) * (u / (n - u))
-    return first + influence.solve(part).x
+    return first + solve(part).x
 
 
 def _curvature(solver: Solver, objective: Objective) -> ObjectiveCurvature:
@@ -82,7 +87,9 @@ def _curvature(solver: Solver, objective: Objective) -> ObjectiveCurvature:
     return found
 
 
-def _newton(influence: Influence, members: Tensor, pull: Float[Tensor, " p"], scale: float) -> Float[Tensor, " p"]:
+def _newton(
+    influence: Influence, solve: Recorded, members: Tensor, pull: Float[Tensor, " p"], scale: float
+) -> Float[Tensor, " p"]:
     """One Newton step on the objective without the members, whose others count ``scale`` each."""
     _ = influence.stationarity
     solver, objective = influence.solver, influence.objective
@@ -99,7 +106,7 @@ def _newton(influence: Influence, members: Tensor, pull: Float[Tensor, " p"], sc
             solved = least_norm(wide, found.solve(right), found.directions) if straight else right * torch.nan
             return solved.to(pull)
     try:
-        return warned(_conjugate_gradients(solver, matrix, right[None])).x[0].to(pull)
+        return warned(solve.add(_conjugate_gradients(solver, matrix, right[None]))).x[0].to(pull)
     except NegativeCurvatureError:
         if not may_be_singular or (name != GGN.name and not linear_outputs(objective)):
             raise

@@ -29,6 +29,7 @@ from upweight.influence.moved import Moved, linear_outputs
 from upweight.influence.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
 from upweight.influence.plan import DEFAULT_QUERIES, Plan, plan
 from upweight.influence.queries import check_measurement, check_query_targets, query_gradient_blocks, query_names
+from upweight.influence.recorded import Recorded
 from upweight.influence.response import Response
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, unmeasured, warned
 from upweight.kept import random_states_kept
@@ -53,8 +54,8 @@ class Influence:
     objective
         The trained model with what it minimised.
     inverse
-        One of `upweight.inverse`, fitted or not; default: chosen from n, p, the outputs, the form of the model and
-        ``memory``. ``choice`` says what was chosen and why, `plan` what it will cost.
+        One of `upweight.inverse`, fitted or not; default: chosen, when it is first needed, from n, p, the outputs, the
+        form of the model and ``memory``. ``choice`` says what was chosen and why, `plan` what it will cost.
     memory
         Bytes that the curvature may take, beyond model and data.
 
@@ -64,28 +65,45 @@ class Influence:
     I_up,loss(z, q) = −∇L(q)ᵀ(H+δI)⁻¹∇ℓ(z) (Koh & Liang 2017, eqs. 1 and 2); leaving z out is ε = −1/n.
     """
 
-    @random_states_kept()
     def __init__(self, objective: Objective, inverse: Inverse | Solver | None = None, *, memory: int = DEFAULT_MEMORY):
         if not isinstance(objective, Objective):
             raise InputError(
                 f"objective: got {type(objective).__name__}; give upweight.Objective(model, loss, data) or "
                 "upweight.from_estimator(estimator, X, y)"
             )
-        memory = scalars.whole("memory, in bytes", memory)
-        self.objective, self.memory = objective, memory
-        if inverse is None:
-            chosen, self.choice = choose(Counts(objective, DEFAULT_QUERIES, memory))
-            self.inverse: Inverse | Solver = chosen
-        else:
-            if isinstance(inverse, type) or not (hasattr(inverse, "fit") or hasattr(inverse, "solve")):
-                raise InputError(
-                    f"inverse: {scalars.shown(inverse)} is not one of upweight.inverse, such as inverse.EKFAC()"
-                )
-            self.inverse, self.choice = inverse, "given"
-        self._long = LongWork(objective, self.inverse, memory)
+        if inverse is not None and (
+            isinstance(inverse, type) or not (hasattr(inverse, "fit") or hasattr(inverse, "solve"))
+        ):
+            raise InputError(
+                f"inverse: {scalars.shown(inverse)} is not one of upweight.inverse, such as inverse.EKFAC()"
+            )
+        self.objective, self.memory = objective, scalars.whole("memory, in bytes", memory)
+        self._given = inverse
 
     def __repr__(self) -> str:
-        return f"Influence({self.objective!r}, {self.inverse!r})"
+        inverse, _ = self.__dict__.get("_chosen", (self._given, ""))
+        return f"Influence({self.objective!r}, {'an inverse chosen when needed' if inverse is None else repr(inverse)})"
+
+    @cached_property
+    @random_states_kept()
+    def _chosen(self) -> tuple[Inverse | Solver, str]:
+        if self._given is not None:
+            return self._given, "given"
+        return choose(Counts(self.objective, DEFAULT_QUERIES, self.memory))
+
+    @property
+    def inverse(self) -> Inverse | Solver:
+        """The inverse that was given, or chosen at its first use."""
+        return self._chosen[0]
+
+    @property
+    def choice(self) -> str:
+        """Why that inverse, in words."""
+        return self._chosen[1]
+
+    @cached_property
+    def _long(self) -> LongWork:
+        return LongWork(self.objective, self.inverse, self.memory)
 
     @cached_property
     @random_states_kept()
@@ -186,12 +204,12 @@ class Influence:
         with flushed():
             if leverage_corrected:
                 score, evaluated = self._score_of_steps(data, kind)
-                solver = _Recorded(self.solve)
+                solve = Recorded(self.solve)
                 lead = further.Further(self.objective, newton_steps - 1, self.solver.damping)
-                scores = leverage.removal(self.objective, solver, positions, score, self.solver.damping, lead)
+                scores = leverage.removal(self.objective, solve, positions, score, self.solver.damping, lead)
                 lead.warn()
                 meaning = quantities.removal(kind, loss, leverage=True, evaluated=evaluated, steps=newton_steps)
-                return self.result(scores, meaning, solver.worst, positions, names, losses=self._losses(data, kind))
+                return self.result(scores, meaning, solve.report, positions, names, losses=self._losses(data, kind))
             products, penalties, report = self._products(data, kind, positions, renormalize)
         n = self.objective.n
         if quantity == "upweight":
@@ -303,7 +321,7 @@ class Influence:
             names,
             query_ids,
             self.solver.damping,
-            "" if report is None else str(report),
+            report,
             facts,
             magnitude.judged(
                 self.objective,
@@ -327,9 +345,10 @@ class Influence:
         objective, loss = self.objective, self.objective.loss
         positions = None if train is None else objective.positions(train)
         if leverage_corrected:
-            scores = leverage.self_removal(objective, self.solve, positions, self.solver.damping)
+            solve = Recorded(self.solve)
+            scores = leverage.self_removal(objective, solve, positions, self.solver.damping)
             meaning = quantities.self_influence(loss, leverage=True, evaluated=linear_outputs(objective))
-            return self.result(scores, meaning, None, positions, np.array([]))
+            return self.result(scores, meaning, solve.report, positions, np.array([]))
         meaning = quantities.self_influence(loss, renormalize=renormalize)
         _ = self.stationarity
         self._announce(objective.n if positions is None else len(positions))
@@ -338,21 +357,20 @@ class Influence:
                 scores = self_scores(objective, self.solver, positions) / objective.n
             said = unmeasured(self.solver.name, self.solver.damping, scores[:, None])
             return self.result(scores, meaning, said, positions, np.array([]))
-        parts, report = [], None
+        parts, solve = [], Recorded(self.solve)
         size = objective.engine.block_rows(objective.p)
         total = -(-(objective.n if positions is None else len(positions)) // size)
         batches = objective.data.batches(positions, size)
         for index, batch in track(batches, "solving for training examples", total=total):
             gradients = objective.engine.function.materialize(objective.params, batch)
-            solution = self.solve(gradients)
-            report = solution.report
+            solution = solve(gradients)
             # The example's own loss is unweighted; w_i belongs to its pull on θ alone.
             products = objective.weights[index] * (gradients * solution.x).sum(1)
             if renormalize:
                 products = products + solution.x @ (objective.l2 * objective.params)
             parts.append(products)
         scores = torch.cat(parts) / (objective.n - renormalize)
-        return self.result(scores, meaning, report, positions, np.array([]))
+        return self.result(scores, meaning, solve.report, positions, np.array([]))
 
     @random_states_kept()
     def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
@@ -407,12 +425,13 @@ class Influence:
         data = self.objective.queries(queries)
         names = query_names(data, query_ids)
         score, evaluated = self._score_of_steps(data, kind, order == "newton")
-        steps = torch.cat([groups.step(self, group, order, renormalize) for group in members])
+        solve = Recorded(self.solve)
+        steps = torch.cat([groups.step(self, solve, group, order, renormalize) for group in members])
         meaning = quantities.removal(
             kind, self.objective.loss, renormalize=renormalize, group=True, evaluated=evaluated
         )
         found, numbers = score(steps), np.arange(len(members))
-        return self.result(found, meaning, None, None, names, numbers, losses=self._losses(data, kind))
+        return self.result(found, meaning, solve.report, None, names, numbers, losses=self._losses(data, kind))
 
     @random_states_kept()
     def perturbation(
@@ -487,20 +506,6 @@ class Influence:
         from upweight.evaluation.calibration import calibrate  # as above
 
         return calibrate(self, queries, train, **options)
-
-
-class _Recorded:
-    """Solves that keep the report of the worst of them."""
-
-    def __init__(self, solve: Callable[[Tensor], Solution]):
-        self.solve = solve
-        self.worst: SolveReport | None = None
-
-    def __call__(self, vectors: Float[Tensor, "k p"]) -> Solution:
-        solution = self.solve(vectors)
-        if self.worst is None or bool(solution.report.residuals.max() > self.worst.residuals.max()):
-            self.worst = solution.report
-        return solution
 
 
 def _said(found: Stationarity) -> Stationarity:

@@ -30,6 +30,7 @@ from upweight.measurements import Measurement, as_measurement
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.progress import track
+from upweight.solve_report import SolveReport, joined
 
 DAMPING = MeanEigenvalue(1.0)
 """By agreement with retraining: far better than none for every dimension and number of models tried."""
@@ -167,32 +168,32 @@ class TRAK:
         check_query_targets(self.objective, data, kind)
         positions = None if train is None else self.objective.positions(train)
         rows = slice(None) if positions is None else positions
-        kernels, report = [], ""
+        kernels, reports = [], []
         for member in self._members:
             solution = warned(member.solver.solve(member.queries(data, kind)))
             kernels.append(member.kernel(solution.x, rows))
-            report = str(solution.report)
+            reports.append(solution.report)
         scores = self._scores(kernels, rows)
         if keep is not None:
             scores = soft_threshold(scores, keep)
-        return self._result(scores, quantities.trak(kind, self.objective.loss), positions, names, report)
+        return self._result(scores, quantities.trak(kind, self.objective.loss), positions, names, joined(reports))
 
     @random_states_kept()
     def self_influence(self, *, train: Any = None) -> Attribution:
         """What training on an example does to its own f, ``[train]``."""
         positions = None if train is None else self.objective.positions(train)
         rows = slice(None) if positions is None else positions
-        kernels, report = [], ""
+        kernels, reports = [], []
         for member in self._members:
             parts = []
             for part in member.features[rows].split(ROWS):
                 solution = warned(member.solver.solve(part.double()))
                 parts.append((solution.x * part).sum(1))
+                reports.append(solution.report)
             kernels.append(torch.cat(parts))
-            report = str(solution.report)
         scores = self._scores(kernels, rows)
         meaning = quantities.trak_self(self.measurement, self.objective.loss)
-        return self._result(scores, meaning, positions, np.array([]), report)
+        return self._result(scores, meaning, positions, np.array([]), joined(reports))
 
     @cached_property
     def _members(self) -> list[_Member]:
@@ -235,7 +236,7 @@ class TRAK:
         quantity: Quantity,
         positions: Tensor | None,
         names: np.ndarray,
-        report: str,
+        report: SolveReport,
     ) -> Attribution:
         ids = self.objective.ids if positions is None else self.objective.ids[positions.numpy()]
         facts = {

@@ -9,7 +9,7 @@ invariant subspace is left by a fresh random vector, so that ``rank`` = p is exa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import get_args
 
 import torch
@@ -61,6 +61,7 @@ class Arnoldi:
 
     rank: int
     curvature: Curvature = field(default_factory=GGN)
+    _: KW_ONLY
     damping: Damping = 0.0
     complement: Complement = "smallest"
     iterations: int | None = None
@@ -69,6 +70,9 @@ class Arnoldi:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
+        scalars.whole("rank", self.rank)
+        if self.iterations is not None:
+            scalars.whole("iterations", self.iterations, self.rank)
         scalars.one_of("complement", self.complement, get_args(Complement))
         scalars.seed("seed", self.seed)
         scalars.flag("residuals", self.residuals)

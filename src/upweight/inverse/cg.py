@@ -12,7 +12,7 @@ of other groupings agree to the tolerance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, is_dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -67,6 +67,7 @@ class CG:
     """
 
     curvature: Curvature = field(default_factory=Hessian)
+    _: KW_ONLY
     damping: Damping = 0.0
     tolerance: float | None = None
     max_iterations: int = 1000

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from upweight import scalars
 from upweight.curvature import Operator, mean_eigenvalue
@@ -22,6 +21,7 @@ class MeanEigenvalue:
     """δ = ``multiple`` × the mean eigenvalue tr(H)/p of the curvature (its l2 included)."""
 
     multiple: float = 0.1
+    _: KW_ONLY
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -37,6 +37,7 @@ class MeanLeverage:
     """
 
     share: float = MEAN_LEVERAGE
+    _: KW_ONLY
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,10 +50,6 @@ UNPENALISED = 0.01
 
 Damping = float | Literal["auto", "calibrated"] | MeanEigenvalue | MeanLeverage
 """An absolute number, or a rule that gives one; "calibrated" takes retrainings and is refused with the way to them."""
-
-_SPECTRA: WeakIdKeyDictionary = WeakIdKeyDictionary()
-_MEANS: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""The mean eigenvalue of each operator by seed, as long as the operator lives: an estimate costs some 32 products."""
 
 
 def resolve(damping: Damping, operator: Operator, spectrum: Callable[[], Spectrum] | None = None) -> float:
@@ -75,10 +72,7 @@ def resolve(damping: Damping, operator: Operator, spectrum: Callable[[], Spectru
     if isinstance(damping, MeanLeverage):
         return _by_leverage(damping, operator, spectrum)
     if isinstance(damping, MeanEigenvalue):
-        means = _MEANS.setdefault(operator, {})
-        if damping.seed not in means:
-            means[damping.seed] = mean_eigenvalue(operator, seed=damping.seed)
-        return damping.multiple * means[damping.seed]
+        return damping.multiple * mean_eigenvalue(operator, seed=damping.seed)
     try:
         absolute = scalars.number("damping", damping, least=0)
     except InputError:
@@ -93,11 +87,9 @@ def _by_leverage(damping: MeanLeverage, operator: Operator, spectrum: Callable[[
     objective = getattr(operator, "objective", None)
     if objective is None:
         raise InputError("damping: 'auto' needs an objective, whose number of examples it goes by; give a number")
-    found = _SPECTRA.setdefault(operator, {})
-    if damping.seed not in found:
-        found[damping.seed] = spectrum() if spectrum is not None else _estimated(operator, objective.l2, damping.seed)
+    found = _estimated(operator, objective.l2, damping.seed) if spectrum is None else spectrum()
     penalty = getattr(operator, "l2", objective.l2)  # an approximation may leave it out
-    absolute = damping_at(found[damping.seed], objective.n, float(penalty.mean()), damping.share)
+    absolute = damping_at(found, objective.n, float(penalty.mean()), damping.share)
     if absolute > 0 or bool((penalty > 0).all()):
         return absolute
     # Parameters that the penalty leaves out (biases) are damped by a trifle of it: rows alone may not determine them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,7 @@ class DataInf:
     """
 
     curvature: RowCurvature = field(default_factory=EmpiricalFisher)
+    _: KW_ONLY
     damping: Damping = field(default_factory=MeanEigenvalue)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
@@ -58,6 +58,7 @@ class Dense:
     """
 
     curvature: Curvature = field(default_factory=Hessian)
+    _: KW_ONLY
     damping: Damping = 0.0
     method: Literal["cholesky", "eigen"] = "cholesky"
     indefinite: bool = False

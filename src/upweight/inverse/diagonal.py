@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 
@@ -33,6 +33,7 @@ class Diagonal:
     """
 
     curvature: RowCurvature = field(default_factory=Fisher)
+    _: KW_ONLY
     damping: Damping = "auto"
 
     def __post_init__(self) -> None:

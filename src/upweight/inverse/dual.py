@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
 import torch
@@ -57,6 +57,7 @@ class Dual:
     """
 
     curvature: RowCurvature = field(default_factory=GGN)
+    _: KW_ONLY
     damping: Damping = "auto"
     rows: int | None = DEFAULT_ROWS
     memory: int = DEFAULT_MEMORY
@@ -65,6 +66,7 @@ class Dual:
         kinds.check_fields(self)
         if self.rows is not None:
             scalars.whole("rows", self.rows)
+        scalars.whole("memory, in bytes", self.memory)
 
     def fit(self, target: Objective | Operator) -> DualSolver:
         """Make the rows and their Gram matrices."""
@@ -72,11 +74,6 @@ class Dual:
             raise InputError(
                 "inverse.Dual: needs an objective, whose curvature it takes by rows; for an operator use CG"
             )
-        if not isinstance(self.curvature, RowCurvature):
-            raise InputError(
-                f"curvature: the {self.curvature.name} has no rows; use curvature.GGN(), Fisher() or EmpiricalFisher()"
-            )
-        scalars.whole("memory, in bytes", self.memory)
         rows = self.curvature.rows(target, self.rows)
         levels, groups = metric_levels(target)
         need = gram_bytes(len(rows), len(levels), target.dtype)

@@ -30,15 +30,11 @@ def rows_of(target: object, curvature: RowCurvature, name: str) -> Rows:
     Raises
     ------
     InputError
-        If the target is no objective, or the curvature has no rows.
+        If the target is no objective.
     """
     if not isinstance(target, Objective):
         raise InputError(
             f"inverse.{name}: needs an objective, whose curvature it takes by rows; for an operator use CG or Nystrom"
-        )
-    if not isinstance(curvature, RowCurvature):
-        raise InputError(
-            f"curvature: the {curvature.name} has no rows; use curvature.Fisher(), EmpiricalFisher() or GGN()"
         )
     return curvature.rows(target)
 

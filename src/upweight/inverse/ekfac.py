@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import get_args
 
 from torch import Tensor
@@ -44,6 +44,7 @@ class EKFAC:
     """
 
     curvature: RowCurvature = field(default_factory=Fisher)
+    _: KW_ONLY
     damping: Damping = "auto"
     penalized: bool = True
     approximation: Approximation = "expand"

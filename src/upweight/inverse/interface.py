@@ -16,62 +16,7 @@ from upweight.inverse.damping import Damping
 from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.objective import Objective
 from upweight.scalars import shown
-
-
-@dataclass(frozen=True)
-class SolveReport:
-    """What a solve did.
-
-    Attributes
-    ----------
-    solver
-        The algorithm and the matrix, in words.
-    damping
-        The absolute δ.
-    iterations
-        Products with the matrix for the slowest vector; 0 for direct methods.
-    residuals
-        ‖v − (H+δI)x‖/‖v‖ per vector, recomputed with the matrix, ``[k]`` (nan: not measured).
-    tolerance
-        The relative residual that was asked for (nan: no such promise).
-    smallest_curvature
-        Smallest xᵀ(H+δI)x/xᵀx seen, an upper bound of the smallest eigenvalue (nan: not measured).
-    standard_error
-        For stochastic methods: standard error of x relative to ‖x‖, per vector, ``[k]``.
-    history
-        Of CG and LSMR: residual of the worst vector before the first iteration and after each, relative, as the
-        recurrence has it: ‖r‖/‖v‖ of CG, ‖Ar‖/‖Av‖ with A = H+δI of LSMR.
-    stopped
-        Why it stopped before what was asked for, and what helps; "" if it didn't.
-    """
-
-    solver: str
-    damping: float
-    iterations: int
-    residuals: Float[Tensor, " k"]
-    tolerance: float
-    smallest_curvature: float
-    standard_error: Float[Tensor, " k"] | None = None
-    history: tuple[float, ...] = ()
-    stopped: str = ""
-
-    @property
-    def converged(self) -> bool:
-        """Whether every vector reached the tolerance."""
-        return not self.stopped and not bool((self.residuals > self.tolerance).any())
-
-    def __str__(self) -> str:
-        worst = float(self.residuals.max()) if len(self.residuals) else math.nan
-        residual = "residual not measured" if math.isnan(worst) else f"relative residual ≤ {worst:.1e}"
-        text = f"{self.solver}, δ={self.damping:.3g}: {residual}"
-        if self.iterations:
-            text += f" in {self.iterations} iterations"
-        if self.standard_error is not None:
-            text += f", standard error {float(self.standard_error.max()):.1%}"
-        if self.converged:
-            return text
-        missed = "" if math.isnan(self.tolerance) else f"tolerance {self.tolerance:.0e} not reached"
-        return f"{text} ({'; '.join(filter(None, (missed, self.stopped)))})"
+from upweight.solve_report import SolveReport
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -65,6 +65,7 @@ class KFAC:
     """
 
     curvature: RowCurvature = field(default_factory=Fisher)
+    _: KW_ONLY
     damping: Damping = "auto"
     approximation: Approximation = "expand"
     damping_rule: DampingRule = "factored"
@@ -72,11 +73,11 @@ class KFAC:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
+        for name, options in (("approximation", Approximation), ("inputs", Inputs), ("damping_rule", DampingRule)):
+            scalars.one_of(name, getattr(self, name), get_args(options))
 
     def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
         """Factors from one pass over the rows, and their eigenvectors."""
-        for name, options in (("approximation", Approximation), ("inputs", Inputs), ("damping_rule", DampingRule)):
-            scalars.one_of(name, getattr(self, name), get_args(options))
         rows = rows_of(target, self.curvature, "KFAC")
         dtype = rows.objective.dtype
         found = kronecker_factors(rows, self.approximation, self.inputs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -74,6 +74,7 @@ class LiSSA:
     """
 
     curvature: Curvature = field(default_factory=Hessian)
+    _: KW_ONLY
     damping: Damping = 0.0
     scale: float | None = None
     depth: int | None = None

@@ -10,7 +10,7 @@ the tolerance is far beyond the limit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -58,6 +58,7 @@ class LSMR:
     """
 
     curvature: Curvature = field(default_factory=Hessian)
+    _: KW_ONLY
     damping: Damping = 0.0
     tolerance: float | None = None
     max_iterations: int | None = None

@@ -6,7 +6,7 @@ It converges at the rate of κ², the square of the matrix's condition; LSMR, at
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class Neumann:
     """
 
     nu: float | None = 1.0
+    _: KW_ONLY
     max_doublings: int = 60
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ shows it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import get_args
 
 import torch
@@ -59,6 +59,7 @@ class Nystrom:
 
     rank: int
     curvature: Curvature = field(default_factory=GGN)
+    _: KW_ONLY
     damping: Damping = 0.0
     complement: Complement = "smallest"
     seed: int = 0
@@ -66,6 +67,7 @@ class Nystrom:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
+        scalars.whole("rank", self.rank)
         scalars.one_of("complement", self.complement, get_args(Complement))
         scalars.seed("seed", self.seed)
         scalars.flag("residuals", self.residuals)

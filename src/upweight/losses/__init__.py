@@ -1,8 +1,8 @@
 """Per-example losses ℓ, with the split into model outputs and loss of outputs that the GGN needs.
 
 A loss maps ``(model, batch)`` to one value per example. The losses here also say what the outputs are
-(``outputs``) and what the loss of given outputs is (``of_outputs``); a user's own function says only the
-whole, which is enough for everything but the GGN.
+(``outputs``) and what the loss of given outputs is (``of_outputs``), as may a user's own object; a user's own function
+says only the whole, which is enough for everything but the GGN.
 
 Conventions: sequences sum over positions; positions that the loss ignores contribute nothing. Batches are
 ``(inputs, targets)``, ``(input_1, …, input_k, targets)``, or a dict whose targets are under ``labels``,
@@ -23,6 +23,7 @@ from upweight.losses.batches import TARGET_KEYS, split_batch, with_targets
 from upweight.losses.causal_lm import CausalLM
 from upweight.losses.cross_entropy import CrossEntropy
 from upweight.losses.margins import BinaryLogistic, Hinge, OneAgainstRest, SmoothHinge, SquaredHinge, margins, signs
+from upweight.losses.of_parts import OfParts
 from upweight.losses.outputs import call
 from upweight.losses.read import as_loss, as_split
 from upweight.losses.squared_error import SquaredError
@@ -36,6 +37,7 @@ __all__ = [
     "Function",
     "Hinge",
     "Loss",
+    "OfParts",
     "OneAgainstRest",
     "SmoothHinge",
     "Split",

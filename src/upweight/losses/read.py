@@ -8,12 +8,13 @@ from torch import nn
 
 from upweight.data import Data
 from upweight.losses import torch_losses
-from upweight.losses.base import AnyLoss, Function, Loss
+from upweight.losses.base import AnyLoss, Function, Loss, Split
+from upweight.losses.of_parts import OfParts
 from upweight.messages import InputError
 
 
 def as_loss(loss: Any, data: Data | None = None) -> AnyLoss:
-    """Read a loss of this module, one of torch's, or a user's function.
+    """Read a loss of this module, one of torch's, a user's function, or a user's object with both halves of a loss.
 
     Parameters
     ----------
@@ -28,9 +29,14 @@ def as_loss(loss: Any, data: Data | None = None) -> AnyLoss:
         return torch_losses.mapped(loss, data)
     if isinstance(loss, nn.Module):
         raise InputError(torch_losses.refusal(loss))
+    if isinstance(loss, Split) and not isinstance(loss, type):
+        return OfParts(loss)
     if callable(loss):
         return Function(loss)
-    raise InputError(f"loss: {loss!r} is neither one of upweight.losses nor a function (model, batch) -> [batch]")
+    raise InputError(
+        f"loss: {loss!r} is neither one of upweight.losses nor a function (model, batch) -> [batch], nor an "
+        "object with the methods outputs(model, batch) and of_outputs(outputs, batch)"
+    )
 
 
 def as_split(loss: AnyLoss) -> Loss:

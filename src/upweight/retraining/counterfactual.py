@@ -257,8 +257,8 @@ def preconditioner(objective: Objective, damping: float = 0.0) -> Solver:
     """An inverse of the objective's curvature + δI: its factor where that fits, else loose conjugate gradients."""
     curvature: Curvature = GGN() if objective.engine.function.split else Hessian()
     if objective.p <= DENSE_UP_TO:
-        return Dense(curvature, damping).fit(objective)
-    return CG(curvature, damping, tolerance=1e-4).fit(objective)
+        return Dense(curvature, damping=damping).fit(objective)
+    return CG(curvature, damping=damping, tolerance=1e-4).fit(objective)
 
 
 def _counterfactual(

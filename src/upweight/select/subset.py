@@ -112,7 +112,7 @@ class Subset:
 class Restricted(nn.Module):
     """A model whose parameters are chosen entries of another's; the others keep their values.
 
-    The other model is used as it is, and never changed.
+    The other model is used as it is, and never changed but by a move of the whole to another precision or device.
     """
 
     def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]):
@@ -134,6 +134,12 @@ class Restricted(nn.Module):
                 flat = values.reshape(-1).index_put((places.to(values.device),), self.chosen[self.key(name)])
                 values.copy_(flat.reshape(values.shape))
         return model
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Restricted:
+        """To another precision or device: the other model too, whose entries these stand among."""
+        super()._apply(fn, recurse)
+        self._inner = (self._inner[0]._apply(fn),)
+        return self
 
     @staticmethod
     def key(name: str) -> str:

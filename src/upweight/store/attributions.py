@@ -23,8 +23,8 @@ WORDS = ("name", "words", "unit", "positive")
 NAMES = ("ids", "query_ids")
 NUMBERS = (int, float)
 LARGEST = sys.float_info.max
-ENTRIES = {"format", "quantity", "ids", "query_ids", "damping", "report", "facts", "magnitude"}
-LATER = {"magnitude"}
+ENTRIES = {"format", "quantity", "ids", "query_ids", "damping", "report", "solve", "facts", "magnitude"}
+LATER = {"magnitude", "solve"}
 """Entries that results of earlier versions lack."""
 
 
@@ -137,6 +137,7 @@ def _fault(said: dict[str, Any], scores: np.ndarray) -> str | None:
         "quantity.helpful_sign": (_is_number(sign) and sign in (-1, 0, 1), sign),
         "damping": (sized, damping),
         "report": (isinstance(said["report"], str), said["report"]),
+        "solve": (_is_solve(said.get("solve")), said.get("solve")),
         "facts": (told, facts),
         "magnitude": (_is_magnitude(said.get("magnitude")), said.get("magnitude")),
         **{name: (np.ndim(said[name]) == 1, said[name]) for name in NAMES},
@@ -158,6 +159,18 @@ def _is_magnitude(value: Any) -> bool:
         return True
     known = isinstance(value, dict) and value.keys() == {"trusted", "reason"}
     return known and isinstance(value["trusted"], bool) and isinstance(value["reason"], str)
+
+
+def _is_solve(value: Any) -> bool:
+    """What `SolveReport.to_dict` gives."""
+    if value is None:
+        return True
+    words, figures = {"solver", "stopped"}, {"residual", "tolerance", "smallest_curvature", "standard_error"}
+    if not isinstance(value, dict) or value.keys() != {*words, *figures, "damping", "iterations"}:
+        return False
+    counted = isinstance(value["iterations"], int) and not isinstance(value["iterations"], bool)
+    told = all(value[name] is None or _is_number(value[name]) for name in figures)
+    return counted and told and _is_number(value["damping"]) and all(isinstance(value[name], str) for name in words)
 
 
 def _is_number(value: Any) -> bool:

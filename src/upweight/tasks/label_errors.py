@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 
 from upweight import kinds, scalars
-from upweight.checks import arguments
 from upweight.attribution import Attribution, Ranking
+from upweight.checks import arguments
 from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.influence import Influence
 from upweight.influence.own import OwnEffects, own_effects
