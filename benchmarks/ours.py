@@ -28,7 +28,7 @@ Measured = dict[str, Any]
 
 
 def work(model: nn.Module, loss: Any, train, queries, l2: float, inverse: Any) -> tuple[Any, Any, dict[str, float]]:
-    """Factors ``[queries, p]``, values ``[queries, train]`` and the seconds of each stage."""
+    """Gradients ``[queries, p]``, values ``[queries, train]`` and the seconds of each stage."""
     start, cpu = time.perf_counter(), time.process_time()
     objective = uw.Objective(model, loss, train, l2=l2)
     influence = uw.Influence(objective, inverse)

@@ -64,7 +64,7 @@ def read(path: str) -> tuple[nn.Module, tuple[Tensor, Tensor], tuple[Tensor, Ten
 
 
 def work(model, train, queries, l2: float, variant: str, tolerance: float) -> tuple[Tensor, Tensor, dict[str, float]]:
-    """Factors ``[queries, p]``, values ``[queries, train]`` and the seconds of each stage."""
+    """Gradients ``[queries, p]``, values ``[queries, train]`` and the seconds of each stage."""
     together, named = VARIANTS[variant]
     loss = F.binary_cross_entropy_with_logits if model.out_features == 1 else F.cross_entropy
     start, cpu = time.perf_counter(), time.process_time()

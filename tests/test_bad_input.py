@@ -415,4 +415,4 @@ def test_a_slow_path_is_said():
     for i in range(problem.n):
         value = uw.losses.CrossEntropy()(objective.model, (problem.x[i : i + 1], problem.y[i : i + 1])).sum()
         rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(value, list(objective.model.parameters()))]))
-    close(objective.engine.function.materialize(objective.params, (problem.x, problem.y)), torch.stack(rows))
+    close(objective.engine.function.each(objective.params, (problem.x, problem.y)).materialize(), torch.stack(rows))

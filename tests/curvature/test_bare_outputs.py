@@ -65,7 +65,7 @@ def test_responses_of_the_outputs_are_those_of_a_column() -> None:
 def test_rows_that_cannot_be_vectorised_take_bare_outputs() -> None:
     rows = []
     for objective in objectives(uw.losses.SquaredError()):
-        function, batch = objective.engine.factored, objective.data.take(range(4))
+        function, batch = objective.engine.function, objective.data.take(range(4))
         function._vmap_works = False
-        rows.append(function.factors(objective.params, batch, torch.ones_like).materialize())
+        rows.append(function.each(objective.params, batch, torch.ones_like).materialize())
     close(*rows)

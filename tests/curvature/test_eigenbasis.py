@@ -21,7 +21,7 @@ def test_the_cost_is_that_of_torch_s_own_count(positions: int, sides: str) -> No
     model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 5))
     data = (torch.randn(EXAMPLES, positions, 20), torch.randint(0, 5, (EXAMPLES, positions)))
     objective = uw.Objective(model, uw.losses.CrossEntropy(), data)
-    for block in objective.engine.factored.factors(objective.params, objective.data.take(range(EXAMPLES))).blocks:
+    for block in objective.engine.function.each(objective.params, objective.data.take(range(EXAMPLES))).blocks:
         left = torch.eye(block.shape.rows) if sides != "right" else None
         right = torch.eye(block.shape.columns) if sides != "left" else None
         basis = Basis(block.shape, left, right)

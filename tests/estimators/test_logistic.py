@@ -70,8 +70,8 @@ def test_centred_cross_entropy_scores_are_those_of_the_pseudo_inverse(problem):
     )
     assert torch.linalg.eigvalsh(hessian)[0].abs() < 1e-12
     function = plain.function
-    query = function.materialize(plain.params, queries)
-    train = function.materialize(plain.params, plain.data.arrays)
+    query = function.each(plain.params, queries).materialize()
+    train = function.each(plain.params, plain.data.arrays).materialize()
     torch.testing.assert_close(
         got, query @ torch.linalg.pinv(hessian, rtol=1e-10) @ train.T / 60, rtol=1e-7, atol=1e-10
     )

@@ -286,12 +286,12 @@ def test_the_linear_form_serves_where_outputs_are_linear_in_theta(case, referenc
 def test_values_and_gradients_are_those_of_torch_func(case, reference, function):
     params, rows = reference.params, reference.gradients()
     close(function.values(params, case.batch), reference.values(params))
-    close(function.materialize(params, case.batch), rows)
+    close(function.each(params, case.batch).materialize(), rows)
     total, gradient = function.gradient(params, case.batch, WEIGHTS)
     close(total, WEIGHTS @ reference.values(params))
     close(gradient, WEIGHTS @ rows)
     vectors = normal(3, len(params))
-    close(function.inner(params, case.batch, vectors), vectors @ rows.T)
+    close(function.each(params, case.batch).inner(vectors), vectors @ rows.T)
 
 
 def test_gradients_at_several_parameters_are_those_at_each(case, reference, function):
@@ -334,9 +334,9 @@ def test_the_padding_of_an_embedding_is_constant_in_every_derivative(padding):
     identity, step = torch.eye(len(params), dtype=DOUBLE), 1e-5
     constant = torch.zeros(len(params), dtype=torch.bool)
     constant[3 * padding : 3 * padding + 3] = True
-    rows = function.materialize(params, batch)
+    rows = function.each(params, batch).materialize()
     assert not rows[:, constant].any()
-    close(function.inner(params, batch, identity).T, rows)
+    close(function.each(params, batch).inner(identity).T, rows)
     matrix = function.hessian_product(params, batch, WEIGHTS, identity)
     close(matrix, matrix.T)
     assert not matrix[constant].any()
@@ -357,7 +357,7 @@ def test_more_vectors_than_are_differentiated_at_once_change_nothing(name, monke
 
     def products():
         return [
-            function.inner(params, made.batch, vectors),
+            function.each(params, made.batch).inner(vectors),
             function.hessian_product(params, made.batch, WEIGHTS, vectors),
             function.ggn_product(params, made.batch, WEIGHTS, vectors),
         ]
@@ -390,14 +390,14 @@ def test_what_cannot_be_vectorised_is_looped_over_with_a_warning(loss):
     expected = AutogradFunction(model, CE(), layout).materialize(params, batch)
     function = AutogradFunction(model, losses.as_loss(loss), layout)
     with pytest.warns(SlowPathWarning, match=f"one example at a time, {N} passes per batch"):
-        first = function.materialize(params, batch)
+        first = function.each(params, batch).materialize()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
-        again = function.materialize(params, batch)
+        again = function.each(params, batch).materialize()
     close(first, expected)
     close(again, expected)
     assert not first.requires_grad
-    close(function.inner(params, batch, expected), expected @ expected.T)
+    close(function.each(params, batch).inner(expected), expected @ expected.T)
 
 
 def test_the_ggn_of_a_plain_function_is_refused():

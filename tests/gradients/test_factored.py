@@ -1,4 +1,4 @@
-"""Factors of every layer equal plain differentiation, one example at a time (spec: oracle 24)."""
+"""Gradients of every layer equal plain differentiation, one example at a time (spec: oracle 24)."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_factors_are_the_gradients_of_each_example_alone(name: str) -> None:
     assert function.plan.unused == example.unused
     vectors, weights = torch.randn(4, function.layout.p, dtype=DOUBLE), torch.randn(4, N, dtype=DOUBLE)
     for compacted in (True, False):
-        factors = function.factors(params, batch, compacted=compacted)
-        few = function.factors(params, (example.x[2:6], example.y[2:6]), compacted=compacted)
+        factors = function.each(params, batch, compacted=compacted)
+        few = function.each(params, (example.x[2:6], example.y[2:6]), compacted=compacted)
         close(factors.materialize(), truth)
         close(factors.inner(vectors), vectors @ truth.T)
         close(factors.combine(weights), weights @ truth)
@@ -74,9 +74,9 @@ def test_factors_are_the_gradients_of_each_example_alone(name: str) -> None:
 @pytest.mark.parametrize("name", ["mlp", "language model", "conv2d", "attention, sequence first"])
 def test_rows_are_products_of_cotangents_with_the_jacobian(name: str) -> None:
     example, function, params = made(name)
-    outputs = function.outputs(params, (example.x, example.y))
+    outputs = function.outputs_of(params, (example.x, example.y))
     cotangents = torch.randn_like(outputs)
-    rows = function.factors(params, (example.x, example.y), cotangents).materialize()
+    rows = function.each(params, (example.x, example.y), cotangents).materialize()
     close(rows, one_by_one(example, function, cotangents))
 
 
@@ -98,9 +98,9 @@ def three() -> list[tuple[Example, FactoredFunction, Tensor]]:
 @given(st.permutations(range(N)), st.integers(1, N))
 def test_order_and_batches_of_examples_change_nothing(three: Any, order: list[int], size: int) -> None:
     for example, function, params in three:
-        whole = function.factors(params, (example.x, example.y))
+        whole = function.each(params, (example.x, example.y))
         index = torch.tensor(order)
-        parts = [function.factors(params, (example.x[i], example.y[i])) for i in index.split(size)]
+        parts = [function.each(params, (example.x[i], example.y[i])) for i in index.split(size)]
         joined = concatenated(parts)
         close(joined.materialize(), whole.materialize()[index])
         close(joined.gram(whole), whole.gram(whole)[index])
@@ -110,7 +110,7 @@ def test_sequences_of_other_lengths_than_the_first_batch_are_read_too() -> None:
     for name in ("LSTM", "attention, sequence first", "language model"):
         example, function, params = made(name)
         shorter = Example(example.model, example.x[:, :3], example.y if example.y.dim() == 1 else example.y[:, :3])
-        close(function.factors(params, (shorter.x, shorter.y)).materialize(), one_by_one(shorter, function))
+        close(function.each(params, (shorter.x, shorter.y)).materialize(), one_by_one(shorter, function))
 
 
 def test_a_parameter_whose_operation_changes_form_goes_the_slow_way() -> None:
@@ -130,7 +130,7 @@ def test_a_parameter_whose_operation_changes_form_goes_the_slow_way() -> None:
     function = FactoredFunction(model, CrossEntropy(), layout, params, (example.x[:3, :4], example.y[:3]))
     assert not function.plan.slow
     with pytest.warns(SlowPathWarning, match=r"in a batch of 7 examples the rows of table\.weight"):
-        found = function.factors(params, (example.x, example.y)).materialize()
+        found = function.each(params, (example.x, example.y)).materialize()
     close(found, one_by_one(example, function))
     assert "table.weight" in function.plan.slow
 
@@ -166,7 +166,7 @@ def test_the_model_comes_back_as_it_was_also_after_an_exception() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     objective = uw.Objective(model, CrossEntropy(), (example.x, example.y))
     with pytest.raises(IndexError):
-        objective.engine.factored.factors(objective.params, (example.x + 100, example.y))
+        objective.engine.function.each(objective.params, (example.x + 100, example.y))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(value.grad is None for value in model.parameters())
     assert not any(part._forward_hooks or part._backward_hooks for part in model.modules())
@@ -235,7 +235,7 @@ def test_a_module_under_two_names_is_differentiated_and_left_as_it_was() -> None
         grads = torch.autograd.grad(value, list(model.parameters()), retain_graph=True)
         rows.append(torch.cat([g.flatten() for g in grads]))
     objective = uw.Objective(model, CrossEntropy(), (x, y))
-    close(objective.engine.factored.factors(objective.params, (x, y)).materialize(), torch.stack(rows))
+    close(objective.engine.function.each(objective.params, (x, y)).materialize(), torch.stack(rows))
     objective.gradient()
     assert model.layer.weight is weight
     assert model.again.weight is weight

@@ -81,13 +81,12 @@ def test_products_and_the_matrix_of_a_linear_layer_are_the_hessian(form: str, ba
     close(objective.engine.function.hessian_product(objective.params, batch, WEIGHTS / N, vectors), vectors @ without)
 
 
-def test_without_kept_factors_and_of_some_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kept_factors_and_of_some_examples() -> None:
     objective, vectors = linear(CrossEntropy(), LABELS), torch.randn(2, (D + 1) * CLASSES, dtype=DOUBLE)
     kept = GGN().of(objective).apply(vectors)
     some = GGN().of(objective).share([1, 5]).apply(vectors)
-    monkeypatch.setattr("upweight.objective.FACTOR_ELEMENTS", 1)
-    again = linear(CrossEntropy(), LABELS)
-    assert again.linear_factors is None
+    again = linear(CrossEntropy(), LABELS).replace(budget=uw.Budget(kept_features=1))
+    assert again.engine.linear_factors is None
     close(GGN().of(again).apply(vectors), kept)
     close(GGN().of(again).share([1, 5]).apply(vectors), some)
 

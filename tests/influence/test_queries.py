@@ -24,7 +24,7 @@ def test_both_sides_count_and_of_several_positions_the_whole(positions: tuple[in
     model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 5))
     data = (torch.randn(6, *positions, 20), torch.randint(0, 5, (6, *positions)))
     objective = uw.Objective(model, uw.losses.CrossEntropy(), data)
-    assert numbers(objective, objective.engine.factored, objective.data) == expected
+    assert numbers(objective, objective.engine.function, objective.data) == expected
 
 
 def test_what_has_no_factors_takes_all_its_parameters() -> None:

@@ -29,7 +29,7 @@ def test_it_divides_by_the_diagonal(problem: Any, curvature: Any) -> None:
 def test_scores_by_factors_are_those_of_the_solution(problem: Any) -> None:
     objective = problem().objective()
     solver = Diagonal(damping=0.03).fit(objective)
-    train = objective.engine.factored.factors(objective.params, (problem().x, problem().y))
+    train = objective.engine.function.each(objective.params, (problem().x, problem().y))
     expected = solver.solve(problem().gradients()[:4]).x @ problem().gradients().T
     close(solver.scorer(train.take(slice(0, 4)))(train), expected)
 

@@ -52,9 +52,9 @@ def test_pairs_from_factors_are_products_with_solutions() -> None:
     problem = mlp()
     objective = problem.objective(l2={"*.weight": 0.05, "*.bias": 0.01}, batch_size=7)
     solver = Dual(GGN(), damping=DAMPING, rows=30).fit(objective)
-    function = objective.engine.factored
-    queries = function.factors(objective.params, problem.queries)
-    train = function.factors(objective.params, (problem.x, problem.y))
+    function = objective.engine.function
+    queries = function.each(objective.params, problem.queries)
+    train = function.each(objective.params, (problem.x, problem.y))
     solved = solver.solve(queries.materialize()).x
     close(solver.scorer(queries)(train), solved @ train.materialize().T, rtol=1e-8, atol=1e-10)
 
@@ -73,7 +73,7 @@ def test_self_influence_by_factors_equals_solving_for_every_example() -> None:
     problem = mlp()
     objective = problem.objective(l2={"*.weight": 0.05, "*.bias": 0.01}, weights=torch.rand(problem.n) + 0.5)
     influence = uw.Influence(objective, Dual(GGN(), damping=DAMPING, rows=30))
-    grads = objective.engine.factored.factors(objective.params, (problem.x, problem.y)).materialize()
+    grads = objective.engine.function.each(objective.params, (problem.x, problem.y)).materialize()
     expected = objective.weights * (grads * influence.solver.solve(grads).x).sum(1) / problem.n
     found = influence.self_influence().scores
     close(found, expected, rtol=1e-8)

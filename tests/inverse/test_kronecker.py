@@ -109,7 +109,7 @@ def test_scores_by_factors_are_those_of_the_solution(name: str, inverse: type[EK
     solver = inverse(EmpiricalFisher(), damping=0.1).fit(objective)
     batch = objective.data.take(list(range(objective.n)))
     for compacted in (True, False):
-        train = objective.engine.factored.factors(objective.params, batch, compacted=compacted)
+        train = objective.engine.function.each(objective.params, batch, compacted=compacted)
         scores = solver.scorer(train.take(slice(0, 3)))(train)
         gradients = train.materialize()
         close(scores, solver.solve(gradients[:3]).x @ gradients.T, atol=1e-9)
@@ -228,7 +228,7 @@ class ReadTwice(nn.Module):
 def test_a_bias_belongs_to_its_weight_however_the_input_lies_in_memory(inverse: Any) -> None:
     x, y = torch.randn(9, 5, 4, dtype=DOUBLE), torch.arange(9) % 3
     given = [uw.Objective(Patches(is_contiguous), CrossEntropy(), (x, y)) for is_contiguous in (True, False)]
-    shapes = [[shape.names for shape in objective.engine.factored.plan.shapes] for objective in given]
+    shapes = [[shape.names for shape in objective.engine.function.plan.shapes] for objective in given]
     assert shapes[0] == shapes[1] == [("embed.weight", "embed.bias"), ("head.weight", "head.bias")]
     first, second = (uw.Influence(objective, inverse(GGN(), 0.1)).attribute((x, y)).scores for objective in given)
     close(first, second)
@@ -439,7 +439,7 @@ def test_a_side_of_one_number_is_damped_exactly() -> None:
 def test_queries_of_another_form_are_scored_all_the_same(inverse: Any) -> None:
     problem = mlp()
     solver = inverse(damping=0.1).fit(problem.objective())
-    factors = problem.objective().engine.factored.factors(problem.theta, (problem.x, problem.y))
+    factors = problem.objective().engine.function.each(problem.theta, (problem.x, problem.y))
     named = problem.objective().layout.unflatten(factors.materialize())
     apart = replace(
         factors,
@@ -596,6 +596,6 @@ def test_self_influence_by_factors_is_that_of_the_solution(inverse: Any, make: A
     problem = make()
     objective = problem.objective()
     solver = inverse(damping=0.05).fit(objective)
-    factors = objective.engine.factored.factors(objective.params, (problem.x, problem.y))
+    factors = objective.engine.function.each(objective.params, (problem.x, problem.y))
     gradients = factors.materialize()
     close(solver.quadratic(factors), (gradients * solver.solve(gradients).x).sum(1), rtol=1e-8)

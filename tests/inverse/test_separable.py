@@ -63,7 +63,7 @@ def test_scorers_use_it_in_wide_layers(inverse: EKFAC | KFAC) -> None:
     x, y = torch.randn(90, 120) * 0.9 ** torch.arange(120), torch.arange(90) % 3
     objective = uw.Objective(model, uw.losses.CrossEntropy(), (x, y))
     solver = inverse.fit(objective)
-    train = objective.engine.factored.factors(objective.params, (x, y))
+    train = objective.engine.function.each(objective.params, (x, y))
     scores = solver.scorer(train.take(slice(0, 10)))(train)
     expected = solver.solve(train.materialize()[:10]).x @ train.materialize().T
     assert ((scores - expected).norm(dim=1) < 2e-4 * expected.norm(dim=1)).all()

@@ -43,7 +43,7 @@ class Classification(Task):
 
 
 def ekfac(problem: Problem, folder: Path, *, empirical: bool = False, heuristic: bool = False) -> Fitted:
-    """Factors once; scores per damping, all queries in one batch since it runs the training data for each."""
+    """Gradients once; scores per damping, all queries in one batch since it runs the training data for each."""
     task = Classification()
     analyzer = Analyzer(
         "fidelity",

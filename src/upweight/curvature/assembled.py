@@ -12,12 +12,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from upweight.curvature.from_rows import Blocks, Work, curvature_of, jacobian, order, work
 from upweight.curvature.operators import Operator
 from upweight.engine.kinks import refuse_no_second_derivative
-from upweight.gradients import FactoredFunction
 from upweight.gradients.terms import Outer
 from upweight.losses import Loss
 from upweight.objective import Objective
@@ -27,10 +25,6 @@ COLUMNS = 256
 """Columns of a matrix that share a pass over the data."""
 MOST_OUTPUTS = 512
 """Of an example, each of which costs a pass."""
-_WORK: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""Work of the rows by objective, as long as it lives."""
-_PASSES: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""Operations of a pass by objective, as long as it lives."""
 PACE = 4.0
 """How many times slower than a matrix product an operation of a differentiated model is."""
 
@@ -72,16 +66,14 @@ class Summed(Operator, Protocol):
 
 def pass_flops(objective: Objective) -> float:
     """Of one forward and backward over all training data: three products with every parameter at each position."""
-    if objective not in _PASSES:
-        _PASSES[objective] = _pass_flops(objective)
-    return float(_PASSES[objective])
+    return objective.engine.kept("operations of a pass", lambda: _pass_flops(objective))
 
 
 def _pass_flops(objective: Objective) -> float:
     function = objective.engine.function
-    if not isinstance(function, FactoredFunction):
+    if not function.factored:
         return 6.0 * objective.p * objective.n
-    one = function.factors(objective.params, objective.data.take([0]), compacted=False)
+    one = function.each(objective.params, objective.data.take([0]), compacted=False)
     terms = [term for block in one.blocks for term in block.terms]
     products = sum(term.left.shape[1] * math.prod(term.shape) for term in terms if isinstance(term, Outer))
     return 6.0 * max(products, 1) * objective.n
@@ -89,16 +81,12 @@ def _pass_flops(objective: Objective) -> float:
 
 def rows_work(objective: Objective) -> Work | None:
     """Of the GGN from the rows of J; None where the model has no factors, its loss no outputs, or far too many."""
-    if not isinstance(objective.engine.function, FactoredFunction) or not isinstance(objective.loss, Loss):
+    if not objective.engine.function.factored or not isinstance(objective.loss, Loss):
         return None
     one = objective.data.take([0])
     if objective.outputs(one).numel() > MOST_OUTPUTS:
         return None
-    if objective not in _WORK:
-        _WORK[objective] = work(jacobian(objective, one)[0])
-    found = _WORK[objective]
-    assert isinstance(found, Work)
-    return found
+    return objective.engine.kept("work of the rows", lambda: work(jacobian(objective, one)[0]))
 
 
 def rows_flops(objective: Objective, a_pass: float) -> float | None:
@@ -150,10 +138,7 @@ def by_rows(curvature: Summed) -> Float[Tensor, "p p"]:
     blocks, places = Blocks(), torch.empty(0)
     for index, batch in track(batches, f"rows of the {curvature.name}", -(-curvature.examples // size)):
         parts, outputs, factors = jacobian(objective, batch)
-        try:
-            blocks.add(parts, curvature_of(objective, outputs, batch, curvature.factor * objective.weights[index]))
-        except RuntimeError:  # an operation took another form, and its parameter goes another way from now on
-            return by_products(curvature)
+        blocks.add(parts, curvature_of(objective, outputs, batch, curvature.factor * objective.weights[index]))
         places = order(factors).to(curvature.device)
     matrix = blocks.matrix()
     if not torch.equal(places, torch.arange(len(places), device=places.device)):

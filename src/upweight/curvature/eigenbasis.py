@@ -15,7 +15,7 @@ from torch import Tensor
 
 from upweight.curvature.kronecker import single
 from upweight.curvature.operators import OfObjective
-from upweight.gradients import Block, Factors, Shape
+from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
 from upweight.objective import Objective
 
@@ -116,9 +116,9 @@ class EigenOperator(OfObjective):
         return self.objective.l2 if self.penalized else torch.zeros_like(self.objective.l2)
 
     @cached_property
-    def frame(self) -> Factors:
+    def frame(self) -> Gradients:
         """The blocks without gradients: how they lie in θ."""
-        return Factors(self.objective.layout, tuple(Block(basis.shape, ()) for basis in self.bases), 0)
+        return Gradients(self.objective.layout, tuple(Block(basis.shape, ()) for basis in self.bases), 0)
 
     @cached_property
     def penalty(self) -> tuple[Tensor, ...]:

@@ -16,12 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight.data import Batch, batch_length
-from upweight.gradients import FactoredFunction, Factors
+from upweight.gradients import Gradients
 from upweight.gradients.autograd import output_derivatives
 from upweight.gradients.output_curvature import softmax_of
 from upweight.gradients.terms import Outer
 from upweight.losses import Loss
 from upweight.objective import Objective
+
+Form = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,11 @@ class Part:
     right: Float[Tensor, "b c"] | None
 
     @property
+    def form(self) -> Form:
+        """Lengths of both sides; 0 in place of the second where the rows are given."""
+        return self.left.shape[2], 0 if self.right is None else self.right.shape[1]
+
+    @property
     def size(self) -> int:
         """Parameters of the block."""
         return self.left.shape[2] * (1 if self.right is None else self.right.shape[1])
@@ -50,41 +57,44 @@ class Part:
 
 
 class Blocks:
-    """Σ J_iᵀΛ_iJ_i, block by block; each pair of outputs and each pair of inputs of a layer once."""
+    """Σ J_iᵀΛ_iJ_i, block by block; each pair of outputs and each pair of inputs of a layer once.
+
+    A batch may have the rows of a part that others have as factors: there is a sum for each pair of forms.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[int, int], Tensor] = {}
-        self._shapes: list[tuple[int, int]] = []
+        self._sums: dict[tuple[int, int, Form, Form], Tensor] = {}
+        self._sizes: list[int] = []
 
     def add(self, parts: list[Part], curved: Callable[[Tensor], Tensor]) -> None:
         """A batch; ``curved`` is w_i Λ_i over the outputs."""
-        self._shapes = [(part.left.shape[2], 0 if part.right is None else part.right.shape[1]) for part in parts]
+        self._sizes = [part.size for part in parts]
         for j, second in enumerate(parts):
             image = curved(second.left)
             for i, first in enumerate(parts[: j + 1]):
                 left, right = _sides(first, second, image, same=i == j)
-                if (i, j) not in self._sums:
-                    self._sums[i, j] = left.new_zeros(left.shape[1], right.shape[1])
-                self._sums[i, j].addmm_(left.T, right)
+                key = i, j, first.form, second.form
+                if key not in self._sums:
+                    self._sums[key] = left.new_zeros(left.shape[1], right.shape[1])
+                self._sums[key].addmm_(left.T, right)
 
     def matrix(self) -> Float[Tensor, "p p"]:
         """The whole, block after block."""
-        sizes = [r * max(c, 1) for r, c in self._shapes]
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        whole = next(iter(self._sums.values())).new_empty(sum(sizes), sum(sizes))
-        for (i, j), found in self._sums.items():
-            block = self._block(found, i, j)
-            rows, columns = slice(starts[i], starts[i] + sizes[i]), slice(starts[j], starts[j] + sizes[j])
-            whole[rows, columns] = (block + block.T) / 2 if i == j else block
+        starts = [sum(self._sizes[:i]) for i in range(len(self._sizes))]
+        whole = next(iter(self._sums.values())).new_zeros(sum(self._sizes), sum(self._sizes))
+        places = [slice(start, start + size) for start, size in zip(starts, self._sizes, strict=True)]
+        for (i, j, *forms), found in self._sums.items():
+            block = self._block(found, i == j, *forms)
+            whole[places[i], places[j]] += (block + block.T) / 2 if i == j else block
             if i != j:
-                whole[columns, rows] = block.T
+                whole[places[j], places[i]] += block.T
         return whole
 
-    def _block(self, found: Tensor, i: int, j: int) -> Tensor:
-        (r, c), (s, d) = self._shapes[i], self._shapes[j]
+    def _block(self, found: Tensor, same: bool, first: Form, second: Form) -> Tensor:
+        (r, c), (s, d) = first, second
         if not c or not d:
             return found
-        if i == j:
+        if same:
             found = found[_places(r).flatten()][:, _places(c).flatten()]
         return found.reshape(r, s, c, d).transpose(1, 2).reshape(r * c, s * d)
 
@@ -109,18 +119,17 @@ def _places(size: int) -> Int[Tensor, "size size"]:
     return found
 
 
-def jacobian(objective: Objective, batch: Batch) -> tuple[list[Part], Tensor, Factors]:
+def jacobian(objective: Objective, batch: Batch) -> tuple[list[Part], Tensor, Gradients]:
     """The parts of a batch's Jacobian, its outputs, and factors that know the blocks."""
     function, count = objective.engine.function, batch_length(batch)
-    assert isinstance(function, FactoredFunction)
     with torch.no_grad():
-        outputs = function.outputs(objective.params, batch)
+        outputs = function.outputs_of(objective.params, batch)
     width = outputs[0].numel()
     found = []
     for number in range(width):
         units = torch.zeros_like(outputs).reshape(count, width)
         units[:, number] = 1
-        found.append(function.factors(objective.params, batch, units.reshape(outputs.shape), compacted=False))
+        found.append(function.each(objective.params, batch, units.reshape(outputs.shape), compacted=False))
     parts = []
     for blocks in zip(*(each.blocks for each in found), strict=True):
         terms = [block.terms[0] for block in blocks if len(block.terms) == 1]
@@ -153,7 +162,7 @@ def curvature_of(
     return curved
 
 
-def order(factors: Factors) -> Int[Tensor, " p"]:
+def order(factors: Gradients) -> Int[Tensor, " p"]:
     """Positions in the blocks, one after the other, of θ's entries."""
     matrices, start = [], 0
     for block in factors.blocks:

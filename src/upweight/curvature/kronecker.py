@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature.rows import Rows
-from upweight.gradients import Block, Factors, Shape
+from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.denormals import flushed
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
 from upweight.messages import InputError
@@ -107,9 +107,6 @@ def summed(rows: Rows, part: Callable[[Block, Tensor], Part | None]) -> dict[Sha
     with flushed():
         for chosen, factors in finite_blocks(rows):
             found = {block.shape: part(block, chosen) for block in factors.blocks}
-            if total and found.keys() != total.keys():
-                # A parameter's operation took another form, and from now on it goes another way: begin again.
-                return summed(rows, part)
             total = {shape: _added(total.get(shape), value) for shape, value in found.items()}
     return total
 
@@ -120,7 +117,7 @@ def _added(first: Part | None, second: Part | None) -> Part | None:
     return first + second  # type: ignore[operator]
 
 
-def finite_blocks(rows: Rows) -> Iterator[tuple[Tensor, Factors]]:
+def finite_blocks(rows: Rows) -> Iterator[tuple[Tensor, Gradients]]:
     """All rows as factors, in blocks whose factors and largest matrices fit in memory.
 
     Raises
@@ -215,7 +212,7 @@ def _normalised(shape: Shape, sums: _Sums | None, like: Tensor) -> Kronecker:
     return Kronecker(sums.left, sums.right / sums.count, sums.flat)
 
 
-def _refuse_not_finite(rows: Rows, chosen: Tensor, factors: Factors) -> None:
+def _refuse_not_finite(rows: Rows, chosen: Tensor, factors: Gradients) -> None:
     for block in factors.blocks:
         for side in (side for term in block.terms for side in _sides(term)):
             if torch.isfinite(side.sum()):

@@ -15,7 +15,7 @@ from upweight.curvature.assembled import assembled
 from upweight.curvature.operators import OfObjective, Operator
 from upweight.curvature.rows import Rows, spectral
 from upweight.engine.kinks import refuse_no_second_derivative
-from upweight.gradients import LinearFunction, OutputCurvature
+from upweight.gradients import ExampleFunction, LinearFunction, OutputCurvature
 from upweight.losses import Loss
 from upweight.messages import InputError
 from upweight.objective import Objective
@@ -135,13 +135,13 @@ class ObjectiveCurvature(OfObjective):
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows; one pass over the examples."""
         kinds.check(ObjectiveCurvature.apply, locals())
-        objective, function = self.objective, self.objective.engine.function
+        objective, function, linear = self.objective, *self._functions
         if vectors.dim() != 2 or vectors.shape[1] != self.size:
             raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")
         total = torch.zeros_like(vectors)
-        if isinstance(function, LinearFunction):
-            for features, curvature in self._linear_blocks(function):
-                total += function.product(features, curvature, vectors)
+        if linear is not None:
+            for features, curvature in self._linear_blocks(linear):
+                total += linear.product(features, curvature, vectors)
         else:
             product = function.hessian_product if self.name == Hessian.name else function.ggn_product
             for index, batch in objective.data.batches(self.indices, objective.batch_size):
@@ -150,6 +150,12 @@ class ObjectiveCurvature(OfObjective):
             refuse_no_second_derivative(objective.engine, self.indices, self.name)
         total *= self.factor
         return total + objective.l2 * vectors if self.penalized else total
+
+    @property
+    def _functions(self) -> tuple[ExampleFunction, LinearFunction | None]:
+        """The loss with its derivatives, and the same where its outputs are linear in θ."""
+        function = self.objective.engine.function
+        return function, function.linear
 
     @property
     def factor(self) -> float:
@@ -173,9 +179,9 @@ class ObjectiveCurvature(OfObjective):
 
     def dense(self) -> Float[Tensor, "p p"]:
         """The matrix: from factors where the outputs are linear in θ, else from the Jacobian's rows or p products."""
-        function = self.objective.engine.function
-        if isinstance(function, LinearFunction):
-            matrix = self._dense_linear(function)
+        _, linear = self._functions
+        if linear is not None:
+            matrix = self._dense_linear(linear)
             if self.penalized:
                 matrix.diagonal().add_(self.objective.l2)
             return matrix

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight.data import Batch, batch_length
-from upweight.gradients import FactoredFunction, Factors
+from upweight.gradients import Gradients
 from upweight.gradients.autograd import output_derivatives
 from upweight.losses import BinaryLogistic, CrossEntropy, Loss
 from upweight.messages import InputError
@@ -80,7 +80,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def factors(self, chosen: Tensor, *, compacted: bool = False) -> Factors:
+    def factors(self, chosen: Tensor, *, compacted: bool = False) -> Gradients:
         """Some of the rows, by their numbers, as factors (``compacted``: in the form that holds fewest numbers)."""
         objective, source = self.objective, self.cotangents
         positions = self.positions[chosen]
@@ -92,24 +92,13 @@ class Rows:
 
         else:
             given = None if source is None else source[chosen]  # type: ignore[assignment]
-        found = factored(objective).factors(objective.params, batch, given, compacted=compacted)
+        found = objective.engine.function.each(objective.params, batch, given, compacted=compacted)
         return found.weighted(self.weights[chosen])
 
-    def blocks(self, size: int, *, compacted: bool = False) -> Iterator[tuple[Tensor, Factors]]:
+    def blocks(self, size: int, *, compacted: bool = False) -> Iterator[tuple[Tensor, Gradients]]:
         """All rows, in blocks of at most ``size`` and of what a pass of the objective may hold."""
         for chosen in torch.arange(len(self)).split(min(size, self.objective.engine.pass_rows)):
             yield chosen, self.factors(chosen, compacted=compacted)
-
-
-def factored(objective: Objective) -> FactoredFunction:
-    """The objective's function by factors, made where it has another form.
-
-    Raises
-    ------
-    InputError
-        If no factors can be read off the model.
-    """
-    return objective.engine.factored
 
 
 def empirical(objective: Objective) -> Rows:
@@ -291,9 +280,8 @@ def cotangents(
 
 def outputs_of(objective: Objective, batch: Batch) -> Tensor:
     """The model's outputs of a batch at the objective's θ."""
-    function = factored(objective)
     with torch.no_grad():
-        return function.outputs(objective.params, batch)
+        return objective.engine.function.outputs_of(objective.params, batch)
 
 
 def uniforms(positions: Tensor, draws: Tensor, shape: tuple[int, ...], seed: int) -> Tensor:

@@ -12,14 +12,7 @@ from torch import Tensor
 from upweight.data import ArrayData, Data
 from upweight.engine.budget import Budget
 from upweight.engine.stationarity import Moments
-from upweight.gradients import (
-    ExampleFunction,
-    FactoredFunction,
-    Factors,
-    LinearFactors,
-    LinearFunction,
-    example_function,
-)
+from upweight.gradients import ExampleFunction, Gradients, LinearFactors, example_function
 from upweight.gradients.autograd import substituted
 from upweight.kept import random_states_kept
 from upweight.losses import as_split
@@ -67,18 +60,6 @@ class Engine:
         """The loss with its derivatives in θ."""
         return self.kept("function", lambda: self._bound(self.problem.loss))
 
-    @property
-    def factored(self) -> FactoredFunction:
-        """The loss's derivatives by factors of the model's operations, whatever form serves otherwise."""
-        function, problem = self.function, self.problem
-        if isinstance(function, FactoredFunction):
-            return function
-
-        def made() -> FactoredFunction:
-            return FactoredFunction(problem.model, problem.loss, problem.layout, problem.params, problem.probe())
-
-        return self.kept("factored", made)
-
     def bind(self, measurement: Any) -> ExampleFunction:
         """A per-example function of (model, batch) with its derivatives in θ."""
         return self.function if measurement is self.problem.loss else self._bound(measurement)
@@ -90,7 +71,7 @@ class Engine:
     @property
     def is_linear(self) -> bool:
         """Whether the outputs are linear in θ, so that a convex loss makes R convex."""
-        return isinstance(self.function, LinearFunction)
+        return self.function.linear is not None
 
     @property
     def linear_factors(self) -> LinearFactors | None:
@@ -101,8 +82,8 @@ class Engine:
         return self.kept("linear factors", self._linear_factors)
 
     def _linear_factors(self) -> LinearFactors | None:
-        function, problem = self.function, self.problem
-        if not isinstance(function, LinearFunction):
+        function, problem = self.function.linear, self.problem
+        if function is None:
             return None
         if problem.n * (function.features_count + function.curvature_numbers) > self.budget.kept_features:
             return None
@@ -124,8 +105,8 @@ class Engine:
     @property
     def pass_rows(self) -> int:
         """Examples per pass that reads factors of a model's operations: the largest operation's fit the memory."""
-        peak = self.function.peak if isinstance(self.function, FactoredFunction) else 1
-        return self.problem.batch_size or min(self.problem.data.rows, max(self.budget.factors // peak, FEWEST))
+        fitting = max(self.budget.factors // self.function.peak, FEWEST)
+        return self.problem.batch_size or min(self.problem.data.rows, fitting)
 
     # Passes
 
@@ -153,41 +134,33 @@ class Engine:
             grads += sums
         return risks / problem.n + problem.penalty(params), grads / problem.n + problem.l2 * params
 
-    def factors(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Factors]]:
+    def each(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Gradients]]:
         """Pairs of positions and gradients w_i ∇ℓ_i as factors, in batches of bounded size."""
-        problem, function = self.problem, self.factored
+        problem = self.problem
         for index, batch in problem.data.batches(positions, self.pass_rows):
-            yield index, function.factors(problem.params, batch).weighted(problem.weights[index])
+            yield index, self.function.each(problem.params, batch).weighted(problem.weights[index])
 
     def gradients(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Float[Tensor, "batch p"]]]:
-        """Pairs of positions and gradients w_i ∇ℓ_i, in blocks of bounded size."""
+        """The same written out ``[batch, p]``, in blocks of bounded size."""
         problem = self.problem
         for index, batch in problem.data.batches(positions, self.block_rows(problem.p)):
-            yield index, problem.weights[index, None] * self.function.materialize(problem.params, batch)
+            gradients = self.function.each(problem.params, batch).materialize()
+            yield index, problem.weights[index, None] * gradients
 
     def inner(self, vectors: Float[Tensor, "k p"], positions: Tensor | None = None) -> Float[Tensor, "k train"]:
         """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them."""
-        factors, function, problem = self.linear_factors, self.function, self.problem
-        if factors is not None and isinstance(function, LinearFunction):
+        kept, function = self.linear_factors, self.function.linear
+        if kept is not None and function is not None:
             rows = slice(None) if positions is None else positions
-            return function.contract(factors.features[rows], factors.slopes[rows], vectors)
-        parts = []
-        for index, batch in problem.data.batches(positions, self.pass_rows):
-            parts.append(problem.weights[index] * function.inner(problem.params, batch, vectors))
-        return torch.cat(parts, dim=1)
+            return function.outers(kept.features[rows], kept.slopes[rows]).inner(vectors)
+        return torch.cat([found.inner(vectors) for _, found in self.each(positions)], dim=1)
 
     def moments(self) -> Moments:
         """Sums of the gradients and of their squared norms; one pass over the data."""
-        problem, factors = self.problem, self.linear_factors
-        moments = Moments(problem.params)
-        if factors is not None and isinstance(self.function, LinearFunction):
-            features, slopes = (torch.linalg.vector_norm(side, dim=1) for side in (factors.features, factors.slopes))
-            products = self.function.vector(factors.slopes.T @ factors.features)
-            moments.add(products, (features * slopes).double() ** 2)  # ‖r ⊗ a‖ = ‖r‖‖a‖
-        elif isinstance(self.function, FactoredFunction):
-            for _, found in self.factors():
-                moments.add_factors(found)
-        else:
-            for _, grads in self.gradients():
-                moments.add(grads.sum(0, dtype=torch.float64), (grads.double() ** 2).sum(1))
+        kept, function, moments = self.linear_factors, self.function.linear, Moments(self.problem.params)
+        if kept is not None and function is not None:
+            moments.add_gradients(function.outers(kept.features, kept.slopes))
+            return moments
+        for _, found in self.each():
+            moments.add_gradients(found)
         return moments

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from upweight.data import Batch
 from upweight.engine.engine import Engine
-from upweight.gradients import LinearFunction
 from upweight.gradients.autograd import substituted
 from upweight.gradients.graph import VIEWS, Node
 from upweight.messages import InputError, KinkWarning, warn
@@ -56,7 +55,7 @@ def warn_of_enormous_gradients(engine: Engine, squares: Float[Tensor, " n"]) -> 
     problem = engine.problem
     weights = problem.weights.double()
     counted = (weights > 0) & (squares.to(weights) > 0)
-    if isinstance(engine.function, LinearFunction) or int(counted.sum()) < 3:
+    if engine.function.linear is not None or int(counted.sum()) < 3:
         return
     norms = torch.where(counted, squares.to(weights).sqrt() / weights.clamp_min(1e-300), 0.0)
     median = float(norms[counted].median())

@@ -7,7 +7,6 @@ import torch
 from upweight.checks.values import first_bad
 from upweight.engine.engine import Engine
 from upweight.engine.stationarity import Moments
-from upweight.gradients import FactoredFunction
 from upweight.messages import InputError, SlowPathWarning, UpweightWarning, warn
 from upweight.problem import Problem
 
@@ -40,9 +39,8 @@ def refuse_bad_gradients(engine: Engine) -> None:
 
 def say_what_is_slow(engine: Engine) -> None:
     """Warn of parameters that have no factors, with their share of θ."""
-    problem, function = engine.problem, engine.function
-    plan = function.plan if isinstance(function, FactoredFunction) else None
-    if plan is None or not plan.slow:
+    problem, plan = engine.problem, engine.function.plan
+    if not plan.slow:
         return
     sizes = dict(zip(problem.layout.names, problem.layout.sizes, strict=True))
     share = sum(sizes[name] for name in plan.slow) / problem.p

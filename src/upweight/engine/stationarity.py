@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.gradients import Factors
+from upweight.gradients import Gradients
 
 NOTABLE = 1.5
 """‖∇R‖ over its sampling noise from which it is spoken of: 1 is what an optimum of other data of the same kind has."""
@@ -70,10 +70,10 @@ class Moments:
         self.each.append(squares.detach().double())
         self.squares += float(squares.sum(dtype=torch.float64))
 
-    def add_factors(self, factors: Factors) -> None:
-        """A batch's weighted gradients as factors."""
-        ones = self.total.new_ones(1, factors.examples, dtype=factors.dtype)
-        self.add(factors.combine(ones)[0], factors.norms())
+    def add_gradients(self, gradients: Gradients) -> None:
+        """A batch's weighted gradients."""
+        ones = self.total.new_ones(1, gradients.examples, dtype=gradients.dtype)
+        self.add(gradients.combine(ones)[0], gradients.norms())
 
     def judged(self, n: int, pull: Float[Tensor, " p"]) -> Stationarity:
         """Of n examples, ``pull`` being the penalty's gradient λθ."""

@@ -229,7 +229,7 @@ class _Effects:
         with flushed():
             steps = warned(self.solver.with_damping(damping).solve(self.pulls)).x
             batches = self.data.batches(None, objective.engine.pass_rows)
-            parts = [objective.engine.function.inner(objective.params, batch, steps) for _, batch in batches]
+            parts = [objective.engine.function.each(objective.params, batch).inner(steps) for _, batch in batches]
         return torch.cat(parts, dim=1).T
 
 

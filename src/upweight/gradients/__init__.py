@@ -7,7 +7,7 @@ the data yields. Nothing here knows what was minimised.
 """
 
 from upweight.gradients.autograd import AutogradFunction
-from upweight.gradients.blocks import Block, Factors, Shape
+from upweight.gradients.blocks import Block, Gradients, Shape
 from upweight.gradients.choose import example_function
 from upweight.gradients.factored import FactoredFunction
 from upweight.gradients.interface import ExampleFunction
@@ -19,7 +19,7 @@ __all__ = [
     "Block",
     "ExampleFunction",
     "FactoredFunction",
-    "Factors",
+    "Gradients",
     "LinearFactors",
     "LinearFunction",
     "OutputCurvature",

@@ -83,7 +83,8 @@ def term_of(use: Use, g: Tensor, examples: Examples, count: int, leaf: Tensor) -
     """The term of one use, in the entries of the parameter itself (transposed, where `needs_transposition`)."""
     if not arranged(use):
         with torch.no_grad():
-            found = RULES[use.kind](use, g, Context(count, examples, leaf.shape))
+            rule = RULES.get(use.kind)
+    found = None if rule is None else rule(use, g, Context(count, examples, leaf.shape))
         return None if found is None else found.detach()  # saved inputs belong to the graph
     number = use.edge.output_nr
     seen = torch.Size(use.edge.node._input_metadata[number].shape)

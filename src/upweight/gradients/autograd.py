@@ -20,8 +20,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
+from upweight.gradients.blocks import Block, Gradients
+from upweight.gradients.interface import Cotangents
 from upweight.gradients.output_curvature import MANY, softmax_of, softmax_product
+from upweight.gradients.plan import unfactored
 from upweight.gradients.rewritten import rewritten
+from upweight.gradients.terms import Direct
 from upweight.kept import fresh_buffers, modules_kept, parts
 from upweight.losses import Split
 from upweight.messages import InputError, SlowPathWarning, warn
@@ -155,13 +159,24 @@ def derivative(
 class AutogradFunction:
     """Derivatives of ``function(model, batch) -> [batch]`` for any model."""
 
+    factored = False
+    linear = None
+
     def __init__(self, model: nn.Module, function: Any, layout: Layout):
         self.layout = layout
         self.split = isinstance(function, Split)
+        self.plan = unfactored(layout)
         self._evaluate = substituted(model, function)
         self._function = function
         self._outputs = substituted(model, function.outputs) if self.split else None
+        self._once = substituted(model, function, twice=False)
+        self._outputs_once = substituted(model, function.outputs, twice=False) if self.split else None
         self._vmap_works = True
+
+    @property
+    def peak(self) -> int:
+        """Numbers per example in the largest block."""
+        return max(shape.rows * shape.columns for shape in self.plan.shapes)
 
     def _leaves(self, params: Tensor) -> dict[str, Tensor]:
         return {name: v.detach().requires_grad_() for name, v in self.layout.unflatten(params).items()}
@@ -188,64 +203,87 @@ class AutogradFunction:
         totals, grads = zip(*(self.gradient(row, batch, weights) for row in params), strict=True)
         return torch.stack(totals), torch.stack(grads)
 
-    def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
-        """The gradient of every example: vmap of the gradient, or example by example where vmap can't."""
+    def outputs_of(self, params: Float[Tensor, " p"], batch: Batch) -> Tensor:
+        """The model's outputs, ``[batch, ...]``."""
+        self._require_outputs()
+        assert self._outputs_once is not None
+        return self._outputs_once(self.layout.unflatten(params), batch)
+
+    def each(
+        self, params: Float[Tensor, " p"], batch: Batch, cotangents: Cotangents | None = None, *, compacted: bool = True
+    ) -> Gradients:
+        """The gradient of every example, or J_iᵀu_i: vmap of the gradient, or example by example where vmap can't."""
+        count = batch_length(batch)
+        if callable(cotangents):
+            with torch.no_grad():
+                cotangents = cotangents(self.outputs_of(params, batch))
+        named = self.of_parameters(params, batch, cotangents, list(self.layout.names))
+        blocks = [Block(shape, (Direct(shape.matrices(named, count)),)) for shape in self.plan.shapes]
+        return Gradients(self.layout, tuple(blocks), count)
+
+    def of_parameters(
+        self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Per-example gradients of some parameters, ``[batch, ...]``, without factors."""
         if self._vmap_works:
             try:
-                return self._materialize_vmap(params, batch)
+                return self._by_vmap(params, batch, cotangents, names)
             except (RuntimeError, ValueError, TypeError) as error:
                 self._vmap_works = False
                 reason = str(error).strip().splitlines()[0][:160]
+                what = "this model or loss" if len(names) == len(self.layout.names) else ", ".join(names)
                 warn(
-                    "per-example gradients: this model or loss can't be vectorised over examples "
-                    f"({reason}); differentiating one example at a time, {batch_length(batch)} passes per batch",
+                    f"per-example gradients: {what} can't be vectorised over examples ({reason}); differentiating one "
+                    f"example at a time, {batch_length(batch)} passes per batch",
                     SlowPathWarning,
                 )
-        return self._materialize_loop(params, batch)
+        return self.one_by_one(params, batch, cotangents, names)
 
-    def _materialize_vmap(self, params: Tensor, batch: Batch) -> Tensor:
+    def _by_vmap(
+        self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: Sequence[str]
+    ) -> dict[str, Tensor]:
         leaves, spec = pytree.tree_flatten(batch)
         dims = [0 if isinstance(leaf, Tensor) else None for leaf in leaves]
-
-        def value(named: dict[str, Tensor], *example: Any) -> Tensor:
-            single = [x.unsqueeze(0) if isinstance(x, Tensor) else x for x in example]
-            return self._evaluate(named, pytree.tree_unflatten(single, spec)).sum()
-
         named = {name: v.detach() for name, v in self.layout.unflatten(params).items()}
-        per_example = torch.vmap(func_grad(value), in_dims=(None, *dims), randomness="error")
-        return self.layout.flatten(per_example(named, *leaves)).detach()
+        fixed = {name: v for name, v in named.items() if name not in names}
 
-    def _materialize_loop(self, params: Tensor, batch: Batch) -> Tensor:
-        with torch.enable_grad():
-            leaves = self._leaves(params)
-            values = self._evaluate(leaves, batch)
-            rows = [derivative([value], list(leaves.values()), None) for value in values]
-            return torch.stack([self.layout.flatten(dict(zip(leaves, row, strict=True))) for row in rows]).detach()
+        def value(chosen: dict[str, Tensor], seed: Tensor | None, *example: Any) -> Tensor:
+            single = [x.unsqueeze(0) if isinstance(x, Tensor) else x for x in example]
+            one = pytree.tree_unflatten(single, spec)
+            if seed is None:
+                return self._evaluate({**fixed, **chosen}, one).sum()
+            assert self._outputs is not None
+            return (self._outputs({**fixed, **chosen}, one)[0] * seed).sum()
 
-    def inner(
-        self, params: Float[Tensor, " p"], batch: Batch, vectors: Float[Tensor, "k p"]
-    ) -> Float[Tensor, "k batch"]:
-        """Inner products of k vectors with every example's gradient, which is never formed.
+        seeded = None if cotangents is None else 0
+        per_example = torch.vmap(func_grad(value), in_dims=(None, seeded, *dims), randomness="error")
+        found = per_example({name: named[name] for name in names}, cotangents, *leaves)
+        return {name: value.detach() for name, value in found.items()}
 
-        u ↦ Σ u_i ∇f_i is linear in u, so differentiating ⟨v, Σ u_i ∇f_i⟩ by u gives ⟨v, ∇f_i⟩ for all i.
-        """
-        with torch.enable_grad():
-            leaves = self._leaves(params)
-            values = self._evaluate(leaves, batch)
-            dummy = torch.zeros_like(values, requires_grad=True)
-            sums = torch.autograd.grad(
-                values,
-                list(leaves.values()),
-                dummy,
-                create_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
+    def one_by_one(
+        self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """The same, a backward pass for each example."""
+        with self._forward(params, batch, cotangents is not None) as (leaves, root):
+            values = (
+                root if cotangents is None else (root * cotangents.reshape(root.shape)).reshape(len(root), -1).sum(1)
             )
-            parts = [
-                derivative(sums, [dummy], list(self.layout.unflatten(chunk).values()), batched=True)[0]
-                for chunk in vectors.split(VECTORS_AT_ONCE)
-            ]
-        return torch.cat(parts).detach()
+            chosen = [leaves[name] for name in names]
+            rows = [derivative([value], chosen, None) for value in values]
+        columns = zip(*rows, strict=True)
+        return {name: torch.stack(column).detach() for name, column in zip(names, columns, strict=True)}
+
+    @contextmanager
+    def _forward(self, params: Tensor, batch: Batch, outputs: bool) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Leaves of θ, and the values or outputs that come of them, with a graph between them."""
+        with torch.enable_grad():
+            leaves = self._leaves(params)
+            if outputs:
+                self._require_outputs()
+                assert self._outputs_once is not None
+                yield leaves, self._outputs_once(leaves, batch)
+            else:
+                yield leaves, self._once(leaves, batch)
 
     def hessian_product(
         self,

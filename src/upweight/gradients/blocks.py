@@ -1,7 +1,7 @@
 """Per-example gradients of a batch as blocks of factors, one block a parameter (a weight with its bias).
 
 A block's matrix is ``[r, c]``; a bias that every use shares with its weight is one more column, whose right factor
-is 1. `Factors` holds the blocks of a batch and offers what curvature and influence need of them, block by block or
+is 1. `Gradients` holds the blocks of a batch and offers what curvature and influence need of them, block by block or
 summed: inner products, Gram matrices, norms, weighted sums, and, where somebody really wants them, the gradients.
 """
 
@@ -66,7 +66,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Block:
-    """Factors of one parameter's per-example gradients; several uses are several terms, whose sum counts."""
+    """Gradients of one parameter's per-example gradients; several uses are several terms, whose sum counts."""
 
     shape: Shape
     terms: tuple[Term, ...]
@@ -134,12 +134,17 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Factors:
-    """Per-example gradients of a batch, block by block."""
+class Gradients:
+    """Per-example gradients of a batch, block by block: the one form in which they go from room to room."""
 
     layout: Layout
     blocks: tuple[Block, ...]
     examples: int
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """How the blocks are cut."""
+        return tuple(block.shape for block in self.blocks)
 
     @property
     def numbers(self) -> int:
@@ -178,7 +183,7 @@ class Factors:
         """k weighted sums of the gradients."""
         return self.vectors([block.combine(weights) for block in self.blocks])
 
-    def gram(self, other: Factors) -> Float[Tensor, "m n"]:
+    def gram(self, other: Gradients) -> Float[Tensor, "m n"]:
         """Inner products of every gradient here with every one of another batch."""
         total: Tensor | None = None
         for mine, its in zip(self.blocks, other.blocks, strict=True):
@@ -195,7 +200,7 @@ class Factors:
         """The gradients themselves."""
         return self.vectors([block.materialize() for block in self.blocks])
 
-    def scaled(self, metric: Float[Tensor, " p"]) -> Factors:
+    def scaled(self, metric: Float[Tensor, " p"]) -> Gradients:
         """Gradients with every entry multiplied; the metric must be one number per parameter tensor.
 
         So (AᵀA + D)⁻¹ with a diagonal D, constant on each parameter, becomes (ÃᵀÃ + I)⁻¹ in à = A D^{-1/2}.
@@ -205,22 +210,36 @@ class Factors:
             blocks.append(block.scaled(matrix[0, 0]))
         return replace(self, blocks=tuple(blocks))
 
-    def weighted(self, rows: Float[Tensor, " b"]) -> Factors:
+    def weighted(self, rows: Float[Tensor, " b"]) -> Gradients:
         """Every example's gradient multiplied by its own number."""
         return replace(self, blocks=tuple(block.weighted(rows) for block in self.blocks))
 
-    def compact(self) -> Factors:
+    def compact(self) -> Gradients:
         """The form that holds fewest numbers."""
         return replace(self, blocks=tuple(block.compact() for block in self.blocks))
 
-    def take(self, rows: Tensor | slice) -> Factors:
+    def take(self, rows: Tensor | slice) -> Gradients:
         """Some of the examples."""
         blocks = tuple(block.take(rows) for block in self.blocks)
         count = len(torch.arange(self.examples)[rows.cpu() if isinstance(rows, Tensor) else rows])
         return replace(self, blocks=blocks, examples=count)
 
 
-def concatenated(parts: Sequence[Factors]) -> Factors:
+def conformed(gradients: Gradients, shapes: Sequence[Shape]) -> Gradients:
+    """The same gradients cut into these blocks, where another function's plan has cut them otherwise."""
+    own = {block.shape: block for block in gradients.blocks}
+    if gradients.shapes == tuple(shapes):
+        return gradients
+    named: dict[str, Tensor] = {}
+    for block in gradients.blocks:
+        if block.shape not in shapes:
+            named.update(block.shape.named(block.materialize()))
+    count = gradients.examples
+    blocks = [own.get(shape) or Block(shape, (Direct(shape.matrices(named, count)),)) for shape in shapes]
+    return replace(gradients, blocks=tuple(blocks))
+
+
+def concatenated(parts: Sequence[Gradients]) -> Gradients:
     """Several batches as one; their terms must have the same form (lookups and positions of equal length)."""
     first = parts[0]
     if len(parts) == 1:

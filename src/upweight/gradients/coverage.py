@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from upweight.data import Batch
 from upweight.gradients.autograd import substituted
-from upweight.gradients.factored import FactoredFunction
 from upweight.gradients.interface import ExampleFunction
 
 
@@ -90,9 +89,7 @@ def coverage(
         mean = substituted(model, loss)(leaves, batch).mean()
         found = torch.autograd.grad(mean, list(leaves.values()), allow_unused=True)
     gradients = dict(zip(leaves, found, strict=True))
-    plan = function.plan if isinstance(function, FactoredFunction) else None
-    slow = {} if plan is None else plan.slow
-    unused = () if plan is None else plan.unused
+    slow, unused = function.plan.slow, function.plan.unused
     parts = []
     for name, value in model.named_parameters():
         gradient = gradients.get(name)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from upweight.data import Batch
+from upweight.gradients.blocks import Gradients
+from upweight.gradients.plan import Plan
 from upweight.parameters import Layout
+
+if TYPE_CHECKING:
+    from upweight.gradients.linear import LinearFunction
+
+Cotangents = Tensor | Callable[[Tensor], Tensor]
+"""u of each example in its outputs ``[batch, ...]``, or a function of the outputs that gives them."""
 
 
 @runtime_checkable
@@ -18,9 +27,27 @@ class ExampleFunction(Protocol):
     layout: Layout
     split: bool
     """Whether f is known as a function of the model's outputs (needed by the GGN)."""
+    factored: bool
+    """Whether gradients come as factors of a model's operations, as far as these have rules."""
+    plan: Plan
+    """How gradients are made, and their blocks."""
+
+    @property
+    def linear(self) -> LinearFunction | None:
+        """Itself, where the outputs are linear in θ."""
+        ...
+
+    @property
+    def peak(self) -> int:
+        """Numbers per example in the largest operation's factors, as far as batches have shown: it bounds a batch."""
+        ...
 
     def values(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, " batch"]:
         """f_i(θ)."""
+        ...
+
+    def outputs_of(self, params: Float[Tensor, " p"], batch: Batch) -> Tensor:
+        """The model's outputs, ``[batch, ...]``."""
         ...
 
     def gradient(
@@ -35,14 +62,14 @@ class ExampleFunction(Protocol):
         """The same at k parameter vectors at once."""
         ...
 
-    def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
-        """The gradient of every example."""
-        ...
+    def each(
+        self, params: Float[Tensor, " p"], batch: Batch, cotangents: Cotangents | None = None, *, compacted: bool = True
+    ) -> Gradients:
+        """The gradient of every example; or, with cotangents u_i of the outputs, J_iᵀu_i.
 
-    def inner(
-        self, params: Float[Tensor, " p"], batch: Batch, vectors: Float[Tensor, "k p"]
-    ) -> Float[Tensor, "k batch"]:
-        """Inner products of k vectors with the gradient of every example."""
+        ``compacted``: each block in the form that holds fewest numbers; where factors must stay factors (Kronecker
+        statistics), say False.
+        """
         ...
 
     def hessian_product(

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from upweight.data import Batch, tensors
 from upweight.gradients.autograd import called, output_derivatives
+from upweight.gradients.blocks import Block, Gradients, Shape
+from upweight.gradients.interface import Cotangents
 from upweight.gradients.output_curvature import (
     MANY,
     TILES,
@@ -29,6 +31,8 @@ from upweight.gradients.output_curvature import (
     softmax_dense,
     softmax_of,
 )
+from upweight.gradients.plan import Plan
+from upweight.gradients.terms import Outer
 from upweight.parameters import Layout
 
 BLOCK_ELEMENTS = 2**24
@@ -55,6 +59,8 @@ class LinearFactors:
 class LinearFunction:
     """Derivatives of a split per-example value of a linear last layer."""
 
+    factored = True
+
     def __init__(self, prefix: nn.Module, layer: nn.Linear, function: Any, layout: Layout):
         self.layout = layout
         self.split = True
@@ -66,6 +72,19 @@ class LinearFunction:
         self.features_count = layer.in_features + self._bias_learned
         self.by_softmax = self.outputs_count >= MANY and is_softmax(function)
         """Whether the curvature in the outputs is known by products, in a number a class."""
+        weight, *bias = layout.names
+        shape = Shape(weight, bias[0] if bias else None, self.outputs_count, self.features_count)
+        self.plan = Plan((shape,))
+
+    @property
+    def linear(self) -> LinearFunction:
+        """Itself."""
+        return self
+
+    @property
+    def peak(self) -> int:
+        """Numbers per example in the factors: features and slopes."""
+        return self.outputs_count + self.features_count
 
     @property
     def curvature_numbers(self) -> int:
@@ -123,39 +142,31 @@ class LinearFunction:
         grads = slopes.transpose(0, 1).reshape(len(a), -1).T @ a
         return totals.detach(), self.vector(grads.reshape(k, self.outputs_count, -1))
 
-    def factors(
-        self, params: Float[Tensor, " p"], batch: Batch
-    ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch c"]]:
-        """Features a_i and output gradients r_i: example i's gradient is r_i ⊗ a_i."""
+    def outputs_of(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch c"]:
+        """The model's outputs."""
+        return self.outputs(params, self.features(batch, params.dtype))
+
+    def each(
+        self, params: Float[Tensor, " p"], batch: Batch, cotangents: Cotangents | None = None, *, compacted: bool = True
+    ) -> Gradients:
+        """The gradient r_i ⊗ a_i of every example, or u_i ⊗ a_i of its outputs."""
         a = self.features(batch, params.dtype)
-        return a, self._slope(self.outputs(params, a), batch)
+        outputs = self.outputs(params, a)
+        if callable(cotangents):
+            cotangents = cotangents(outputs)
+        found = self.outers(a, self._slope(outputs, batch) if cotangents is None else cotangents)
+        return found.compact() if compacted else found
+
+    def outers(self, a: Float[Tensor, "batch d"], slopes: Float[Tensor, "batch c"]) -> Gradients:
+        """The gradients of features a_i and output gradients r_i."""
+        block = Block(self.plan.shapes[0], (Outer(slopes[:, None], a[:, None]),))
+        return Gradients(self.layout, (block,), len(a))
 
     def _slope(self, outputs: Float[Tensor, "batch c"], batch: Batch) -> Float[Tensor, "batch c"]:
         with torch.enable_grad():
             point = outputs.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self._function.of_outputs(point, batch).sum(), point)
         return slope
-
-    def materialize(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, "batch p"]:
-        """The gradient of every example."""
-        a, slope = self.factors(params, batch)
-        return self.vector(slope[:, :, None] * a[:, None, :])
-
-    def inner(
-        self, params: Float[Tensor, " p"], batch: Batch, vectors: Float[Tensor, "k p"]
-    ) -> Float[Tensor, "k batch"]:
-        """Inner products of k vectors with the gradient of every example."""
-        return self.contract(*self.factors(params, batch), vectors)
-
-    def contract(
-        self, a: Float[Tensor, "batch d"], slope: Float[Tensor, "batch c"], vectors: Float[Tensor, "k p"]
-    ) -> Float[Tensor, "k batch"]:
-        """r_iᵀ V a_i for k matrices V, from features a and output gradients r."""
-        parts = []
-        for chunk in vectors.split(self._chunk(len(a))):
-            pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), -1, self.outputs_count)
-            parts.append(torch.einsum("bkc,bc->kb", pushed, slope))
-        return torch.cat(parts)
 
     def output_curvature(
         self, params: Float[Tensor, " p"], batch: Batch

@@ -6,7 +6,6 @@ import torch
 
 from upweight.curvature import GGN, Curvature, EmpiricalFisher, Fisher, Hessian, RowCurvature
 from upweight.curvature.rows import trace_share
-from upweight.gradients import FactoredFunction
 from upweight.influence.costs import Counts, dual_stages
 from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, MeanEigenvalue
 from upweight.inverse.dual import DEFAULT_ROWS, fitting
@@ -51,7 +50,7 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
         )
         warn(f"inverse: {reason}. Give l2 > 0 or an inverse of your own", UpweightWarning)
         return CG(Hessian(), damping=MeanEigenvalue(SINGULAR_DAMPING)), reason
-    if not isinstance(objective.engine.function, FactoredFunction):
+    if not objective.engine.function.factored:
         return _without_factors(objective)
     curvature, why = row_curvature(objective)
     rows = min(DEFAULT_ROWS, most_rows(counts, curvature))

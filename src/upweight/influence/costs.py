@@ -16,7 +16,6 @@ from torch import Tensor
 
 from upweight.curvature import GGN, Hessian, ObjectiveCurvature
 from upweight.curvature.assembled import pass_flops, products_flops, rows_flops, takes_rows
-from upweight.gradients import FactoredFunction, LinearFunction
 from upweight.gradients.autograd import VECTORS_AT_ONCE
 from upweight.objective import Objective
 
@@ -64,16 +63,12 @@ class Counts:
         """Multiplications of an inner product of two gradients."""
         objective = self.objective
         function = objective.engine.function
-        if not isinstance(function, FactoredFunction):
-            return objective.p
-        return function.factors(objective.params, objective.data.take([0])).pair_work
+        return function.each(objective.params, objective.data.take([0])).pair_work
 
     @cached_property
     def sides(self) -> list[tuple[int, int]]:
         """Rows and columns of every block."""
         function = self.objective.engine.function
-        if not isinstance(function, FactoredFunction):
-            return []
         return [(shape.rows, shape.columns) for shape in function.plan.shapes]
 
     @property
@@ -84,9 +79,7 @@ class Counts:
     @property
     def activations(self) -> float:
         """Bytes of a batch's factors."""
-        function = self.objective.engine.function
-        peak = function.peak if isinstance(function, FactoredFunction) else self.objective.p
-        return 3.0 * peak * self.objective.engine.pass_rows * self.item
+        return 3.0 * self.objective.engine.function.peak * self.objective.engine.pass_rows * self.item
 
 
 def dual_stages(counts: Counts, rows: int) -> list[Stage]:
@@ -144,7 +137,7 @@ def dense_stages(counts: Counts, curvature: str, *, spectrum: bool, timed: bool 
     objective = counts.objective
     n, q, item, p = objective.n, counts.queries, counts.item, objective.p
     seconds = None
-    if isinstance(objective.engine.function, LinearFunction):
+    if objective.engine.function.linear is not None:
         matrix, name = 5.0 / 4 * n * p**2, "matrix"
     elif takes_rows(objective, curvature, counts.pass_flops):
         matrix, name = float(rows_flops(objective, counts.pass_flops) or 0), "matrix, by rows"
@@ -187,8 +180,8 @@ def product_seconds(counts: Counts, curvature: str, vectors: int, examples: int 
 
 def _product(objective: Objective, curvature: str, positions: Tensor) -> Callable[[Tensor], Tensor]:
     """Of some examples; outputs and features that all products share are made before."""
-    function = objective.engine.function
-    if not isinstance(function, LinearFunction):
+    function = objective.engine.function.linear
+    if function is None:
         return ObjectiveCurvature(objective, curvature, positions).apply
     features, _, shape = function.output_curvature(objective.params, objective.data.take(positions))
     return lambda units: function.product(features, shape, units)

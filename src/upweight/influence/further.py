@@ -15,7 +15,6 @@ from functools import cached_property
 import torch
 
 from upweight import scalars
-from upweight.gradients import LinearFunction
 from upweight.influence.leverage import LeftOut
 from upweight.influence.walk import Walk
 from upweight.messages import InputError, NotConvergedWarning, warn
@@ -41,7 +40,7 @@ def check(objective: Objective, steps: int, leverage_corrected: bool) -> None:
     scalars.whole("newton_steps", steps)
     if steps > 1 and not leverage_corrected:
         raise InputError(f"newton_steps: got {steps}; they go with leverage_corrected=True, else leave newton_steps=1")
-    if steps > 1 and not isinstance(objective.engine.function, LinearFunction):
+    if steps > 1 and objective.engine.function.linear is None:
         raise InputError(
             f"newton_steps: got {steps}; more than one takes a model whose one trained layer is a Linear at its end, "
             "and a loss of its outputs; leave newton_steps=1"
@@ -66,8 +65,8 @@ class Further:
         """The same examples, with steps that lead on."""
         if not self.limit:
             return block
-        objective, function = self.wide, self.wide.engine.function
-        assert isinstance(function, LinearFunction)
+        objective, function = self.wide, self.wide.engine.function.linear
+        assert function is not None
         size = block.moved.abs().amax(1)
         order = size.argsort(descending=True, stable=True)
         rows = order[(size[order] > SMALLEST_MOVE) & torch.isfinite(size[order])]

@@ -248,7 +248,7 @@ class Influence:
         objective = self.objective
         if isinstance(self.solver, PairSolver) and not renormalize:
             factors = query_factors(objective, data, kind)
-            if factors is not None and pays(self.solver, factors, objective.n, objective.p):
+            if pays(self.solver, factors, objective.n, objective.p):
                 found, moments = pair_scores(objective, self.solver, factors, positions)
                 if positions is None and "stationarity" not in self.__dict__:
                     self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
@@ -362,7 +362,7 @@ class Influence:
         total = -(-(objective.n if positions is None else len(positions)) // size)
         batches = objective.data.batches(positions, size)
         for index, batch in track(batches, "solving for training examples", total=total):
-            gradients = objective.engine.function.materialize(objective.params, batch)
+            gradients = objective.engine.function.each(objective.params, batch).materialize()
             solution = solve(gradients)
             # The example's own loss is unweighted; w_i belongs to its pull on θ alone.
             products = objective.weights[index] * (gradients * solution.x).sum(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from upweight.curvature import EmpiricalFisher, Fisher
-from upweight.gradients import FactoredFunction
 from upweight.influence.choice import most_rows, row_curvature
 from upweight.influence.costs import Counts, Stage
 from upweight.influence.plan import product_speed, stages_of
@@ -79,7 +78,7 @@ def _others(counts: Counts) -> list[tuple[str, Inverse]]:
     if objective.is_linear:
         dense = [("inverse.Dense()", Dense())] if objective.p <= LARGEST else []
         return [*dense, ("inverse.CG()", CG())]
-    if not isinstance(objective.engine.function, FactoredFunction):
+    if not objective.engine.function.factored:
         return []
     curvature, _ = row_curvature(objective)
     rows = min(DEFAULT_ROWS, most_rows(counts, curvature))

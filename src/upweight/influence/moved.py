@@ -18,7 +18,6 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.data import Batch, Data, batch_length, cast, tensors
-from upweight.gradients import LinearFunction
 from upweight.gradients.autograd import substituted
 from upweight.losses import Split
 from upweight.measurements import Measurement
@@ -116,8 +115,7 @@ class Moved:
         self.objective, self.data = objective, data
         self.function: Any = measurement.bind(objective.loss)
         split = isinstance(self.function, Split)
-        found = objective.engine.bind(self.function) if objective.is_linear and split else None
-        self.linear = found if isinstance(found, LinearFunction) else None
+        self.linear = objective.engine.bind(self.function).linear if objective.is_linear and split else None
         self.features: list[Tensor] = []
         if self.linear is None:
             self._prepare()

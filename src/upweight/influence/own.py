@@ -161,7 +161,7 @@ def _by_pairs(influence: Influence) -> Float[Tensor, " train"]:
                 (slope,) = torch.autograd.grad(measured.of_outputs(point, batch).sum(), point)
             return slope
 
-        parts.append(solver.quadratic(objective.engine.factored.factors(objective.params, batch, direction)))
+        parts.append(solver.quadratic(objective.engine.function.each(objective.params, batch, direction)))
     return torch.cat(parts) / objective.n
 
 
@@ -171,7 +171,7 @@ def _by_solving(influence: Influence) -> tuple[Float[Tensor, " train"], Float[Te
     function = objective.engine.bind(Margin().bind(objective.loss))
     size = objective.engine.block_rows(objective.p)
     for _, batch in track(objective.data.batches(None, size), "solving for margins", -(-objective.n // size)):
-        gradients = function.materialize(objective.params, batch)
+        gradients = function.each(objective.params, batch).materialize()
         solved = influence.solve(gradients).x
         pulls.append((gradients * solved).sum(1))
         moves.append(solved.norm(dim=1))

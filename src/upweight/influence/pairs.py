@@ -11,8 +11,8 @@ from torch import Tensor
 
 from upweight.data import Data
 from upweight.engine.stationarity import Moments
-from upweight.gradients import FactoredFunction, Factors
-from upweight.gradients.blocks import concatenated
+from upweight.gradients import Gradients
+from upweight.gradients.blocks import concatenated, conformed
 from upweight.influence.queries import check_query_targets, query_factor_blocks
 from upweight.inverse import Solver
 from upweight.measurements import Measurement
@@ -29,17 +29,17 @@ class PairSolver(Solver, Protocol):
         """The solver in words."""
         ...
 
-    def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
+    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
         """A function of a batch's factors that gives ∇L_qᵀ(H+δI)⁻¹∇ℓ_z."""
         ...
 
-    def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
+    def quadratic(self, train: Gradients) -> Float[Tensor, " n"]:
         """∇ℓ_zᵀ(H+δI)⁻¹∇ℓ_z of every example of a batch."""
         ...
 
 
-def query_factors(objective: Objective, data: Data, measurement: Measurement) -> Factors | None:
-    """The gradients of the queries' measurement as factors; None where they have none.
+def query_factors(objective: Objective, data: Data, measurement: Measurement) -> Gradients:
+    """The gradients of the queries' measurement, cut into the blocks of the loss's own.
 
     Raises
     ------
@@ -47,13 +47,12 @@ def query_factors(objective: Objective, data: Data, measurement: Measurement) ->
         If a gradient isn't finite.
     """
     function = objective.engine.bind(measurement.bind(objective.loss))
-    if not isinstance(function, FactoredFunction):
-        return None
     check_query_targets(objective, data, measurement)
-    return concatenated(list(query_factor_blocks(objective, function, data)))
+    found = concatenated(list(query_factor_blocks(objective, function, data)))
+    return conformed(found, objective.engine.function.plan.shapes)
 
 
-def pays(solver: Solver, queries: Factors, n: int, p: int) -> bool:
+def pays(solver: Solver, queries: Gradients, n: int, p: int) -> bool:
     """Whether pairs cost fewer multiplications than solving for every query and n inner products of length p.
 
     A solver whose queries and examples all meet ``rank`` rows on the way pays for that; the others never lose.
@@ -65,22 +64,22 @@ def pays(solver: Solver, queries: Factors, n: int, p: int) -> bool:
 
 
 def pair_scores(
-    objective: Objective, solver: PairSolver, queries: Factors, positions: Tensor | None
+    objective: Objective, solver: PairSolver, queries: Gradients, positions: Tensor | None
 ) -> tuple[Float[Tensor, "q n"], Moments]:
     """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and the sums of their gradients on its way."""
     score, parts, moments = solver.scorer(queries), [], Moments(objective.params)
     n = objective.n if positions is None else len(positions)
-    for _, found in track(objective.engine.factors(positions), "scoring", -(-n // objective.engine.pass_rows)):
+    for _, found in track(objective.engine.each(positions), "scoring", -(-n // objective.engine.pass_rows)):
         parts.append(score(found))
-        moments.add_factors(found)
+        moments.add_gradients(found)
     return torch.cat(parts, dim=1), moments
 
 
 def self_scores(objective: Objective, solver: PairSolver, positions: Tensor | None) -> Float[Tensor, " n"]:
     """w_z∇ℓ_zᵀ(H+δI)⁻¹∇ℓ_z: the pull of an example on θ, seen by its own unweighted loss."""
     n = objective.n if positions is None else len(positions)
-    function, parts = objective.engine.factored, []
+    function, parts = objective.engine.function, []
     batches = objective.data.batches(positions, objective.engine.pass_rows)
     for index, batch in track(batches, "self-influence", -(-n // objective.engine.pass_rows)):
-        parts.append(objective.weights[index] * solver.quadratic(function.factors(objective.params, batch)))
+        parts.append(objective.weights[index] * solver.quadratic(function.each(objective.params, batch)))
     return torch.cat(parts)

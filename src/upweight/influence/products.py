@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.data import Data
-from upweight.gradients import FactoredFunction, Factors
+from upweight.gradients import ExampleFunction, Gradients
+from upweight.gradients.blocks import conformed
 from upweight.gradients.denormals import flushed
 from upweight.influence.queries import numbers, query_factor_blocks, query_gradient_blocks
 from upweight.measurements import Measurement
@@ -27,7 +28,7 @@ def gradient_products(
     """∇m_q · w_z∇ℓ_z, or the cosine of the two; one pass over the training data for each block of queries."""
     own = objective.engine.function
     function = objective.engine.bind(measurement.bind(objective.loss))
-    if isinstance(function, FactoredFunction) and isinstance(own, FactoredFunction):
+    if function.factored and own.factored:
         blocks = query_factor_blocks(objective, function, data)
         return torch.cat([_by_factors(objective, own, block, positions, cosine=cosine) for block in blocks])
     compare = _cosines if cosine else Objective.inner
@@ -42,11 +43,7 @@ def squared_norms(objective: Objective, positions: Tensor | None) -> Float[Tenso
     function, parts = objective.engine.function, []
     rows = objective.engine.block_rows(numbers(objective, function, objective.data))
     for index, batch in objective.data.batches(positions, rows):
-        if isinstance(function, FactoredFunction):
-            squares = function.factors(objective.params, batch).norms()
-        else:
-            squares = (function.materialize(objective.params, batch) ** 2).sum(1)
-        parts.append(objective.weights[index] * squares)
+        parts.append(objective.weights[index] * function.each(objective.params, batch).norms())
     return torch.cat(parts)
 
 
@@ -63,25 +60,23 @@ def _cosines(objective: Objective, gradients: Float[Tensor, "m p"], positions: T
 
 
 def _by_factors(
-    objective: Objective, function: FactoredFunction, queries: Factors, positions: Tensor | None, *, cosine: bool
+    objective: Objective, function: ExampleFunction, queries: Gradients, positions: Tensor | None, *, cosine: bool
 ) -> Float[Tensor, "m train"]:
     wanted = _unit_factors(queries) if cosine else queries
     parts = []
     rows = objective.engine.block_rows(numbers(objective, function, objective.data))
     for index, batch in objective.data.batches(positions, rows):
-        found = function.factors(objective.params, batch).weighted(objective.weights[index])
+        found = function.each(objective.params, batch).weighted(objective.weights[index])
         parts.append(_gram(wanted, _unit_factors(found) if cosine else found))
     return torch.cat(parts, dim=1)
 
 
-def _gram(first: Factors, second: Factors) -> Float[Tensor, "m n"]:
-    """Inner products; a function that had to leave the fast way for a parameter has other blocks than before."""
-    if [block.shape for block in first.blocks] == [block.shape for block in second.blocks]:
-        return first.gram(second)
-    return second.inner(first.materialize())
+def _gram(first: Gradients, second: Gradients) -> Float[Tensor, "m n"]:
+    """Inner products, whatever blocks the two are cut into."""
+    return first.gram(conformed(second, first.shapes))
 
 
-def _unit_factors(factors: Factors) -> Factors:
+def _unit_factors(factors: Gradients) -> Gradients:
     lifted = factors.weighted(_lift(factors.norms()))
     return lifted.weighted(_inverse_root(lifted.norms()))
 

@@ -103,7 +103,7 @@ def projected(
     """
 
     def passed(project: Callable[[Tensor], Tensor]) -> Tensor:
-        gradients = (function.materialize(params, batch) for _, batch in data.batches(None, rows))
+        gradients = (function.each(params, batch).materialize() for _, batch in data.batches(None, rows))
         return torch.cat([project(part) for part in gradients])
 
     if projection.exact:

@@ -13,7 +13,7 @@ from torch import Tensor
 from upweight.checks.per_example import refuse_cut_off, refuse_dependence, refuse_shape
 from upweight.checks.values import refuse_bad_targets
 from upweight.data import Data
-from upweight.gradients import Block, ExampleFunction, FactoredFunction, Factors
+from upweight.gradients import Block, ExampleFunction, Gradients
 from upweight.gradients.autograd import called
 from upweight.gradients.blocks import concatenated
 from upweight.gradients.terms import Outer
@@ -105,7 +105,7 @@ def query_gradient_blocks(
     function = objective.engine.bind(measurement.bind(objective.loss))
     rows = objective.engine.block_rows(objective.p)
     for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // objective.p, 1)):
-        parts = [function.materialize(objective.params, batch) for _, batch in data.batches(block, rows)]
+        parts = [function.each(objective.params, batch).materialize() for _, batch in data.batches(block, rows)]
         gradients = torch.cat(parts)
         refuse_infinite(gradients, int(block[0]))
         yield gradients
@@ -119,7 +119,7 @@ def refuse_infinite(gradients: Float[Tensor, "block width"], first: int = 0) -> 
         raise InputError(f"queries: the gradient of query {bad} is NaN or infinite; check its input and label")
 
 
-def query_factor_blocks(objective: Objective, function: FactoredFunction, data: Data) -> Iterator[Factors]:
+def query_factor_blocks(objective: Objective, function: ExampleFunction, data: Data) -> Iterator[Gradients]:
     """Gradients of a function of the queries as factors, in order.
 
     Raises
@@ -129,24 +129,15 @@ def query_factor_blocks(objective: Objective, function: FactoredFunction, data: 
     """
     each = numbers(objective, function, data)
     rows = min(objective.engine.block_rows(each), objective.engine.pass_rows)
-
-    def factors(block: Tensor) -> list[Factors]:
-        return [function.factors(objective.params, batch) for _, batch in data.batches(block, rows)]
-
     for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // each, 1)):
-        parts = factors(block)
-        if len({tuple(block.shape for block in part.blocks) for part in parts}) > 1:
-            parts = factors(block)  # a batch on the way showed that a parameter has no factors: now all agree
-        found = concatenated(parts)
+        found = concatenated([function.each(objective.params, batch) for _, batch in data.batches(block, rows)])
         refuse_infinite(found.norms()[:, None], int(block[0]))
         yield found
 
 
 def numbers(objective: Objective, function: ExampleFunction, data: Data) -> int:
     """Numbers that an example's gradient takes in inner products."""
-    if not isinstance(function, FactoredFunction):
-        return objective.p
-    return sum(_numbers_of(block) for block in function.factors(objective.params, data.take([0])).blocks)
+    return sum(_numbers_of(block) for block in function.each(objective.params, data.take([0])).blocks)
 
 
 def _numbers_of(block: Block) -> int:

@@ -24,5 +24,5 @@ def scores(
     parts = []
     for index, batch in data.batches(None, objective.batch_size):
         refuse_bad_targets(objective.problem, batch)
-        parts.append(weights[index] * objective.engine.function.inner(objective.params, batch, directions))
+        parts.append(weights[index] * objective.engine.function.each(objective.params, batch).inner(directions))
     return (objective.inner(directions, positions) - torch.cat(parts, dim=1)) / objective.n

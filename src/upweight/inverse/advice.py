@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from upweight.curvature import Hessian, ObjectiveCurvature, Operator
-from upweight.gradients import FactoredFunction
 
 FEW = 200
 """Iterations that nobody minds."""
@@ -42,6 +41,6 @@ def against_slowness(operator: Operator, damping: float, *, preconditioned: bool
     if isinstance(operator, ObjectiveCurvature) and not preconditioned:
         objective = operator.objective
         penalised = damping > 0 or bool((objective.l2 > 0).all())
-        if penalised and isinstance(objective.engine.function, FactoredFunction) and objective.engine.function.split:
+        if penalised and objective.engine.function.factored and objective.engine.function.split:
             ways.append(f"inverse.CG(curvature.GGN(), damping={damping:.3g}, preconditioner=inverse.Dual())")
     return " or ".join(ways)

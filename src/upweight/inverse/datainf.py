@@ -12,7 +12,7 @@ from torch import Tensor
 from upweight import kinds
 from upweight.curvature import EmpiricalFisher, Operator, RowCurvature, RowsOperator
 from upweight.curvature.kronecker import finite_blocks
-from upweight.gradients import Factors
+from upweight.gradients import Gradients
 from upweight.gradients.denormals import flushed
 from upweight.inverse.damping import Damping, MeanEigenvalue, resolve
 from upweight.inverse.eigenbasis import rows_of
@@ -101,7 +101,7 @@ class DataInfSolver:
         return (scaled - total) * metric
 
 
-def _pulled(factors: Factors, vectors: Float[Tensor, "k p"], count: int) -> Float[Tensor, "k p"]:
+def _pulled(factors: Gradients, vectors: Float[Tensor, "k p"], count: int) -> Float[Tensor, "k p"]:
     """Σ g(gᵀv)/(1 + R‖g‖²), block by block."""
     parts = []
     for block, matrices in zip(factors.blocks, factors.matrices(vectors), strict=True):

@@ -20,7 +20,7 @@ from torch import Tensor
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Operator, RowCurvature, Rows, RowsOperator
 from upweight.curvature.kronecker import finite_blocks
-from upweight.gradients import Factors
+from upweight.gradients import Gradients
 from upweight.gradients.blocks import concatenated
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import Spectrum, quadrature
@@ -124,7 +124,7 @@ class DualRows:
         self.keeps = len(rows) * row_bytes <= memory
 
     @cached_property
-    def kept(self) -> Factors:
+    def kept(self) -> Gradients:
         """All rows at once."""
         return concatenated([factors for _, factors in self.rows.blocks(self.size, compacted=True)])
 
@@ -132,11 +132,11 @@ class DualRows:
         """Numbers of the rows, block by block."""
         return list(torch.arange(len(self.rows)).split(len(self.rows) if self.keeps else self.size))
 
-    def block(self, chosen: Tensor) -> Factors:
+    def block(self, chosen: Tensor) -> Gradients:
         """The factors of a block."""
         return self.kept if self.keeps else self.rows.factors(chosen, compacted=True)
 
-    def grams(self, first: Factors, second: Factors) -> Float[Tensor, "g m n"]:
+    def grams(self, first: Gradients, second: Gradients) -> Float[Tensor, "g m n"]:
         """Inner products of two sets, by value of λ."""
         if len(self.groups) == 1:
             return first.gram(second)[None]
@@ -239,12 +239,12 @@ class DualSolver:
     def _product(self, x: Tensor) -> Tensor:
         return self._combine(self._inner(x)) + x / self.inverse_metric()
 
-    def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
+    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
         """∇L_qᵀ(AᵀA + D)⁻¹∇ℓ_z of every query and every example of a batch; nothing of length p is made."""
         parts = [self._metric_gram(queries, self.dual.block(chosen)) for chosen in self.dual.blocks()]
         weights = torch.cholesky_solve(torch.cat(parts, dim=1).T, self.factor).T
 
-        def scores(train: Factors) -> Tensor:
+        def scores(train: Gradients) -> Tensor:
             found = self._metric_gram(queries, train)
             for chosen in self.dual.blocks():
                 found -= weights[:, chosen] @ self._metric_gram(self.dual.block(chosen), train)
@@ -252,11 +252,11 @@ class DualSolver:
 
         return scores
 
-    def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
+    def quadratic(self, train: Gradients) -> Float[Tensor, " n"]:
         """∇ℓ_zᵀ(AᵀA + D)⁻¹∇ℓ_z of every example of a batch."""
         blocks = [self._metric_gram(self.dual.block(chosen), train) for chosen in self.dual.blocks()]
         explained = torch.linalg.solve_triangular(self.factor, torch.cat(blocks), upper=False)
         return train.scaled(self.inverse_metric().sqrt()).norms() - (explained**2).sum(0)
 
-    def _metric_gram(self, first: Factors, second: Factors) -> Tensor:
+    def _metric_gram(self, first: Gradients, second: Gradients) -> Tensor:
         return torch.einsum("g,gmn->mn", self.scale, self.dual.grams(first, second))

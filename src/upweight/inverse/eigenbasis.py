@@ -13,7 +13,8 @@ from torch import Tensor
 from upweight.curvature import RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Kronecker
-from upweight.gradients import Block, Factors, Shape
+from upweight.gradients import Block, Gradients, Shape
+from upweight.gradients.blocks import conformed
 from upweight.gradients.terms import Outer
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, Spectrum, layerwise_damping
@@ -132,27 +133,25 @@ class EigenSolver:
         """V times the inverse, which is positive definite."""
         return self.operator.scaled(vectors, [1 / values for values in self.denominators])
 
-    def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
+    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
         """∇L_qᵀ(H + δI)⁻¹∇ℓ_z of every query and every example of a batch.
 
         Queries are solved for in the eigenbasis. Then either they leave it, once, or the training gradients enter it,
         batch by batch: per block, whichever counts fewer multiplications. Where queries have one position, 1/(Λ+λ+δ)
         may be a short sum of outer products instead (`upweight.inverse.separable`), to the root of the precision.
         """
-        if not cut_alike(queries, self.operator.bases):
-            x = self.precondition(queries.materialize())
-            return lambda train: train.inner(x)
+        shapes = [basis.shape for basis in self.operator.bases]
+        queries = conformed(queries, shapes)
         parts = [self._block_scorer(number, block) for number, block in enumerate(queries.blocks)]
 
-        def scores(train: Factors) -> Tensor:
-            if not cut_alike(train, self.operator.bases):
-                return train.inner(self.precondition(queries.materialize()))
-            found = [part(block) for part, block in zip(parts, train.blocks, strict=True)]
+        def scores(train: Gradients) -> Tensor:
+            blocks = conformed(train, shapes).blocks
+            found = [part(block) for part, block in zip(parts, blocks, strict=True)]
             return torch.stack(found).sum(0)
 
         return scores
 
-    def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
+    def quadratic(self, train: Gradients) -> Float[Tensor, " n"]:
         """∇ℓ_zᵀ(H + δI)⁻¹∇ℓ_z of every example of a batch."""
         return quadratic(self.operator, [1 / values for values in self.denominators], train)
 
@@ -182,24 +181,17 @@ class EigenSolver:
         return {}
 
 
-def quadratic(operator: EigenOperator, inverses: Sequence[Tensor], train: Factors) -> Float[Tensor, " n"]:
+def quadratic(operator: EigenOperator, inverses: Sequence[Tensor], train: Gradients) -> Float[Tensor, " n"]:
     """Σ of each gradient's squared entries in the basis over the damped eigenvalues, block by block."""
-    if not cut_alike(train, operator.bases):
-        gradients = train.materialize()
-        return (gradients * operator.scaled(gradients, inverses)).sum(1)
     parts = []
-    for basis, block, inverse in zip(operator.bases, train.blocks, inverses, strict=True):
+    blocks = conformed(train, [basis.shape for basis in operator.bases]).blocks
+    for basis, block, inverse in zip(operator.bases, blocks, inverses, strict=True):
         term = basis.term(block)
         if isinstance(term, Outer) and term.left.shape[1] == 1:
             parts.append(((term.left[:, 0] ** 2 @ inverse) * term.right[:, 0] ** 2).sum(1))
         else:
             parts.append((term.materialize() ** 2 * inverse).sum((1, 2)))
     return torch.stack(parts).sum(0)
-
-
-def cut_alike(factors: Factors, bases: Sequence[Basis]) -> bool:
-    """Whether the gradients are cut into the same blocks, as they are unless an operation has no rule in one use."""
-    return [block.shape for block in factors.blocks] == [basis.shape for basis in bases]
 
 
 def _rotation(basis: Basis) -> int:

@@ -15,12 +15,12 @@ from upweight import kinds, scalars
 from upweight.curvature import Fisher, Operator, RowCurvature
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors
-from upweight.gradients import Block, Factors
+from upweight.gradients import Block, Gradients
+from upweight.gradients.blocks import conformed
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import (
     EigenSolver,
-    cut_alike,
     eigenbasis,
     quadratic,
     refuse_singular,
@@ -77,7 +77,7 @@ class KFAC:
             scalars.one_of(name, getattr(self, name), get_args(options))
 
     def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
-        """Factors from one pass over the rows, and their eigenvectors."""
+        """Gradients from one pass over the rows, and their eigenvectors."""
         rows = rows_of(target, self.curvature, "KFAC")
         dtype = rows.objective.dtype
         found = kronecker_factors(rows, self.approximation, self.inputs)
@@ -145,22 +145,15 @@ class FactoredSolver:
             found.append((_inverse(basis.left, left), _inverse(basis.right, right)))
         return found
 
-    def scorer(self, queries: Factors) -> Callable[[Factors], Float[Tensor, "q n"]]:
+    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
         """∇L_qᵀ(H + δI)⁻¹∇ℓ_z of every query and every example of a batch, by the factors of both."""
-        if not cut_alike(queries, self.operator.bases):
-            x = self.precondition(queries.materialize())
-            return lambda train: train.inner(x)
+        shapes = [basis.shape for basis in self.operator.bases]
+        queries = conformed(queries, shapes)
         triples = zip(self.operator.bases, queries.blocks, self.inverses, strict=True)
         solved = replace(queries, blocks=tuple(_solved(*triple) for triple in triples))
+        return lambda train: solved.gram(conformed(train, shapes))
 
-        def scores(train: Factors) -> Tensor:
-            if not cut_alike(train, self.operator.bases):
-                return train.inner(solved.materialize())
-            return solved.gram(train)
-
-        return scores
-
-    def quadratic(self, train: Factors) -> Float[Tensor, " n"]:
+    def quadratic(self, train: Gradients) -> Float[Tensor, " n"]:
         """∇ℓ_zᵀ(H + δI)⁻¹∇ℓ_z of every example of a batch."""
         return quadratic(self.operator, [1 / torch.outer(*sides) for sides in self.damped], train)
 

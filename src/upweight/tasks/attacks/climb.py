@@ -189,7 +189,7 @@ def _directions(
     pulls = []
     for task, theta, kept in zip(tasks, params, right, strict=True):
         aimed = task.targets[kept] if kept.any() else task.targets
-        pulls.append(unit_rows(objective.engine.function.materialize(theta, queries.take(aimed))).sum(0))
+        pulls.append(unit_rows(objective.engine.function.each(theta, queries.take(aimed)).materialize()).sum(0))
     unit = unit_rows(torch.stack(pulls))
     hessians = changed_hessians(objective, params, [task.levers for task in tasks], examples)
     return solve(hessians, unit, subject.preconditioner, start)

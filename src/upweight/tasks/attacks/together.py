@@ -69,8 +69,8 @@ def changed_hessians(
     examples: Sequence[Batch],
 ) -> ChangedHessians:
     """H_j at θ_j on the data in which ``examples[j]`` stand at ``positions[j]``, as many for every j."""
-    function = objective.engine.function
-    assert isinstance(function, LinearFunction)
+    function = objective.engine.function.linear
+    assert function is not None
     _, whole = next(iter(objective.data.batches(None, objective.n)))  # of arrays a view, not a copy
     kept, new_features, new_curvatures = [], [], []
     for theta, place, batch in zip(params, positions, examples, strict=True):
