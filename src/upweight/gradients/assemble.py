@@ -81,14 +81,16 @@ def _alike(product: Tensor | None, total: Tensor | None) -> bool:
 
 def term_of(use: Use, g: Tensor, examples: Examples, count: int, leaf: Tensor) -> Term | None:
     """The term of one use, in the entries of the parameter itself (transposed, where `needs_transposition`)."""
+    rule = RULES.get(use.kind)
+    if rule is None:
+        return None
     if not arranged(use):
         with torch.no_grad():
-            rule = RULES.get(use.kind)
-    found = None if rule is None else rule(use, g, Context(count, examples, leaf.shape))
+            found = rule(use, g, Context(count, examples, leaf.shape))
         return None if found is None else found.detach()  # saved inputs belong to the graph
     number = use.edge.output_nr
     seen = torch.Size(use.edge.node._input_metadata[number].shape)
-    term = RULES[use.kind](use, g, Context(count, examples, seen))
+    term = rule(use, g, Context(count, examples, seen))
     if term is None:
         return None
     values = term.materialize()
