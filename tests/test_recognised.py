@@ -231,3 +231,58 @@ def test_one_example_beyond_those_looked_at_tells_two_losses_apart() -> None:
     objective = uw.Objective(network(3), ignoring, (x, y))
     assert isinstance(objective.loss, losses.Function)
     assert float(objective.losses()[7]) == 0
+
+
+def text_loss(**options: Any) -> Any:
+    return lambda m, b: F.cross_entropy(m(b[0]).transpose(1, 2), b[1], reduction="none", **options).sum(1)
+
+
+class Texts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(6, 4), nn.Linear(4, 6)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.head(torch.tanh(self.table(tokens)))
+
+
+def masked(m: nn.Module, b: Any) -> Tensor:
+    return (F.cross_entropy(m(b[0], b[1]).transpose(1, 2), b[2], reduction="none") * b[1]).sum(1)
+
+
+FULL, LABELLED = torch.randint(1, 6, (20, 4)), torch.randint(1, 6, (20, 4))
+POINTS, HEIGHTS = torch.randn(20, 3, dtype=DOUBLE), torch.randn(20, 1, dtype=DOUBLE)
+UNSEEN: dict[str, tuple[Any, Any, Any]] = {
+    "padding": (Texts, (FULL, LABELLED), text_loss(ignore_index=0)),
+    "a class": (Texts, (FULL, LABELLED), text_loss(weight=torch.tensor([5.0, 1, 1, 1, 1, 1], dtype=DOUBLE))),
+    "a mask": (Texts, (FULL, torch.ones(20, 4, dtype=torch.long), LABELLED), masked),
+    "a far target": (
+        lambda: nn.Linear(3, 1),
+        (POINTS, HEIGHTS),
+        lambda m, b: F.huber_loss(m(b[0]), b[1], delta=10.0, reduction="none").sum(1),
+    ),
+    "a far output": (
+        lambda: nn.Linear(3, 3),
+        (POINTS, torch.arange(20) % 3),
+        lambda m, b: F.cross_entropy(m(b[0]), b[1], reduction="none").clamp(max=15.0),
+    ),
+    "a weight by a column": (
+        lambda: nn.Linear(3, 3),
+        (POINTS * torch.tensor([1.0, 1, 0]), torch.arange(20) % 3),
+        lambda m, b: F.cross_entropy(m(b[0]), b[1], reduction="none") * (1 + b[0][:, 2]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_what_training_examples_never_show_keeps_a_function_as_it_is(name: str) -> None:
+    make, data, function = UNSEEN[name]
+    assert isinstance(uw.Objective(make().to(DOUBLE), function, data).loss, losses.Function)
+
+
+def test_a_function_may_call_the_model_twice() -> None:
+    def twice(m: nn.Module, b: Any) -> Tensor:
+        return m(b[0]).logsumexp(1) - m(b[0]).gather(1, b[1][:, None])[:, 0]
+
+    objective = uw.Objective(nn.Linear(3, 3).to(DOUBLE), twice, (POINTS, torch.arange(20) % 3))
+    assert isinstance(objective.loss, losses.CrossEntropy)

@@ -3,6 +3,7 @@
 Names are loaded at first use, so that the command line answers before PyTorch and matplotlib are in memory.
 """
 
+import random
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -135,9 +136,13 @@ def __getattr__(name: str) -> Any:
         return version("upweight")
     if name not in __all__:
         raise AttributeError(f"module 'upweight' has no attribute {name!r}")
-    if name in _HOMES:
-        return getattr(import_module(f"upweight.{_HOMES[name]}"), name)
-    return import_module(f"upweight.{name}")
+    state = random.getstate()  # libraries draw numbers while they are imported
+    try:
+        if name in _HOMES:
+            return getattr(import_module(f"upweight.{_HOMES[name]}"), name)
+        return import_module(f"upweight.{name}")
+    finally:
+        random.setstate(state)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,14 +80,16 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
     elif callable(parameters) and not isinstance(parameters, nn.Module):
         chosen = [name for name, value in named.items() if parameters(name, value)]
     else:
-        parts = [parameters] if isinstance(parameters, str | Tensor | nn.Module) else parameters
+        parts = [parameters] if isinstance(parameters, str | Tensor | nn.Module | Mapping) else parameters
         if not isinstance(parts, Iterable):
             raise InputError(
                 "parameters: give names or patterns, parameters or modules of the model, a function (name, parameter) "
                 "-> bool, or a rule or subset of upweight.select (of a mask: select.masked(objective.layout, mask)); "
                 f"got {shown(parameters)}"
             )
-        found = {name for part in parts for name in _named_by(part, model, named)}
+        if isinstance(parts, Iterator):
+            parts = list(parts)
+        found = {name for part in parts for one in _grouped(part) for name in _named_by(one, model, named)}
         chosen = [name for name in named if name in found]
     if not chosen:
         raise InputError(
@@ -98,6 +100,11 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
         if not torch.isfinite(named[name]).all():
             raise InputError(f"model: parameter {name!r} holds NaN or infinite values; give a trained model")
     return Layout(tuple(chosen), tuple(named[name].shape for name in chosen))
+
+
+def _grouped(part: Any) -> Iterable[Any]:
+    """Those of an optimiser's parameter group, where it is one."""
+    return part["params"] if isinstance(part, Mapping) and "params" in part else [part]
 
 
 def _named_by(part: Any, model: nn.Module, named: Mapping[str, Tensor]) -> list[str]:

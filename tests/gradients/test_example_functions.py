@@ -387,7 +387,7 @@ def test_what_cannot_be_vectorised_is_looped_over_with_a_warning(loss):
     model = network(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).to(DOUBLE)
     batch, layout = (normal(N, 3), classes(N)), select(model, None)
     params = layout.flatten(dict(model.named_parameters())).detach()
-    expected = AutogradFunction(model, CE(), layout).materialize(params, batch)
+    expected = AutogradFunction(model, CE(), layout).each(params, batch).materialize()
     function = AutogradFunction(model, losses.as_loss(loss), layout)
     with pytest.warns(SlowPathWarning, match=f"one example at a time, {N} passes per batch"):
         first = function.each(params, batch).materialize()

@@ -198,17 +198,21 @@ def test_seeds_and_owners() -> None:
     like = torch.ones(1, dtype=DOUBLE)
     for count in (1, BASE, BASE + 1, BASE**2 + 3):
         rows, whose = seeds(count, like), torch.randperm(count)[: count // 2 + 1]
-        assert len(rows) == (1 if count <= BASE else 2 if count <= BASE**2 else 3)
+        assert len(rows) == 1 + (1 if count <= BASE else 2 if count <= BASE**2 else 3)
         plain = torch.randn(len(whose), 3, dtype=DOUBLE)
         found = owners(plain, [row[whose][:, None] * plain for row in rows], 0, count)
         assert found is not None
         assert torch.equal(found, whose)
-    mixed = torch.randn(4, 3, dtype=DOUBLE)
-    other = mixed * 1.5
-    other[1] = mixed[1] * torch.tensor([1.0, 1.5, 1.25], dtype=DOUBLE)  # a row of several examples
-    assert owners(mixed, [other], 0, 64) is None
+    mixed, (coded, proof) = torch.randn(4, 3, dtype=DOUBLE), seeds(64, like)
+    parts = torch.randn(2, 3, dtype=DOUBLE)
+    for shared in (parts, torch.stack([parts[0], 3 * parts[0]])):  # a row of examples 0 and 32; then as parallels
+        mixed[1] = shared.sum(0)
+        others = [row[5] * mixed for row in (coded, proof)]
+        for other, row in zip(others, (coded, proof), strict=True):
+            other[1] = row[0] * shared[0] + row[32] * shared[1]
+        assert owners(mixed, others, 0, 64) is None
     nobody = torch.zeros(4, 3, dtype=DOUBLE)
-    found = owners(nobody, [nobody], 0, 4)
+    found = owners(nobody, [nobody, nobody], 0, 4)
     assert found is not None
     assert found.tolist() == [-1] * 4
 

@@ -295,14 +295,11 @@ def test_a_multiple_of_the_mean_eigenvalue_becomes_an_absolute_damping():
     assert solver.damping == pytest.approx(0.1 * float(matrix.trace()) / 12)
 
 
-def test_the_mean_eigenvalue_of_a_matrix_is_estimated_once_for_each_seed():
+def test_the_mean_eigenvalue_of_a_matrix_is_that_of_its_seed_whoever_asked_before():
     operator = Counted(spd(60))
     solver = CG(damping=MeanEigenvalue(0.1)).fit(operator)
-    before = Counted.products
-    assert solver.with_damping(MeanEigenvalue(0.2)).damping == 2 * solver.damping
-    assert Counted.products == before
     assert solver.with_damping(MeanEigenvalue(0.1, seed=1)).damping != solver.damping
-    assert Counted.products > before
+    assert solver.with_damping(MeanEigenvalue(0.2)).damping == 2 * solver.damping
 
 
 def test_a_preconditioner_takes_the_damping_of_conjugate_gradients_unless_it_has_its_own():

@@ -230,7 +230,9 @@ def test_a_bias_belongs_to_its_weight_however_the_input_lies_in_memory(inverse: 
     given = [uw.Objective(Patches(is_contiguous), CrossEntropy(), (x, y)) for is_contiguous in (True, False)]
     shapes = [[shape.names for shape in objective.engine.function.plan.shapes] for objective in given]
     assert shapes[0] == shapes[1] == [("embed.weight", "embed.bias"), ("head.weight", "head.bias")]
-    first, second = (uw.Influence(objective, inverse(GGN(), 0.1)).attribute((x, y)).scores for objective in given)
+    first, second = (
+        uw.Influence(objective, inverse(GGN(), damping=0.1)).attribute((x, y)).scores for objective in given
+    )
     close(first, second)
     apart = uw.Objective(ReadTwice(), CrossEntropy(), (x, y))
     assert [shape.names for shape in apart.factored.plan.shapes][:2] == [("weight",), ("bias",)]
@@ -241,9 +243,13 @@ def test_a_bias_belongs_to_its_weight_however_the_input_lies_in_memory(inverse: 
 @pytest.mark.filterwarnings("ignore:θ is not at an optimum")
 def test_one_training_example_is_enough(inverse: Any) -> None:
     model, (x, y) = Patches(True), (torch.randn(1, 5, 4, dtype=DOUBLE), torch.tensor([1]))
-    alone = uw.Influence(uw.Objective(model, CrossEntropy(), (x, y)), inverse(GGN(), 0.1)).attribute((x, y)).scores
+    alone = (
+        uw.Influence(uw.Objective(model, CrossEntropy(), (x, y)), inverse(GGN(), damping=0.1)).attribute((x, y)).scores
+    )
     twice = (torch.cat([x, x]), torch.cat([y, y]))
-    both = uw.Influence(uw.Objective(model, CrossEntropy(), twice), inverse(GGN(), 0.1)).attribute((x, y)).scores
+    both = (
+        uw.Influence(uw.Objective(model, CrossEntropy(), twice), inverse(GGN(), damping=0.1)).attribute((x, y)).scores
+    )
     close(alone, both.sum(1, keepdim=True))
 
 
@@ -306,7 +312,7 @@ def test_exact_for_a_layer_with_independent_inputs_and_gradients(inverse: EKFAC 
 def test_ekfac_is_nearer_than_kfac_and_has_the_trace(problem: Any, curvature: Any) -> None:
     objective = problem().objective(l2=0.0)
     matrix = curvature.of(objective).dense()
-    ekfac, kfac = (inverse(curvature, 0.1).fit(objective).operator for inverse in BOTH)
+    ekfac, kfac = (inverse(curvature, damping=0.1).fit(objective).operator for inverse in BOTH)
     blocks = block_diagonal(ekfac, matrix)
     assert (ekfac.dense() - blocks).norm() <= (kfac.dense() - blocks).norm() * (1 + 1e-12)
     close(ekfac.trace(), matrix.trace())
@@ -328,7 +334,9 @@ def test_the_order_of_examples_changes_nothing(order: list[int], inverse: Any) -
     problem = mlp()
     shuffled = problem.objective(data=(problem.x[order], problem.y[order]))
     vectors = problem.query_gradients()
-    x, other = (inverse(EmpiricalFisher(), 0.1).fit(o).solve(vectors).x for o in (problem.objective(), shuffled))
+    x, other = (
+        inverse(EmpiricalFisher(), damping=0.1).fit(o).solve(vectors).x for o in (problem.objective(), shuffled)
+    )
     close(other, x, rtol=1e-7, atol=1e-9)
 
 
@@ -381,11 +389,11 @@ def test_a_multiple_of_the_mean_eigenvalue_is_exact_and_costs_no_fit(inverse: An
 def test_a_mean_leverage_is_exact_and_auto_leaves_what_the_penalty_damps() -> None:
     objective = mlp().objective(l2=1e-4)
     for inverse in BOTH:
-        solver = inverse(EmpiricalFisher(), MeanLeverage(0.3)).fit(objective)
+        solver = inverse(EmpiricalFisher(), damping=MeanLeverage(0.3)).fit(objective)
         values = moments(solver.operator)
         close((values / (values + 1e-4 + solver.damping)).sum() / objective.n, 0.3, rtol=1e-3)
         close(solver.with_damping("auto").damping, 0.1 * values.sum() / objective.p - 1e-4)
-        strong = inverse(EmpiricalFisher(), "auto").fit(mlp().objective(l2=10.0))
+        strong = inverse(EmpiricalFisher(), damping="auto").fit(mlp().objective(l2=10.0))
         assert strong.damping == 0
 
 
@@ -572,7 +580,7 @@ def test_what_cannot_be_fitted_is_refused_with_the_mend(inverse: Any) -> None:
     with pytest.raises(InputError, match="needs an objective"):
         inverse(damping=0.1).fit(Matrix(torch.eye(3)))
     with pytest.raises(InputError, match=r"curvature: give curvature.GGN\(\), Fisher\(\) or .* got Hessian"):
-        inverse(Hessian(), 0.1).fit(mlp().objective())
+        inverse(Hessian(), damping=0.1).fit(mlp().objective())
 
 
 @pytest.mark.usefixtures("unchecked")

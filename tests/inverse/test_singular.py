@@ -96,8 +96,9 @@ def test_a_wide_softmax_without_l2_is_damped_with_a_warning(
     head: uw.Objective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("upweight.influence.choice.DENSE_UP_TO", 100)
+    influence = uw.Influence(head)
     with pytest.warns(UpweightWarning, match=r"damped by 0\.001 of its mean eigenvalue; p=650"):
-        influence = uw.Influence(head)
+        assert "CG" in repr(influence.inverse)
     assert isinstance(influence.inverse, CG)
     assert influence.attribute(head.data.take([0, 1])).scores.isfinite().all()
     penalised = uw.Influence(head.replace(l2=0.01))  # no warning

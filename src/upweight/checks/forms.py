@@ -130,6 +130,29 @@ def differences(own: Batch, given: Batch) -> Iterator[str]:
             )
 
 
+def refuse_squeezed(loss: AnyLoss, model: nn.Module, pair: Batch) -> None:
+    """A model must give one example's outputs with the examples as a dimension, as it does those of two.
+
+    Raises
+    ------
+    InputError
+        If it squeezes that dimension away.
+    """
+    if isinstance(loss, Function) or batch_length(pair) < 2:
+        return
+    one = pytree.tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) else leaf, pair)
+    both = called(model, loss.outputs, pair)
+    try:
+        alone = called(model, loss.outputs, one)
+    except Exception:  # what can't be run alone is refused elsewhere, or never is run so
+        return
+    if alone.dim() < both.dim():
+        raise InputError(
+            f"model: of two examples its outputs are {_shape(both)}, and of one alone {_shape(alone)}, without a "
+            "dimension of examples: squeeze() takes every dimension of length 1; write squeeze(-1)"
+        )
+
+
 def refuse_probabilities(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
     """A loss of logits takes no probabilities: a softmax of a softmax is another model than the one that was trained.
 

@@ -26,7 +26,7 @@ def refuse_another_loss(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
         If labels under `CrossEntropy` are the very tokens at their places, or the model's own loss is that of the
         tokens after them; the mend is `CausalLM`.
     """
-    if not isinstance(loss, CrossEntropy) or not loss.is_plain or loss.temperature != 1:
+    if not isinstance(loss, CrossEntropy):
         return
     mend = (
         "a causal language model was trained on the token after each place: give losses.CausalLM(), which shifts them"
@@ -35,8 +35,10 @@ def refuse_another_loss(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
     if not causal and _are_inputs(loss, batch):
         raise InputError(
             f"loss: the labels are the input tokens at their own places; {mend}. If the same tokens are really to be "
-            "given back, give a function (model, batch) -> one value per example"
+            "given back, give losses.Function(function) of one value per example"
         )
+    if not loss.is_plain or loss.temperature != 1:
+        return
     own = _own_loss(model, batch)
     if own is None:
         return

@@ -23,8 +23,10 @@ from upweight.losses.outputs import first_tensor
 
 SPREAD = 32
 """Training examples on which both are compared."""
-DRAWS = 4
+DRAWS = 8
 """Random outputs and targets on which both are compared."""
+FAR = (2.0, 2.0, 30.0, 1000.0)
+"""Sizes of these outputs, in turn."""
 CLASSES = 256
 """Classes up to which each is a target once."""
 AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-8}
@@ -37,7 +39,7 @@ def recognised(function: Function, model: nn.Module, data: Data) -> Loss | None:
     Parameters
     ----------
     function
-        Of ``(model, batch)``; it may call the model once and read nothing else of it.
+        Of ``(model, batch)``; it may call the model, each time on the same, and read nothing else of it.
     data
         Training data: a spread of up to `SPREAD` examples is run, with the model as it is.
     """
@@ -82,7 +84,7 @@ def agree(loss: Loss, function: Function, model: nn.Module, batch: Batch) -> tup
 
 
 def watched(function: Function, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
-    """A function's values, and what the model returned; None where it was not called once, or more is read of it."""
+    """A function's values, and what the model returned; None where calls of it differ, or more is read of it."""
     seen: list[_Watched] = []
 
     def through(module: nn.Module, given: Batch) -> Any:
@@ -93,7 +95,7 @@ def watched(function: Function, model: nn.Module, batch: Batch) -> tuple[Any, An
         values = called(model, through, batch)
     except Exception:  # what else it reads of the model
         return called(model, function, batch), None
-    return values, seen[-1].returned if seen[-1].calls == 1 else None
+    return values, seen[-1].returned if seen[-1].calls and seen[-1].is_same else None
 
 
 CANDIDATES: tuple[Any, ...] = (
@@ -132,24 +134,70 @@ def _value(loss: Any, outputs: Tensor, batch: Batch) -> Tensor:
 
 
 def _drawn(outputs: Tensor, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
-    """Random outputs, some with other targets: of classes, each once where they are few."""
+    """Random outputs, near and far, with other targets too, and with anything in place of what else a batch holds.
+
+    A function may look at what training examples never show: padding, a far target, a class that none of them has, a
+    weight that is 1 for all of them.
+    """
     generator = torch.Generator().manual_seed(0)
-
-    def normal(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device) * 2
-
-    for _ in range(DRAWS):
-        yield normal(outputs), batch
     targets = _targets(batch)
-    if targets is None or targets.is_floating_point() or outputs.dim() < 2 or targets.dim() != 1:
-        return
+    for draw in range(DRAWS):
+        given = batch if targets is None else with_targets(batch, _other(targets, outputs, draw, generator))
+        size = FAR[draw % len(FAR)]
+        yield size * _normal(outputs, generator), _strange(given, generator) if draw % 2 else given
     classes = outputs.shape[-1]
+    if targets is None or targets.is_floating_point() or outputs.dim() != 2 or targets.dim() != 1:
+        return
     if not 2 <= classes <= CLASSES:
         return
     every = torch.arange(classes, device=targets.device).to(targets.dtype)
     rows = torch.arange(classes) % len(outputs)
     repeated = pytree.tree_map(lambda leaf: leaf[rows.to(leaf.device)] if isinstance(leaf, Tensor) else leaf, batch)
-    yield normal(outputs[rows.to(outputs.device)]), with_targets(repeated, every)
+    yield 2 * _normal(outputs[rows.to(outputs.device)], generator), with_targets(repeated, every)
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+
+
+def _other(targets: Tensor, outputs: Tensor, draw: int, generator: torch.Generator) -> Tensor:
+    """Targets of the same form: numbers near and far, or any of the classes that the outputs may have."""
+    if draw == 0:
+        return targets
+    if targets.is_floating_point():
+        within = bool(((targets >= 0) & (targets <= 1)).all())  # shares and probabilities stay such
+        drawn = torch.rand(targets.shape, generator=generator, dtype=targets.dtype).to(targets.device)
+        return drawn.round() if within else FAR[draw % len(FAR)] * _normal(targets, generator)
+    if outputs.dim() != targets.dim() + 1:
+        return targets
+    axes = [axis for axis in (-1, 1) if _without(outputs.shape, axis) == targets.shape]
+    if not axes:
+        return targets
+    classes = min(outputs.shape[axis] for axis in axes)
+    drawn = torch.randint(0, classes, targets.shape, generator=generator).to(targets)
+    return torch.where(targets < 0, targets, drawn)  # what no class is stays what it is
+
+
+def _without(shape: torch.Size, axis: int) -> torch.Size:
+    sizes = list(shape)
+    del sizes[axis]
+    return torch.Size(sizes)
+
+
+def _strange(batch: Batch, generator: torch.Generator) -> Batch:
+    """The batch with random numbers in place of all but its targets."""
+    targets = _targets(batch)
+    whole = {id(targets)} if targets is not None else set()
+
+    def drawn(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or id(leaf) in whole:
+            return leaf
+        if leaf.is_floating_point():
+            return 3 * _normal(leaf, generator)
+        most = max(int(leaf.max()), 1) if leaf.numel() else 1
+        return torch.randint(0, most + 1, leaf.shape, generator=generator).to(leaf)
+
+    return pytree.tree_map(drawn, batch)
 
 
 def _targets(batch: Batch) -> Tensor | None:
@@ -173,12 +221,17 @@ class _Watched(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
-        self.calls, self.returned = 0, None
+        self.calls, self.returned, self.is_same = 0, None, True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        returned = self.model(*args, **kwargs)
+        if self.calls:
+            first, other = first_tensor(self.returned), first_tensor(returned)
+            self.is_same = self.is_same and first is not None and other is not None and torch.equal(first, other)
+        else:
+            self.returned = returned
         self.calls += 1
-        self.returned = self.model(*args, **kwargs)
-        return self.returned
+        return returned
 
 
 class _Stand(nn.Module):

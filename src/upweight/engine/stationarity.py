@@ -37,7 +37,7 @@ class Stationarity:
     @property
     def is_notable(self) -> bool:
         """Whether ∇R is more than chance leaves between two samples: a model that generalises is no nearer."""
-        return self.ratio > NOTABLE
+        return self.noise > 0 and self.ratio > NOTABLE
 
     @property
     def words(self) -> str:

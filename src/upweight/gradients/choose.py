@@ -42,7 +42,7 @@ def example_function(
         return AutogradFunction(model, function, layout)
     try:
         return FactoredFunction(model, function, layout, params, example)
-    except RuntimeError as error:  # a model that can't be differentiated by outputs, e.g. re-entrant checkpoints
+    except (RuntimeError, AttributeError) as error:  # not by its outputs: re-entrant checkpoints, nested tensors
         reason = str(error).strip().splitlines()[0][:160]
         warn(
             f"per-example gradients: no factors can be read off this model ({reason}); plain differentiation is used",

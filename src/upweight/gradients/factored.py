@@ -9,6 +9,7 @@ slow way (`torch.func`, for those parameters alone), and the coverage report say
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -27,7 +28,7 @@ from upweight.gradients.locate import located, output_gradients, scattered
 from upweight.gradients.owners import lying, owners, seeds
 from upweight.gradients.plan import Key, Plan
 from upweight.gradients.rules import ROW_DIMS, RULES, Examples
-from upweight.gradients.terms import Direct, Term, compact
+from upweight.gradients.terms import Direct, Outer, Term, compact
 from upweight.gradients.traced import traced
 from upweight.messages import SlowPathWarning, warn
 from upweight.parameters import Layout
@@ -104,6 +105,7 @@ class FactoredFunction(AutogradFunction):
             output_gradients(root, unproved, row.reshape(-1, *[1] * (seed.dim() - 1)) * seed) for row in multipliers
         ]
         terms: dict[str, list[Term]] = {}
+        times = Counter(use.name for use in found)
         shapes = {shape.weight: shape for shape in plan.shapes}
         for use, at in zip(found, ways, strict=True):
             shape = shapes.get(use.name)
@@ -117,13 +119,14 @@ class FactoredFunction(AutogradFunction):
                 known = plan.examples.get((use.name, use.kind, use.slot), Examples(0, 1))
                 at = owned(known, g, [each[use.node] for each in seeded], count)
             term = None if at is None else term_of(use, g, at, count, leaves[use.name])
+            term = None if term is None else oriented(use, term, shape)
+            if term is not None and shape.bias is not None:
+                together = isinstance(term, Outer) and times[shape.weight] == times[shape.bias]
+                term = with_ones(term) if together else None
             if term is None:
                 other.add(use.name)
                 continue
             self._peak = max(self._peak, term.numbers)
-            term = oriented(use, term, shape)
-            if shape.bias is not None:
-                term = with_ones(term)
             if compacted:
                 term = compact(term)
             terms.setdefault(use.name, []).append(term)

@@ -279,18 +279,29 @@ def split_model(model: nn.Module, layout: Layout) -> tuple[nn.Module, nn.Linear]
         prefix: nn.Module = nn.Identity()
         layer: nn.Module = model
         name = ""
-    elif isinstance(model, nn.Sequential) and len(model) and isinstance(model[-1], nn.Linear):
+    elif type(model) is nn.Sequential and len(model) and isinstance(model[-1], nn.Linear):
         prefix, layer, name = model[:-1], model[-1], f"{len(model) - 1}."
     else:
         return None
     assert isinstance(layer, nn.Linear)
-    # Exactly this type: a subclass may compute something else.
-    if type(layer) is not nn.Linear or layout.names not in (
-        (f"{name}weight",),
-        (f"{name}weight", f"{name}bias"),
+    # Exactly these types, and nothing hung on them: what a subclass or a hook does to other examples shows on no probe.
+    if (
+        type(layer) is not nn.Linear
+        or not (is_bare(layer) and is_bare(model))
+        or layout.names
+        not in (
+            (f"{name}weight",),
+            (f"{name}weight", f"{name}bias"),
+        )
     ):
         return None
     return prefix, layer
+
+
+def is_bare(module: nn.Module) -> bool:
+    """Whether a module computes what its class says: no hooks, no ``forward`` of its own."""
+    hooks = (value for name, value in vars(module).items() if name.endswith("_hooks") and "state_dict" not in name)
+    return "forward" not in vars(module) and not any(hooks)
 
 
 def applies(function: LinearFunction, outputs: Tensor, params: Tensor, batch: Batch) -> bool:

@@ -199,7 +199,7 @@ class Influence:
         data = self.objective.queries(queries)
         check_measurement(self.objective, data, kind)
         names = query_names(data, query_ids)
-        positions = None if train is None else self.objective.positions(train)
+        positions = None if train is None else self.objective.positions(train, "train")
         self._announce(len(data))
         with flushed():
             if leverage_corrected:
@@ -343,7 +343,7 @@ class Influence:
         """
         self._check_corrections(renormalize, leverage_corrected)
         objective, loss = self.objective, self.objective.loss
-        positions = None if train is None else objective.positions(train)
+        positions = None if train is None else objective.positions(train, "train")
         if leverage_corrected:
             solve = Recorded(self.solve)
             scores = leverage.self_removal(objective, solve, positions, self.solver.damping)

@@ -88,7 +88,7 @@ class TracIn:
         names = query_names(data, query_ids)
         check_measurement(self.objective, data, kind)
         check_query_targets(self.objective, data, kind)
-        positions = None if train is None else self.objective.positions(train)
+        positions = None if train is None else self.objective.positions(train, "train")
 
         def products(objective: Objective) -> Tensor:
             return gradient_products(objective, data, kind, positions, cosine=normalize)
@@ -99,7 +99,7 @@ class TracIn:
     @random_states_kept()
     def self_influence(self, *, train: Any = None) -> Attribution:
         """Σ_k η_k w_z‖∇ℓ_z(θ_k)‖², ``[train]``: the ranking of Pruthi et al. (2020, section 4.1) for label errors."""
-        positions = None if train is None else self.objective.positions(train)
+        positions = None if train is None else self.objective.positions(train, "train")
         scores = self._sum(lambda objective: squared_norms(objective, positions))
         return self._result(scores, quantities.tracin_self(self.objective.loss), positions, np.array([]))
 

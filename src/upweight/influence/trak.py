@@ -166,7 +166,7 @@ class TRAK:
         names = query_names(data, query_ids)
         check_measurement(self.objective, data, kind)
         check_query_targets(self.objective, data, kind)
-        positions = None if train is None else self.objective.positions(train)
+        positions = None if train is None else self.objective.positions(train, "train")
         rows = slice(None) if positions is None else positions
         kernels, reports = [], []
         for member in self._members:
@@ -181,7 +181,7 @@ class TRAK:
     @random_states_kept()
     def self_influence(self, *, train: Any = None) -> Attribution:
         """What training on an example does to its own f, ``[train]``."""
-        positions = None if train is None else self.objective.positions(train)
+        positions = None if train is None else self.objective.positions(train, "train")
         rows = slice(None) if positions is None else positions
         kernels, reports = [], []
         for member in self._members:
