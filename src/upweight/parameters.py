@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from upweight.messages import InputError
 from upweight.scalars import shown
 
-Part = str | Tensor | nn.Module
+Part = str | Tensor | nn.Module | Mapping[str, Any]
 Selection = Part | Iterable[Part] | Callable[[str, nn.Parameter], bool] | None
 
 
@@ -83,7 +83,7 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
         parts = [parameters] if isinstance(parameters, str | Tensor | nn.Module | Mapping) else parameters
         if not isinstance(parts, Iterable):
             raise InputError(
-                "parameters: give names or patterns, parameters or modules of the model, a function (name, parameter) "
+                "parameters: give names or patterns, parameters, modules or an optimiser's groups of them, a function (name, parameter) "
                 "-> bool, or a rule or subset of upweight.select (of a mask: select.masked(objective.layout, mask)); "
                 f"got {shown(parameters)}"
             )
