@@ -13,6 +13,7 @@ ROOMS = [
     *("attribution", "estimators", "per_example", "kinks", "kept", "refusals"),
     *(
         "gradients",
+        "linalg",
         "curvature",
         "inverse",
         "influence",
