@@ -10,6 +10,7 @@ from torch import Tensor
 
 from problems import DOUBLE, close
 from symmetric import rows, times, with_spectrum
+from upweight.linalg import lsmr as module
 from upweight.linalg.lsmr import LeastSquares, least_squares, lsmr
 
 
@@ -41,13 +42,14 @@ def test_indefinite_matrices_are_solved() -> None:
 @pytest.mark.parametrize("steps", [1, 3, 6])
 def test_every_step_is_that_of_scipy(steps: int) -> None:
     matrix, vectors = rows(12, 8, 2), rows(3, 12)
-    x, slopes, ahead = lsmr(lambda x: x @ matrix.T, lambda u: u @ matrix, vectors, 1e-15, steps)
+    x, slopes, ahead, norm = lsmr(lambda x: x @ matrix.T, lambda u: u @ matrix, vectors, 1e-15, steps)
     for row, v in enumerate(vectors.numpy()):
         theirs = scipys(matrix.numpy(), v, atol=0, btol=0, conlim=0, maxiter=steps)
         close(x[row], theirs[0], rtol=1e-9, atol=1e-11)
         close(slopes[-1][row], theirs[4], rtol=1e-6)
     assert len(slopes) == steps + 1
     assert ahead == 0
+    assert (norm <= torch.linalg.matrix_norm(matrix, 2) * (1 + 1e-12)).all()
 
 
 def test_normal_residuals_fall_and_are_what_they_say() -> None:
@@ -90,3 +92,31 @@ def test_it_is_watched() -> None:
     solved(rows(9, 5, 2), rows(1, 9), 1e-8, 50, measure=lambda r: r @ rows(9, 5, 2), watch=watch)
     assert seen[0] == pytest.approx(1e8)
     assert seen[-1] <= 1
+
+
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-10, 1e-13])
+@pytest.mark.parametrize("seed", range(12))
+def test_outside_the_range_of_a_singular_matrix_rounding_isnt_solved_for(seed: int, tolerance: float) -> None:
+    """Begun again from a residual that can't vanish, it would go far along directions that A takes to zero."""
+    size = 4 + 3 * seed
+    half = rows(1 + size * (seed % 3) // 4, size, seed)
+    matrix, vectors = half.T @ half, rows(3, size, seed + 100)
+    found = least_squares(times(matrix), times(matrix), vectors, tolerance, 500)
+    truth = vectors @ torch.linalg.pinv(matrix, hermitian=True, rtol=1e-9)
+    assert float((found.x - truth).norm() / truth.norm()) < max(1e4 * tolerance, 1e-7)
+    assert len(found.history) < 500
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_residuals_are_known_without_a_product(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[Tensor] = []
+    after = module._ResidualNorm.after
+
+    def watched(self: module._ResidualNorm, *given: Tensor) -> Tensor:
+        known.append(after(self, *given))
+        return known[-1]
+
+    monkeypatch.setattr(module._ResidualNorm, "after", watched)
+    matrix, vectors = rows(9, 5, 2), rows(3, 9)
+    x, *_ = lsmr(lambda x: x @ matrix.T, lambda u: u @ matrix, vectors, 1e-30, steps)
+    close(known[-1], (vectors - x @ matrix.T).norm(dim=1))

@@ -86,7 +86,8 @@ class LSMRSolver:
         window = None if self.settings.max_iterations else min(max(size, WINDOW[0]), WINDOW[1])
         found = least_squares(damped, damped, vectors, tolerance, limit, window=window, watch=watched("LSMR"))
         stopped = ""
-        if (found.reached > 1.01 * tolerance).any() and found.history[-1] > tolerance:
+        ended = found.ahead or len(found.history) > limit
+        if ended and (found.reached > 1.01 * tolerance).any() and found.history[-1] > tolerance:
             pace = f"at the pace of the last {window} iterations it would take {found.ahead:,.0f} more"
             why = pace if found.ahead else f"the limit of {limit:,} iterations"
             stopped = f"{why}; {against_slowness(self.operator, self.damping)} helps"

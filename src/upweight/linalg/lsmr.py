@@ -23,6 +23,9 @@ REST = 0.1
 """Share of what is left to go that a restart aims at."""
 FAR = 4
 """Multiple of the limit that, at this pace, is too far to go on."""
+ROUNDING = 10
+"""So many eps of ‖A‖‖r‖ are the rounding of Aᵀr: what is less says nothing of x, and would lead far along directions
+that A takes to zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +69,13 @@ def least_squares(
     x: Tensor | None = None
     slopes: list[Tensor] = []
     of = vectors if measure is None else measure(vectors)
-    before, aim = relative(of, of), tolerance
+    before, aim, norm = relative(of, of), tolerance, vectors.new_zeros(len(vectors))
     for _ in range(RESTARTS):
         if slopes:
             slopes.pop()  # begun again from what it really is
-        step, steps, ahead = lsmr(apply, apply_transpose, residual, aim, limit - len(slopes), window, watch)
+        step, steps, ahead, norm = lsmr(
+            apply, apply_transpose, residual, aim, limit - len(slopes), norm=norm, window=window, watch=watch
+        )
         x = step if x is None else x + step
         residual = vectors - apply(x)
         slopes += steps
@@ -102,14 +107,17 @@ def lsmr(
     vectors: Float[Tensor, "k m"],
     tolerance: float,
     limit: int,
+    *,
+    norm: Float[Tensor, " k"] | None = None,
     window: int | None = None,
     watch: Watch = unwatched,
-) -> tuple[Float[Tensor, "k p"], list[Float[Tensor, " k"]], float]:
+) -> tuple[Float[Tensor, "k p"], list[Float[Tensor, " k"]], float, Float[Tensor, " k"]]:
     """Shortest minimiser of ‖A x − v‖ for each row v, by products x ↦ A x and u ↦ Aᵀu of rows.
 
-    Notation of Fong & Saunders 2011, section 2.8. Returns x ``[k, p]``, ‖Aᵀr‖ before the first iteration and after
-    each, and how many more it would have taken at the pace of the last ``window``, if it stopped because these were
-    `FAR` times the limit (0: it didn't; without a window it never does).
+    Notation of Fong & Saunders 2011, section 2.8. A row is done at ‖Aᵀr‖ ≤ tolerance · ‖Aᵀv‖, or where Aᵀr is rounding
+    (their third rule), of which ``norm`` is what is known of ‖A‖ before. Returns x ``[k, p]``, ‖Aᵀr‖ before the first
+    iteration and after each, how many more it would have taken at the pace of the last ``window``, if it stopped
+    because these were `FAR` times the limit (0: it didn't; without a window it never does), and ‖A‖ from below.
     """
     u, beta = _normalised(vectors)
     v, alpha = _normalised(apply_transpose(u))
@@ -119,7 +127,10 @@ def lsmr(
     h, h_bar, x = v.clone(), torch.zeros_like(v), torch.zeros_like(v)
     zeta = torch.zeros_like(alpha)
     slopes = [zeta_bar.abs()]
-    done = slopes[0] == 0
+    size = alpha if norm is None else torch.maximum(alpha, norm)
+    noise = ROUNDING * torch.finfo(alpha.dtype).eps
+    done = slopes[0] <= noise * size * beta
+    length = _ResidualNorm(beta)
     shares = [1.0]
     ahead = 0.0
     for _ in watch(range(limit), shares, tolerance):
@@ -135,6 +146,8 @@ def lsmr(
         c_bar, s_bar, rho_bar = _rotation(c_bar * rho, theta)
         zeta, zeta_bar = c_bar * zeta_bar, -s_bar * zeta_bar
         tiny = torch.finfo(rho.dtype).tiny
+        r = length.after(c, s, theta_bar, rho_bar, zeta)
+        size = torch.maximum(size, torch.maximum(alpha, beta))
         h_bar = h - (theta_bar * rho / (rho_old * rho_bar_old).clamp_min(tiny))[:, None] * h_bar
         step = (zeta / (rho * rho_bar).clamp_min(tiny))[:, None] * h_bar
         x = x + torch.where(done[:, None], 0.0, step)
@@ -142,10 +155,30 @@ def lsmr(
         # |ζ̄| is ‖Aᵀr‖, which falls monotonically.
         slopes.append(torch.where(done, slopes[-1], zeta_bar.abs()))
         done = done | (slopes[-1] <= tolerance * slopes[0]) | ~torch.isfinite(zeta_bar)
+        done = done | (slopes[-1] <= noise * size * r)
         shares.append(float((slopes[-1] / slopes[0].clamp_min(tiny)).max()))
         if window is not None and len(slopes) > window:
             fallen = (slopes[-1 - window] / slopes[-1].clamp_min(tiny)).log().clamp_min(tiny)
             rest = window * (slopes[-1] / (tolerance * slopes[0]).clamp_min(tiny)).log() / fallen
             least = float(rest[~done].min()) if not done.all() else 0.0
             ahead = least if least > FAR * limit else 0.0
-    return x, slopes, ahead
+    return x, slopes, ahead, size
+
+
+class _ResidualNorm:
+    """‖r‖ of every row by the recurrence of Fong & Saunders 2011, section 2.9."""
+
+    def __init__(self, beta: Float[Tensor, " k"]):
+        self.beta_2, self.beta_1, self.rho_1 = beta, torch.zeros_like(beta), torch.ones_like(beta)
+        self.tau, self.theta, self.zeta = torch.zeros_like(beta), torch.zeros_like(beta), torch.zeros_like(beta)
+
+    def after(self, c: Tensor, s: Tensor, theta_bar: Tensor, rho_bar: Tensor, zeta: Tensor) -> Float[Tensor, " k"]:
+        """‖r‖ after an iteration with these rotations."""
+        tiny = torch.finfo(zeta.dtype).tiny
+        hat, self.beta_2 = c * self.beta_2, -s * self.beta_2
+        turn, slant, rho_2 = _rotation(self.rho_1, theta_bar)
+        before, self.theta, self.rho_1 = self.theta, slant * rho_bar, turn * rho_bar
+        self.beta_1 = turn * hat - slant * self.beta_1
+        self.tau, self.zeta = (self.zeta - before * self.tau) / rho_2.clamp_min(tiny), zeta
+        tau = (zeta - self.theta * self.tau) / self.rho_1.where(self.rho_1.abs() > tiny, tiny)
+        return torch.hypot(self.beta_1 - tau, self.beta_2)
