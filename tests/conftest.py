@@ -13,6 +13,7 @@ ROOMS = [
     *("attribution", "estimators", "problem", "checks", "engine", "kept"),
     *(
         "gradients",
+        "linalg",
         "curvature",
         "inverse",
         "influence",

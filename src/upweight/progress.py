@@ -56,3 +56,8 @@ def track(items: Iterable[T], description: str | Callable[[], str], total: int |
 def with_residual(name: str, history: Sequence[float], target: float) -> Callable[[], str]:
     """Words that say the last residual of a history and where it is to go."""
     return lambda: f"{name}, residual {history[-1]:.1e} to {target:.0e}" if history else name
+
+
+def watched(name: str) -> Callable[[Iterable[int], Sequence[float], float], Iterator[int]]:
+    """What `upweight.linalg` takes as ``watch``: a bar with the last residual, where the loop has one."""
+    return lambda steps, history, target: track(steps, with_residual(name, history, target))

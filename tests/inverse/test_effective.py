@@ -10,7 +10,8 @@ import upweight as uw
 from problems import close, convex, mlp
 from upweight.curvature import GGN
 from upweight.inverse import CG, Dual, MeanLeverage
-from upweight.inverse.effective import Spectrum, damping_at, quadrature
+from upweight.inverse.effective import damping_at
+from upweight.linalg.traces import Spectrum
 from upweight.messages import InputError
 
 DOUBLE = torch.float64
@@ -20,25 +21,6 @@ def matrix(size: int = 60) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     basis, _ = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=DOUBLE))
     return basis * torch.logspace(-6, 1, size, dtype=DOUBLE) @ basis.T
-
-
-def test_the_effective_dimension_is_the_trace_formula() -> None:
-    a = matrix()
-    spectrum = Spectrum(torch.linalg.eigvalsh(a), torch.ones(60, dtype=DOUBLE))
-    expected = torch.trace(a @ torch.linalg.inv(a + 0.1 * torch.eye(60, dtype=DOUBLE)))
-    close(spectrum.effective_dimension(0.1), expected)
-    close(spectrum.trace, a.trace())
-
-
-def test_quadrature_is_near_the_truth_and_exact_in_the_mean_of_probes() -> None:
-    a = matrix()
-    exact = Spectrum(torch.linalg.eigvalsh(a), torch.ones(60, dtype=DOUBLE))
-    for shift in (1e-4, 1e-2, 1.0):
-        found = [
-            quadrature(lambda rows: rows @ a, 60, DOUBLE, a.device, seed=seed).effective_dimension(shift)
-            for seed in range(10)
-        ]
-        assert sum(found) / 10 == pytest.approx(exact.effective_dimension(shift), rel=0.1)
 
 
 def test_the_chosen_damping_has_the_mean_leverage_asked_for() -> None:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from upweight.inverse import Neumann
-from upweight.inverse.neumann import largest
 from upweight.messages import DivergedError
 
 generator = torch.Generator().manual_seed(0)
@@ -32,7 +31,6 @@ def test_it_comes_to_least_squares_and_says_how(nu):
 
 
 def test_a_near_best_scale_is_found_by_the_power_method():
-    assert largest(through, back, back(V)) == pytest.approx(NORM, rel=1e-3)
     steps = [len(Neumann(nu).solve(through, back, V, 1e-8, 10_000)[1]) for nu in (0.708 * NORM, None, NORM, 2 * NORM)]
     assert steps[1] == min(steps) < steps[3] / 4
 

@@ -5,7 +5,6 @@ import importlib
 
 import pytest
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 import upweight as uw
@@ -69,56 +68,6 @@ def test_the_given_model_stays_as_it_is() -> None:
     for name, value in start.model.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(value.grad is None for value in start.model.parameters())
-
-
-def symmetric(values: list[float], seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    basis = torch.linalg.qr(torch.randn(len(values), len(values), generator=generator, dtype=DOUBLE))[0]
-    return basis @ torch.diag(torch.tensor(values, dtype=DOUBLE)) @ basis.T
-
-
-METRIC = symmetric([0.5, 1.0, 2.0, 4.0], seed=3)
-GRADIENT = torch.tensor([1.0, -2.0, 0.5, 1.5], dtype=DOUBLE)
-
-
-def step(matrix: Tensor, radius: float, accuracy: float = 1e-12) -> "module.Step":
-    inverse = torch.linalg.inv(METRIC)
-    return module.steihaug(lambda v: matrix @ v, GRADIENT, radius, lambda v: inverse @ v, accuracy, 50)
-
-
-def model_value(matrix: Tensor, s: Tensor) -> Tensor:
-    return GRADIENT @ s + 0.5 * s @ matrix @ s
-
-
-def test_inside_the_region_the_step_is_newtons() -> None:
-    matrix = symmetric([0.1, 1.0, 3.0, 10.0])
-    found = step(matrix, radius=1e3)
-    close(found.step, -torch.linalg.solve(matrix, GRADIENT))
-    close(found.length, (found.step @ METRIC @ found.step).sqrt())
-    close(found.decrease, -model_value(matrix, found.step))
-    assert not found.at_edge
-    assert found.negative is None
-
-
-@pytest.mark.parametrize("values", [[0.1, 1.0, 3.0, 10.0], [-2.0, 1.0, 3.0, 10.0], [-1.0, -2.0, -3.0, -4.0]])
-def test_at_the_edge_the_step_is_as_long_as_the_radius_and_better_than_steepest_descent(values: list[float]) -> None:
-    matrix, radius = symmetric(values), 0.3
-    found = step(matrix, radius)
-    close((found.step @ METRIC @ found.step).sqrt(), radius)
-    close(found.decrease, -model_value(matrix, found.step))
-    steepest = -torch.linalg.solve(METRIC, GRADIENT)
-    along = minimize(
-        lambda t: float(model_value(matrix, t[0] * steepest)),
-        [0.0],
-        bounds=[(0, radius / float((steepest @ METRIC @ steepest).sqrt()))],
-    )
-    assert found.decrease >= -along.fun - 1e-9
-    assert found.at_edge
-
-
-def test_downward_curvature_is_reported_as_the_direction_has_it() -> None:
-    matrix = symmetric([-1.0, -1.0, -1.0, -1.0])
-    close(step(matrix, 0.3).negative, -1.0)
 
 
 @pytest.mark.parametrize("preconditioned", [False, True])

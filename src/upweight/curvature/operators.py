@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
+from upweight.linalg import traces
 from upweight.messages import InputError
 from upweight.objective import Objective
 
@@ -151,7 +152,5 @@ def mean_eigenvalue(operator: Operator, *, samples: int = 32, seed: int = 0) -> 
         return operator.trace() / p
     if p <= samples:
         return float(operator.dense().diagonal().mean())
-    generator = scalars.generator(seed)
-    signs = torch.randint(0, 2, (samples, p), generator=generator).to(operator.dtype) * 2 - 1
-    signs = signs.to(operator.device)
-    return float((signs * operator.apply(signs)).sum() / (samples * p))
+    signs = traces.random_signs(samples, p, scalars.generator(seed), operator.dtype, operator.device)
+    return traces.mean_eigenvalue(operator.apply, signs)

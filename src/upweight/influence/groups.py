@@ -24,6 +24,7 @@ from upweight.inverse.cg import CGSolver
 from upweight.inverse.dense import DenseSolver
 from upweight.inverse.dual import DualSolver
 from upweight.inverse.identity import IdentitySolver
+from upweight.linalg.eigh import unit_diagonal
 from upweight.messages import InputError, NegativeCurvatureError
 from upweight.objective import Objective
 
@@ -147,9 +148,7 @@ class _Flat:
 
 def _flat(matrix: Float[Tensor, "p p"]) -> _Flat | None:
     """Directions that a positive semi-definite matrix leaves flat, or None if it leaves none."""
-    diagonal = matrix.diagonal()
-    scale = torch.where(diagonal > 0, diagonal, 1).rsqrt()
-    scaled = scale[:, None] * matrix * scale
+    scaled, scale = unit_diagonal(matrix)
     factor, failed = torch.linalg.cholesky_ex(scaled)
     if not int(failed) and float(factor.diagonal().min()) ** 2 > REGULAR:
         return None

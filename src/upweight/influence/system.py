@@ -15,22 +15,27 @@ from upweight.influence.response import Method, Response
 from upweight.inverse.cg import CG
 from upweight.inverse.damping import Damping
 from upweight.inverse.interface import Solution, Solver, precondition, unmeasured
-from upweight.inverse.lsmr import least_squares
-from upweight.inverse.neumann import Neumann, Rows
+from upweight.inverse.neumann import Neumann
+from upweight.linalg.lanczos import smallest_ritz
+from upweight.linalg.lsmr import least_squares
+from upweight.linalg.rows import Apply
 from upweight.losses import Loss
 from upweight.messages import NegativeCurvatureError
+from upweight.progress import watched
 from upweight.select import Subset, everything
 
 History = tuple[float, ...]
 PROBES = 12
 """Products by which the smallest eigenvalue of the block is looked for."""
+SPANNED = 1e-6
+"""Share of the largest product below which the directions so far span all that products lead to."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """The principal block of J of a symmetric operator, over the chosen entries alone."""
 
-    whole: Rows
+    whole: Apply
     subset: Subset
     dtype: torch.dtype
     device: torch.device
@@ -118,7 +123,7 @@ class System:
             products=products,
             history=history,
             smallest_curvature=(
-                smallest_ritz(self.operator.apply, self.subset, step) if self.floor is None else self.floor
+                lowest_ritz(self.operator.apply, self.subset, step) if self.floor is None else self.floor
             ),
             damping=self.operator.damping,
             seconds=0.0,
@@ -151,7 +156,7 @@ class System:
         solved = max(ratio(g - original(first), g), ratio(lost - original(second), lost))
         return first + second, solved, one + two[1:]
 
-    def _symmetric(self, apply: Rows, v: Tensor, limit: int) -> tuple[Tensor, History]:
+    def _symmetric(self, apply: Apply, v: Tensor, limit: int) -> tuple[Tensor, History]:
         """The block of J, or the shortest least-squares solution, solved for v ``[1, j]``."""
         operator = self.operator
         block = Block(apply, self.subset, operator.dtype, operator.device, operator.name)
@@ -176,7 +181,7 @@ class System:
         )
 
     def _minimise(
-        self, apply: Rows, transpose: Rows, v: Tensor, solver: Neumann | None, limit: int, *, normal: bool
+        self, apply: Apply, transpose: Apply, v: Tensor, solver: Neumann | None, limit: int, *, normal: bool
     ) -> tuple[Tensor, float, History]:
         """The shortest minimiser x of ‖A x − v‖; with a preconditioner P ≈ A⁻¹ by way of y, x = P y.
 
@@ -187,33 +192,27 @@ class System:
             return x, history[-1], history
         measure = transpose if normal else None
         if self._block_preconditioner is None:
-            found = least_squares(apply, transpose, v, self.tolerance, limit, measure)
+            found = least_squares(apply, transpose, v, self.tolerance, limit, measure, watch=watched("LSMR"))
             return found.x, float(found.reached[0]), found.history
         through = self._block_preconditioner.operator.apply
         found = least_squares(
-            lambda x: apply(through(x)), lambda u: through(transpose(u)), v, self.tolerance, limit, measure
+            lambda x: apply(through(x)),
+            lambda u: through(transpose(u)),
+            v,
+            self.tolerance,
+            limit,
+            measure,
+            watch=watched("LSMR"),
         )
         return through(found.x), float(found.reached[0]), found.history
 
 
-def smallest_ritz(apply: Rows, subset: Subset, step: Float[Tensor, " p"]) -> float:
-    """The smallest Ritz value of the block after a few steps of Lanczos from the step: an upper bound of λ_min."""
-    q = subset.cut(step)
-    if not float(q.norm()) > 0:
-        q = torch.ones_like(q)
-    basis = [q / q.norm()]
-    images: list[Tensor] = []
-    for _ in range(min(PROBES, subset.size)):
-        images.append(subset.cut(apply(subset.embed(basis[-1])[None])[0]))
-        frame = torch.stack(basis)
-        rest = images[-1] - frame.T @ (frame @ images[-1])
-        rest = rest - frame.T @ (frame @ rest)
-        if not float(rest.norm()) > 1e-6 * float(images[-1].norm()):
-            break
-        basis.append(rest / rest.norm())
-    frame = torch.stack(basis[: len(images)]).double()
-    projected = frame @ torch.stack(images).double().T
-    return float(torch.linalg.eigvalsh((projected + projected.T) / 2).min())
+def lowest_ritz(apply: Apply, subset: Subset, step: Float[Tensor, " p"]) -> float:
+    """`smallest_ritz` of the block, from the step."""
+    start = subset.cut(step)[None]
+    if not float(start.norm()) > 0:
+        start = torch.ones_like(start)
+    return smallest_ritz(lambda x: subset.cut(apply(subset.embed(x))), start, PROBES, SPANNED)
 
 
 def ratio(residual: Tensor, of: Tensor) -> float:

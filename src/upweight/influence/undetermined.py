@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature import ObjectiveCurvature
+from upweight.linalg.eigh import pencil
 from upweight.messages import UpweightWarning, warn
 from upweight.objective import Objective
 
@@ -65,11 +66,8 @@ def flat(
     solve's error, where 1 − h has the error itself.
     """
     all_of, left = ((directions.double() @ product.double().T) for product in (whole, rest))
-    scale = all_of.diagonal().clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
-    values, basis = torch.linalg.eigh(scale[:, None] * (all_of + all_of.T) / 2 * scale)
-    basis = basis * values.clamp_min(torch.finfo(torch.float64).eps).rsqrt() * scale[:, None]
-    shares, turn = torch.linalg.eigh(basis.T @ ((left + left.T) / 2) @ basis)
-    found = (basis @ turn).T[shares <= ROUNDING * precision]
+    shares, combinations = pencil(left, all_of)
+    found = combinations.T[shares <= ROUNDING * precision]
     return (found @ directions.double()).to(directions), shares
 
 

@@ -12,10 +12,6 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import get_args
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Operator
 from upweight.inverse.damping import Damping, resolve
@@ -26,10 +22,11 @@ from upweight.inverse.low_rank import (
     Eigenpairs,
     LowRankSolver,
     Unpenalized,
-    eigh,
 )
+from upweight.linalg.eigh import eigh
+from upweight.linalg.lanczos import lanczos
 from upweight.objective import Objective
-from upweight.progress import track
+from upweight.progress import watched
 
 
 @dataclass(frozen=True)
@@ -85,44 +82,17 @@ class Arnoldi:
         scalars.whole("iterations", iterations, self.rank, operator.size)
         damping = resolve(self.damping, operator)
         matrix = Unpenalized.of(operator)
-        tridiagonal, basis, noise = lanczos(matrix, iterations, scalars.generator(self.seed))
-        values, turn = eigh(tridiagonal)
+        generator = scalars.generator(self.seed)
+        start = matrix.gaussian(1, generator)
+        found = lanczos(
+            matrix.apply,
+            start / start.norm(),
+            iterations,
+            fresh=lambda: matrix.gaussian(1, generator),
+            watch=watched("Arnoldi iterations"),
+        )
+        assert found.basis is not None
+        values, turn = eigh(found.tridiagonal[0])
         kept = values.abs().argsort(descending=True)[: self.rank]
-        pairs = Eigenpairs(values[kept], turn[:, kept].T @ basis, matrix.penalty, noise)
+        pairs = Eigenpairs(values[kept], turn[:, kept].T @ found.basis[0], matrix.penalty, ROUNDING * found.error)
         return LowRankSolver.of(operator, pairs, damping, self.complement, self.residuals, "Arnoldi projection")
-
-
-def lanczos(
-    matrix: Unpenalized, iterations: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "k k"], Float[Tensor, "k p"], float]:
-    """T tridiagonal and Q orthonormal rows with QBQᵀ = T, each row orthogonalised twice against all before.
-
-    The third is the relative error of the products: how far QBQᵀ, as they give it, is from tridiagonal.
-    """
-    start = matrix.gaussian(1, generator)[0]
-    basis = start.new_zeros(iterations, len(start))
-    tridiagonal = start.new_zeros(iterations, iterations)
-    basis[0] = start / start.norm()
-    scale, error = 0.0, 0.0
-    for k in track(range(iterations), "Arnoldi iterations"):
-        image = matrix.apply(basis[k : k + 1])[0]
-        overlaps = basis[: k + 1] @ image
-        tridiagonal[k, k] = overlaps[k]
-        scale, error = max(scale, float(image.norm())), max(error, float(overlaps[: max(k - 1, 0)].norm()))
-        if k + 1 == iterations:
-            break
-        rest = _orthogonal(image, basis[: k + 1])
-        size = float(rest.norm())
-        if size <= ROUNDING * torch.finfo(rest.dtype).eps * scale:  # the rows so far span an invariant subspace
-            rest, size = _orthogonal(matrix.gaussian(1, generator)[0], basis[: k + 1]), 0.0
-        tridiagonal[k, k + 1] = tridiagonal[k + 1, k] = size
-        basis[k + 1] = rest / rest.norm()
-    rounding = torch.finfo(start.dtype).eps
-    return tridiagonal, basis, ROUNDING * max(rounding, error / scale if scale else 0.0)
-
-
-def _orthogonal(row: Float[Tensor, " p"], basis: Float[Tensor, "k p"]) -> Float[Tensor, " p"]:
-    """What is left of a row off the basis: twice is enough (Parlett 1980, section 6.9)."""
-    for _ in range(2):
-        row = row - (row @ basis.T) @ basis
-    return row

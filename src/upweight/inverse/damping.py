@@ -12,7 +12,8 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.curvature import Operator, mean_eigenvalue
-from upweight.inverse.effective import MEAN_LEVERAGE, Spectrum, damping_at, quadrature
+from upweight.inverse.effective import MEAN_LEVERAGE, damping_at, quadrature
+from upweight.linalg.traces import Spectrum
 from upweight.messages import InputError
 
 

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
@@ -19,16 +19,14 @@ from upweight.inverse.interface import (
     default_tolerance,
     name_of,
     operator_of,
-    relative,
-    smallest_quotient,
 )
+from upweight.linalg.eigh import ROUNDING, Eigen, unit_diagonal
+from upweight.linalg.rows import relative, smallest_quotient
 from upweight.messages import InputError, NegativeCurvatureError, UpweightWarning, warn
 from upweight.objective import Objective
 
 LARGEST = 20_000
 """p beyond which the matrix (8 p² bytes, twice) is refused rather than swapped to disk."""
-ROUNDING = 10.0
-"""Multiples of the precision up to which an eigenvalue of the matrix with a unit diagonal is rounding."""
 OUTSIDE = 0.01
 """Share of a vector along directions left out from which a warning says so."""
 Singular = Literal["refuse", "pseudo"]
@@ -80,37 +78,6 @@ class Dense:
             )
         damping = resolve(self.damping, operator)
         return DenseSolver.factorised(operator, operator.dense(), damping, self)
-
-
-@dataclass(frozen=True)
-class Eigen:
-    """Eigenvalues, ascending, and vectors of a symmetric matrix, and which of them aren't rounding."""
-
-    values: Float[Tensor, " p"]
-    vectors: Float[Tensor, "p p"]
-    kept: Bool[Tensor, " p"]
-
-    @classmethod
-    def of(cls, matrix: Float[Tensor, "p p"], precision: float, is_positive: bool = False) -> Eigen:
-        """By float64, of a matrix whose entries are right to ``precision``.
-
-        Of one that is positive semi-definite by its form, its negative eigenvalues tell how large rounding is.
-        """
-        values, vectors = torch.linalg.eigh(matrix.double())
-        noise = precision * float(values.abs().max())
-        if is_positive:
-            noise = max(noise, -float(values[0]))
-        return cls(values, vectors, values.abs() > ROUNDING * noise)
-
-    def solve(self, vectors: Tensor) -> Tensor:
-        """The pseudo-inverse times k vectors as rows."""
-        inverse = torch.where(self.kept, 1 / torch.where(self.kept, self.values, 1.0), 0.0)
-        return ((vectors.double() @ self.vectors) * inverse @ self.vectors.T).to(vectors.dtype)
-
-    def left_out(self, vectors: Tensor) -> Float[Tensor, " k"]:
-        """The share of each vector's norm along the directions left out."""
-        parts = vectors.double() @ self.vectors
-        return relative(torch.where(self.kept, 0.0, parts), parts)
 
 
 @dataclass(frozen=True)
@@ -230,14 +197,10 @@ class DenseSolver:
 
 
 def _unit_diagonal(operator: Operator, matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """S(H + δI)S with a diagonal of ones (zeros where it is zero), and the diagonal of S."""
-    damped = matrix.clone()
-    diagonal = damped.diagonal()
-    diagonal.add_(damping)
-    if not (diagonal >= 0).all():
+    """`unit_diagonal`, where no entry on the diagonal is negative."""
+    if not (matrix.diagonal() + damping >= 0).all():
         raise _not_positive(name_of(operator), torch.linalg.eigvalsh(matrix.double()), damping)
-    scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
-    return damped.mul_(scale[:, None]).mul_(scale), scale
+    return unit_diagonal(matrix, damping)
 
 
 def _checked(solver: DenseSolver) -> DenseSolver:

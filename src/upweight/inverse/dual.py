@@ -23,8 +23,10 @@ from upweight.curvature.kronecker import finite_blocks
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import concatenated
 from upweight.inverse.damping import Damping, resolve
-from upweight.inverse.effective import Spectrum, quadrature
-from upweight.inverse.interface import Solution, SolveReport, checked, default_tolerance, relative, smallest_quotient
+from upweight.inverse.effective import quadrature
+from upweight.inverse.interface import Solution, SolveReport, checked, default_tolerance
+from upweight.linalg.rows import relative, smallest_quotient
+from upweight.linalg.traces import Spectrum
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.progress import track

@@ -23,15 +23,14 @@ gradients; this one needs no queries and no more than the spectrum's trace funct
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from scipy.optimize import brentq
-from torch import Tensor
 
 from upweight import scalars
+from upweight.linalg import traces
+from upweight.linalg.rows import Apply
+from upweight.linalg.traces import Spectrum
 from upweight.messages import InputError
 
 MEAN_LEVERAGE = 0.09
@@ -48,56 +47,17 @@ SPAN = 60
 """Orders of e below the largest eigenvalue that are searched for δ."""
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """Σ weight·f(value) estimates tr f(B): eigenvalues themselves with weight 1, or nodes of a quadrature."""
-
-    values: Float[Tensor, " r"]
-    weights: Float[Tensor, " r"]
-
-    def effective_dimension(self, shift: float) -> float:
-        """tr B(B + shift)⁻¹."""
-        values = self.values.clamp_min(0)
-        return float((self.weights * values / (values + shift)).sum())
-
-    @property
-    def trace(self) -> float:
-        """tr B."""
-        return float((self.weights * self.values).sum())
-
-
 def quadrature(
-    apply: Callable[[Tensor], Tensor],
+    apply: Apply,
     size: int,
     dtype: torch.dtype,
     device: torch.device,
     *,
     seed: int = 0,
 ) -> Spectrum:
-    """Stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017): a few products with a symmetric positive matrix.
-
-    ``apply`` takes rows ``[k, size]``; the probes are random signs, all of them in one product a step.
-    """
-    generator = scalars.generator(seed)
-    q = torch.randint(0, 2, (PROBES, size), generator=generator).to(dtype) * 2 - 1
-    q = (q / math.sqrt(size)).to(device)
-    before, beta = torch.zeros_like(q), torch.zeros(PROBES, dtype=dtype, device=device)
-    diagonal, off = [], []
-    for _ in range(min(STEPS, size)):
-        w = apply(q) - beta[:, None] * before
-        alpha = (w * q).sum(1)
-        w = w - alpha[:, None] * q
-        diagonal.append(alpha)
-        beta = w.norm(dim=1)
-        off.append(beta)
-        before, q = q, w / beta.clamp_min(torch.finfo(dtype).tiny)[:, None]
-        if not bool((beta > torch.finfo(dtype).eps * diagonal[0].abs()).all()):
-            break
-    main, side = torch.stack(diagonal, 1).double().cpu(), torch.stack(off, 1).double().cpu()[:, :-1]
-    tridiagonal = torch.diag_embed(main) + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
-    values, vectors = torch.linalg.eigh(tridiagonal)
-    weights = vectors[:, 0, :] ** 2 * (size / PROBES)
-    return Spectrum(values.flatten(), weights.flatten())
+    """The spectrum of a symmetric positive matrix, estimated by `PROBES` random signs and `STEPS` products."""
+    signs = traces.random_signs(PROBES, size, scalars.generator(seed), dtype, device)
+    return traces.quadrature(apply, signs, STEPS)
 
 
 def layerwise_damping(spectrum: Spectrum, penalty: float, share: float = LAYERWISE_SHARE) -> float:

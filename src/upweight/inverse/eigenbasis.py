@@ -17,10 +17,11 @@ from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.blocks import conformed
 from upweight.gradients.terms import Outer
 from upweight.inverse.damping import Damping, resolve
-from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, Spectrum, layerwise_damping
+from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, layerwise_damping
 from upweight.inverse.interface import Solution, checked, unmeasured
-from upweight.inverse.low_rank import eigh
 from upweight.inverse.separable import pair_scores, separable
+from upweight.linalg.eigh import eigh
+from upweight.linalg.traces import Spectrum
 from upweight.messages import InputError
 from upweight.objective import Objective
 

@@ -126,16 +126,3 @@ def checked(vectors: Float[Tensor, "k p"], operator: Operator) -> Float[Tensor, 
 def default_tolerance(dtype: torch.dtype) -> float:
     """Relative residual that the precision can reach on matrices that are not badly conditioned."""
     return 1e-10 if dtype == torch.float64 else 1e-5
-
-
-def relative(residual: Float[Tensor, "k p"], vectors: Float[Tensor, "k p"]) -> Float[Tensor, " k"]:
-    """‖residual‖/‖v‖ by row; 0 where v = 0."""
-    norms = vectors.norm(dim=1)
-    return torch.where(norms > 0, residual.norm(dim=1) / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
-
-
-def smallest_quotient(x: Float[Tensor, "k p"], product: Float[Tensor, "k p"]) -> float:
-    """Smallest Rayleigh quotient xᵀAx/xᵀx over rows, inf if all rows are zero."""
-    squares = (x * x).sum(1)
-    quotients = (x * product).sum(1)[squares > 0] / squares[squares > 0]
-    return float(quotients.min()) if len(quotients) else float("inf")

@@ -26,9 +26,9 @@ from upweight.inverse.interface import (
     default_tolerance,
     name_of,
     operator_of,
-    relative,
-    smallest_quotient,
 )
+from upweight.linalg.power import power
+from upweight.linalg.rows import relative, smallest_quotient
 from upweight.messages import DivergedError
 from upweight.objective import Objective
 from upweight.progress import track, with_residual
@@ -249,11 +249,8 @@ def largest_eigenvalue(operator: Operator, batch_size: int | None, generator: to
     """Largest |eigenvalue| over a few sampled batches, by power iteration."""
     largest = 0.0
     for _, sampled in zip(range(SAMPLED_BATCHES), samples(operator, batch_size, generator)):  # noqa: B905
-        vector = torch.randn(1, operator.size, generator=generator).to(operator.dtype).to(operator.device)
-        for _ in range(POWER_STEPS):
-            product = sampled.apply(vector / vector.norm())
-            vector = product if float(product.norm()) > 0 else torch.ones_like(vector)
-        largest = max(largest, float(product.norm()))
+        start = torch.randn(1, operator.size, generator=generator).to(operator.dtype).to(operator.device)
+        largest = max(largest, power(sampled.apply, start, POWER_STEPS))
         if sampled is operator:
             break
     return largest if largest > 0 else 1.0

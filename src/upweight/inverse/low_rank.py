@@ -18,7 +18,9 @@ from torch import Tensor
 
 from upweight.curvature import Operator
 from upweight.inverse.damping import Damping, resolve
-from upweight.inverse.interface import Solution, SolveReport, checked, name_of, relative, smallest_quotient
+from upweight.inverse.interface import Solution, SolveReport, checked, name_of
+from upweight.linalg.eigh import eigh
+from upweight.linalg.rows import relative, smallest_quotient
 from upweight.messages import InputError, NegativeCurvatureError, NegativeCurvatureWarning, warn
 from upweight.objective import Objective
 
@@ -262,10 +264,3 @@ class Unpenalized:
         """Standard normal rows, drawn on the CPU so that a seed means the same on every device."""
         drawn = torch.randn(rows, self.operator.size, generator=generator, dtype=self.penalty.dtype)
         return drawn.to(self.operator.device)
-
-
-def eigh(matrix: Float[Tensor, "r r"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "r r"]]:
-    """Eigenvalues, ascending, and eigenvectors as columns, of the symmetric part; by float64 on the CPU."""
-    wide = matrix.detach().cpu().double()
-    values, vectors = torch.linalg.eigh((wide + wide.T) / 2)
-    return values.to(matrix), vectors.to(matrix)

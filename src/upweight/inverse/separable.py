@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.gradients.terms import Outer, Term, gram
-from upweight.inverse.low_rank import eigh
+from upweight.linalg.eigh import eigh
 
 FLOOR = 1e-4
 """Least weight of a direction in the error, as a share of the largest: queries may have more there than the rows do."""

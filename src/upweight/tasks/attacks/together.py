@@ -19,6 +19,7 @@ from upweight.data import Batch
 from upweight.gradients import LinearFunction
 from upweight.inverse import Solution, Solver, precondition
 from upweight.inverse.damping import Damping
+from upweight.linalg.batched_cg import batched_cg
 from upweight.messages import NotConvergedWarning, warn
 from upweight.objective import Objective
 
@@ -96,29 +97,17 @@ def solve(
 
     Each has steps of its own, and stops alone at its relative residual.
     """
-    x = torch.zeros_like(vectors) if start is None else start.clone()
-    goal = tolerance * vectors.norm(dim=1)
-    residual = vectors - hessians.product(x) if start is not None else vectors.clone()
-    z = precondition(solver, residual)
-    direction, gain = z.clone(), (residual * z).sum(1)
-    for _ in range(MOST_PRODUCTS):
-        live = residual.norm(dim=1) > goal
-        if not live.any():
-            return x
-        product = hessians.product(direction)
-        length = torch.where(live, gain / (direction * product).sum(1), 0.0)[:, None]
-        x, residual = x + length * direction, residual - length * product
-        z = precondition(solver, residual)
-        fresh = (residual * z).sum(1)
-        direction = z + torch.where(live, fresh / gain, 0.0)[:, None] * direction
-        gain = torch.where(live, fresh, gain)
-    worst = float((residual.norm(dim=1) / vectors.norm(dim=1)).max())
-    warn(
-        f"attack: solves with the changed Hessians stopped at relative residual {worst:.1e}, above {tolerance:.0e}; "
-        "use float64, or a larger l2 of the top",
-        NotConvergedWarning,
+    found = batched_cg(
+        hessians.product, vectors, lambda rows: precondition(solver, rows), tolerance, MOST_PRODUCTS, start
     )
-    return x
+    if not found.converged:
+        worst = float(found.residuals.max())
+        warn(
+            f"attack: solves with the changed Hessians stopped at relative residual {worst:.1e}, above "
+            f"{tolerance:.0e}; use float64, or a larger l2 of the top",
+            NotConvergedWarning,
+        )
+    return found.x
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,7 @@
-"""L-BFGS for many convex problems at once, preconditioned by a shared factorisation.
+"""L-BFGS for many problems at once, preconditioned by one matrix (Nocedal & Wright 2006, algorithm 7.4).
 
-With (H+δI)⁻¹ of the full data as initial inverse Hessian, the first step of each problem is the influence
-function's own prediction, and the secant pairs learn the little that the counterfactual's curvature differs
-by (Nocedal & Wright 2006, algorithm 7.4). A handful of passes over the data serve hundreds of models.
+With an inverse that is near all of their inverse Hessians to begin with, the first step is nearly Newton's, and the
+secant pairs learn the little that each problem's curvature differs by.
 """
 
 from __future__ import annotations
