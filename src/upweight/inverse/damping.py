@@ -23,6 +23,7 @@ class MeanEigenvalue:
 
     multiple: float = 0.1
     _: KW_ONLY
+    _: KW_ONLY
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -38,6 +39,7 @@ class MeanLeverage:
     """
 
     share: float = MEAN_LEVERAGE
+    _: KW_ONLY
     _: KW_ONLY
     seed: int = 0
 
