@@ -83,8 +83,8 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
         parts = [parameters] if isinstance(parameters, str | Tensor | nn.Module | Mapping) else parameters
         if not isinstance(parts, Iterable):
             raise InputError(
-                "parameters: give names or patterns, parameters, modules or an optimiser's groups of them, a function (name, parameter) "
-                "-> bool, or a rule or subset of upweight.select (of a mask: select.masked(objective.layout, mask)); "
+                "parameters: give names or patterns, parameters, modules or an optimiser's groups of them, a function "
+                "(name, parameter) -> bool, or a rule or subset of upweight.select (a mask: select.masked(…)); "
                 f"got {shown(parameters)}"
             )
         if isinstance(parts, Iterator):
