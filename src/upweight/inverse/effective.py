@@ -28,7 +28,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy.optimize import brentq
 from torch import Tensor
 
 from upweight import scalars
@@ -113,6 +112,8 @@ def damping_at(spectrum: Spectrum, examples: int, penalty: float, leverage: floa
     InputError
         If the curvature is zero.
     """
+    from scipy.optimize import brentq  # here: half a second that the import of the package would take
+
     top = float(spectrum.values.max())
     if not top > 0:
         raise InputError(f"damping: 'auto' needs curvature that isn't zero or NaN (got {top:g}); give a number > 0")
