@@ -115,10 +115,12 @@ def ran(code: str, *arguments: str, fails: int = 0) -> subprocess.CompletedProce
     return done
 
 
+@pytest.mark.slow
 def test_scores_need_no_extra(tmp_path: Path) -> None:
     ran(HIDDEN + PROBLEM + SCORES, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_scores_import_no_extra_that_is_installed(tmp_path: Path) -> None:
     brought = "print(sorted({name.partition('.')[0] for name in sys.modules}))"
     with_the_core = ran(f"import sys, torch, scipy.stats, zarr, rich; {brought}").stdout
@@ -141,6 +143,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("extra", "by"), [(extra, by) for extra, doors in DOORS.items() for by in doors])
 def test_a_missing_extra_is_named_with_its_line(extra: str, by: str, said: dict[str, str]) -> None:
     answer = said[DOORS[extra][by]]
@@ -151,6 +154,7 @@ def test_a_missing_extra_is_named_with_its_line(extra: str, by: str, said: dict[
     ), answer
 
 
+@pytest.mark.slow
 def test_the_digits_name_the_line_too(said: dict[str, str]) -> None:
     assert "scikit-learn, which is not installed" in said["uw.datasets.load('digits')"]
     assert said["uw.datasets.load('digits')"].endswith("to mend it: pip install 'upweight[data]'")
@@ -219,6 +223,24 @@ def test_the_core_has_few_dependencies() -> None:
     assert every == distributions([f"upweight[{extra}]" for extra in optional.EXTRAS])
     assert every <= distributions(PROJECT["optional-dependencies"]["dev"])
     assert not every & distributions(PROJECT["dependencies"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("extra", "code"),
+    [
+        ("tables", "import upweight.tabular; attribution.to_pandas()"),
+        ("plots", "uw.plots.score_histogram(attribution.scores[0], quantity='removal', unit='nats')"),
+        ("report", "uw.report.Report('A page', 'Some words').save(sys.argv[1] + '/page.html')"),
+        ("data", "uw.datasets.names(), uw.datasets.load('digits')"),
+    ],
+)
+def test_an_extra_is_enough_alone(extra: str, code: str, tmp_path: Path) -> None:
+    own = set(optional.EXTRAS[extra])
+    own |= {"PIL"} if "matplotlib" in own else set()  # which these bring themselves
+    own |= {"threadpoolctl"} if "sklearn" in own else set()
+    hidden = sorted(set(EXTRAS) - own)
+    ran(HIDDEN.replace(str(EXTRAS), str(hidden)) + PROBLEM + code, str(tmp_path))
 
 
 @pytest.mark.parametrize("extra", optional.EXTRAS)
