@@ -41,10 +41,10 @@ def test_they_are_refused_when_they_are_made(name: str) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: inverse.CG(curvature.GGN(), damping=0.1),
-        lambda: inverse.Dense(curvature.GGN(), damping=0.1),
-        lambda: inverse.Nystrom(3, curvature.GGN(), damping=0.1),
-        lambda: inverse.EKFAC(curvature.GGN(), damping="auto"),
+        lambda: inverse.CG(curvature.GGN(), 0.1),
+        lambda: inverse.Dense(curvature.GGN(), 0.1),
+        lambda: inverse.Nystrom(3, curvature.GGN(), 0.1),
+        lambda: inverse.EKFAC(curvature.GGN(), "auto"),
         lambda: uw.Budget(10),
     ],
 )

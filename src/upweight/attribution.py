@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight import scalars
 from upweight.messages import InputError
+from upweight.optional import imported
 from upweight.places import place
 from upweight.solve_report import SolveReport
-from upweight.store import attributions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHOWN = 10
 
@@ -95,6 +97,8 @@ class Ranking:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per query and rank."""
+        with imported("tables", "Ranking.to_pandas"):
+            import pandas as pd
         queries, k = self.positions.shape
         return pd.DataFrame(
             {
@@ -201,6 +205,8 @@ class Attribution:
 
         Its ``attrs`` say what a score is (``quantity``, ``unit``) and whether its size can be believed (``magnitude``).
         """
+        with imported("tables", "Attribution.to_pandas"):
+            import pandas as pd
         if self.scores.dim() == 1:
             frame = pd.DataFrame({self.quantity.name: self.scores.cpu().numpy()}, index=pd.Index(self.ids, name="id"))
         else:
@@ -224,6 +230,8 @@ class Attribution:
         upweight.files.NotWrittenError
             If it can't be written: a full disk, say. An earlier result is as it was.
         """
+        from upweight.store import attributions  # here, since zarr takes a third of a second to import
+
         target = place("path", path)
         description = {
             "quantity": asdict(self.quantity),
@@ -249,6 +257,8 @@ class Attribution:
         InputError
             If there is none, or a file of it is missing, cut or altered; the message names it.
         """
+        from upweight.store import attributions  # as above
+
         scores, said = attributions.load(place("path", path))
         return cls(
             torch.from_numpy(scores),

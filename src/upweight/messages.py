@@ -37,6 +37,10 @@ class DivergedError(ArithmeticError):
     """An iterative inverse moved away from the solution; its last iterate is not returned."""
 
 
+class MissingExtraError(ImportError):
+    """What was asked for needs a package that isn't installed; the message names both and the line that mends it."""
+
+
 class UpweightWarning(UserWarning):
     """Base of every warning of this package."""
 

@@ -21,9 +21,9 @@ from upweight.cli.json_always import EARLY, ENDED, INTERRUPTED, TERMINATED, Term
 from upweight.cli.reads import recorded
 from upweight.cli.standard_output import UnwritableError, printing
 from upweight.datasets.errors import DataUnavailable
-from upweight.messages import DivergedError, InputError, NegativeCurvatureError, UpweightWarning
+from upweight.messages import DivergedError, InputError, MissingExtraError, NegativeCurvatureError, UpweightWarning
 
-REFUSALS = (InputError, NegativeCurvatureError, DivergedError, DataUnavailable, OSError)
+REFUSALS = (InputError, MissingExtraError, NegativeCurvatureError, DivergedError, DataUnavailable, OSError)
 """What a user can mend; anything else is a fault of the package and shows its traceback."""
 SYSTEM = (OSError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 """Errors whose words Python makes of the system's."""

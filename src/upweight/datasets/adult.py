@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from upweight.datasets.archives import members
 from upweight.datasets.registry import DatasetInfo
+from upweight.optional import imported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,8 @@ def read(entry: Path, info: DatasetInfo) -> pd.DataFrame:
 
     Its columns are ``COLUMNS`` and ``split``, which is ``"train"`` or ``"test"``.
     """
-    import pandas as pd
+    with imported("data", "the data set 'adult'"):
+        import pandas as pd
 
     parts = []
     for split, file in _SPLITS.items():

@@ -13,9 +13,8 @@ import json
 import os
 from pathlib import Path
 
-import platformdirs
-
 from upweight.datasets.registry import DatasetInfo
+from upweight.optional import imported
 
 _MANIFEST = "entry.json"
 
@@ -23,8 +22,14 @@ _MANIFEST = "entry.json"
 def root() -> Path:
     """The folder of all data sets: under ``$UPWEIGHT_CACHE`` if set, else in the user's cache folder."""
     chosen = os.environ.get("UPWEIGHT_CACHE")
-    base = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("upweight"))
-    return base.absolute() / "datasets"
+    return (Path(chosen).expanduser() if chosen else _users_own()).absolute() / "datasets"
+
+
+def _users_own() -> Path:
+    with imported("data", "upweight.datasets"):
+        import platformdirs
+
+    return Path(platformdirs.user_cache_dir("upweight"))
 
 
 def entry_path(info: DatasetInfo) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from upweight.datasets.dataset import Dataset
 from upweight.datasets.errors import DataUnavailable
 from upweight.datasets.registry import DatasetInfo
+from upweight.optional import pip
 
 
 def is_installed() -> bool:
@@ -21,7 +22,7 @@ def location(info: DatasetInfo) -> Path:
     """The file in scikit-learn's own folder."""
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
-        raise DataUnavailable(info.name, "it comes with scikit-learn, which is not installed.", "install scikit-learn.")
+        raise DataUnavailable(info.name, "it comes with scikit-learn, which is not installed.", pip("data"))
     return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 

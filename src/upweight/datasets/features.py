@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upweight.datasets import cache, efficientnet
+from upweight.optional import imported
 from upweight.store.kept_work import Folder
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ LEVELS = 255
 
 def stored_at(images: npt.NDArray[np.uint8], size: int) -> UInt8[np.ndarray, "n 3 size size"]:
     """Images ``[n, height, width, 3]`` enlarged to ``size`` by bicubic interpolation and stored as bytes again."""
-    from PIL import Image
+    with imported("data", "datasets.features"):
+        from PIL import Image
 
     resized = [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)) for image in images]
     return np.ascontiguousarray(np.stack(resized).transpose(0, 3, 1, 2))

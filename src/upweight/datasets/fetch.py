@@ -9,12 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import filelock
-
 from upweight.datasets import cache, clients, progress
 from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable
 from upweight.datasets.registry import Archive, DatasetInfo
 from upweight.messages import warn
+from upweight.optional import require
 
 Converter = Callable[[Sequence[Path], Path], None]
 """Reads the archives (in the registry's order) and writes the data's files into an empty folder."""
@@ -47,6 +46,7 @@ def ensure(
     entry = cache.entry_path(info)
     if cache.is_intact(entry):  # without the lock: a shared cache may be read-only
         return entry
+    require("data", f"the data set {info.name!r}")  # before a download, since some come in after it
     try:
         with _exclusive(info, show):
             if not cache.is_intact(entry):  # else another process has fetched it while we waited
@@ -61,6 +61,8 @@ def ensure(
 @contextlib.contextmanager
 def _exclusive(info: DatasetInfo, show: bool) -> Iterator[None]:
     """Hold the data set's lock; the system releases it if the process dies."""
+    import filelock
+
     folder = cache.root() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / f"{info.name}.lock")
@@ -101,6 +103,8 @@ def _replace(entry: Path, info: DatasetInfo, convert: Converter, run: clients.Ru
 
 def _clear_others(workplace: Path) -> None:
     """Remove what killed fetches of other sets left: their locks are free."""
+    import filelock
+
     partial = workplace.parent
     for left in partial.iterdir() if partial.is_dir() else ():
         lock = filelock.FileLock(cache.root() / "locks" / f"{left.name}.lock")

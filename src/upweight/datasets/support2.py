@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from upweight.datasets.archives import members
 from upweight.datasets.registry import DatasetInfo
+from upweight.optional import imported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,8 @@ def convert(archives: Sequence[Path], entry: Path) -> None:
 
 def read(entry: Path, info: DatasetInfo) -> pd.DataFrame:
     """The table, 9,105 rows × 48 columns under their original names; missing values are NaN."""
-    import pandas as pd
+    with imported("data", "the data set 'support2'"):
+        import pandas as pd
 
     return pd.read_csv(entry / _FILE, skipinitialspace=True)
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from sklearn.pipeline import Pipeline
-
 from upweight.estimators import examples
 from upweight.messages import InputError
 from upweight.parameters import Layout
@@ -54,6 +52,8 @@ def of_estimator(estimator: Any, X: Any, p: int) -> tuple[str, ...]:
 
 
 def _columns(estimator: Any, step: Any, X: Any) -> list[str] | None:
+    from sklearn.pipeline import Pipeline
+
     names = getattr(step, "feature_names_in_", None)
     if names is None and isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
         try:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from upweight import plots, scalars
+from upweight.optional import imported
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 NAMED = 3
 COLUMNS = {
@@ -67,6 +71,8 @@ class Statistics:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per training row, its id as index; DFBETAS in columns ``dfb_`` + the parameter's name."""
+        with imported("tables", "Statistics.to_pandas"):
+            import pandas as pd
         columns = {name: getattr(self, name) for name in COLUMNS}
         columns |= {f"dfb_{name}": self.dfbetas[:, j] for j, name in enumerate(self.names)}
         return pd.DataFrame(columns, index=pd.Index(self.ids, name="id"))

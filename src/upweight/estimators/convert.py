@@ -25,6 +25,7 @@ from upweight.estimators import (
 from upweight.estimators.form import Form, TrainingData
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.optional import imported
 
 Mapping = Callable[[Any, TrainingData, float | None], Form]
 
@@ -212,8 +213,9 @@ def prepare(estimator: Any, X: Any, y: Any = None) -> tuple[Tensor, Tensor | Non
 
 def _mapping(estimator: Any) -> Mapping:
     """What serves the estimator; refuses unsupported and unfitted ones."""
-    from sklearn.exceptions import NotFittedError
-    from sklearn.utils.validation import check_is_fitted
+    with imported("tables", "from_estimator"):
+        from sklearn.exceptions import NotFittedError
+        from sklearn.utils.validation import check_is_fitted
 
     fault = examples.ends_in_nothing(estimator)
     if fault is not None:

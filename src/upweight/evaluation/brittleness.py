@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,9 +20,11 @@ from upweight.evaluation.training import Training, as_training
 from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.optional import imported
 from upweight.retraining.workers import Train
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from upweight.influence import Influence
@@ -86,6 +87,8 @@ class Brittleness:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per k and query."""
+        with imported("tables", "Brittleness.to_pandas"):
+            import pandas as pd
         sizes, queries = self.flipped.shape
         columns = ("flipped", "random_flipped", "loss_change", "random_loss_change")
         named = {name: getattr(self, name).cpu().numpy().reshape(-1) for name in columns}

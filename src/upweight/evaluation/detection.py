@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy import stats
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from upweight import plots, scalars
@@ -19,6 +18,7 @@ from upweight.attribution import Attribution
 from upweight.evaluation.bootstrap import Estimate, Interval
 from upweight.evaluation.metric import Metric, Record
 from upweight.messages import InputError
+from upweight.optional import require
 from upweight.plots import checks
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class MislabelDetection(Metric):
 
     def __init__(self, fractions: Sequence[float] = FRACTIONS, *, level: float = 0.95):
         super().__init__()
+        require("tables", "MislabelDetection", "sklearn")
         given = checks.vector("fractions", fractions)
         if given.min() <= 0 or given.max() > 1 or (np.diff(given) <= 0).any():
             raise InputError(f"fractions: increasing shares of the training data above 0, up to 1; got {fractions!r}")
@@ -125,6 +126,8 @@ class MislabelDetection(Metric):
 
     def compute(self) -> MislabelResult:
         """The averages over all updates so far."""
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
         updates = [(record["scores"].numpy(), record["flipped"].numpy()) for record in self._updates()]
         aucs = np.array([roc_auc_score(truth, values) for values, truth in updates])
         precisions = np.array([average_precision_score(truth, values) for values, truth in updates])

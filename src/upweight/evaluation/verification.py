@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,9 +20,11 @@ from upweight.influence import further
 from upweight.inverse import Solver
 from upweight.kept import random_states_kept
 from upweight.messages import InputError
+from upweight.optional import imported
 from upweight.retraining.workers import Train
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from upweight.influence import Influence
@@ -94,6 +95,8 @@ class Verification:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per query and example left out."""
+        with imported("tables", "Verification.to_pandas"):
+            import pandas as pd
         k = self.predicted.shape[1]
         return pd.DataFrame(
             {

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
-import scipy.sparse
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -71,6 +70,8 @@ class Projection:
 
     def sparse(self, like: Tensor) -> Tensor:
         """The sparse Pᵀ ``[k, p]`` in compressed rows, in the precision and place of ``like``."""
+        import scipy.sparse
+
         generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence([*self.seed])))
         parts = np.array_split(np.arange(self.dimension), min(NONZERO, self.dimension))
         places = [part[0] + generator.integers(0, len(part), self.p) for part in parts]

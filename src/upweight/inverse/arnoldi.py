@@ -59,7 +59,6 @@ class Arnoldi:
     rank: int
     curvature: Curvature = field(default_factory=GGN)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = 0.0
     complement: Complement = "smallest"
     iterations: int | None = None

@@ -52,7 +52,6 @@ class CG:
 
     curvature: Curvature = field(default_factory=Hessian)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = 0.0
     tolerance: float | None = None
     max_iterations: int = 1000

@@ -23,7 +23,6 @@ class MeanEigenvalue:
 
     multiple: float = 0.1
     _: KW_ONLY
-    _: KW_ONLY
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -39,7 +38,6 @@ class MeanLeverage:
     """
 
     share: float = MEAN_LEVERAGE
-    _: KW_ONLY
     _: KW_ONLY
     seed: int = 0
 

@@ -44,7 +44,6 @@ class DataInf:
 
     curvature: RowCurvature = field(default_factory=EmpiricalFisher)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = field(default_factory=MeanEigenvalue)
 
     def __post_init__(self) -> None:

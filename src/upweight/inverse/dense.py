@@ -57,7 +57,6 @@ class Dense:
 
     curvature: Curvature = field(default_factory=Hessian)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = 0.0
     method: Literal["cholesky", "eigen"] = "cholesky"
     indefinite: bool = False

@@ -34,7 +34,6 @@ class Diagonal:
 
     curvature: RowCurvature = field(default_factory=Fisher)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = "auto"
 
     def __post_init__(self) -> None:

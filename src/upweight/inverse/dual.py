@@ -60,7 +60,6 @@ class Dual:
 
     curvature: RowCurvature = field(default_factory=GGN)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = "auto"
     rows: int | None = DEFAULT_ROWS
     memory: int = DEFAULT_MEMORY

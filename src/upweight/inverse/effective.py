@@ -25,7 +25,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.optimize import brentq
 
 from upweight import scalars
 from upweight.linalg import traces
@@ -73,6 +72,8 @@ def damping_at(spectrum: Spectrum, examples: int, penalty: float, leverage: floa
     InputError
         If the curvature is zero.
     """
+    from scipy.optimize import brentq  # here: half a second that the import of the package would take
+
     top = float(spectrum.values.max())
     if not top > 0:
         raise InputError(f"damping: 'auto' needs curvature that isn't zero or NaN (got {top:g}); give a number > 0")

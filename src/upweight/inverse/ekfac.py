@@ -45,7 +45,6 @@ class EKFAC:
 
     curvature: RowCurvature = field(default_factory=Fisher)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = "auto"
     penalized: bool = True
     approximation: Approximation = "expand"

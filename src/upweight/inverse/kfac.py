@@ -66,7 +66,6 @@ class KFAC:
 
     curvature: RowCurvature = field(default_factory=Fisher)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = "auto"
     approximation: Approximation = "expand"
     damping_rule: DampingRule = "factored"

@@ -75,7 +75,6 @@ class LiSSA:
 
     curvature: Curvature = field(default_factory=Hessian)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = 0.0
     scale: float | None = None
     depth: int | None = None

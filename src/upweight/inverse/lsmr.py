@@ -45,7 +45,6 @@ class LSMR:
 
     curvature: Curvature = field(default_factory=Hessian)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = 0.0
     tolerance: float | None = None
     max_iterations: int | None = None

@@ -28,7 +28,6 @@ class Neumann:
 
     nu: float | None = 1.0
     _: KW_ONLY
-    _: KW_ONLY
     max_doublings: int = 60
 
     def __post_init__(self) -> None:

@@ -55,7 +55,6 @@ class Nystrom:
     rank: int
     curvature: Curvature = field(default_factory=GGN)
     _: KW_ONLY
-    _: KW_ONLY
     damping: Damping = 0.0
     complement: Complement = "smallest"
     seed: int = 0

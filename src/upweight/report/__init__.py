@@ -5,7 +5,10 @@ data; ``template.html`` alone decides how they look. The file loads nothing: fig
 there is no script, and a content security policy forbids the network.
 """
 
-from upweight.report.blocks import Block, Facts, Figure, Images, Meaning, Table, Text, Warnings
-from upweight.report.page import Report
+from upweight.optional import imported
+
+with imported("report", "upweight.report"):
+    from upweight.report.blocks import Block, Facts, Figure, Images, Meaning, Table, Text, Warnings
+    from upweight.report.page import Report
 
 __all__ = ["Block", "Facts", "Figure", "Images", "Meaning", "Report", "Table", "Text", "Warnings"]

@@ -4,10 +4,13 @@ Rows are named by their number in the file, counted from 0 at the first line und
 name whatever is left out. Every step says in words what it did to the data (``notes``).
 """
 
-from upweight.tabular.choice import Choice
-from upweight.tabular.columns import Columns, encoder, sorted_columns, source_columns
-from upweight.tabular.logistic import Logistic, train_logistic
-from upweight.tabular.read import LabelledTable, read_labelled, read_more, read_table
+from upweight.optional import imported
+
+with imported("tables", "upweight.tabular"):
+    from upweight.tabular.choice import Choice
+    from upweight.tabular.columns import Columns, encoder, sorted_columns, source_columns
+    from upweight.tabular.logistic import Logistic, train_logistic
+    from upweight.tabular.read import LabelledTable, read_labelled, read_more, read_table
 
 __all__ = [
     "Choice",

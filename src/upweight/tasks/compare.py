@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -16,9 +15,13 @@ from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.optional import imported, require
 from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.predictions import given_labels, predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,8 @@ class Comparison:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per model and query."""
+        with imported("tables", "Comparison.to_pandas"):
+            import pandas as pd
         parts = []
         for name, model in self.models.items():
             frame = model.distance.to_pandas()
@@ -97,6 +102,7 @@ def compare_models(
         If names, numbers of examples or labels differ between the models.
     """
     kinds.check(compare_models, locals())
+    require("tables", "tasks.compare_models", "pandas")
     if not models or models.keys() != queries.keys():
         raise InputError(
             f"models, queries: give them for {list(models)}, each in its model's form; got {list(queries)}"

@@ -8,10 +8,9 @@ label; one on learned features by what shares those features, near or far, of bo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -21,6 +20,10 @@ from upweight.attribution import Attribution
 from upweight.evaluation.correlation import spearman
 from upweight.kept import random_states_kept
 from upweight.messages import InputError
+from upweight.optional import imported
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HELPFUL = 20
 """Most helpful examples whose labels are counted, unless said otherwise."""
@@ -127,6 +130,8 @@ class InfluenceByDistance:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per query."""
+        with imported("tables", "InfluenceByDistance.to_pandas"):
+            import pandas as pd
         return pd.DataFrame(
             {
                 "query": self.attribution.query_ids,

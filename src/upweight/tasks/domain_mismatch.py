@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from upweight import kinds, plots, scalars
@@ -21,12 +20,14 @@ from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.optional import imported, require
 from upweight.plots import checks
 from upweight.tasks.coefficients import Coefficients, coefficients
 from upweight.tasks.concentration import Concentration, concentration
 from upweight.tasks.predictions import Predictions, given_labels, named, predictions
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 SHOWN = 10
@@ -72,6 +73,8 @@ class DomainMismatch:
 
     def by_query(self) -> pd.DataFrame:
         """One row per query: its loss, and the concentration of the influence on it."""
+        with imported("tables", "DomainMismatch.by_query"):
+            import pandas as pd
         rows = self.attribution.matrix.double().cpu().numpy()
         found = [concentration(row, self.group) for row in rows]
         frame = pd.DataFrame(
@@ -90,6 +93,8 @@ class DomainMismatch:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per training example, the largest |influence| on the queries' mean loss first."""
+        with imported("tables", "DomainMismatch.to_pandas"):
+            import pandas as pd
         influence = self.influence
         frame = pd.DataFrame(
             {
@@ -191,6 +196,7 @@ def domain_mismatch(
         training labels are of one class; if arrays don't fit.
     """
     kinds.check(domain_mismatch, locals())
+    require("tables", "tasks.domain_mismatch", "pandas")
     influence = subject if isinstance(subject, Influence) else Influence(subject)
     objective = influence.objective
     members = _members(train_group, objective.n)

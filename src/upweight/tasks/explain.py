@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from upweight import kinds, scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
+from upweight.optional import imported
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,8 @@ class Explanation:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per query, side and rank."""
+        with imported("tables", "Explanation.to_pandas"):
+            import pandas as pd
         sides = {"helpful": self.helpful, "harmful": self.harmful}
         return pd.concat([ranking.to_pandas().assign(side=side) for side, ranking in sides.items()], ignore_index=True)
 

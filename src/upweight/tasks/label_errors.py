@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 
@@ -22,10 +22,14 @@ from upweight.influence.own import OwnEffects, own_effects
 from upweight.kept import random_states_kept
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.optional import imported, require
 from upweight.plots import checks
 from upweight.scalars import shown
 from upweight.tasks.label_scores import METHODS, Method, influence_for_labels, scored
 from upweight.tasks.predictions import Predictions, given_labels, named
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Subject = Objective | Influence | OwnEffects
 
@@ -60,6 +64,8 @@ class LabelErrors:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per training example, the most suspicious first."""
+        with imported("tables", "LabelErrors.to_pandas"):
+            import pandas as pd
         said = self.predictions
         frame = pd.DataFrame(
             {
@@ -151,6 +157,7 @@ def label_errors(
         If the objective isn't a classification with one label an example, or all labels are of one class.
     """
     kinds.check(label_errors, locals())
+    require("tables", "tasks.label_errors", "pandas")
     scalars.one_of("method", method, METHODS)
     effects = subject if isinstance(subject, OwnEffects) else None
     influence = effects.influence if effects is not None else _as_influence(subject)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -22,11 +21,13 @@ from upweight.kept import random_states_kept
 from upweight.losses import split_batch, with_targets
 from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.optional import imported
 from upweight.plots import checks
 from upweight.progress import track
 from upweight.tasks.predictions import predictions
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 FRACTIONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -62,6 +63,8 @@ class LabelFixing:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per order and fraction."""
+        with imported("tables", "LabelFixing.to_pandas"):
+            import pandas as pd
         return pd.concat(
             [
                 pd.DataFrame(

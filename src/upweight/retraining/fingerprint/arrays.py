@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
-from pandas.api.extensions import ExtensionArray
 from torch import Tensor
 
 from upweight.retraining.fingerprint.unknown import UnknownContentError
 
 if TYPE_CHECKING:
-    from upweight.retraining.fingerprint.walk import Walk
+    import pandas as pd
+
+    from upweight.retraining.fingerprint.walk import Reader, Walk
 
 COMPRESSED: dict[torch.layout, tuple[Callable[[Tensor], Tensor], ...]] = {
     torch.sparse_csr: (Tensor.crow_indices, Tensor.col_indices, Tensor.values),
@@ -79,7 +80,7 @@ def array(walk: Walk, value: Any) -> Iterator[bytes]:
 
 
 def _elements(walk: Walk, values: Any) -> Iterator[bytes]:
-    if pd.api.types.infer_dtype(values, skipna=False) == "string":  # the usual case, and a fast one
+    if all(isinstance(value, str) for value in values):  # the usual case, and a fast one
         for text in values:
             yield str(text).encode(errors="backslashreplace")
         return
@@ -90,6 +91,22 @@ def _elements(walk: Walk, values: Any) -> Iterator[bytes]:
 def dtype(walk: Walk, value: np.dtype[Any]) -> Iterator[bytes]:
     """By its words."""
     yield f"dtype {value!r}".encode()
+
+
+def of_pandas(value: Any) -> Reader | None:
+    """How a value of pandas is read: there is none where nobody has imported pandas."""
+    if sys.modules.get("pandas") is None:
+        return None
+    import pandas as pd
+    from pandas.api.extensions import ExtensionArray
+
+    readers: list[tuple[type, Reader]] = [
+        (pd.DataFrame, frame),
+        (pd.Series, series),
+        (pd.Index, index),
+        (ExtensionArray, extension),
+    ]
+    return next((reader for kind, reader in readers if isinstance(value, kind)), None)
 
 
 def frame(walk: Walk, value: pd.DataFrame) -> Iterator[bytes]:
@@ -115,11 +132,15 @@ def index(walk: Walk, value: pd.Index) -> Iterator[bytes]:
 
 
 def _values(walk: Walk, value: Any) -> Iterator[bytes]:
+    from pandas.api.extensions import ExtensionArray
+
     yield from extension(walk, value) if isinstance(value, ExtensionArray) else array(walk, value)
 
 
 def extension(walk: Walk, value: Any) -> Iterator[bytes]:
     """Of pandas: the array within, the codes of categories, or pandas' own digest of each value."""
+    import pandas as pd
+
     yield f"{type(value).__name__} {value.dtype}".encode(errors="backslashreplace")
     if isinstance(value, pd.Categorical):
         yield from array(walk, value.codes)

@@ -12,9 +12,7 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, V
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from pandas.api.extensions import ExtensionArray
 from torch import nn
 
 from upweight.retraining.fingerprint import arrays, code, objects
@@ -129,7 +127,7 @@ def _reader(value: Any) -> Reader:
     for kinds, reader in ALSO_DERIVED:
         if isinstance(value, kinds):
             return reader
-    return objects.pickled
+    return arrays.of_pandas(value) or objects.pickled
 
 
 EXACTLY: list[tuple[tuple[type, ...], Reader]] = [
@@ -158,9 +156,5 @@ ALSO_DERIVED: list[tuple[tuple[type, ...], Reader]] = [
     ((torch.Tensor,), arrays.tensor),
     ((np.generic,), arrays.array),
     ((np.dtype,), arrays.dtype),
-    ((pd.DataFrame,), arrays.frame),
-    ((pd.Series,), arrays.series),
-    ((pd.Index,), arrays.index),
-    ((ExtensionArray,), arrays.extension),
     ((nn.Module,), objects.of_module),
 ]

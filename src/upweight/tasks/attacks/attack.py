@@ -26,6 +26,7 @@ from upweight.influence.queries import query_names
 from upweight.kept import random_states_kept
 from upweight.messages import InputError, UpweightWarning, warn
 from upweight.objective import Objective
+from upweight.optional import require
 from upweight.progress import track
 from upweight.retraining.fingerprint import UnknownContentError
 from upweight.store.kept_work import Folder
@@ -104,6 +105,7 @@ def attack(
         is predicted wrongly already, labels of one class, a network that doesn't give the top's features.
     """
     kinds.check(attack, locals())
+    require("tables", "tasks.attack", "pandas")
     started = time.perf_counter()
     box = Box(radius)
     settings = Climb(step, iterations, box)

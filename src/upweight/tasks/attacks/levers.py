@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight.data import Data
+from upweight.optional import imported
 from upweight.progress import track
 from upweight.tasks.attacks.subject import Subject
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,8 @@ class Levers:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per candidate: the attacks it is one in and the first in, and the mean of its norm there."""
+        with imported("tables", "Levers.to_pandas"):
+            import pandas as pd
         flat = pd.DataFrame({"position": self.positions.flatten().numpy(), "norm": self.norms.flatten().numpy()})
         table = flat.groupby("position")["norm"].agg(candidate="size", mean_norm="mean").reset_index()
         firsts = pd.Series(self.positions[:, 0].numpy()).value_counts()

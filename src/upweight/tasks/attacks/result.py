@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.stats import binomtest
 from torch import Tensor
 
 from upweight.evaluation.bootstrap import Estimate, Interval
+from upweight.optional import imported
 from upweight.tasks.attacks.climb import Climb
 from upweight.tasks.attacks.levers import Levers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,8 @@ class Attack:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per attack and target."""
+        with imported("tables", "Attack.to_pandas"):
+            import pandas as pd
         t = self.targets.shape[1]
         changed = [", ".join(map(str, self.ids[row])) for row in self.positions.numpy()]
         return pd.DataFrame(

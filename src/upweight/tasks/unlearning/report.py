@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.metrics import roc_curve
+from scipy import stats
 from torch import Tensor
 
 from upweight.objective import Objective
@@ -95,9 +95,9 @@ def membership_advantage(members: Float[Tensor, " m"], others: Float[Tensor, " k
     """max over thresholds t of P(ℓ ≤ t | member) − P(ℓ ≤ t | not), by the loss (Yeom et al. 2018); nan of none."""
     if not len(members) or not len(others):
         return float("nan")
-    truth = np.concatenate([np.ones(len(members)), np.zeros(len(others))])
-    false, true, _ = roc_curve(truth, -torch.cat([members, others]).double().cpu().numpy())
-    return float((true - false).max())
+    # What Kolmogorov and Smirnov compare two samples by, on one side.
+    seen, unseen = (losses.double().cpu().numpy() for losses in (members, others))
+    return float(stats.ks_2samp(seen, unseen, alternative="greater", method="asymp").statistic)
 
 
 def _accuracy(said: Predictions | None, chosen: Tensor) -> float:
