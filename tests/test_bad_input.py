@@ -247,10 +247,10 @@ ASKED = {
         lambda i, q: i.group(range(24), q, renormalize=True),
         "indices: the group is all 24 training examples",
     ),
-    "positions out of range": (lambda i, q: i.attribute(q, train=[24]), "indices: positions must be in 0 … 23"),
+    "positions out of range": (lambda i, q: i.attribute(q, train=[24]), "train: positions must be in 0 … 23"),
     "negative positions": (lambda i, q: i.parameters([-1]), "indices: positions must be in 0 … 23"),
     "the same position twice": (lambda i, q: i.group([1, 1], q), "indices: 1 is named 2 times; name it once"),
-    "no positions": (lambda i, q: i.attribute(q, train=[]), "indices: give at least one"),
+    "no positions": (lambda i, q: i.attribute(q, train=[]), "train: give at least one"),
     "an empty group": (lambda i, q: i.group([], q), "indices: give at least one"),
     "a training input that there isn't": (
         lambda i, q: i.perturbation(99, q),

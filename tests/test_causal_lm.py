@@ -214,7 +214,7 @@ def seeded(kind: type[Tiny]) -> Tiny:
 
 
 def own_loss(data: dict[str, Tensor]) -> Tensor:
-    return seeded(Tiny)(**{key: value[:2] for key, value in data.items()})["loss"]
+    return seeded(Tiny)(**data)["loss"]
 
 
 def test_a_model_whose_own_loss_is_the_one_given_is_taken() -> None:
@@ -226,7 +226,7 @@ def test_a_model_whose_own_loss_is_the_one_given_is_taken() -> None:
 
 @pytest.mark.parametrize("loss", [losses.CausalLM(), losses.CrossEntropy()], ids=["causal", "by place"])
 def test_another_loss_than_the_models_own_is_told_with_both_figures(loss: Any) -> None:
-    own = float(seeded(WithMore)(**{key: value[:2] for key, value in others().items()})["loss"].detach())
+    own = float(seeded(WithMore)(**others())["loss"].detach())
     with pytest.warns(UpweightWarning, match=rf"the model's own loss is {own:.4g}, and the loss given has a mean of"):
         uw.Objective(seeded(WithMore), loss, others())
 

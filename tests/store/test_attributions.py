@@ -106,7 +106,7 @@ def test_numbers_of_numpy_among_names_come_back_as_pythons(tmp_path: Path) -> No
         ("query_ids", 3),
         ("damping", "small"),
         ("damping", -1.0),
-        ("report", None),
+        ("report", 3),
         ("facts", [1]),
     ],
 )
@@ -309,7 +309,7 @@ def test_what_is_no_path_is_refused(given: Any) -> None:
         ({"facts": {"n": math.nan}}, "facts can't be {'n': nan}"),
         ({"ids": np.array(["a", "b", "c", "a"])}, "ids must be unique: 'a' stands 2 times"),
         ({"ids": np.array(["a", None, "c", "d"], dtype=object)}, "None is a NoneType, which can't be saved"),
-        ({"report": None}, "report can't be None"),
+        ({"damping": math.nan}, "damping can't be nan"),
         ({"ids": np.zeros((4, 1))}, "ids can't be"),
         ({"scores": SCORES.long()}, "scores can't be int64"),
     ],

@@ -45,7 +45,7 @@ def refuse_another_loss(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
     if any(_agree(own, value) for value in _means(loss, model, batch)):
         return
     ours = next(_means(loss, model, batch))
-    figures = f"on the first {batch_length(batch)} examples the model's own loss is {own:.4g}, and the loss given"
+    figures = f"on {batch_length(batch)} training examples the model's own loss is {own:.4g}, and the loss given"
     if not causal and loss.targets(batch).dim() == 2:
         shifted = CausalLM(loss.ignore_index)
         if any(_agree(own, value) for value in _means(shifted, model, batch)):
