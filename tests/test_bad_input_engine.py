@@ -83,9 +83,7 @@ def test_a_query_with_a_nan_gradient_is_named(name, measurement):
 @named
 @pytest.mark.parametrize("damping", ["best", -0.1, float("nan"), float("inf"), True, None])
 def test_a_damping_that_is_none_is_refused(name, damping):
-    with pytest.raises(
-        InputError, match=rf"damping: give a finite number ≥ 0, 'auto'.*got {re.escape(repr(damping))}"
-    ):
+    with pytest.raises(InputError, match=rf"damping: give a finite number ≥ 0, 'auto'.*got {re.escape(repr(damping))}"):
         _ = uw.Influence(mlp().objective(), INVERSES[name](damping=damping)).solver
 
 

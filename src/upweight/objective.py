@@ -125,6 +125,9 @@ class Objective:
         say_what_is_slow(self.engine)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if not (hasattr(Objective, name) or name in Objective.__annotations__):
+            super().__setattr__(name, value)  # a subclass's own
+            return
         raise AttributeError(f"an objective doesn't change; objective.replace({name}=…) gives another")
 
     @property
@@ -275,7 +278,7 @@ class Objective:
     @random_states_kept()
     def gradient(self, params: Float[Tensor, " p"] | None = None) -> Float[Tensor, " p"]:
         """∇R(θ), at the trained θ or another."""
-        return self.engine.risks_and_gradients(self.theta(params)[None])[1][0]
+        return self.risks_and_gradients(self.theta(params)[None])[1][0]
 
     def risks_and_gradients(self, params: Float[Tensor, "k p"]) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
         """R and ∇R at k parameter vectors, in one pass over the data."""

@@ -69,7 +69,7 @@ def test_centred_cross_entropy_scores_are_those_of_the_pseudo_inverse(problem):
         plain.params,
     )
     assert torch.linalg.eigvalsh(hessian)[0].abs() < 1e-12
-    function = plain.function
+    function = plain.engine.function
     query = function.each(plain.params, queries).materialize()
     train = function.each(plain.params, plain.data.arrays).materialize()
     torch.testing.assert_close(

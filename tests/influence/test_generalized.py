@@ -135,8 +135,8 @@ def test_frozen_influence_is_the_derivative_of_retraining_the_part_alone() -> No
     def fitted(epsilon: float) -> Tensor:
         def value(theta: np.ndarray) -> tuple[float, np.ndarray]:
             point = torch.tensor(theta)
-            _, pull = part.function.gradient(point, part.data.take(MEMBERS), torch.ones(3, dtype=DOUBLE))
-            loss = part.function.values(point, part.data.take(MEMBERS)).sum()
+            _, pull = part.engine.function.gradient(point, part.data.take(MEMBERS), torch.ones(3, dtype=DOUBLE))
+            loss = part.engine.function.values(point, part.data.take(MEMBERS)).sum()
             risk, slope = part.risks_and_gradients(point[None])
             return float(risk[0] - epsilon * loss), (slope[0] - epsilon * pull).numpy()
 
@@ -147,7 +147,7 @@ def test_frozen_influence_is_the_derivative_of_retraining_the_part_alone() -> No
     slope = (fitted(step) - fitted(-step)) / (2 * step)
     whole = base.at(chosen.embed(part.params) + base.params * ~chosen.mask)
     operator = Hessian().of(whole.replace(l2=0.3))
-    pull = whole.function.gradient(whole.params, whole.data.take(MEMBERS), torch.ones(3, dtype=DOUBLE))[1]
+    pull = whole.engine.function.gradient(whole.params, whole.data.take(MEMBERS), torch.ones(3, dtype=DOUBLE))[1]
     j = chosen.indices
     close(slope, torch.linalg.solve(operator.dense()[j][:, j], pull[j]), rtol=1e-4, atol=1e-6)
     reduced = uw.Influence(part, Dense(Hessian())).solve(

@@ -11,6 +11,7 @@ from torch import nn
 
 import upweight as uw
 from problems import DOUBLE, close, conv, mlp
+from upweight.gradients import AutogradFunction
 from upweight.influence import products, similarity
 from upweight.messages import InputError
 
@@ -44,12 +45,13 @@ def test_products_of_a_convolution_are_those_of_its_gradients():
     close(similarity.gradient_cosine(problem.objective(), problem.queries).scores, cosine(wanted, gradients))
 
 
-def by_differentiation(problem):
+def by_differentiation(problem, batch_size=None):
     """The objective with the loss as a function of the whole, which no factors are read off."""
     objective = problem.objective(
-        loss=uw.losses.Function(lambda model, batch: problem.compare(model(batch[0]), batch[1]))
+        loss=uw.losses.Function(lambda model, batch: problem.compare(model(batch[0]), batch[1])), batch_size=batch_size
     )
-    objective.engine.function = uw.gradients.AutogradFunction(objective.model, objective.loss, objective.layout)
+    plain = AutogradFunction(objective.model, objective.loss, objective.layout)
+    objective.engine._kept["function"] = plain
     return objective
 
 
@@ -73,8 +75,7 @@ def expected_products():
 @given(batch_size=st.integers(1, 31), queries_at_once=st.integers(1, 5), factored=st.booleans())
 def test_products_do_not_depend_on_batches_or_blocks_of_queries(batch_size, queries_at_once, factored):
     problem = mlp()
-    objective = problem.objective() if factored else by_differentiation(problem)
-    objective.batch_size = batch_size
+    objective = problem.objective(batch_size=batch_size) if factored else by_differentiation(problem, batch_size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("upweight.influence.queries.QUERY_ELEMENTS", queries_at_once * objective.p)
         for scores, expected in zip(
