@@ -165,7 +165,10 @@ def _other(targets: Tensor, outputs: Tensor, draw: int, generator: torch.Generat
     if draw == 0:
         return targets
     if targets.is_floating_point():
-        within = bool(((targets >= 0) & (targets <= 1)).all())  # shares and probabilities stay such
+        known = targets.unique()
+        if len(known) <= 2:  # signs, say, which stay such
+            return known[torch.randint(0, len(known), targets.shape, generator=generator).to(known.device)]
+        within = bool(((targets >= 0) & (targets <= 1)).all())  # and so do shares
         drawn = torch.rand(targets.shape, generator=generator, dtype=targets.dtype).to(targets.device)
         return drawn.round() if within else FAR[draw % len(FAR)] * _normal(targets, generator)
     if outputs.dim() != targets.dim() + 1:
