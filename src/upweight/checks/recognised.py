@@ -164,21 +164,17 @@ def _other(targets: Tensor, outputs: Tensor, draw: int, generator: torch.Generat
     """Targets of the same form: numbers near and far, or any of the classes that the outputs may have."""
     if draw == 0:
         return targets
-    if targets.is_floating_point():
-        known = targets.unique()
-        if len(known) <= 2:  # signs, say, which stay such
-            return known[torch.randint(0, len(known), targets.shape, generator=generator).to(known.device)]
-        within = bool(((targets >= 0) & (targets <= 1)).all())  # and so do shares
-        drawn = torch.rand(targets.shape, generator=generator, dtype=targets.dtype).to(targets.device)
-        return drawn.round() if within else FAR[draw % len(FAR)] * _normal(targets, generator)
-    if outputs.dim() != targets.dim() + 1:
-        return targets
-    axes = [axis for axis in (-1, 1) if _without(outputs.shape, axis) == targets.shape]
-    if not axes:
-        return targets
-    classes = min(outputs.shape[axis] for axis in axes)
-    drawn = torch.randint(0, classes, targets.shape, generator=generator).to(targets)
-    return torch.where(targets < 0, targets, drawn)  # what no class is stays what it is
+    axes = [axis for axis in (-1, 1) if outputs.dim() > 1 and _without(outputs.shape, axis) == targets.shape]
+    classes = min((outputs.shape[axis] for axis in axes), default=1)
+    if classes > 1 and not targets.is_floating_point():
+        drawn = torch.randint(0, classes, targets.shape, generator=generator).to(targets)
+        return torch.where(targets < 0, targets, drawn)  # what no class is stays what it is
+    known = targets.unique()
+    if len(known) <= 2 or not targets.is_floating_point():  # signs, say, which stay such
+        return known[torch.randint(0, len(known), targets.shape, generator=generator).to(known.device)]
+    within = bool(((targets >= 0) & (targets <= 1)).all())  # and so do shares
+    shares = torch.rand(targets.shape, generator=generator, dtype=targets.dtype).to(targets.device)
+    return shares.round() if within else FAR[draw % len(FAR)] * _normal(targets, generator)
 
 
 def _without(shape: torch.Size, axis: int) -> torch.Size:
