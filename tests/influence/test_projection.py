@@ -24,7 +24,7 @@ def matrix(of, like=None):
 def test_features_do_not_depend_on_blocks_or_batches(kind, rows, columns, seed):
     objective = mlp().objective()
     given = Projection(objective.p, 9, (seed,), kind)
-    gradients = objective.engine.function.materialize(objective.params, (mlp().x, mlp().y))
+    gradients = objective.engine.function.each(objective.params, (mlp().x, mlp().y)).materialize()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "PROJECTION_ELEMENTS", columns * objective.p)
         assert max(len(block) for block in given.blocks(objective.params)) == min(columns, 9)
@@ -85,7 +85,7 @@ def test_the_sparse_projection_keeps_inner_products_with_the_variance_of_dense_o
 def test_sparse_features_do_not_depend_on_batches(rows, seed):
     objective = mlp().objective()
     given = Projection(objective.p, 9, (seed,))
-    gradients = objective.engine.function.materialize(objective.params, (mlp().x, mlp().y))
+    gradients = objective.engine.function.each(objective.params, (mlp().x, mlp().y)).materialize()
     found = projected(objective.engine.function, objective.params, objective.data, rows, given)
     close(found, gradients @ given.sparse(objective.params).to_dense().T)
 
@@ -98,7 +98,7 @@ def test_seeds_and_precisions():
 
 def test_nothing_is_projected_where_it_would_not_shrink():
     objective = mlp().objective()
-    gradients = objective.engine.function.materialize(objective.params, (mlp().x, mlp().y))
+    gradients = objective.engine.function.each(objective.params, (mlp().x, mlp().y)).materialize()
     found = projected(
         objective.engine.function, objective.params, objective.data, 7, Projection(objective.p, 999, (0,))
     )
