@@ -8,6 +8,7 @@ from torch import nn
 
 import upweight as uw
 from problems import convex
+from upweight.gradients import AutogradFunction
 from upweight.influence.queries import numbers
 
 
@@ -27,7 +28,9 @@ def test_both_sides_count_and_of_several_positions_the_whole(positions: tuple[in
     assert numbers(objective, objective.engine.function, objective.data) == expected
 
 
-def test_what_has_no_factors_takes_all_its_parameters() -> None:
+def test_a_linear_model_takes_features_and_outputs_and_what_has_no_factors_all_its_parameters() -> None:
     objective = convex("softmax").objective()
     assert objective.is_linear
-    assert numbers(objective, objective.engine.function, objective.data) == objective.p
+    assert numbers(objective, objective.engine.function, objective.data) == 3 + 4
+    plain = AutogradFunction(objective.model, objective.loss, objective.layout)
+    assert numbers(objective, plain, objective.data) == objective.p

@@ -235,7 +235,7 @@ def test_a_bias_belongs_to_its_weight_however_the_input_lies_in_memory(inverse: 
     )
     close(first, second)
     apart = uw.Objective(ReadTwice(), CrossEntropy(), (x, y))
-    assert [shape.names for shape in apart.factored.plan.shapes][:2] == [("weight",), ("bias",)]
+    assert [shape.names for shape in apart.engine.function.plan.shapes][:2] == [("weight",), ("bias",)]
     close(torch.cat([g for _, g in apart.example_gradients()]), one_by_one(apart) * 3)
 
 

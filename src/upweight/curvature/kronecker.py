@@ -60,12 +60,13 @@ class Kronecker:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """The sides summed over rows, and by how much their product is too large."""
+    """The sides summed over rows, and by how much their product is too large; of gradients that are no products too."""
 
     left: Tensor
     right: Tensor
     count: Float[Tensor, ""]
     flat: bool
+    of_gradients: bool = False
 
     def __add__(self, other: _Sums) -> _Sums:
         return replace(
@@ -83,12 +84,26 @@ def kronecker_factors(
     InputError
         If a row holds NaN or infinite values; names the training example.
     """
-    inputs = input_weights(rows)
+    inputs, mixed = input_weights(rows), set[Shape]()
+    while True:
+        forms: dict[Shape, bool] = {}
 
-    def sums(block: Block, chosen: Tensor) -> _Sums | None:
-        return _sums(block, inputs[chosen], approximation, which)
+        def sums(block: Block, chosen: Tensor, forms: dict[Shape, bool] = forms) -> _Sums | None:
+            if block.shape in mixed:
+                block = replace(block, terms=(Direct(block.materialize()),))
+            found = _sums(block, inputs[chosen], approximation, which)
+            if found is not None and forms.setdefault(block.shape, found.of_gradients) != found.of_gradients:
+                raise _MixedForms(block.shape)
+            return found
 
-    return {shape: _normalised(shape, found, inputs) for shape, found in summed(rows, sums).items()}
+        try:
+            return {shape: _normalised(shape, found, inputs) for shape, found in summed(rows, sums).items()}
+        except _MixedForms as error:  # products in some batches and not in others: as gradients in all
+            mixed.add(error.args[0])
+
+
+class _MixedForms(Exception):
+    """A block's gradients are products in one batch and no products in another."""
 
 
 def input_weights(rows: Rows) -> Float[Tensor, " rows"]:
@@ -180,10 +195,10 @@ def _gradient_sums(values: Float[Tensor, "b r c"], whole: bool) -> _Sums | None:
     count, rows, columns = values.shape
     if whole:
         ones = values.new_ones(1, 1, dtype=torch.float64)
-        return _Sums(ones * count, _second_moment(values.flatten(1)), ones[0, 0] * count, True)
+        return _Sums(ones * count, _second_moment(values.flatten(1)), ones[0, 0] * count, True, True)
     left = _second_moment(values.mT.reshape(count * columns, rows))
     right = _second_moment(values.reshape(count * rows, columns))
-    return _Sums(left, right, (values**2).sum().double(), False)
+    return _Sums(left, right, (values**2).sum().double(), False, True)
 
 
 def _reduced(term: Outer, which: Inputs) -> Outer:
