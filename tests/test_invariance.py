@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 import upweight as uw
 from problems import DOUBLE, close, conv, convex, mlp
-from upweight.gradients import autograd
+from upweight.gradients import substituted
 from upweight.influence import similarity
 
 FEW = settings(
@@ -300,7 +300,7 @@ def test_no_result_holds_a_graph(problem):
 def test_only_one_batch_is_alive_at_a_time(operation, monkeypatch):
     """Activations of a batch are gone before those of the next are made, however many batches there are."""
     alive, most = weakref.WeakSet(), []
-    real = autograd.functional_call
+    real = substituted.functional_call
 
     def watched(*args, **options):
         out = real(*args, **options)
@@ -316,7 +316,7 @@ def test_only_one_batch_is_alive_at_a_time(operation, monkeypatch):
             problem.objective(batch_size=batch_size), uw.inverse.Dense(uw.curvature.GGN(), damping=0.1)
         )
         _ = influence.solver, influence.stationarity
-        monkeypatch.setattr(autograd, "functional_call", watched)
+        monkeypatch.setattr(substituted, "functional_call", watched)
         OPERATIONS[operation](influence, problem.queries)
         monkeypatch.undo()
         peaks.append(max(most))

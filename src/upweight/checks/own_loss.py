@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from upweight.data import Batch, batch_length, tensors
-from upweight.gradients.autograd import called
+from upweight.gradients.substituted import called
 from upweight.losses import AnyLoss, CausalLM, CrossEntropy
 from upweight.messages import InputError, UpweightWarning, warn
 

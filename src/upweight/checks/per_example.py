@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight.data import Batch, Data
-from upweight.gradients.autograd import called, substituted
 from upweight.gradients.graph import uses
+from upweight.gradients.substituted import called, substituted
 from upweight.losses import Split
 from upweight.messages import InputError
 from upweight.parameters import Layout

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, Data, batch_length
-from upweight.gradients.autograd import called
+from upweight.gradients.substituted import called
 from upweight.losses import BinaryLogistic, CausalLM, CrossEntropy, Function, Loss, SquaredError, with_targets
 from upweight.losses.outputs import first_tensor
 

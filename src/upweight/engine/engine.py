@@ -13,7 +13,7 @@ from upweight.data import ArrayData, Data
 from upweight.engine.budget import Budget
 from upweight.engine.stationarity import Moments
 from upweight.gradients import ExampleFunction, Gradients, LinearFactors, example_function
-from upweight.gradients.autograd import substituted
+from upweight.gradients.substituted import substituted
 from upweight.kept import random_states_kept
 from upweight.losses import as_split
 from upweight.problem import Problem

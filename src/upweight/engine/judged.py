@@ -11,18 +11,7 @@ from upweight.engine.stationarity import Moments, Stationarity
 
 
 def judged(engine: Engine, moments: Moments) -> Stationarity:
-    """How far θ is from an optimum, by sums over all examples that a pass has gathered on its way.
-
-    Raises
-    ------
-    InputError
-        If a gradient is NaN or infinite; names the training example.
-
-    Warns
-    -----
-    KinkWarning
-        If one is finite but enormous because of an operation that is nearly undefined there.
-    """
+    """How far θ is from an optimum, by sums that a pass has gathered on its way (`Objective.stationarity`)."""
     problem = engine.problem
     if not torch.isfinite(moments.total).all():
         refuse_bad_gradients(engine)

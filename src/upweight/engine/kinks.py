@@ -12,8 +12,8 @@ from torch import Tensor
 
 from upweight.data import Batch
 from upweight.engine.engine import Engine
-from upweight.gradients.autograd import substituted
 from upweight.gradients.graph import VIEWS, Node
+from upweight.gradients.substituted import substituted
 from upweight.messages import InputError, KinkWarning, warn
 from upweight.problem import Problem
 

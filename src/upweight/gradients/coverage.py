@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from upweight.data import Batch
-from upweight.gradients.autograd import substituted
 from upweight.gradients.interface import ExampleFunction
+from upweight.gradients.substituted import substituted
 
 
 @dataclass(frozen=True)

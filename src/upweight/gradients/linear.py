@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight.data import Batch, tensors
-from upweight.gradients.autograd import called, output_derivatives
+from upweight.gradients.autograd import output_derivatives
 from upweight.gradients.blocks import Block, Gradients, Shape
 from upweight.gradients.interface import Cotangents
 from upweight.gradients.output_curvature import (
@@ -32,6 +32,7 @@ from upweight.gradients.output_curvature import (
     softmax_of,
 )
 from upweight.gradients.plan import Plan
+from upweight.gradients.substituted import called
 from upweight.gradients.terms import Outer
 from upweight.parameters import Layout
 

@@ -18,8 +18,8 @@ from upweight.checks.per_example import refuse_shape
 from upweight.data import Data
 from upweight.engine.judged import judged
 from upweight.engine.stationarity import Stationarity
-from upweight.gradients.autograd import called
 from upweight.gradients.denormals import flushed
+from upweight.gradients.substituted import called
 from upweight.influence import further, groups, leverage, magnitude, perturbation, quantities, replacement
 from upweight.influence.choice import DEFAULT_MEMORY, choose
 from upweight.influence.costs import Counts

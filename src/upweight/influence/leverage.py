@@ -20,7 +20,7 @@ from torch import Tensor
 
 from upweight.curvature import GGN
 from upweight.data import Batch
-from upweight.gradients.autograd import substituted
+from upweight.gradients.substituted import substituted
 from upweight.influence.moved import linear_outputs, own_changes
 from upweight.influence.undetermined import ROUNDING, flat, least_norm, rest_of, say_undetermined
 from upweight.inverse import Solution

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.data import Batch, Data, batch_length, cast, tensors
-from upweight.gradients.autograd import substituted
+from upweight.gradients.substituted import substituted
 from upweight.losses import Split
 from upweight.measurements import Measurement
 from upweight.messages import InputError

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from upweight.attribution import Quantity
 from upweight.data import Batch
-from upweight.gradients.autograd import substituted
+from upweight.gradients.substituted import substituted
 from upweight.messages import InputError
 from upweight.objective import Objective
 

@@ -14,8 +14,8 @@ from upweight.checks.per_example import refuse_cut_off, refuse_dependence, refus
 from upweight.checks.values import refuse_bad_targets
 from upweight.data import Data
 from upweight.gradients import Block, ExampleFunction, Gradients
-from upweight.gradients.autograd import called
 from upweight.gradients.blocks import concatenated
+from upweight.gradients.substituted import called
 from upweight.gradients.terms import Outer
 from upweight.losses import all_ignored
 from upweight.measurements import Measurement, OfOutputs

@@ -24,7 +24,7 @@ from upweight import kinds, scalars
 from upweight.curvature import GGN
 from upweight.data import Batch
 from upweight.gradients import ExampleFunction, example_function
-from upweight.gradients.autograd import substituted
+from upweight.gradients.substituted import substituted
 from upweight.inverse import Solver
 from upweight.inverse.damping import Damping, resolve
 from upweight.losses import Loss, as_split

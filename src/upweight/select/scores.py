@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import scalars
-from upweight.gradients.autograd import substituted
+from upweight.gradients.substituted import substituted
 from upweight.select.trained import Trained
 from upweight.select.units import Layer
 

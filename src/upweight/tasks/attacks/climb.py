@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from upweight import retraining
 from upweight.data import Batch, Data
-from upweight.gradients.autograd import substituted
+from upweight.gradients.substituted import substituted
 from upweight.losses import as_split
 from upweight.tasks.attacks.box import Box, same_bytes
 from upweight.tasks.attacks.subject import Subject

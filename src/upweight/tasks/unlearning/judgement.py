@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight.data import Data
-from upweight.gradients.autograd import substituted
+from upweight.gradients.substituted import substituted
 from upweight.losses import as_split
 from upweight.objective import Objective
 from upweight.tasks.predictions import Predictions, predictions
