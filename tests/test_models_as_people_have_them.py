@@ -115,3 +115,19 @@ def test_an_optimisers_groups_are_parameters() -> None:
 def test_of_a_single_example_nothing_is_said_of_noise() -> None:
     objective = uw.Objective(nn.Linear(4, 3).to(DOUBLE), uw.losses.CrossEntropy(), (X[:1], Y[:1]), l2=0.1)
     assert not objective.stationarity().is_notable
+
+
+def test_eager_attention_in_double_precision_is_told() -> None:
+    transformers = pytest.importorskip("transformers")
+    tokens = torch.tensor([[3, 4, 5, 6], [0, 0, 7, 8], [4, 5, 6, 7]])
+    data = {"input_ids": tokens, "attention_mask": (tokens > 0).long(), "labels": tokens.masked_fill(tokens == 0, -100)}
+    sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "pad_token_id": 0}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+
+    def made(way: str) -> uw.Objective:
+        config = transformers.LlamaConfig(**sizes, **heads, attn_implementation=way)
+        return uw.Objective(transformers.LlamaForCausalLM(config).double().eval(), uw.losses.CausalLM(), data)
+
+    with pytest.raises(uw.InputError, match=r"loss: NaN .* position 1; .*attn_implementation='sdpa', as eager"):
+        made("eager")
+    assert made("sdpa").losses().isfinite().all()

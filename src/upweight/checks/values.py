@@ -30,7 +30,7 @@ def refuse_bad_values(problem: Problem, like: Loss | None = None) -> bool:
         if not finite.all():
             raise InputError(
                 f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
-                f"position {first_bad(index, finite)}; look for NaN inputs or an overflowing model"
+                f"position {first_bad(index, finite)}; look for NaN inputs or an overflowing model{_eager(problem)}"
             )
     if is_empty:
         ignored = getattr(problem.loss, "ignore_index", None)
@@ -59,6 +59,14 @@ def _losses(problem: Problem, index: Tensor, batch: Batch, like: Loss | None) ->
         ) from error
     refuse_shape("loss", values, len(index))
     return values.detach(), same
+
+
+def _eager(problem: Problem) -> str:
+    """A word on Hugging Face's eager attention, whose softmax is in float32: in float64 its masks are NaN there."""
+    way = getattr(getattr(problem.model, "config", None), "_attn_implementation", "")
+    if way != "eager" or problem.dtype != torch.float64:
+        return ""
+    return ", or give attn_implementation='sdpa', as eager attention masks wrongly in float64"
 
 
 def refuse_bad_targets(problem: Problem, batch: Batch) -> None:
