@@ -24,6 +24,7 @@ from upweight.engine import Budget, Engine
 from upweight.engine.judged import judged
 from upweight.engine.said import say_what_is_slow
 from upweight.engine.stationarity import Stationarity
+from upweight.gradients import ExampleFunction
 from upweight.gradients.coverage import Coverage, coverage
 from upweight.kept import copied, random_states_kept
 from upweight.losses import AnyLoss
@@ -204,6 +205,11 @@ class Objective:
     def device(self) -> torch.device:
         """Where θ lives and the work is done."""
         return self.problem.device
+
+    @property
+    def function(self) -> ExampleFunction:
+        """The loss with its derivatives in θ; its ``plan`` says how gradients are made, and which aren't factored."""
+        return self.engine.function
 
     @property
     def is_linear(self) -> bool:

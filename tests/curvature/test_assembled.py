@@ -59,3 +59,29 @@ def test_many_outputs_of_a_narrow_network_are_left_to_products() -> None:
     objective = uw.Objective(model, uw.losses.CrossEntropy(), (X.flatten(1)[:, :2], Y))
     assert not takes_rows(objective, "GGN", pass_flops(objective))
     assert not takes_rows(network(*LOSSES["softmax"]), "Hessian", 1.0)
+
+
+class Changing(nn.Module):
+    """Uses its first weight in another operation where a batch holds a marked example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(2, 3), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool((x[:, 0] > 5).any()):
+            out = (x[:, None, :] * self.first.weight).sum(-1) + self.first.bias
+        else:
+            out = self.first(x)
+        return self.last(torch.tanh(out))
+
+
+@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+def test_a_layer_that_is_a_product_in_some_batches_alone() -> None:
+    """Its rows in one batch stand beside its factors in others, on the diagonal and beside other layers."""
+    torch.manual_seed(8)
+    x, model = torch.randn(9, 2, dtype=DOUBLE), Changing().double()
+    x[7, 0] = 6.0  # not among the first examples that are looked at
+    objective = uw.Objective(model, uw.losses.CrossEntropy(), (x, torch.arange(9) % 2), batch_size=2, validate=False)
+    operator = GGN().of(objective)
+    close(by_rows(operator), by_products(operator), rtol=1e-10, atol=1e-13)

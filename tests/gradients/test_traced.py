@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import upweight as uw
@@ -188,3 +190,72 @@ def test_what_is_proved(name: str) -> None:
     h = torch.randn(shape, requires_grad=True) * 2
     assert h.grad_fn is not None
     assert traced(values(h), 4).get((h.grad_fn, 0)) == expected
+
+
+def other(h: Tensor, *shape: int) -> Tensor:
+    return torch.randn(shape, dtype=h.dtype)
+
+
+def last_two(h: Tensor) -> Tensor:
+    return h if h.dim() > 1 else h[:, None]
+
+
+STEPS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda h: h.tanh(),
+    lambda h: h * other(h, *h.shape),
+    lambda h: h + h.flip(-1),
+    lambda h: h[None] * other(h, 4, *[1] * h.dim()),
+    lambda h: h.transpose(0, -1),
+    lambda h: h.movedim(0, -1),
+    lambda h: h.softmax(-1),
+    lambda h: h.softmax(0),
+    lambda h: h.cumsum(0),
+    lambda h: h.reshape(4, -1) if h.numel() % 4 == 0 else h,
+    lambda h: h.reshape(-1, 2) if h.numel() % 2 == 0 else h,
+    lambda h: h.flatten(),
+    lambda h: h.unsqueeze(1).expand(-1, 2, *[-1] * (h.dim() - 1)),
+    lambda h: torch.cat([h, h.sin()], -1),
+    lambda h: torch.cat([h, h.sin()], 0),
+    lambda h: torch.stack([h, h.cos()], 1),
+    lambda h: torch.stack(h.unbind(0), -1),
+    lambda h: h.chunk(2, -1)[0],
+    lambda h: h.roll(1, 0),
+    lambda h: last_two(h) @ other(h, last_two(h).shape[-1], 4),
+    lambda h: other(h, 4, last_two(h).shape[-2]) @ last_two(h),
+    lambda h: last_two(h) @ last_two(h).mT,
+    lambda h: h.mean(-1) if h.dim() > 1 else h,
+    lambda h: h.amax(0, keepdim=True) if h.dim() > 1 else h,
+    lambda h: h[torch.arange(h.shape[0])],
+    lambda h: h[torch.arange(h.shape[0]).flip(0)],
+    lambda h: h[:, torch.randint(0, h.shape[1], (3,))] if h.dim() > 1 else h,
+    lambda h: h.gather(0, torch.randint(0, h.shape[0], h.shape)),
+    lambda h: h.gather(-1, torch.randint(0, h.shape[-1], h.shape)),
+    lambda h: h.sort(0).values,
+    lambda h: F.layer_norm(h, h.shape[-1:]),
+    lambda h: F.pad(h, (1, 0)),
+    lambda h: F.scaled_dot_product_attention(*[last_two(h)[None]] * 3)[0],
+    lambda h: torch.where(torch.rand(h.shape) > 0.5, h, -h),
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31), steps=st.lists(st.sampled_from(range(len(STEPS))), max_size=6))
+def test_what_is_proved_is_so(seed: int, steps: list[int]) -> None:
+    """Whatever is computed: another example's value has no gradient at a row that is proved to be one's."""
+    torch.manual_seed(seed)
+    h = torch.randn([(4, 3), (3, 4), (8, 2), (2, 4, 3), (4, 4)][seed % 5], dtype=DOUBLE, requires_grad=True) * 2
+    z = h
+    for step in steps:
+        z = STEPS[step](z)
+        if z.numel() > 4000:
+            return
+    if z.numel() % 4:
+        return
+    values = (z if z.dim() and z.shape[0] == 4 else z.reshape(4, -1)).reshape(4, -1).sin().sum(1)
+    place = traced(values, 4).get((h.grad_fn, 0))
+    if place is None:
+        return
+    for example in range(4):
+        (gradient,) = torch.autograd.grad(values[example], h, retain_graph=True)
+        parted = place.split(gradient, 4)
+        assert not parted[torch.arange(4) != example].any(), (place, [steps])
