@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from upweight.data import Batch, batch_length, tensors
+from upweight.data import Batch, Data, batch_length, tensors
 from upweight.gradients.substituted import called
 from upweight.losses import AnyLoss, CausalLM, CrossEntropy
 from upweight.messages import InputError, UpweightWarning, warn
@@ -17,7 +17,19 @@ AGREEMENT = 0.01
 """Relative difference of two losses that rounding in half precision may leave."""
 
 
-def refuse_another_loss(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
+LOOKED_AT = 16
+"""Examples whose labels are compared with their inputs."""
+
+
+def _spread(data: Data, pair: Batch) -> Batch:
+    """Some examples from all over the data; the first two where these can't be one batch."""
+    try:
+        return data.take(torch.linspace(0, len(data) - 1, min(len(data), LOOKED_AT)).long().unique())
+    except Exception:  # of unequal length, say, which the user's own batches bring together
+        return pair
+
+
+def refuse_another_loss(loss: AnyLoss, model: nn.Module, data: Data, pair: Batch) -> None:
     """Refuse labels that the model was trained to give one place later, and warn of another loss than the model's own.
 
     Raises
@@ -28,6 +40,7 @@ def refuse_another_loss(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
     """
     if not isinstance(loss, CrossEntropy):
         return
+    batch = _spread(data, pair)
     mend = (
         "a causal language model was trained on the token after each place: give losses.CausalLM(), which shifts them"
     )

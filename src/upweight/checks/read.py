@@ -26,16 +26,13 @@ from upweight.checks.own_loss import refuse_another_loss
 from upweight.checks.per_example import refuse_cut_off
 from upweight.checks.recognised import recognised
 from upweight.checks.values import refuse_bad_values
-from upweight.data import Batch, Data, as_data
+from upweight.data import Batch, as_data
 from upweight.kept import snapshot
 from upweight.losses import Function, as_loss
 from upweight.messages import InputError
 from upweight.parameters import Selection, select
 from upweight.problem import Given, Problem
 from upweight.select.subset import Subset
-
-LOOKED_AT = 16
-"""Examples whose labels are compared with their inputs."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +106,6 @@ def problem_of(given: Arguments, *, is_own: bool = False) -> Problem:
     )
 
 
-def _spread(data: Data, pair: Batch) -> Batch:
-    """Some examples from all over the data; the first two where these can't be one batch."""
-    try:
-        return data.take(torch.linspace(0, len(data) - 1, min(len(data), LOOKED_AT)).long().unique())
-    except Exception:  # of unequal length, say, which the user's own batches bring together
-        return pair
-
-
 def validated(problem: Problem, loss: Any) -> Problem:
     """The problem, once its model has run over its data and nothing was to be refused.
 
@@ -126,13 +115,12 @@ def validated(problem: Problem, loss: Any) -> Problem:
     refuse_bad_loss(problem.loss, model, pair)
     refuse_squeezed(problem.loss, model, pair)
     refuse_probabilities(problem.loss, model, pair)
-    some = _spread(problem.data, pair)
-    refuse_another_loss(problem.loss, model, some)
+    refuse_another_loss(problem.loss, model, problem.data, pair)
     refuse_cut_off("loss", model, problem.loss, problem.layout, problem.params, pair)
     like = None
     if isinstance(problem.loss, Function) and problem.loss is not loss:
         like = recognised(problem.loss, model, problem.data)
     same = refuse_bad_values(problem, like)
     if same and like is not None:
-        refuse_another_loss(like, model, some)
+        refuse_another_loss(like, model, problem.data, pair)
     return problem.with_loss(like) if same and like is not None else problem
