@@ -167,6 +167,11 @@ def calls() -> dict[str, Call]:
             uw.tasks.relabel,
             {"objective": objective, "indices": [1], "targets": [0], "parameters": some},
         ),
+        "Aim": (uw.tasks.Aim, {"together": False}),
+        "LeverChoice": (uw.tasks.LeverChoice, {"count": 1, "candidates": 24}),
+        "Climb": (uw.tasks.Climb, {"step": 0.1, "iterations": 3, "box": uw.tasks.Box(0.3)}),
+        "Box": (uw.tasks.Box, {"radius": 0.3}),
+        "Resources": (uw.tasks.Resources, {"batch_size": 3, "keep": 3, "folder": None}),
         "agreement": (uw.evaluation.agreement, {"predicted": [1.0, 2.0], "actual": [1.0, 3.0]}),
         "brittleness": (
             uw.evaluation.brittleness,
@@ -252,17 +257,18 @@ NOTHING = {
     *("attribution", "bands", "batch_size", "class_names", "collate", "curvature", "data", "ids", "images", "indices"),
     *("inverse", "layer", "marks", "measurement", "models", "names", "network", "outputs", "parameters", "params"),
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
-    *("tolerance", "train", "weights", "wrt", "y"),
+    *("folder", "tolerance", "train", "weights", "wrt", "y"),
 }
 """Arguments that may be None."""
 TEXT = {
-    *("caption", "name", "positive", "quantity", "summary", "title", "unit", "units", "what", "words"),
+    *("caption", "folder", "name", "positive", "quantity", "summary", "title", "unit", "units", "what", "words"),
     *("xlabel", "ylabel"),
 }
 """Arguments that are any text."""
 NUMBERS = {
     *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
+    *("candidates", "count", "iterations", "keep", "step"),
 }
 """Arguments that may be 3."""
 OTHERS = {

@@ -41,13 +41,13 @@ def main() -> None:
     found = {}
     for count in PAPER:
         with watch.stage(f"{count} image{'s' * (count > 1)}"):
-            found[count] = attack(targets=order if COMPLETE else order[: IMAGES[count]], count=count)
+            found[count] = attack(order if COMPLETE else order[: IMAGES[count]], count=count)
         print(found[count], flush=True)
     with watch.stage("random changes of the same images"):
         random = {count: random_changes(objective, network, data, one) for count, one in found.items()}
     with watch.stage("many test images at once"):
         sets = [similar_dogs(data, right, seed) for seed in range(SETS)]
-        together = [attack(targets=chosen, together=True, keep=1) for chosen in sets]
+        together = [attack(chosen, together=True, keep=1) for chosen in sets]
     other = None if QUICK else smaller_images(watch)
     shares = {count: one.share() for count, one in found.items()}
     most = [int(best_flips(one)) for one in together]
@@ -90,10 +90,23 @@ def main() -> None:
     )
 
 
-def attack_pair(objective: uw.Objective, network: torch.nn.Module, data: animals.Pair, **options) -> uw.tasks.Attack:
+def attack_pair(
+    objective: uw.Objective,
+    network: torch.nn.Module,
+    data: animals.Pair,
+    targets: torch.Tensor,
+    *,
+    count: int = 1,
+    together: bool = False,
+    keep: int = 8,
+) -> uw.tasks.Attack:
     """The attack with this experiment's settings; what is finished is kept in the user's cache."""
     return uw.tasks.attack(
-        objective, network, data.images, data.queries, iterations=ITERATIONS, candidates=12, folder=FOLDER, **options
+        *(objective, network, data.images, data.queries),
+        aim=uw.tasks.Aim(targets=targets, together=together),
+        levers=uw.tasks.LeverChoice(count=count, candidates=12),
+        climb=uw.tasks.Climb(iterations=ITERATIONS),
+        resources=uw.tasks.Resources(keep=keep, folder=FOLDER),
     )
 
 
@@ -141,7 +154,7 @@ def smaller_images(watch: Stopwatch) -> dict:
         data = animals.pair("dog", "frog", size=OTHER_SIZE)
         objective = animals.logistic(data)
         order, right = rightly_predicted(objective, data)
-        found = attack_pair(objective, animals.network(), data, targets=order[:OTHER_IMAGES])
+        found = attack_pair(objective, animals.network(), data, order[:OTHER_IMAGES])
     share = found.share()
     return {
         "size": OTHER_SIZE,

@@ -78,6 +78,13 @@ KINDS = {
     "Training": Kind(_of_class("Training"), "evaluation.Training(train)"),
     "Layout": Kind(_of_class("Layout"), "objective.layout"),
     "DatasetInfo": Kind(_of_class("DatasetInfo"), "datasets.info(name)"),
+    "Aim": Kind(_of_class("Aim"), "tasks.Aim(targets=[…])"),
+    "LeverChoice": Kind(_of_class("LeverChoice"), "tasks.LeverChoice(count=…)"),
+    "Climb": Kind(_of_class("Climb"), "tasks.Climb(iterations=…)"),
+    "Box": Kind(_of_class("Box"), "tasks.Box(radius)"),
+    "Resources": Kind(_of_class("Resources"), "tasks.Resources(folder=…)"),
+    "Rounds": Kind(_of_class("Rounds"), "tasks.Rounds(steps=…, search=True)"),
+    "GroupFeatures": Kind(_of_class("GroupFeatures"), "tasks.GroupFeatures(positions=[…])"),
     "Rows": Kind(_of_class("Rows"), "curvature.GGN().rows(objective)"),
     "Curvature": Kind(
         _able("of"), "curvature.Hessian(), GGN(), Fisher() or EmpiricalFisher() (a damping goes by name, damping=…)"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from torch import Tensor, nn
 import upweight as uw
 from problems import DOUBLE, close
 from upweight.messages import InputError
-from upweight.tasks import attack
+from upweight.tasks import Aim, Climb, LeverChoice, Resources, attack
+from upweight.tasks.attacks import climb as climbing
 from upweight.tasks.attacks.box import Box, same_bytes, stored_images
 from upweight.tasks.attacks.finished import digest
 from upweight.tasks.attacks.subject import Subject
-from upweight.tasks.attacks.together import changed_hessians, inverted, solve
+from upweight.tasks.attacks.together import inverted, retrained_hessians, solve
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def test_bytes_that_differ_are_noticed() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_solves_with_the_changed_hessians_equal_those_of_the_changed_objectives(classes: int) -> None:
+def test_solves_with_the_retrained_hessians_equal_those_of_the_changed_objectives(classes: int) -> None:
     problem = small(classes)
     objective = problem.top()
     subject = Subject.of(objective, problem.network, problem.images)
@@ -140,7 +142,7 @@ def test_solves_with_the_changed_hessians_equal_those_of_the_changed_objectives(
     joined = tuple(torch.cat(column) for column in zip(*moved, strict=True))
     params = uw.retraining.replace(objective, groups, joined).params
     vectors = torch.randn(2, objective.p, dtype=DOUBLE)
-    hessians = changed_hessians(objective, params, groups, moved)
+    hessians = retrained_hessians(objective, params, groups, moved)
     solver = inverted(subject.influence.solver)
     for start in (None, torch.randn(2, objective.p, dtype=DOUBLE)):
         found = solve(hessians, vectors, solver, start, tolerance=1e-12)
@@ -159,7 +161,10 @@ def test_an_attack_flips_what_it_says_and_leaves_every_byte(classes: int) -> Non
     before = {name: value.clone() for name, value in problem.network.state_dict().items()}
     objective = problem.top()
     found = attack(
-        objective, problem.network, problem.images, problem.queries, count=6, iterations=6, step=0.1, targets=[0, 1, 2]
+        *(objective, problem.network, problem.images, problem.queries),
+        aim=Aim(targets=[0, 1, 2]),
+        levers=LeverChoice(count=6),
+        climb=Climb(iterations=6, step=0.1),
     )
     assert bool(found.flipped.any())
     for number in range(len(found.steps)):
@@ -184,9 +189,11 @@ def test_an_attack_flips_what_it_says_and_leaves_every_byte(classes: int) -> Non
 
 def test_more_images_and_a_wider_box_move_the_prediction_further() -> None:
     problem = small()
-    shared = {"targets": [0], "iterations": 6, "step": 0.1}
-    one, more = (attack(*problem.arguments(), count=count, **shared) for count in (1, 4))
-    tight = attack(*problem.arguments(), count=4, radius=0.1, **shared)
+    aim, climb, four = Aim(targets=[0]), Climb(iterations=6, step=0.1), LeverChoice(count=4)
+    one, more = (
+        attack(*problem.arguments(), aim=aim, levers=levers, climb=climb) for levers in (LeverChoice(count=1), four)
+    )
+    tight = attack(*problem.arguments(), aim=aim, levers=four, climb=replace(climb, box=Box(0.1)))
     assert float(more.after()) < float(one.after()) < float(one.before())
     assert float(more.after()) < float(tight.after())
     assert "flipped by changing 1 training image: " in repr(one)
@@ -196,7 +203,8 @@ def test_more_images_and_a_wider_box_move_the_prediction_further() -> None:
 def test_influence_moves_the_prediction_more_than_random_signs() -> None:
     problem = small()
     objective = problem.top()
-    found = attack(objective, problem.network, problem.images, problem.queries, targets=[0], iterations=10, step=0.1)
+    given = objective, problem.network, problem.images, problem.queries
+    found = attack(*given, aim=Aim(targets=[0]), climb=Climb(iterations=10, step=0.1))
     position = found.positions[0]
     probabilities = []
     for seed in range(6):
@@ -214,7 +222,10 @@ def test_influence_moves_the_prediction_more_than_random_signs() -> None:
 def test_several_targets_are_attacked_together() -> None:
     problem = small()
     found = attack(
-        *problem.arguments(), targets=[0, 1, 2], together=True, count=3, iterations=3, query_ids=list("abcdefgh")
+        *problem.arguments(),
+        aim=Aim(targets=[0, 1, 2], together=True, query_ids=list("abcdefgh")),
+        levers=LeverChoice(count=3),
+        climb=Climb(iterations=3),
     )
     assert found.flipped.shape == (1, 3)
     assert found.probabilities.shape[2] == 3
@@ -225,14 +236,22 @@ def test_several_targets_are_attacked_together() -> None:
 
 def test_the_batching_changes_nothing() -> None:
     problem = small()
-    several, alone = (attack(*problem.arguments(), targets=[0, 1, 2], iterations=3, batch_size=size) for size in (2, 1))
+    aim, climb = Aim(targets=[0, 1, 2]), Climb(iterations=3)
+    several, alone = (
+        attack(*problem.arguments(), aim=aim, climb=climb, resources=Resources(batch_size=size)) for size in (2, 1)
+    )
     assert torch.equal(several.steps, alone.steps)
     close(several.probabilities.nan_to_num(), alone.probabilities.nan_to_num(), rtol=1e-4, atol=1e-6)
 
 
 def test_levers_are_ranked_by_the_norm_of_the_gradient_at_the_pixels() -> None:
     problem = small()
-    found = attack(*problem.arguments(), targets=[3], iterations=1, candidates=24).levers
+    found = attack(
+        *problem.arguments(),
+        aim=Aim(targets=[3]),
+        levers=LeverChoice(candidates=24),
+        climb=Climb(iterations=1),
+    ).levers
     objective = problem.top()
     subject = Subject.of(objective, problem.network, problem.images)
     direction = subject.influence.query_solution(objective.queries(problem.queries).take([3]))[0].x[0]
@@ -251,10 +270,11 @@ def test_levers_are_ranked_by_the_norm_of_the_gradient_at_the_pixels() -> None:
 
 def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = small()
-    options: dict[str, Any] = {"targets": [0, 1, 2, 3], "iterations": 2, "batch_size": 2, "keep": 2}
-    whole = attack(*problem.arguments(), **options)
-    module = __import__("sys").modules["upweight.tasks.attacks.attack"]
-    climb, calls = module.climb, []
+    options: dict[str, Any] = {"aim": Aim(targets=[0, 1, 2, 3]), "climb": Climb(iterations=2)}
+    nowhere = Resources(batch_size=2, keep=2)
+    folder = replace(nowhere, folder=tmp_path)
+    whole = attack(*problem.arguments(), **options, resources=nowhere)
+    climb, calls = climbing.climb, []
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -262,18 +282,18 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise KeyboardInterrupt
         return climb(*arguments)
 
-    monkeypatch.setattr(module, "climb", interrupted)
+    monkeypatch.setattr(climbing, "climb", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        attack(*problem.arguments(), **options, folder=tmp_path)
+        attack(*problem.arguments(), **options, resources=folder)
     assert len(_batches(tmp_path)) == 1
-    resumed = attack(*problem.arguments(), **options, folder=tmp_path)
+    resumed = attack(*problem.arguments(), **options, resources=folder)
     batches = 2
     assert len(calls) == 2 + batches - 1
     assert len(_batches(tmp_path)) == batches
     assert torch.equal(resumed.flipped, whole.flipped)
     close(resumed.changes, whole.changes)
     # Other settings are other work.
-    attack(*problem.arguments(), **{**options, "iterations": 1}, folder=tmp_path)
+    attack(*problem.arguments(), **{**options, "climb": Climb(iterations=1)}, resources=folder)
     assert len(_batches(tmp_path)) == 2 * batches
     assert not list(tmp_path.glob("*.draft"))
 
@@ -299,7 +319,11 @@ def test_what_is_kept_belongs_to_the_loss_and_the_network() -> None:
 
 def test_a_whole_file_with_something_else_in_it_is_named(tmp_path: Path) -> None:
     problem = small()
-    options: dict[str, Any] = {"targets": [0], "iterations": 1, "folder": tmp_path}
+    options: dict[str, Any] = {
+        "aim": Aim(targets=[0]),
+        "climb": Climb(iterations=1),
+        "resources": Resources(folder=tmp_path),
+    }
     attack(*problem.arguments(), **options)
     for file in tmp_path.glob("*.pt"):
         before = file.read_bytes()
@@ -324,16 +348,16 @@ def _batches(folder: Path) -> list[Path]:
         ({"network": nn.Flatten()}, r"network: gives \(3, 36\)"),
         ({"network": 3}, "give an nn.Module or a function"),
         ({"network": nn.Sequential(nn.Dropout(0.5))}, "training mode"),
-        ({"radius": 0.0}, "the box permits no change"),
-        ({"radius": 0.5}, "rounding may change a byte"),
-        ({"step": 0.0}, "step .*: give a finite number > 0"),
-        ({"iterations": 0}, "iterations: give a whole number of at least 1"),
-        ({"count": 25}, "count: 25 images"),
-        ({"targets": [99]}, "targets: positions must be in 0 … 7"),
-        ({"targets": [1, 1]}, "named twice"),
-        ({"targets": []}, "at least one position"),
-        ({"targets": "wrong"}, "predicted wrongly already"),
-        ({"positions": [[0]]}, r"positions: give shape \(8, 1\)"),
+        ({"levers": LeverChoice(count=25)}, "count: 25 images"),
+        ({"aim": Aim(targets=[99])}, "targets: positions must be in 0 … 7"),
+        ({"aim": Aim(targets=[1, 1])}, "named twice"),
+        ({"aim": Aim(targets=[])}, "at least one position"),
+        ({"aim": Aim(query_ids=["a"])}, "query_ids"),
+        ({"aim": "wrong"}, "predicted wrongly already"),
+        ({"aim": [0]}, r"aim: give tasks.Aim\(targets=\[…\]\), or None; got \[0\]"),
+        ({"climb": Climb}, "climb: give tasks.Climb"),
+        ({"levers": LeverChoice(positions=[[0]])}, r"positions: give shape \(8, 1\)"),
+        ({"levers": LeverChoice(positions=[[0], [1, 2]])}, r"positions: give shape \(8, 1\)"),
     ],
 )
 def test_bad_input_is_refused(change: dict[str, Any], words: str) -> None:
@@ -352,9 +376,36 @@ def test_bad_input_is_refused(change: dict[str, Any], words: str) -> None:
     options = {} if name in ("images", "network") else dict(change)
     if value == "wrong":
         labels = 1 - labels
-        options["targets"] = [0]
+        options["aim"] = Aim(targets=[0])
     with pytest.raises(InputError, match=words):
         attack(objective, network, images, (features, labels), **options)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Box(0.0), "radius: got 0.0, .*the box permits no change"),
+        (lambda: Box(0.5), "rounding may change a byte"),
+        (lambda: Climb(step=0.0), "step .*: give a finite number > 0"),
+        (lambda: Climb(iterations=0), "iterations: give a whole number of at least 1"),
+        (lambda: Climb(box=0.3), r"box: give tasks.Box\(radius\); got 0.3"),  # type: ignore[arg-type]
+        (lambda: LeverChoice(count=0), "count: give a whole number of at least 1"),
+        (lambda: LeverChoice(candidates=0), "candidates: give a whole number of at least 1"),
+        (lambda: Aim(targets="all"), "targets: give numbers; got 'all'"),
+        (lambda: Aim(together=1), "together: give True or False; got 1"),  # type: ignore[arg-type]
+        (lambda: Resources(batch_size=0), "batch_size: give a whole number of at least 1"),
+        (lambda: Resources(keep=-1), "keep: give a whole number of at least 0"),
+        (lambda: Resources(folder=3), "folder: give .*; got 3"),  # type: ignore[arg-type]
+    ],
+)
+def test_settings_are_refused_when_they_are_made(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_finished_attacks_are_known_by_the_same_words_as_before() -> None:
+    assert repr(Climb()) == "Climb(step=0.02, iterations=100, box=Box(radius=0.499))"
 
 
 @pytest.mark.usefixtures("unchecked")

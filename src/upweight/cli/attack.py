@@ -57,13 +57,13 @@ def attack(
     with session(as_json, quiet) as run:
         from upweight import files
         from upweight.cli.layout import facts, table
+        from upweight.tasks import Aim, Box, Climb, LeverChoice, Resources
         from upweight.tasks import attack as attacked
-        from upweight.tasks.attacks.box import Box
 
         outputs = plan(output, "attack", inputs=[study], force=force)
         refuse_other(study)
         scalars.number("--step", step, above=0)
-        Box(radius)
+        climb = Climb(step=step, iterations=iterations, box=Box(radius))
         finished = outputs.folder / "attacks"
         files.check(finished / "attack.npz")
         run.stage(f"reading {study.name} and training")
@@ -77,14 +77,10 @@ def attack(
             opened.network,
             opened.images,
             opened.queries,
-            count=count,
-            targets=chosen,
-            together=together,
-            step=step,
-            iterations=iterations,
-            radius=radius,
-            query_ids=opened.query_ids,
-            folder=finished,
+            aim=Aim(targets=chosen, together=together, query_ids=opened.query_ids),
+            levers=LeverChoice(count=count),
+            climb=climb,
+            resources=Resources(folder=finished),
         )
         written = outputs.write({".html": make_report(opened, found, study.name, run.warnings).html()})
         levers = found.levers.to_pandas().head(5)

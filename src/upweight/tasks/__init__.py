@@ -1,6 +1,6 @@
 """What people come for: finding label errors, explaining a prediction. Each task says what its numbers mean."""
 
-from upweight.tasks.attacks import Attack, Levers, attack
+from upweight.tasks.attacks import Aim, Attack, Box, Climb, LeverChoice, Levers, Resources, attack
 from upweight.tasks.compare import ComparedModel, Comparison, compare_models
 from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
@@ -11,7 +11,10 @@ from upweight.tasks.predictions import Predictions, predictions
 from upweight.tasks.unlearning import Unlearned, UnlearningReport, relabel, unlearn
 
 __all__ = [
+    "Aim",
     "Attack",
+    "Box",
+    "Climb",
     "ComparedModel",
     "Comparison",
     "DomainMismatch",
@@ -19,8 +22,10 @@ __all__ = [
     "InfluenceByDistance",
     "LabelErrors",
     "LabelFixing",
+    "LeverChoice",
     "Levers",
     "Predictions",
+    "Resources",
     "Unlearned",
     "UnlearningReport",
     "attack",

@@ -6,35 +6,34 @@ retrained on the changed values errs on a chosen query (Koh & Liang 2017, sectio
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import kinds, scalars
+from upweight import kinds
 from upweight.data import Data
 from upweight.gradients.denormals import flushed
 from upweight.influence import Influence
 from upweight.influence.queries import query_names
 from upweight.kept import random_states_kept
-from upweight.messages import InputError, UpweightWarning, warn
+from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import require
 from upweight.progress import track
-from upweight.retraining.fingerprint import UnknownContentError
 from upweight.store.kept_work import Folder
-from upweight.tasks.attacks.box import Box
-from upweight.tasks.attacks.climb import Climb, Outcome, Task, climb
-from upweight.tasks.attacks.finished import Shard, digest, kept_outcomes, kept_ranking, pack
-from upweight.tasks.attacks.levers import Levers, levers
+from upweight.tasks.attacks import climb as climbing
+from upweight.tasks.attacks.climb import Outcome, Task
+from upweight.tasks.attacks.finished import Kept, Shard, kept_outcomes, pack
+from upweight.tasks.attacks.levers import ranked
 from upweight.tasks.attacks.result import Attack
+from upweight.tasks.attacks.settings import Aim, Climb, LeverChoice, Resources
 from upweight.tasks.attacks.subject import Network, Subject, chosen_targets
 
 
@@ -45,18 +44,10 @@ def attack(
     images: Any,
     queries: Any,
     *,
-    count: int = 1,
-    targets: Any = None,
-    together: bool = False,
-    positions: Any = None,
-    step: float = 0.02,
-    iterations: int = 100,
-    radius: float = 0.499,
-    candidates: int = 24,
-    batch_size: int = 16,
-    keep: int = 8,
-    query_ids: Sequence[Any] | None = None,
-    folder: str | os.PathLike[str] | None = None,
+    aim: Aim | None = None,
+    levers: LeverChoice | None = None,
+    climb: Climb | None = None,
+    resources: Resources | None = None,
 ) -> Attack:
     """Try to make a model err on queries by changing a few training images within what an 8-bit file can't show.
 
@@ -75,130 +66,99 @@ def attack(
         The stored training images, uint8 ``[train, …]`` in the network's layout.
     queries
         Examples in the form of the top's training data: features and labels.
-    count
-        Training images that each attack changes: the ``count`` of largest ‖∇ₓ I_pert‖₁.
-    targets
-        Positions of the queries to attack (default: all that are predicted rightly).
-    together
-        One attack on all targets in place of one on each; every target that is still right counts alike.
-    positions
-        The training images to change, ``[attacks, count]`` (default: the strongest levers).
-    step
-        α of each signed gradient step, in levels. The paper's is .02.
-    iterations
-        Steps at most; an attack ends as soon as all of its targets err.
-    radius
-        Largest change of a level; below .5, so that rounding gives the stored bytes back.
-    candidates
-        Levers whose ‖∇ₓ I_pert‖₁ is computed, chosen by the same norm at the features.
-    batch_size
-        Images that go through the network together; bounds the memory.
-    keep
-        Attacks whose changed images are in the result.
-    folder
-        Where finished batches of attacks are kept, each whole or not at all; the same call resumes from there.
+    aim
+        Which queries to flip, one by one or all at once (default: ``Aim()``, each that is predicted rightly).
+    levers
+        Which training images each attack changes, and how many (default: ``LeverChoice()``, the strongest one).
+    climb
+        Step, steps at most, and the box (default: ``Climb()``, the paper's).
+    resources
+        Memory, and where finished attacks are kept (default: ``Resources()``, nowhere).
 
     Raises
     ------
     InputError
-        If an argument is impossible: among others images outside 0 … 255, a box that permits no change, a target that
-        is predicted wrongly already, labels of one class, a network that doesn't give the top's features.
+        If an argument is impossible: among others images outside 0 … 255, a target that is predicted wrongly already,
+        labels of one class, a network that doesn't give the top's features.
     """
     kinds.check(attack, locals())
     require("tables", "tasks.attack", "pandas")
     started = time.perf_counter()
-    box = Box(radius)
-    settings = Climb(step, iterations, box)
-    _refuse_settings(settings, count, candidates, batch_size, keep)
-    place = Folder.given(folder)
-    if place is not None:
-        place.check()
+    aim, choice = aim or Aim(), levers or LeverChoice()
+    settings, resources = climb or Climb(), resources or Resources()
+    folder = Folder.given(resources.folder)
+    if folder is not None:
+        folder.check()
     with flushed():
         found = Subject.of(subject, network, images)
+        n = found.objective.n
         data = found.objective.queries(queries)
-        names = query_names(data, query_ids)
-        if count > found.objective.n:
-            raise InputError(f"count: {count} images to change, but there are {found.objective.n} training examples")
-        right, wrong = chosen_targets(found.objective, data, targets)
-        groups = [right] if together else list(right.split(1))
-        given = None if positions is None else _checked(found.objective, positions, len(groups), count)
-        place, content = _kept_by(found, data, place)
-        most = min(max(candidates, count), found.objective.n)
-        ranked = levers(found, data, groups, most, batch_size, partial(kept_ranking, place, content, most))
-        chosen = ranked.first(count) if given is None else given
-        tasks = [Task(number, group, chosen[number]) for number, group in enumerate(groups)]
+        names = query_names(data, aim.query_ids)
+        if choice.count > n:
+            raise InputError(f"count: {choice.count} images to change, but there are {n} training examples")
+        right, wrong = chosen_targets(found.objective, data, aim.targets)
+        groups = [right] if aim.together else list(right.split(1))
+        given = None if choice.positions is None else _checked(found.objective, choice, len(groups))
+        kept = Kept.of(found, data, folder)
+        most = min(max(choice.candidates, choice.count), n)
+        strongest = ranked(found, data, groups, most, resources.batch_size, partial(kept.ranking, most))
+        positions = strongest.first(choice.count) if given is None else given
+        tasks = [Task(number, group, positions[number]) for number, group in enumerate(groups)]
         ranking = time.perf_counter() - started
-        outcomes, climbing = _run(found, data, tasks, settings, max(batch_size // count, 1), keep, place, content)
-    return _result(found, groups, chosen, outcomes, ranked, wrong, settings, names, keep, ranking + climbing)
+        outcomes, spent = _run(found, data, tasks, settings, resources, kept)
+    return Attack(
+        targets=torch.stack(groups),
+        positions=positions,
+        flipped=torch.stack([outcome.flipped for outcome in outcomes]),
+        steps=torch.tensor([len(outcome.probabilities) - 1 for outcome in outcomes]),
+        probabilities=_paths(outcomes),
+        changes=_changes(outcomes[: resources.keep], (choice.count, *found.images.shape[1:])),
+        stored=found.images[positions[: resources.keep]],
+        levers=strongest,
+        already_wrong=wrong,
+        settings=settings,
+        ids=found.objective.ids,
+        query_ids=names,
+        seconds=ranking + spent,
+    )
 
 
-def _kept_by(subject: Subject, queries: Data, folder: Folder | None) -> tuple[Folder | None, str]:
-    """Where attacks are kept, and by what they are known; nowhere if they couldn't be known again."""
-    if folder is None:
-        return None, ""
+def _checked(objective: Objective, levers: LeverChoice, attacks: int) -> Int[Tensor, "attacks count"]:
+    """The training images that were asked for."""
     try:
-        return folder, digest(subject, queries)
-    except UnknownContentError as error:
-        warn(
-            f"folder: the loss or the network can't be told from another by what it uses ({error}), so no attack is "
-            "kept or read; give what that holds as numbers, text or arrays",
-            UpweightWarning,
-        )
-        return None, ""
-
-
-def _refuse_settings(settings: Climb, count: int, candidates: int, batch_size: int, keep: int) -> None:
-    scalars.number("step (in levels of 0 … 255)", settings.step, above=0)
-    for name, value, least in (
-        ("iterations", settings.iterations, 1),
-        ("count", count, 1),
-        ("candidates", candidates, 1),
-        ("batch_size", batch_size, 1),
-        ("keep", keep, 0),
-    ):
-        scalars.whole(name, value, least)
-
-
-def _checked(objective: Objective, positions: Any, attacks: int, count: int) -> Int[Tensor, "attacks count"]:
-    try:
-        shape = np.shape(positions)
+        shape = np.shape(levers.positions)
     except ValueError:  # rows of unequal length
-        shape = (len(positions),)
-    if shape != (attacks, count):
-        raise InputError(f"positions: give shape ({attacks}, {count}), attacks × count; got {shape}")
-    return torch.stack([objective.positions(row) for row in positions])
+        shape = (len(levers.positions),)
+    if shape != (attacks, levers.count):
+        raise InputError(f"positions: give shape ({attacks}, {levers.count}), attacks × count; got {shape}")
+    return torch.stack([objective.positions(row) for row in levers.positions])
 
 
 def _run(
-    subject: Subject,
-    queries: Data,
-    tasks: list[Task],
-    settings: Climb,
-    size: int,
-    keep: int,
-    folder: Folder | None,
-    content: str,
+    subject: Subject, queries: Data, tasks: list[Task], settings: Climb, resources: Resources, kept: Kept
 ) -> tuple[list[Outcome], float]:
     """The outcomes of all tasks, in order, and the seconds they took; batches that are on disk are read."""
     seconds: list[float] = []
+    keep = resources.keep
+    size = max(resources.batch_size // len(tasks[0].levers), 1)
 
     def each() -> Iterator[Outcome]:
         for first in range(0, len(tasks), size):
             batch = tasks[first : first + size]
-            shard = Shard.of(content, settings, batch, keep)
-            known = None if folder is None else kept_outcomes(folder, shard, batch)
+            shard = Shard.of(kept.content, settings, batch, keep)
+            known = None if kept.folder is None else kept_outcomes(kept.folder, shard, batch)
             if known is not None:
                 outcomes, spent = known
                 seconds.append(spent)
                 yield from outcomes
                 continue
             begin, done = time.perf_counter(), []
-            for outcome in climb(subject, queries, batch, settings):
+            for outcome in climbing.climb(subject, queries, batch, settings):
                 done.append(outcome)
                 yield outcome
             seconds.append(time.perf_counter() - begin)
-            if folder is not None:
-                folder.commit(shard, pack(sorted(done, key=_number), keep, seconds[-1]))
+            if kept.folder is not None:
+                kept.folder.commit(shard, pack(sorted(done, key=_number), keep, seconds[-1]))
 
     # Changes that nobody asked for are dropped at once.
     found = [
@@ -215,37 +175,16 @@ def _number(outcome: Outcome) -> int:
 _NONE = torch.empty(0)
 
 
-def _result(
-    subject: Subject,
-    groups: list[Tensor],
-    chosen: Int[Tensor, "attacks count"],
-    outcomes: list[Outcome],
-    ranked: Levers,
-    wrong: int,
-    settings: Climb,
-    names: np.ndarray,
-    keep: int,
-    seconds: float,
-) -> Attack:
-    kept = min(keep, len(outcomes))
+def _paths(outcomes: list[Outcome]) -> Float[Tensor, "attacks steps t"]:
+    """p(true label) of each attack's targets, nan after its last step."""
     longest = max(len(outcome.probabilities) for outcome in outcomes)
-    paths = [
-        torch.nn.functional.pad(path, (0, 0, 0, longest - len(path)), value=torch.nan)
-        for path in (outcome.probabilities for outcome in outcomes)
-    ]
-    shape = (0, chosen.shape[1], *subject.images.shape[1:])
-    return Attack(
-        targets=torch.stack(groups),
-        positions=chosen,
-        flipped=torch.stack([outcome.flipped for outcome in outcomes]),
-        steps=torch.tensor([len(outcome.probabilities) - 1 for outcome in outcomes]),
-        probabilities=torch.stack(paths),
-        changes=torch.stack([outcome.change for outcome in outcomes[:kept]]) if kept else torch.zeros(shape),
-        stored=subject.images[chosen[:kept]],
-        levers=ranked,
-        already_wrong=wrong,
-        settings=settings,
-        ids=subject.objective.ids,
-        query_ids=names,
-        seconds=seconds,
+    return torch.stack(
+        [
+            torch.nn.functional.pad(path, (0, 0, 0, longest - len(path)), value=torch.nan)
+            for path in (outcome.probabilities for outcome in outcomes)
+        ]
     )
+
+
+def _changes(kept: list[Outcome], shape: tuple[int, ...]) -> Float[Tensor, "kept count ..."]:
+    return torch.stack([outcome.change for outcome in kept]) if kept else torch.zeros((0, *shape))

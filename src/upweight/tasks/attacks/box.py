@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from upweight import scalars
 from upweight.messages import InputError
 
 HALF = 0.5
@@ -25,11 +26,23 @@ LEVELS = 255
 
 @dataclass(frozen=True)
 class Box:
-    """|Δ| ≤ radius in levels, and x + Δ within 0 … 255."""
+    """|Δ| ≤ radius in levels, and x + Δ within 0 … 255.
+
+    Parameters
+    ----------
+    radius
+        Largest change of a level of 0 … 255; below .5, so that rounding gives the stored bytes back.
+
+    Raises
+    ------
+    InputError
+        If it is so small that nothing could change, or so near to .5 that a byte might.
+    """
 
     radius: float = 0.499
 
     def __post_init__(self) -> None:
+        scalars.number("radius", self.radius)
         if not FINEST <= self.radius <= HALF - MARGIN:
             raise InputError(
                 f"radius: got {self.radius}, in levels of 0 … 255; at least {FINEST:.4f}, or the box permits no "

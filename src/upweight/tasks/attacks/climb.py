@@ -18,29 +18,11 @@ from upweight import retraining
 from upweight.data import Batch, Data
 from upweight.gradients.substituted import substituted
 from upweight.losses import as_split
-from upweight.tasks.attacks.box import Box, same_bytes
+from upweight.tasks.attacks.box import same_bytes
+from upweight.tasks.attacks.settings import Climb
 from upweight.tasks.attacks.subject import Subject
-from upweight.tasks.attacks.together import changed_hessians, solve, unit_rows
+from upweight.tasks.attacks.together import retrained_hessians, solve, unit_rows
 from upweight.tasks.predictions import predictions
-
-
-@dataclass(frozen=True)
-class Climb:
-    """How an attack climbs.
-
-    Attributes
-    ----------
-    step
-        α, in levels.
-    iterations
-        Steps at most.
-    box
-        What keeps the stored bytes as they are.
-    """
-
-    step: float
-    iterations: int
-    box: Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,5 +173,5 @@ def _directions(
         aimed = task.targets[kept] if kept.any() else task.targets
         pulls.append(unit_rows(objective.engine.function.each(theta, queries.take(aimed)).materialize()).sum(0))
     unit = unit_rows(torch.stack(pulls))
-    hessians = changed_hessians(objective, params, [task.levers for task in tasks], examples)
+    hessians = retrained_hessians(objective, params, [task.levers for task in tasks], examples)
     return solve(hessians, unit, subject.preconditioner, start)

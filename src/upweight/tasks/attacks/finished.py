@@ -14,11 +14,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from upweight.data import Data, tensors
-from upweight.messages import InputError
-from upweight.retraining.fingerprint import fingerprint
+from upweight.messages import InputError, UpweightWarning, warn
+from upweight.retraining.fingerprint import UnknownContentError, fingerprint
 from upweight.store.kept_work import Folder
-from upweight.tasks.attacks.climb import Climb, Outcome, Task
+from upweight.tasks.attacks.climb import Outcome, Task
 from upweight.tasks.attacks.levers import Ranked
+from upweight.tasks.attacks.settings import Climb
 from upweight.tasks.attacks.subject import Subject
 
 
@@ -37,24 +38,52 @@ class Shard:
         return cls(hashlib.sha256(b"/".join(parts)).hexdigest()[:40])
 
 
-def kept_ranking(
-    folder: Folder | None, digest: str, candidates: int, group: Int[Tensor, " t"], rank: Callable[[], Ranked]
-) -> Ranked:
-    """The levers of a group of queries: read where they are on disk, else ranked and kept."""
-    if folder is None:
-        return rank()
-    name = b"/".join([digest.encode(), str(candidates).encode() + _rule(group), _bytes(group)])
-    shard = Shard(f"levers-{hashlib.sha256(name).hexdigest()[:40]}")
-    known = folder.read(shard)
-    if known is not None:
-        with _told(folder, shard):
-            positions, norms, at_features = torch.load(io.BytesIO(known), weights_only=True)
-        return positions, norms, at_features
-    found = rank()
-    buffer = io.BytesIO()
-    torch.save(found, buffer)
-    folder.commit(shard, buffer.getvalue())
-    return found
+@dataclass(frozen=True)
+class Kept:
+    """Where attacks are kept, and by what they are known; nowhere without a folder.
+
+    Attributes
+    ----------
+    folder
+        Of finished batches and rankings.
+    content
+        The `digest` of all that these attacks depend on.
+    """
+
+    folder: Folder | None = None
+    content: str = ""
+
+    @classmethod
+    def of(cls, subject: Subject, queries: Data, folder: Folder | None) -> Kept:
+        """Nowhere, with a warning, if attacks couldn't be known again."""
+        if folder is None:
+            return cls()
+        try:
+            return cls(folder, digest(subject, queries))
+        except UnknownContentError as error:
+            warn(
+                f"folder: the loss or the network can't be told from another by what it uses ({error}), so no attack "
+                "is kept or read; give what that holds as numbers, text or arrays",
+                UpweightWarning,
+            )
+            return cls()
+
+    def ranking(self, candidates: int, group: Int[Tensor, " t"], rank: Callable[[], Ranked]) -> Ranked:
+        """The levers of a group of queries: read where they are on disk, else ranked and kept."""
+        if self.folder is None:
+            return rank()
+        name = b"/".join([self.content.encode(), str(candidates).encode() + _rule(group), _bytes(group)])
+        shard = Shard(f"levers-{hashlib.sha256(name).hexdigest()[:40]}")
+        known = self.folder.read(shard)
+        if known is not None:
+            with _told(self.folder, shard):
+                positions, norms, at_features = torch.load(io.BytesIO(known), weights_only=True)
+            return positions, norms, at_features
+        found = rank()
+        buffer = io.BytesIO()
+        torch.save(found, buffer)
+        self.folder.commit(shard, buffer.getvalue())
+        return found
 
 
 def digest(subject: Subject, queries: Data) -> str:

@@ -72,7 +72,7 @@ Ranked = tuple[Tensor, Tensor, Tensor]
 """Of one attack: positions and norms of the candidates, and the norms of all examples at the features."""
 
 
-def levers(
+def ranked(
     subject: Subject,
     queries: Data,
     groups: Sequence[Int[Tensor, " t"]],
@@ -100,8 +100,8 @@ def levers(
         order = torch.argsort(found, descending=True, stable=True)
         return chosen[order], found[order], sizes
 
-    ranked = [known(group, partial(rank, group)) for group in track(groups, "ranking levers")]
-    positions, norms, at_features = (torch.stack(parts) for parts in zip(*ranked, strict=True))
+    found = [known(group, partial(rank, group)) for group in track(groups, "ranking levers")]
+    positions, norms, at_features = (torch.stack(parts) for parts in zip(*found, strict=True))
     return Levers(positions, norms, at_features, subject.objective.ids)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from upweight.evaluation.bootstrap import Estimate, Interval
 from upweight.optional import imported
-from upweight.tasks.attacks.climb import Climb
 from upweight.tasks.attacks.levers import Levers
+from upweight.tasks.attacks.settings import Climb
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -31,7 +31,7 @@ LARGEST = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class ChangedHessians:
+class RetrainedHessians:
     """H_j of k tops as one operator on k vectors.
 
     Attributes
@@ -63,12 +63,12 @@ class ChangedHessians:
         return self.function.vector(total) / self.objective.n + self.objective.l2 * vectors
 
 
-def changed_hessians(
+def retrained_hessians(
     objective: Objective,
     params: Float[Tensor, "k p"],
     positions: Sequence[Int[Tensor, " r"]],
     examples: Sequence[Batch],
-) -> ChangedHessians:
+) -> RetrainedHessians:
     """H_j at θ_j on the data in which ``examples[j]`` stand at ``positions[j]``, as many for every j."""
     function = objective.engine.function.linear
     assert function is not None
@@ -83,11 +83,11 @@ def changed_hessians(
         new_features.append(moved)
         new_curvatures.append(changed.weighted(objective.weights[place]).whole())
     stacked = (torch.stack(parts) for parts in (kept, new_features, new_curvatures))
-    return ChangedHessians(objective, function, features, *stacked)
+    return RetrainedHessians(objective, function, features, *stacked)
 
 
 def solve(
-    hessians: ChangedHessians,
+    hessians: RetrainedHessians,
     vectors: Float[Tensor, "k p"],
     solver: Solver,
     start: Float[Tensor, "k p"] | None = None,
