@@ -106,7 +106,7 @@ def test_there_are_commands_on_the_pages() -> None:
 MENTIONED = re.compile(r"`(upweight [^`]*)`")
 PLACEHOLDERS = {
     "upweight domain-mismatch study.py --group \"region == 'north'\"",
-    "upweight relabel study.py --labels corrected.csv",
+    "upweight correct-labels study.py --labels corrected.csv",
 }
 """Commands within a sentence that say what to do with files of one's own."""
 

@@ -161,12 +161,16 @@ def calls() -> dict[str, Call]:
             | {"fractions": (0.1, 0.2), "train": None, "solver": None},
         ),
         "predictions": (uw.tasks.predictions, {"objective": objective, "data": queries, "outputs": None}),
-        "unlearn": (uw.tasks.unlearn, {"objective": network, "remove": [1, 2], "parameters": some}),
+        "unlearn": (
+            uw.tasks.unlearn,
+            {"objective": network, "remove": [1, 2], "parameters": some, "rounds": uw.tasks.Rounds()},
+        ),
         "unlearn, classes": (uw.tasks.unlearn, {"objective": objective, "classes": [0], "parameters": some}),
-        "tasks.relabel": (
-            uw.tasks.relabel,
+        "correct_labels": (
+            uw.tasks.correct_labels,
             {"objective": objective, "indices": [1], "targets": [0], "parameters": some},
         ),
+        "Rounds": (uw.tasks.Rounds, {"steps": 2, "search": True, "holdout": 0.2, "sample": 3}),
         "Aim": (uw.tasks.Aim, {"together": False}),
         "LeverChoice": (uw.tasks.LeverChoice, {"count": 1, "candidates": 24}),
         "Climb": (uw.tasks.Climb, {"step": 0.1, "iterations": 3, "box": uw.tasks.Box(0.3)}),
@@ -257,7 +261,7 @@ NOTHING = {
     *("attribution", "bands", "batch_size", "class_names", "collate", "curvature", "data", "ids", "images", "indices"),
     *("inverse", "layer", "marks", "measurement", "models", "names", "network", "outputs", "parameters", "params"),
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
-    *("folder", "tolerance", "train", "weights", "wrt", "y"),
+    *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
 }
 """Arguments that may be None."""
 TEXT = {
@@ -268,7 +272,7 @@ TEXT = {
 NUMBERS = {
     *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
-    *("candidates", "count", "iterations", "keep", "step"),
+    *("candidates", "count", "iterations", "keep", "sample", "step", "steps"),
 }
 """Arguments that may be 3."""
 OTHERS = {

@@ -28,15 +28,9 @@ IMAGES, STAMPED, TARGET, INTENSITY = (2_000 if QUICK else 60_000), 0.1, 4, 16 / 
 EPOCHS, RATE, L2 = (2 if QUICK else 6), 0.05, 1e-4
 RATIO = 0.05
 SEEDS = range(2 if QUICK else 5)
-SETTINGS: dict[str, Any] = {
-    "search": True,
-    "steps": 6,
-    "sample": 64 if QUICK else 200,
-    "examples": 64 if QUICK else 200,
-    "damping": 0.3,
-    "tolerance": 0.2,
-    "max_iterations": 5,
-}
+ROUNDS: dict[str, Any] = {"search": True, "steps": 6, "sample": 64 if QUICK else 200}
+SOLVES: dict[str, Any] = {"examples": 64 if QUICK else 200, "damping": 0.3, "tolerance": 0.2, "max_iterations": 5}
+SETTINGS = {**ROUNDS, **SOLVES}
 """Set by the test accuracy of a further network, after another setting had been seen to miss on two of these."""
 RULES = {"highest output": select.highest_output(RATIO), "highest gradient": select.highest_gradient(RATIO)}
 METHODS = {
@@ -115,7 +109,8 @@ def one_seed(seed: int) -> dict[str, Any]:
     for words, (method, rule) in METHODS.items():
         parameters = RULES[rule] if rule else select.everything(whole.layout)
         begin = time.process_time()
-        made = uw.tasks.relabel(whole, chosen, truth, parameters=parameters, method=method, seed=seed, **SETTINGS)
+        given = {"parameters": parameters, "method": method, "rounds": uw.tasks.Rounds(**ROUNDS), "seed": seed}
+        made = uw.tasks.correct_labels(whole, chosen, truth, **given, **SOLVES)
         seconds = time.process_time() - begin
         found[words] = {
             "test": figures(made.model, test),

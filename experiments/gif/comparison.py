@@ -37,14 +37,9 @@ from upweight.messages import NotConvergedWarning
 RATIOS = (0.1,) if QUICK else (0.1, 0.3, 0.5)
 PARTS = ("GIF", "FIF", "PIF")
 SEEDS = range(2 if QUICK else 5)
-SETTINGS: dict[str, Any] = {
-    "search": True,
-    "sample": 32 if QUICK else 256,
-    "examples": 32 if QUICK else 128,
-    "damping": 0.1,
-    "tolerance": 0.1,
-    "max_iterations": 5,
-}
+ROUNDS: dict[str, Any] = {"search": True, "sample": 32 if QUICK else 256}
+SOLVES: dict[str, Any] = {"examples": 32 if QUICK else 128, "damping": 0.1, "tolerance": 0.1, "max_iterations": 5}
+SETTINGS = {**ROUNDS, **SOLVES}
 """Set by the test accuracy of a further network, after another setting had been seen on two seeds."""
 ADDED, SHARE = (1, 2, 4, 8, 16, 32, 64, 128, 200, 300), 0.002
 """How often the renormalised step is added, and its length as a share of ‖θ‖."""
@@ -100,7 +95,8 @@ def one_method(
 ) -> dict[str, Any]:
     """Accuracy on the remaining and the removed class by each protocol, and what it cost."""
     begin = time.process_time()
-    given = {"parameters": rule, "method": method, "seed": seed, "steps": steps, **SETTINGS}
+    rounds = uw.tasks.Rounds(steps=steps, **ROUNDS)
+    given = {"parameters": rule, "method": method, "rounds": rounds, "seed": seed, **SOLVES}
     made = uw.tasks.unlearn(whole, classes=[FORGOTTEN], **given)
     seconds = time.process_time() - begin
     first, report = made.responses[0], made.report(test, retrained)

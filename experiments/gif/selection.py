@@ -7,13 +7,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.gif.comparison import SETTINGS, both, percent, spread
+from experiments.gif.comparison import ROUNDS, SETTINGS, SOLVES, both, percent, spread
 from experiments.gif.problems import FORGOTTEN, QUICK, SCALE, STUDIES, objective
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
 from upweight import plots, select
 from upweight.messages import NotConvergedWarning
-from upweight.tasks import unlearn
+from upweight.tasks import Rounds, unlearn
 
 RATIOS = (0.1, 1.0) if QUICK else (0.02, 0.05, 0.1, 0.3, 1.0)
 CRITERIA = {
@@ -44,7 +44,8 @@ def one_seed(seed: int) -> dict[str, Any]:
                 rows.append(everything)
                 continue
             chosen = rule(ratio, per="global", seed=seed) if rule is select.random else rule(ratio, per="global")
-            made = unlearn(whole, classes=[FORGOTTEN], parameters=chosen, method=METHOD, seed=seed, **ONCE)
+            given = {"parameters": chosen, "method": METHOD, "rounds": Rounds(**ROUNDS), "seed": seed}
+            made = unlearn(whole, classes=[FORGOTTEN], **given, **SOLVES)
             rows.append([*both(made.model, test), made.subset.share, made.seconds])
             if ratio == 1:
                 everything = rows[-1]

@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import upweight as uw
 from experiments.gif import problems
-from experiments.gif.comparison import SETTINGS
+from experiments.gif.comparison import ROUNDS, SOLVES
 from experiments.gif.networks import vgg11
 from experiments.gif.problems import BATCH, FORGOTTEN, QUICK, SCALE, STUDIES, objective
 from experiments.results import Result, Stopwatch, save, table
@@ -136,8 +136,8 @@ def peaks(train: problems.Split) -> dict[str, float]:
 
     def forget() -> None:
         rule = select.highest_output(0.05, per="global")
-        settings = {**SETTINGS, "steps": 1, "max_iterations": 2}
-        uw.tasks.unlearn(whole, classes=[FORGOTTEN], parameters=rule, method="FIF", **settings)
+        rounds, solves = uw.tasks.Rounds(**ROUNDS), {**SOLVES, "max_iterations": 2}
+        uw.tasks.unlearn(whole, classes=[FORGOTTEN], parameters=rule, method="FIF", rounds=rounds, **solves)
 
     return {"training": _peak(step), "unlearning": _peak(forget)}
 

@@ -165,7 +165,7 @@ def test_a_full_disk_behind_the_output_is_told(tmp_path: Path) -> None:
         assert "Exception ignored" not in errors
 
 
-@pytest.mark.parametrize("command", [[], ["label-errors"], ["data"], ["data", "fetch"], ["relabel"]])
+@pytest.mark.parametrize("command", [[], ["label-errors"], ["data"], ["data", "fetch"], ["correct-labels"]])
 def test_help_is_an_object(command: list[str], run: Run) -> None:
     for flag in ("--help", "-h"):
         result = run(*command, flag, "--json")
@@ -196,16 +196,20 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["unlearn", "x.py", "--class", "1", "--ratio", "2"], 1, "--ratio: give a finite number"),
     (["unlearn", "x.py", "--class", "1", "--damping", "nan"], 2, "'--damping'"),
     (["unlearn", "people.csv", "--class", "1"], 1, "people.csv: is no study file; give a Python file (.py)"),
-    (["relabel", "people.csv", "-l", "none.csv"], 1, "people.csv: is no study file"),
-    (["relabel", "x.py", "-l", "none.csv"], 1, "--labels: none.csv: there is no such file"),
-    (["relabel", "x.py", "-l", "."], 1, "--labels: .: is a folder; give a CSV file"),
-    (["relabel", "x.py", "-l", "empty.csv"], 1, "--labels: empty.csv: is empty"),
-    (["relabel", "x.py", "-l", "bytes.csv"], 1, "--labels: bytes.csv: is not UTF-8"),
-    (["relabel", "x.py", "-l", "header.csv"], 1, "--labels: header.csv: has a header but no rows"),
-    (["relabel", "x.py", "-l", "people.csv"], 1, "--labels: people.csv needs columns position and label; it has a, b"),
-    (["relabel", "x.py", "-l", "gaps.csv"], 1, "--labels: gaps.csv has no label in row 1"),
-    (["relabel", "x.py", "-l", "halves.csv"], 1, "whole numbers in its column position, such as 17; it has 0.5"),
-    (["relabel", "x.py", "-l", "good.csv", "--per", "zz"], 1, "--per: one of"),
+    (["correct-labels", "people.csv", "-l", "none.csv"], 1, "people.csv: is no study file"),
+    (["correct-labels", "x.py", "-l", "none.csv"], 1, "--labels: none.csv: there is no such file"),
+    (["correct-labels", "x.py", "-l", "."], 1, "--labels: .: is a folder; give a CSV file"),
+    (["correct-labels", "x.py", "-l", "empty.csv"], 1, "--labels: empty.csv: is empty"),
+    (["correct-labels", "x.py", "-l", "bytes.csv"], 1, "--labels: bytes.csv: is not UTF-8"),
+    (["correct-labels", "x.py", "-l", "header.csv"], 1, "--labels: header.csv: has a header but no rows"),
+    (
+        ["correct-labels", "x.py", "-l", "people.csv"],
+        1,
+        "--labels: people.csv needs columns position and label; it has a, b",
+    ),
+    (["correct-labels", "x.py", "-l", "gaps.csv"], 1, "--labels: gaps.csv has no label in row 1"),
+    (["correct-labels", "x.py", "-l", "halves.csv"], 1, "whole numbers in its column position, such as 17; it has 0.5"),
+    (["correct-labels", "x.py", "-l", "good.csv", "--per", "zz"], 1, "--per: one of"),
     (["attack", "people.csv"], 1, "people.csv: is no study file; give a Python file (.py) that defines study()"),
     (["attack", "x.py", "--step", "nan"], 1, "--step: give a finite number > 0; got nan"),
     (["attack", "x.py", "--step", "0"], 1, "--step: give a finite number > 0; got 0"),

@@ -24,7 +24,7 @@ COMMANDS = {
     "verify": ("x.csv",),
     "attack": ("x.py",),
     "unlearn": ("x.py", "--class", "1"),
-    "relabel": ("x.py", "--labels", "x.csv"),
+    "correct-labels": ("x.py", "--labels", "x.csv"),
     "compare": ("x.py", "y.py"),
     "data list": (),
     "data fetch": ("digits",),

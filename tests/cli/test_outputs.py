@@ -26,8 +26,8 @@ READS: dict[str, tuple[list[str], str, list[str]]] = {
     "domain-mismatch --test": (["-t", "y", "--group", "x < 3"], "--test", ["csv", "png", "html"]),
     "attack": ([], "source", ["html"]),
     "unlearn": (["--class", "1"], "source", ["pt", "html"]),
-    "relabel": (["--labels", "labels.csv"], "source", ["pt", "html"]),
-    "relabel --labels": ([], "--labels", ["pt", "html"]),
+    "correct-labels": (["--labels", "labels.csv"], "source", ["pt", "html"]),
+    "correct-labels --labels": ([], "--labels", ["pt", "html"]),
     "compare": (["other.py"], "source", ["html"]),
 }
 """Of each command: further arguments, what is read, and the endings of what is written."""

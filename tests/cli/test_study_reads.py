@@ -70,7 +70,7 @@ def test_no_command_writes_over_what_its_study_opens(command: str, ending: str, 
     (tmp_path / "labels.csv").write_text("position,label\n1,1\n")
     named = {
         "unlearn": ["--class", "1"],
-        "relabel": ["--labels", "labels.csv"],
+        "correct-labels": ["--labels", "labels.csv"],
         "domain-mismatch": ["--group", "x < 3"],
     }
     message = refused(run, command, study, *others, *named.get(command, []), "-o", tmp_path / "page.html")

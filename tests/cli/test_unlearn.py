@@ -1,4 +1,4 @@
-"""`upweight unlearn` and `upweight relabel` on a study file."""
+"""`upweight unlearn` and `upweight correct-labels` on a study file."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def test_of_several_ratios_the_one_is_kept_that_held_out_examples_speak_for(answ
 
 def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
     pd.DataFrame({"position": range(60), "label": [7] * 60}).to_csv("labels.csv", index=False)
-    found = answer("relabel", STUDY, "--labels", "labels.csv", "--ratio", "1", "--steps", "5", "--no-search")
+    found = answer("correct-labels", STUDY, "--labels", "labels.csv", "--ratio", "1", "--steps", "5", "--no-search")
     before, after = found["changed examples predicted by their new label"].split(", ")
     assert float(after.split("%")[0]) > float(before.split("%")[0])
-    shown = run("relabel", STUDY, "--labels", "labels.csv", "--ratio", "1", "--no-search")
+    shown = run("correct-labels", STUDY, "--labels", "labels.csv", "--ratio", "1", "--no-search")
     assert shown.exit_code == 0
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
@@ -75,7 +75,7 @@ def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
         ),
         (["unlearn", STUDY, "--class", "3", "--per", "model"], "--per: one of 'layer', 'global'; got 'model'"),
         (["unlearn", STUDY, "--class", "3", "--ratio", "1", "--method", "HIF"], "--method: one of 'GIF', 'FIF'"),
-        (["relabel", STUDY, "--labels", "empty.csv"], "needs columns position and label"),
+        (["correct-labels", STUDY, "--labels", "empty.csv"], "needs columns position and label"),
     ],
 )
 def test_what_cannot_be_done_is_one_message(run: Any, arguments: list[Any], message: str) -> None:

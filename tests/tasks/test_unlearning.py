@@ -14,7 +14,7 @@ import upweight as uw
 from problems import DOUBLE, close, convex
 from upweight import select
 from upweight.messages import InputError
-from upweight.tasks import relabel, unlearn
+from upweight.tasks import Rounds, correct_labels, unlearn
 from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning import Judgement, membership_advantage
 from upweight.tasks.unlearning.judgement import wanted
@@ -56,9 +56,8 @@ def objective() -> uw.Objective:
 @pytest.mark.parametrize("method", ["GIF", "FIF"])
 def test_a_class_is_forgotten_and_the_others_are_kept(method: str) -> None:
     before = {name: value.clone() for name, value in trained().state_dict().items()}
-    found = unlearn(
-        objective(), classes=[1], parameters=select.highest_output(0.5), method=method, search=True, steps=3, **SOLVE
-    )
+    half, rounds = select.highest_output(0.5), Rounds(search=True, steps=3)
+    found = unlearn(objective(), classes=[1], parameters=half, method=method, rounds=rounds, **SOLVE)
     report = found.report(blobs(1), trained(without=1), retraining_seconds=2.5)
     assert report.seconds == (found.seconds, 2.5)
     assert report.removed[0] > 0.9
@@ -89,7 +88,9 @@ def test_linearised_anew_steps_come_to_the_retrained_model() -> None:
     problem = convex("softmax")
     whole, members = problem.objective(), [0, 1, 2, 3, 4, 5]
     exact = {"damping": 0.0, "tolerance": 1e-12, "max_iterations": 2000}
-    found = unlearn(whole, members, parameters=select.everything(whole.layout), method="IF", steps=5, **exact)
+    found = unlearn(
+        whole, members, parameters=select.everything(whole.layout), method="IF", rounds=Rounds(steps=5), **exact
+    )
     retrained = uw.retraining.leave_out(whole, [members])
     close(found.after.params, retrained.params[0], rtol=1e-6, atol=1e-8)
 
@@ -98,7 +99,8 @@ def test_relabelling_learns_the_new_labels() -> None:
     x, y = blobs(0)
     index = (y == 2).nonzero().flatten()
     given = torch.full((len(index),), 3)
-    found = relabel(objective(), index, given, parameters=select.highest_output(0.5), search=True, steps=3, **SOLVE)
+    half, rounds = select.highest_output(0.5), Rounds(search=True, steps=3)
+    found = correct_labels(objective(), index, given, parameters=half, rounds=rounds, **SOLVE)
     with torch.no_grad():
         said = found.model(x[index]).argmax(1)
         others = found.model(x[y != 2]).argmax(1)
@@ -107,10 +109,11 @@ def test_relabelling_learns_the_new_labels() -> None:
 
 
 def test_lengths_are_judged_without_a_look_at_what_steps_are_computed_from() -> None:
-    found = unlearn(objective(), classes=[0], parameters=select.highest_output(0.5), search=True, holdout=0.25, **SOLVE)
+    half, rounds = select.highest_output(0.5), Rounds(search=True, holdout=0.25)
+    found = unlearn(objective(), classes=[0], parameters=half, rounds=rounds, **SOLVE)
     response = found.responses[0]
     assert response.objective.n == 240 - 4 * 15
-    again = unlearn(objective(), classes=[0], parameters=select.highest_output(0.5), search=True, holdout=0.25, **SOLVE)
+    again = unlearn(objective(), classes=[0], parameters=half, rounds=rounds, **SOLVE)
     close(again.after.params, found.after.params)
 
 
@@ -131,10 +134,7 @@ def test_membership_is_the_largest_gap_of_the_losses_distributions() -> None:
         ({"classes": []}, "classes: got none; give at least one label"),
         ({"classes": [9]}, r"classes: \[9\] aren't among the training labels \[0, 1, 2, 3\]"),
         ({"classes": [0, 1, 2, 3]}, "remove: they are all 240 training examples"),
-        ({"remove": [0], "steps": 0}, "steps: give a whole number of at least 1; got 0"),
-        ({"remove": [0], "sample": 0}, "sample: give a whole number of at least 1"),
-        ({"remove": [0], "search": True}, "holdout: 0.1 of 1 examples leaves none on one side"),
-        ({"remove": range(50), "search": True, "holdout": 1.5}, "holdout: give a finite number > 0 and < 1"),
+        ({"remove": [0], "rounds": Rounds(search=True)}, "holdout: 0.1 of 1 examples leaves none on one side"),
         ({"remove": [0], "parameters": ["9.*"]}, "matches none"),
     ],
 )
@@ -142,7 +142,20 @@ def test_what_cannot_be_unlearned_is_refused_with_the_mend(options: dict[str, An
     with pytest.raises(InputError, match=message):
         unlearn(objective(), **options)
     with pytest.raises(InputError, match="targets: need one for each of the 2 indices; got 1"):
-        relabel(objective(), [0, 1], [2])
+        correct_labels(objective(), [0, 1], [2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps: give a whole number of at least 1; got 0"),
+        ({"sample": 0}, "sample: give a whole number of at least 1"),
+        ({"holdout": 1.5}, "holdout: give a finite number > 0 and < 1"),
+    ],
+)
+def test_rounds_are_refused_when_they_are_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Rounds(**options)
 
 
 @pytest.mark.parametrize("relabelled", [False, True])
@@ -166,10 +179,10 @@ def test_a_sample_stands_for_all_in_the_mean(relabelled: bool) -> None:
 
 def test_a_sample_of_everybody_is_everybody() -> None:
     members = (blobs(0)[1] == 1).nonzero().flatten()
-    options: dict[str, Any] = {"classes": [1], "parameters": select.highest_output(0.3), "steps": 2, **SOLVE}
+    options: dict[str, Any] = {"classes": [1], "parameters": select.highest_output(0.3), **SOLVE}
     close(
-        unlearn(objective(), sample=240, **options).after.params,
-        unlearn(objective(), **options).after.params,
+        unlearn(objective(), rounds=Rounds(steps=2, sample=240), **options).after.params,
+        unlearn(objective(), rounds=Rounds(steps=2), **options).after.params,
         rtol=1e-6,
     )
     assert sampled(posed(objective(), members, None), None, 0).objective is objective()
@@ -207,9 +220,8 @@ def test_the_score_is_the_likelihood_of_what_is_wanted() -> None:
 
 
 def test_a_judged_step_is_never_worse_than_none() -> None:
-    found = unlearn(
-        objective(), classes=[1], parameters=select.highest_output(0.5), search=True, steps=3, sample=30, **SOLVE
-    )
+    half, rounds = select.highest_output(0.5), Rounds(search=True, steps=3, sample=30)
+    found = unlearn(objective(), classes=[1], parameters=half, rounds=rounds, **SOLVE)
     _, judge = held_out(posed(objective(), found.changed, None), 0.1, 30, 0)
     assert found.score == pytest.approx(judge.score(found.after.params))
     assert found.score > judge.score(objective().params)

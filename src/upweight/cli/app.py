@@ -16,7 +16,7 @@ from upweight.cli.explain import explain
 from upweight.cli.json_always import JsonAlways
 from upweight.cli.label_errors import label_errors
 from upweight.cli.options import EXAMPLES
-from upweight.cli.unlearn import relabel, unlearn
+from upweight.cli.unlearn import correct_labels, unlearn
 from upweight.cli.verify import verify
 
 app = typer.Typer(
@@ -88,7 +88,8 @@ app.command(
     + "upweight unlearn study.py --class cat --ratio 0.1 --method FIF --json",
 )(unlearn)
 app.command(
-    epilog=EXAMPLES + "upweight relabel study.py --labels corrected.csv --ratio 0.1",
-)(relabel)
+    "correct-labels",
+    epilog=EXAMPLES + "upweight correct-labels study.py --labels corrected.csv --ratio 0.1",
+)(correct_labels)
 app.command(epilog=EXAMPLES + "upweight compare pixels.py features.py --query 3")(compare)
 app.add_typer(data.app, name="data")

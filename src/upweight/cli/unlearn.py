@@ -1,4 +1,4 @@
-"""`upweight unlearn` and `upweight relabel`: change what a model learnt from some examples, without retraining."""
+"""`upweight unlearn` and `upweight correct-labels`: what a model learnt changes, without retraining."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def unlearn(
         _finish(run, opened, tried, f"Unlearning {', '.join(classes)} in {opened.title}", outputs)
 
 
-def relabel(
+def correct_labels(
     study: StudyFile,
     labels: Labels,
     ratios: Ratios = None,
@@ -98,9 +98,9 @@ def relabel(
     """Give training examples other labels, and a model what it would have learnt from them, by moving a few units."""
     with session(as_json, quiet) as run:
         from upweight.cli.sources import open_source
-        from upweight.tasks import relabel as learn
+        from upweight.tasks import correct_labels as learn
 
-        outputs = plan(output, "relabel", endings=[".pt"], inputs=[study, labels], force=force)
+        outputs = plan(output, "correct-labels", endings=[".pt"], inputs=[study, labels], force=force)
         tried_shares = shares(study, ratios, choose, per, method, search, damping)
         table = new_labels(labels)
         run.stage(f"reading {study.name} and training")

@@ -1,4 +1,4 @@
-"""What `upweight unlearn` and `upweight relabel` are asked: their options, checked before the study is read."""
+"""What `upweight unlearn` and `upweight correct-labels` are asked: their options, checked before the study is read."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def settings(
     method: str, steps: int, search: bool, damping: float, examples: int | None, sample: int | None, seed: int
 ) -> dict[str, Any]:
     """The settings of `tasks.unlearn` that the options give."""
+    from upweight.tasks import Rounds
+
     return {
         "method": method,
-        "steps": steps,
-        "search": search,
+        "rounds": Rounds(steps=steps, search=search, sample=sample),
         "damping": damping,
         "examples": examples,
-        "sample": sample,
         "seed": seed,
         "tolerance": 1e-4,  # far below what linearising costs
         "max_iterations": 300,

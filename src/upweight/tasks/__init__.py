@@ -8,7 +8,7 @@ from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
 from upweight.tasks.predictions import Predictions, predictions
-from upweight.tasks.unlearning import Unlearned, UnlearningReport, relabel, unlearn
+from upweight.tasks.unlearning import Rounds, Unlearned, UnlearningReport, correct_labels, unlearn
 
 __all__ = [
     "Aim",
@@ -26,17 +26,18 @@ __all__ = [
     "Levers",
     "Predictions",
     "Resources",
+    "Rounds",
     "Unlearned",
     "UnlearningReport",
     "attack",
     "by_distance",
     "compare_models",
+    "correct_labels",
     "domain_mismatch",
     "explain",
     "fix_and_retrain",
     "label_effects",
     "label_errors",
     "predictions",
-    "relabel",
     "unlearn",
 ]

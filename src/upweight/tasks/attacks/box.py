@@ -42,11 +42,11 @@ class Box:
     radius: float = 0.499
 
     def __post_init__(self) -> None:
-        scalars.number("radius", self.radius)
-        if not FINEST <= self.radius <= HALF - MARGIN:
+        given = scalars.plain(self.radius)
+        if not (isinstance(given, int | float) and FINEST <= given <= HALF - MARGIN):
             raise InputError(
-                f"radius: got {self.radius}, in levels of 0 … 255; at least {FINEST:.4f}, or the box permits no "
-                f"change, and at most {HALF - MARGIN:.5f}, or rounding may change a byte"
+                f"radius: got {scalars.shown(self.radius)}, in levels of 0 … 255; at least {FINEST:.4f}, or "
+                f"the box permits no change, and at most {HALF - MARGIN:.5f}, or rounding may change a byte"
             )
 
     def project(self, stored: UInt8[Tensor, "*shape"], change: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

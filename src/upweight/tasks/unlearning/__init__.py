@@ -2,6 +2,15 @@
 
 from upweight.tasks.unlearning.judgement import Judgement
 from upweight.tasks.unlearning.report import UnlearningReport, membership_advantage
-from upweight.tasks.unlearning.unlearn import Unlearned, relabel, unlearn
+from upweight.tasks.unlearning.rounds import Rounds
+from upweight.tasks.unlearning.unlearn import Unlearned, correct_labels, unlearn
 
-__all__ = ["Judgement", "Unlearned", "UnlearningReport", "membership_advantage", "relabel", "unlearn"]
+__all__ = [
+    "Judgement",
+    "Rounds",
+    "Unlearned",
+    "UnlearningReport",
+    "correct_labels",
+    "membership_advantage",
+    "unlearn",
+]

@@ -1,4 +1,4 @@
-"""What is to be unlearnt or relabelled, with some of the examples held out, or a sample standing for all of them."""
+"""What is to be unlearnt or labelled otherwise, with some examples held out, or a sample standing for all of them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def held_out(problem: Problem, holdout: float, sample: int | None, seed: int) ->
         if not 0 < count < len(members):
             raise InputError(
                 f"holdout: {holdout:g} of {len(members)} examples leaves none on one side; take another share, or "
-                "search=False"
+                "Rounds(search=False)"
             )
         apart = members[torch.randperm(len(members), generator=generator)[:count]]
         held[apart] = True

@@ -1,4 +1,4 @@
-"""Unlearning and relabelling by generalised influence (Lyu et al. 2023), with lengths that are computed or judged.
+"""Unlearning and correcting labels by generalised influence (Lyu et al. 2023), with lengths computed or judged.
 
 The step is that of `upweight.influence.generalized`, of its computed length. Several steps are re-linearised: curvature
 and gradient are taken anew at each θ, and g becomes −∇R′(θ) less what R was away from its optimum at the start, so that
@@ -29,8 +29,9 @@ from upweight.objective import Objective
 from upweight.progress import track
 from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning.lengths import LENGTHENED, SHORTENED, best_length
-from upweight.tasks.unlearning.problem import held_out, posed, sampled
+from upweight.tasks.unlearning.problem import Problem, held_out, posed, sampled
 from upweight.tasks.unlearning.report import UnlearningReport, compared
+from upweight.tasks.unlearning.rounds import Rounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +113,7 @@ def unlearn(
     classes: Any = None,
     parameters: Any = None,
     method: str = "GIF",
-    steps: int = 1,
-    search: bool = False,
-    holdout: float = 0.1,
-    sample: int | None = None,
+    rounds: Rounds | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Unlearned:
@@ -131,16 +129,10 @@ def unlearn(
         Which entries of θ may move (default: ``select.highest_output(0.05)``, ranked on what is removed).
     method
         ``GIF``, ``FIF``, ``PIF``, ``IF`` or ``SIF`` (see `upweight.influence.generalized`).
-    steps
-        Rounds, each re-linearised.
-    search
-        Choose each step's length on held-out training examples (default: the computed length), and δ for the next one:
-        four times as large after a step that had to be shortened, half as large after one that was lengthened.
-    holdout
-        Share of the training examples that no step is computed from, if there is a search.
-    sample
-        How many of the examples that change, and as many of the others, stand for all of them, drawn anew for each
-        step; the judge of lengths too looks at so many (default: all).
+    rounds
+        Steps, their lengths and samples (default: ``Rounds()``, one step of the computed length).
+    seed
+        Of the examples held out and of samples.
     **options
         As for `upweight.influence.generalized`: curvature, damping, examples, preconditioner, tolerance …
 
@@ -150,30 +142,32 @@ def unlearn(
         If nothing or everything would be removed, or a class isn't there.
     """
     kinds.check(unlearn, locals())
-    positions = _removed(objective, remove, classes)
-    return _changed(objective, positions, None, parameters, method, steps, search, holdout, sample, seed, options)
+    problem = posed(objective, _removed(objective, remove, classes), None)
+    return _moved(problem, parameters, rounds or Rounds(), {**options, "method": method, "seed": seed})
 
 
 @random_states_kept()
-def relabel(
+def correct_labels(
     objective: Objective,
     indices: Any,
     targets: Any,
     *,
     parameters: Any = None,
     method: str = "GIF",
-    steps: int = 1,
-    search: bool = False,
-    holdout: float = 0.1,
-    sample: int | None = None,
+    rounds: Rounds | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Unlearned:
-    """Take other labels for training examples: ``targets``, one for each of ``indices``; the rest as for `unlearn`."""
-    kinds.check(relabel, locals())
+    """Take other labels for training examples: ``targets``, one for each of ``indices``; the rest as for `unlearn`.
+
+    The model moves towards what it would have learnt from them. `Influence.relabel` gives the change that influence
+    functions predict instead, and `retraining.relabel` trains on the other labels.
+    """
+    kinds.check(correct_labels, locals())
     positions = objective.positions(indices)
     given = torch.atleast_1d(kinds.numbers("targets", targets)).to(objective.device)
-    return _changed(objective, positions, given, parameters, method, steps, search, holdout, sample, seed, options)
+    problem = posed(objective, positions, given)
+    return _moved(problem, parameters, rounds or Rounds(), {**options, "method": method, "seed": seed})
 
 
 def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u"]:
@@ -195,42 +189,28 @@ def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u
     return positions
 
 
-def _changed(
-    objective: Objective,
-    positions: Int[Tensor, " u"],
-    targets: Tensor | None,
-    parameters: Any,
-    method: str,
-    steps: int,
-    search: bool,
-    holdout: float,
-    sample: int | None,
-    seed: int,
-    options: dict[str, Any],
-) -> Unlearned:
+def _moved(problem: Problem, parameters: Any, rounds: Rounds, options: dict[str, Any]) -> Unlearned:
+    """The model after all rounds; ``options`` are those of `upweight.influence.generalized`."""
+    method, seed = options["method"], options["seed"]
     scalars.one_of("method", method, get_args(Method))
-    scalars.whole("steps", steps)
-    scalars.flag("search", search)
-    scalars.number("holdout", holdout, above=0, below=1)
     scalars.seed("seed", seed)
-    if sample is not None:
-        scalars.whole("sample", sample)
     start = time.perf_counter()
-    problem, judge = posed(objective, positions, targets), None
-    if search:
-        problem, judge = held_out(problem, holdout, sample, seed)
-    drawn = sampled(problem, sample, seed)
+    objective, positions, targets = problem.objective, problem.positions, problem.targets
+    judge = None
+    if rounds.search:
+        problem, judge = held_out(problem, rounds.holdout, rounds.sample, seed)
+    drawn = sampled(problem, rounds.sample, seed)
     rule = select.highest_output(0.05) if parameters is None and method != "IF" else parameters
     subset = rule.of(drawn.objective, drawn.positions) if isinstance(rule, select.Rule) else rule
     responses: list[Response] = []
     lengths: list[float] = []
     params, slope = objective.params, None
-    settings = {**options, "method": method, "seed": seed}
-    for number in track(range(steps), f"{method} of {len(positions):,} examples, step by step"):
+    settings = dict(options)
+    for number in track(range(rounds.steps), f"{method} of {len(positions):,} examples, step by step"):
         current, further = drawn.objective, None
         if number:
-            if sample is not None:
-                drawn, slope = sampled(problem, sample, seed + number), None
+            if rounds.sample is not None:
+                drawn, slope = sampled(problem, rounds.sample, seed + number), None
             slope = drawn.objective.gradient() if slope is None else slope
             current = drawn.objective.at(params)
             further = slope - current.gradient()
