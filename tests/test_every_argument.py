@@ -170,6 +170,7 @@ def calls() -> dict[str, Call]:
             uw.tasks.correct_labels,
             {"objective": objective, "indices": [1], "targets": [0], "parameters": some},
         ),
+        "GroupFeatures": (uw.tasks.GroupFeatures, {"positions": [1]}),
         "Rounds": (uw.tasks.Rounds, {"steps": 2, "search": True, "holdout": 0.2, "sample": 3}),
         "Aim": (uw.tasks.Aim, {"together": False}),
         "LeverChoice": (uw.tasks.LeverChoice, {"count": 1, "candidates": 24}),

@@ -105,8 +105,7 @@ def explained(seed: int, size: int = TRAIN) -> tuple[uw.tasks.DomainMismatch, uw
         group=young[held_out] & (died[held_out] == 0),
         name="patients under 20",
         ids=held_out.tolist(),
-        features=[names.index(f"{AGE}={YOUNG}")],
-        feature_names=names,
+        features=uw.tasks.GroupFeatures(positions=[names.index(f"{AGE}={YOUNG}")], names=names),
         class_names=("survived", "died"),
     )
     return found, objective

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ import upweight as uw
 from problems import minimised
 from upweight import retraining
 from upweight.messages import InputError
-from upweight.tasks import DomainMismatch, domain_mismatch
+from upweight.tasks import DomainMismatch, GroupFeatures, domain_mismatch
 from upweight.tasks.concentration import concentration
 
 FEW = 5
@@ -41,7 +43,7 @@ def explained(**options: object) -> DomainMismatch:
 
 
 def test_the_members_are_the_most_influential_and_harmful() -> None:
-    found = explained(name="marked", features=[3], feature_names=["a", "b", "c", "mark"])
+    found = explained(name="marked", features=GroupFeatures(positions=[3], names=["a", "b", "c", "mark"]))
     assert found.concentration.ranks[:4] == (1, 2, 3, 4)
     assert found.concentration.strongest > 2
     table = found.top(4)
@@ -97,7 +99,7 @@ def test_any_objective_will_do() -> None:
     found = domain_mismatch(network, data, train_group=members)
     assert found.attribution.scores.shape == (60, 300)
     with pytest.raises(InputError, match="don't belong to single inputs"):
-        domain_mismatch(network, data, train_group=members, features=[3])
+        domain_mismatch(network, data, train_group=members, features=GroupFeatures(positions=[3]))
 
 
 def test_a_column_of_a_table_is_a_group() -> None:
@@ -117,9 +119,9 @@ def test_a_column_of_a_table_is_a_group() -> None:
         ({"train_group": np.ones(7, bool)}, "True or False for each of the 300"),
         ({"group": np.zeros(60, bool)}, "none of the 60 examples of data belongs to the group"),
         ({"group": np.ones(3, bool)}, "True or False for each of the 60"),
-        ({"features": []}, "give at least one value"),
-        ({"features": [9]}, "no training position"),
-        ({"features": [3], "feature_names": ["a"]}, "need 4, one for each input"),
+        ({"features": GroupFeatures(positions=[9])}, "positions: .* no training position"),
+        ({"features": GroupFeatures(positions=[3], names=["a"])}, "names: need 4, one for each input"),
+        ({"features": [3]}, r"features: give tasks.GroupFeatures\(positions=\[…\]\), or None; got \[3\]"),
         ({"ids": [1, 2]}, "need 60, one for each of data"),
     ],
 )
@@ -128,6 +130,21 @@ def test_bad_input_is_refused(options: dict[str, object], message: str) -> None:
     arguments = {"train_group": members, "group": group, **options}
     with pytest.raises(InputError, match=message):
         domain_mismatch(objective, data, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positions": []}, "positions: .*give at least one value"),
+        ({"positions": 3}, "positions: give a list; got 3"),
+        ({"positions": ["age"]}, "positions: "),
+        ({"positions": [3], "names": 4}, "names: give a list, or None; got 4"),
+    ],
+)
+def test_group_features_are_refused_when_they_are_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        GroupFeatures(**options)
 
 
 def test_a_group_that_the_model_has_right_is_refused_with_the_mend() -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from upweight.cli import sources
     from upweight.report import Report
-    from upweight.tasks import DomainMismatch
+    from upweight.tasks import DomainMismatch, GroupFeatures
 
 SHOWN_IN_REPORT = 50
 
@@ -102,7 +102,7 @@ def domain_mismatch(
             name=group,
             ids=(opened.query_ids if picked is None else opened.query_ids[picked]).tolist(),
             class_names=opened.class_names,
-            **compared(opened, group, members),
+            features=compared(opened, group, members),
         )
         frame = found.to_pandas().drop(columns="position").rename(columns={"id": opened.noun})
         written = outputs.write(
@@ -173,21 +173,22 @@ def belongs(table: pd.DataFrame, expression: str) -> np.ndarray:
     return read(expression).holds(table)
 
 
-def compared(opened: sources.Source, expression: str, members: np.ndarray) -> dict[str, Any]:
-    """Of the inputs made of the columns in the expression, the one that tells the group best; nothing without any."""
+def compared(opened: sources.Source, expression: str, members: np.ndarray) -> GroupFeatures | None:
+    """Of the inputs made of the columns in the expression, the one that tells the group best; None without any."""
     if opened.model is None:
-        return {}
+        return None
     from upweight.tabular.condition import read
+    from upweight.tasks import GroupFeatures
 
     mentioned = read(expression).names
     names = [name for name in opened.model.table.features.columns if name in mentioned]
     positions = opened.model.inputs_of(names)
     if not positions or members.all() or not members.any():
-        return {}
+        return None
     inputs = opened.objective.data.take(range(opened.objective.n))[0][:, positions].cpu().numpy()
     spread = np.maximum(inputs.std(0), np.finfo(float).tiny)
     distances = np.abs(inputs[members].mean(0) - inputs[~members].mean(0)) / spread
-    return {"features": [positions[int(distances.argmax())]], "feature_names": opened.model.input_names}
+    return GroupFeatures(positions=[positions[int(distances.argmax())]], names=opened.model.input_names)
 
 
 def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[str]) -> Report:

@@ -1,6 +1,7 @@
 """What people come for: finding label errors, explaining a prediction. Each task says what its numbers mean."""
 
 from upweight.tasks.attacks import Aim, Attack, Box, Climb, LeverChoice, Levers, Resources, attack
+from upweight.tasks.coefficients import GroupFeatures
 from upweight.tasks.compare import ComparedModel, Comparison, compare_models
 from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
@@ -19,6 +20,7 @@ __all__ = [
     "Comparison",
     "DomainMismatch",
     "Explanation",
+    "GroupFeatures",
     "InfluenceByDistance",
     "LabelErrors",
     "LabelFixing",

@@ -9,9 +9,35 @@ from typing import Any
 import numpy as np
 import torch
 
+from upweight import kinds
 from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroupFeatures:
+    """The inputs of a linear model that stand for a group.
+
+    Parameters
+    ----------
+    positions
+        Where they are among the model's inputs, each once.
+    names
+        Names of all inputs (default: their positions).
+
+    Raises
+    ------
+    InputError
+        If positions are no numbers, or none; they are compared with the model by `domain_mismatch`.
+    """
+
+    positions: Sequence[Any]
+    names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        kinds.check_fields(self)
+        checks.vector("positions", list(self.positions))
 
 
 @dataclass(frozen=True)
@@ -36,9 +62,7 @@ class Coefficients:
     of: int
 
 
-def coefficients(
-    objective: Objective, features: Sequence[Any] | None, feature_names: Sequence[str] | None
-) -> Coefficients | None:
+def coefficients(objective: Objective, features: GroupFeatures | None) -> Coefficients | None:
     """Weights by feature, over outputs the largest; only of a linear model whose inputs are the features themselves."""
     if features is None:
         return None
@@ -52,10 +76,11 @@ def coefficients(
         raise InputError("features: the objective holds the weight fixed; leave out features")
     flat = weights.double().cpu().numpy()
     largest = flat[np.abs(flat).argmax(0), np.arange(flat.shape[1])]
-    columns = checks.order("features", list(features), flat.shape[1])
-    if feature_names is not None and len(feature_names) != flat.shape[1]:
-        raise InputError(f"feature_names: need {flat.shape[1]}, one for each input; got {len(feature_names)}")
+    columns = checks.order("positions", list(features.positions), flat.shape[1])
+    names = features.names
+    if names is not None and len(names) != flat.shape[1]:
+        raise InputError(f"names: need {flat.shape[1]}, one for each input; got {len(names)}")
     best = int(columns[np.abs(largest[columns]).argmax()])
     others = np.delete(np.abs(largest), columns)
-    word = str(best) if feature_names is None else str(feature_names[best])
+    word = str(best) if names is None else str(names[best])
     return Coefficients(word, float(largest[best]), int((others > abs(largest[best])).sum()), flat.shape[1])

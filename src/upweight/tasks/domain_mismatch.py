@@ -22,7 +22,7 @@ from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import imported, require
 from upweight.plots import checks
-from upweight.tasks.coefficients import Coefficients, coefficients
+from upweight.tasks.coefficients import Coefficients, GroupFeatures, coefficients
 from upweight.tasks.concentration import Concentration, concentration
 from upweight.tasks.predictions import Predictions, given_labels, named, predictions
 
@@ -164,8 +164,7 @@ def domain_mismatch(
     name: str = "the group",
     ids: Sequence[Any] | None = None,
     class_names: Sequence[str] | None = None,
-    features: Sequence[Any] | None = None,
-    feature_names: Sequence[str] | None = None,
+    features: GroupFeatures | None = None,
 ) -> DomainMismatch:
     """The training examples responsible for wrong predictions of a group.
 
@@ -184,10 +183,10 @@ def domain_mismatch(
         The group in words.
     ids
         Names of ``data`` (default: positions).
+    class_names
+        Names of the classes, by label (default: the objective's).
     features
-        Positions of the model inputs that stand for the group, for the comparison with a linear model's weights.
-    feature_names
-        Names of all inputs.
+        The model inputs that stand for the group, for the comparison with a linear model's weights (default: none).
 
     Raises
     ------
@@ -215,7 +214,7 @@ def domain_mismatch(
     queries = examples.take(positions.tolist())
     if labels.size:
         said = predictions(objective, queries)
-    compared = coefficients(objective, features, feature_names)
+    compared = coefficients(objective, features)
     names = np.arange(len(examples)) if ids is None else np.asarray(ids)
     if names.shape != (len(examples),):
         raise InputError(f"ids: need {len(examples)}, one for each of data; got shape {names.shape}")
