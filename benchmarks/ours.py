@@ -21,8 +21,8 @@ from torch import nn
 import upweight as uw
 from benchmarks import problem
 from benchmarks.measure import Growth, seconds
-from upweight.influence.perturbation import perturbation as differentiate
 from upweight.inverse import CG
+from upweight.quantities.perturbation import perturbation as differentiate
 
 Measured = dict[str, Any]
 

@@ -33,7 +33,7 @@ import problems  # noqa: E402
 def pytest_configure(config: pytest.Config) -> None:
     # Here and not in pyproject.toml: pytest resolves a filter's class when it starts, which would import
     # upweight before the hook.
-    config.addinivalue_line("filterwarnings", "error::upweight.messages.UpweightWarning")
+    config.addinivalue_line("filterwarnings", "error::upweight.errors.UpweightWarning")
     torch.set_num_threads(1)
     # A shell's background jobs ignore interrupts, and so would the processes that tests interrupt.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -7,9 +7,9 @@ import torch
 import upweight as uw
 from problems import DOUBLE, close, convex
 from upweight.attribution import Attribution, Quantity
-from upweight.influence import quantities
+from upweight.errors import InputError
 from upweight.measurements import Function, LogProbability, Loss, Margin
-from upweight.messages import InputError
+from upweight.quantities import meanings
 
 SCORES = torch.tensor([[0.5, -1.0, 2.0, 0.5], [0.0, 3.0, -2.0, 0.0]], dtype=DOUBLE)
 
@@ -90,15 +90,15 @@ def test_at_least_one_is_asked_for(k):
 )
 def test_a_removal_says_what_it_is_in_words(measurement, words, positive, sign):
     loss = uw.losses.CrossEntropy()
-    quantity = quantities.removal(measurement, loss)
+    quantity = meanings.removal(measurement, loss)
     assert words in quantity.words
     assert "left out" in quantity.words
     assert "keep their weight 1/n" in quantity.words
     assert positive in quantity.positive
     assert quantity.helpful_sign == sign
-    assert "mean is taken over the examples left" in quantities.removal(measurement, loss, renormalize=True).words
-    assert "leverage" in quantities.removal(measurement, loss, leverage=True).name
-    up = quantities.upweight(measurement, loss)
+    assert "mean is taken over the examples left" in meanings.removal(measurement, loss, renormalize=True).words
+    assert "leverage" in meanings.removal(measurement, loss, leverage=True).name
+    up = meanings.upweight(measurement, loss)
     assert "per unit of ε" in up.unit
     assert up.helpful_sign == -sign
 

@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 
 import upweight as uw
 from problems import DOUBLE, Problem, convex, mlp
+from upweight.errors import InputError, UpweightWarning
 from upweight.inverse import CG, EKFAC, KFAC, LSMR, Arnoldi, DataInf, Dense, Diagonal, Dual, LiSSA, Neumann, Nystrom
-from upweight.messages import InputError, UpweightWarning
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 

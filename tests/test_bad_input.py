@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
-from upweight.messages import (
+from upweight.errors import (
     DivergedError,
     InputError,
     NegativeCurvatureError,

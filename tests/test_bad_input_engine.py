@@ -15,8 +15,8 @@ from torch import nn
 import upweight as uw
 from problems import DOUBLE, convex, mlp
 from upweight.curvature import GGN, EmpiricalFisher, Fisher, Hessian
+from upweight.errors import InputError, NegativeCurvatureError, SlowPathWarning
 from upweight.inverse import CG, EKFAC, KFAC, LSMR, Arnoldi, DataInf, Dense, Diagonal, Dual, LiSSA, Nystrom
-from upweight.messages import InputError, NegativeCurvatureError, SlowPathWarning
 
 pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.filterwarnings("ignore:.*not at an optimum")]
 CE = uw.losses.CrossEntropy()

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 import upweight as uw
 from foreign.plain import weights_of
 from problems import DOUBLE, close
-from upweight.influence.undetermined import UndeterminedWarning
+from upweight.quantities.undetermined import UndeterminedWarning
 
 Rows = np.ndarray
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 import upweight as uw
 from problems import DOUBLE, close
 from upweight.curvature import GGN
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*not at an optimum"),
-    pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning"),
+    pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning"),
 ]
 CE = uw.losses.CrossEntropy()
 DAMPING = 0.1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import upweight as uw
 from problems import DOUBLE, close
 from upweight import losses
-from upweight.messages import InputError, UpweightWarning
+from upweight.errors import InputError, UpweightWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:θ is not at an optimum")
 

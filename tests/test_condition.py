@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tabular.condition import read
 
 TABLE = pd.DataFrame(

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 import datasets as huggingface
 import upweight as uw
 from upweight.data import ArrayData, MapData, as_data, batch_length, cast, join
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 X = np.arange(20.0).reshape(10, 2)
 Y = np.arange(10) % 3

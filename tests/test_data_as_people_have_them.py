@@ -16,7 +16,7 @@ import upweight as uw
 from problems import DOUBLE, Problem, close, convex, mlp
 from upweight import losses
 from upweight.data import as_data
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.parameters import select
 
 Named = namedtuple("Named", ["input", "label"])

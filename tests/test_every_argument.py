@@ -20,11 +20,11 @@ from torch import nn
 
 import upweight as uw
 from problems import convex, mlp
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 pytestmark = [
     pytest.mark.usefixtures("unchecked"),
-    pytest.mark.filterwarnings("ignore::upweight.messages.UpweightWarning"),
+    pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning"),
 ]
 
 WRONG: tuple[Any, ...] = (None, "abc", 3, -1, math.nan, math.inf, [], {}, object())

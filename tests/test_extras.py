@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from upweight import optional
-from upweight.messages import MissingExtraError
+from upweight.errors import MissingExtraError
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "upweight"

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 import upweight as uw
 from problems import DOUBLE, close, conv, convex, mlp
+from upweight.baselines import similarity
 from upweight.gradients import substituted
-from upweight.influence import similarity
 
 FEW = settings(
     max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

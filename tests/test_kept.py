@@ -17,8 +17,8 @@ from torch.utils.data import Dataset, default_collate
 
 import upweight as uw
 from problems import DOUBLE, close
+from upweight.errors import InputError
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
 from upweight.tasks import label_errors
 
 pytestmark = pytest.mark.usefixtures("unchecked")

@@ -18,9 +18,9 @@ import upweight as uw
 from problems import DOUBLE, close, unflatten
 from upweight import losses
 from upweight.data import as_data
+from upweight.errors import InputError
 from upweight.gradients import FactoredFunction, LinearFunction
 from upweight.losses import torch_losses
-from upweight.messages import InputError
 
 N, D, C = 7, 3, 4
 WEIGHT = torch.tensor([0.3, 2.0, 0.0, 1.2], dtype=DOUBLE)
@@ -390,7 +390,7 @@ def measured(objective: uw.Objective, measurement: Any) -> Tensor:
 
 
 def test_methods_of_one_margin_know_weights_and_refuse_smoothing():
-    from upweight.influence.own import margin_derivatives, margin_loss
+    from upweight.quantities.own import margin_derivatives, margin_loss
 
     outputs = linear()(X).detach()
     loss = losses.CrossEntropy(weight=WEIGHT, factor=1.5)

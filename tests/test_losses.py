@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import upweight as uw
 from problems import DOUBLE, close
 from upweight import losses
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 OUTPUT = torch.linspace(-4, 6, 41, dtype=DOUBLE)[:, None]
 CLASSES = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
@@ -226,7 +226,7 @@ class Called(Halves):
 
 
 @pytest.mark.parametrize("made", [Halves, Called])
-@pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
 def test_a_users_loss_in_two_halves_has_a_ggn(made: Any) -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     x, y = torch.randn(9, 3, dtype=torch.float64), torch.randn(9, dtype=torch.float64)

@@ -7,7 +7,7 @@ from torch import nn
 import upweight as uw
 from problems import DOUBLE, close, convex
 from upweight import losses, measurements
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 OUTPUTS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
 LABELS = torch.tensor([0, 1, 2, 3, 3, 1])

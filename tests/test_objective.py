@@ -8,7 +8,7 @@ import torch
 
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 def test_risk_and_gradient_are_those_of_the_plain_formula(trained):

@@ -25,9 +25,9 @@ from torch.utils.data import Dataset
 import upweight as uw
 from problems import DOUBLE, Problem, close, convex, mlp
 from upweight.curvature import GGN, EmpiricalFisher
+from upweight.errors import InputError
 from upweight.evaluation import agreement
 from upweight.inverse import CG, EKFAC, KFAC, Arnoldi, DataInf, Dense, Diagonal, Dual, Identity, Nystrom
-from upweight.messages import InputError
 
 pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.filterwarnings("ignore:.*not at an optimum")]
 CE = uw.losses.CrossEntropy()

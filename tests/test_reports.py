@@ -37,7 +37,7 @@ def test_it_holds_the_residual_of_the_worst_solve(name: str) -> None:
     assert report.iterations > 1
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.NotConvergedWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.NotConvergedWarning")
 @pytest.mark.parametrize("name", [name for name in RESULTS if name != "groups by Newton"])
 def test_and_says_when_one_of_them_stopped_early(name: str) -> None:
     problem = mlp()

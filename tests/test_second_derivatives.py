@@ -14,11 +14,11 @@ from torch.nn.utils import parametrizations
 import upweight as uw
 from problems import DOUBLE, close
 from upweight.curvature import GGN, Hessian
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*not at an optimum"),
-    pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning"),
+    pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning"),
     pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning"),
 ]
 CE = uw.losses.CrossEntropy()

@@ -37,7 +37,7 @@ def trained_on(model: nn.Module) -> None:
     model.register_forward_hook(lambda *_: pytest.fail("the user's model was run"))
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
 @pytest.mark.parametrize("parameters", [None, ["3.*"], "subset"])
 def test_what_becomes_of_the_model_changes_nothing(parameters: Any) -> None:
     model, (x, y) = normed(), examples()
@@ -110,7 +110,7 @@ INVERSES: dict[str, Any] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.UpweightWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning")
 @pytest.mark.parametrize("name", INVERSES)
 def test_pickled_it_gives_equal_scores(name: str) -> None:
     problem = mlp()

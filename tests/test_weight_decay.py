@@ -9,7 +9,7 @@ from torch import nn
 
 import upweight as uw
 from problems import close
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 optim = torch.optim
 

@@ -22,7 +22,7 @@ from experiments.gif.problems import BATCH, DEVICE, MOMENTUM, QUICK, SCALE, Spli
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
 from upweight import datasets, select
-from upweight.messages import NotConvergedWarning
+from upweight.errors import NotConvergedWarning
 
 IMAGES, STAMPED, TARGET, INTENSITY = (2_000 if QUICK else 60_000), 0.1, 4, 16 / 255
 EPOCHS, RATE, L2 = (2 if QUICK else 6), 0.05, 1e-4

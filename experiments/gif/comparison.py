@@ -32,7 +32,7 @@ from experiments.gif.problems import (
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
 from upweight import select
-from upweight.messages import NotConvergedWarning
+from upweight.errors import NotConvergedWarning
 
 RATIOS = (0.1,) if QUICK else (0.1, 0.3, 0.5)
 PARTS = ("GIF", "FIF", "PIF")

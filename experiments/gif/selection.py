@@ -12,7 +12,7 @@ from experiments.gif.problems import FORGOTTEN, QUICK, SCALE, STUDIES, objective
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
 from upweight import plots, select
-from upweight.messages import NotConvergedWarning
+from upweight.errors import NotConvergedWarning
 from upweight.tasks import Rounds, unlearn
 
 RATIOS = (0.1, 1.0) if QUICK else (0.02, 0.05, 0.1, 0.3, 1.0)

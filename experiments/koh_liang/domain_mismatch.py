@@ -46,7 +46,7 @@ def main() -> None:
     save(
         Result(
             id="domain_mismatch",
-            title="§5.3: domain mismatch (SUPPORT2 as a stand-in for Diabetes-130)",
+            title=".5.3: domain mismatch (SUPPORT2 as a stand-in for Diabetes-130)",
             paper="the 4 children's influences are 27–41 × that of the next example; 14 coefficients outrank the age's",
             ours=f"over {len(found)} splits and {len(queries)} wrongly predicted young survivors, the strongest of the "
             f"6 young patients has {strongest.median():.1f} × (quartiles {strongest.quantile(0.25):.1f}–"

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import upweight as uw
 from experiments.koh_liang import cnn
 from experiments.koh_liang.cnn_gradient import losses_and_gradients
-from upweight.messages import NotConvergedWarning
+from upweight.errors import NotConvergedWarning
 from upweight.progress import track
 
 Split = cnn.Split

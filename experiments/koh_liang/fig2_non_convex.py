@@ -25,7 +25,7 @@ from experiments.koh_liang import fig2_counterfactuals as others
 from experiments.koh_liang.cnn_gradient import MADE, by_torch, losses_and_gradients
 from experiments.koh_liang.fig2_figures import costs, scatters
 from experiments.results import Result, Stopwatch, save
-from upweight.messages import NegativeCurvatureError, NotStationaryWarning
+from upweight.errors import NegativeCurvatureError, NotStationaryWarning
 
 QUICK = bool(os.environ.get("QUICK"))
 IMAGES, POINTS = (500, 10) if QUICK else (cnn.IMAGES, 100)

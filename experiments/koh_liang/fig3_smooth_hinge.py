@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 import upweight as uw
 from experiments.koh_liang import mnist
 from experiments.results import Result, Stopwatch, save
-from upweight.messages import NotStationaryWarning
+from upweight.errors import NotStationaryWarning
 
 QUICK = bool(os.environ.get("QUICK"))
 L2, TEST_INDEX, POINTS = 0.01, 1597, 20 if QUICK else 100

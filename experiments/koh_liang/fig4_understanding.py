@@ -18,8 +18,8 @@ from sklearn.svm import LinearSVC
 import upweight as uw
 from experiments.koh_liang import animals
 from experiments.results import Result, Stopwatch, save
+from upweight.errors import NotStationaryWarning
 from upweight.estimators.kernel import Kernel, KernelFeatures
-from upweight.messages import NotStationaryWarning
 
 QUICK = bool(os.environ.get("QUICK"))
 PAIRS = [("dog", "frog")] if QUICK else [("dog", "frog"), ("dog", "horse")]

@@ -24,20 +24,11 @@ if TYPE_CHECKING:
         tasks,
     )
     from upweight.attribution import Attribution, Quantity
+    from upweight.baselines import TRAK, TracIn, similarity
     from upweight.diagnostics import statistics
     from upweight.engine import Budget
-    from upweight.estimators import from_estimator
-    from upweight.influence import (
-        TRAK,
-        Ensemble,
-        Influence,
-        Relabelling,
-        Removal,
-        Substitution,
-        TracIn,
-        similarity,
-    )
-    from upweight.messages import (
+    from upweight.ensemble import Ensemble
+    from upweight.errors import (
         DamagedFileWarning,
         DivergedError,
         InputError,
@@ -50,7 +41,10 @@ if TYPE_CHECKING:
         SlowPathWarning,
         UpweightWarning,
     )
+    from upweight.estimators import from_estimator
+    from upweight.influence import Influence
     from upweight.objective import Objective
+    from upweight.quantities.generalized import Relabelling, Removal, Substitution
     from upweight.solve_report import SolveReport
     from upweight.study import Study
     from upweight.weight_decay import l2_of
@@ -103,31 +97,31 @@ __all__ = [
 _HOMES = {
     "Budget": "engine",
     "SolveReport": "solve_report",
-    "UpweightWarning": "messages",
-    "SlowPathWarning": "messages",
-    "NotStationaryWarning": "messages",
-    "NotConvergedWarning": "messages",
-    "NegativeCurvatureWarning": "messages",
-    "NegativeCurvatureError": "messages",
-    "KinkWarning": "messages",
-    "MissingExtraError": "messages",
-    "InputError": "messages",
-    "DivergedError": "messages",
-    "DamagedFileWarning": "messages",
+    "UpweightWarning": "errors",
+    "SlowPathWarning": "errors",
+    "NotStationaryWarning": "errors",
+    "NotConvergedWarning": "errors",
+    "NegativeCurvatureWarning": "errors",
+    "NegativeCurvatureError": "errors",
+    "KinkWarning": "errors",
+    "MissingExtraError": "errors",
+    "InputError": "errors",
+    "DivergedError": "errors",
+    "DamagedFileWarning": "errors",
     "Attribution": "attribution",
-    "Ensemble": "influence",
+    "Ensemble": "ensemble",
     "Influence": "influence",
     "Objective": "objective",
     "Quantity": "attribution",
-    "Relabelling": "influence",
-    "Removal": "influence",
+    "Relabelling": "quantities.generalized",
+    "Removal": "quantities.generalized",
     "Study": "study",
-    "Substitution": "influence",
-    "TRAK": "influence",
-    "TracIn": "influence",
+    "Substitution": "quantities.generalized",
+    "TRAK": "baselines",
+    "TracIn": "baselines",
     "from_estimator": "estimators",
     "l2_of": "weight_decay",
-    "similarity": "influence",
+    "similarity": "baselines",
     "statistics": "diagnostics",
 }
 

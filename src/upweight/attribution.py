@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight import scalars
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.optional import imported
 from upweight.places import place
 from upweight.solve_report import SolveReport

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 WRAPPED = "_inner"
 """Attribute under which a model holds another that isn't a submodule (`upweight.select.subset.Restricted`)."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.scalars import plain, shown
 
 Test = Callable[[Any], bool]

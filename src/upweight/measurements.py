@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from upweight import kinds, scalars
 from upweight.data import Batch
+from upweight.errors import InputError
 from upweight.losses import AnyLoss, CrossEntropy, Split, margins, one_hot
 from upweight.losses import Loss as BaseLoss
 from upweight.losses.softmax import are_probabilities
-from upweight.messages import InputError
 
 
 class Measurement:

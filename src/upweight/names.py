@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 def distinct(name: str, given: Any, count: int, each: str) -> np.ndarray:

@@ -24,11 +24,11 @@ from upweight.engine import Budget, Engine
 from upweight.engine.judged import judged
 from upweight.engine.said import say_what_is_slow
 from upweight.engine.stationarity import Stationarity
+from upweight.errors import InputError
 from upweight.gradients import ExampleFunction
 from upweight.gradients.coverage import Coverage, coverage
 from upweight.kept import copied, random_states_kept
 from upweight.losses import AnyLoss
-from upweight.messages import InputError
 from upweight.parameters import Layout, Selection
 from upweight.problem import Problem
 from upweight.select import Rule, Subset

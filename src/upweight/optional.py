@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from upweight.messages import MissingExtraError
+from upweight.errors import MissingExtraError
 
 EXTRAS = {
     "tables": ("pandas", "sklearn", "threadpoolctl"),

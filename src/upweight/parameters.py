@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.scalars import shown
 
 Part = str | Tensor | nn.Module | Mapping[str, Any]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 LONGEST = 255
 """Bytes of a name that file systems take."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 SEARCHED = 20_000
 """Ids among which near ones are looked for."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from upweight import positions, scalars
 from upweight.data import Batch, Data
+from upweight.errors import InputError
 from upweight.losses import AnyLoss
-from upweight.messages import InputError
 from upweight.parameters import Layout
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 PRECISIONS = (torch.float32, torch.float64)
 LARGEST_SEED = 2**63 - 1

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from upweight import kinds
 from upweight.checks.arguments import class_names as checked_class_names
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
 
 if TYPE_CHECKING:

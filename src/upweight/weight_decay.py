@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 def l2_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, float]:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.filterwarnings("ignore:.*not at an optimum")]
 CE = uw.losses.CrossEntropy()

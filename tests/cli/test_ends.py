@@ -74,7 +74,7 @@ def begin(*arguments: object, folder: Path, **more: Any) -> subprocess.Popen[str
     )
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.UpweightWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning")
 @pytest.mark.parametrize("noise", [each for each in NOISE if each not in BELOW])
 def test_what_a_study_prints_is_not_in_the_object(noise: str, run: Run, tmp_path: Path) -> None:
     for places in ({"read": NOISE[noise]}, {"work": NOISE[noise]}):

@@ -14,7 +14,7 @@ import pytest
 from upweight import files
 from upweight.cli.outputs import plan
 from upweight.cli.spreadsheet import as_csv
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 from .conftest import Planted, Run
 

@@ -76,7 +76,7 @@ class Changing(nn.Module):
         return self.last(torch.tanh(out))
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
 def test_a_layer_that_is_a_product_in_some_batches_alone() -> None:
     """Its rows in one batch stand beside its factors in others, on the diagonal and beside other layers."""
     torch.manual_seed(8)

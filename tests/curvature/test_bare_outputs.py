@@ -32,8 +32,8 @@ def objectives(loss: Any) -> list[uw.Objective]:
     return [uw.Objective(model, loss, (x, y), l2=0.1) for model in models]
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
-@pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
 @pytest.mark.parametrize("loss", [uw.losses.SquaredError(), uw.losses.BinaryLogistic()], ids=["squared", "logistic"])
 @pytest.mark.parametrize(
     "inverse",
@@ -55,13 +55,13 @@ def test_scores_are_those_of_a_column(loss: Any, inverse: Any) -> None:
     close(scores[1], scores[3])
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
 def test_responses_of_the_outputs_are_those_of_a_column() -> None:
     found = [uw.retraining.pbrf(each, [0, 3], damping=0.5).params for each in objectives(uw.losses.SquaredError())]
     close(*found, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
 def test_rows_that_cannot_be_vectorised_take_bare_outputs() -> None:
     rows = []
     for objective in objectives(uw.losses.SquaredError()):

@@ -7,7 +7,7 @@ from torch import nn
 import upweight as uw
 from problems import DOUBLE, close, conv, convex, mlp
 from upweight.curvature import GGN, Difference, Hessian, Matrix, mean_eigenvalue
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 def vectors(problem, k=3):

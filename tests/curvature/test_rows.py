@@ -11,8 +11,8 @@ import upweight as uw
 from problems import close, conv, mlp
 from upweight.curvature import GGN, EmpiricalFisher, Fisher
 from upweight.curvature.rows import output_spectrum
+from upweight.errors import InputError
 from upweight.losses import BinaryLogistic, CrossEntropy, SquaredError
-from upweight.messages import InputError
 
 DOUBLE = torch.float64
 

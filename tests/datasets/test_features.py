@@ -8,7 +8,7 @@ import pytest
 
 from upweight.datasets import efficientnet, registry
 from upweight.datasets import features as module
-from upweight.messages import DamagedFileWarning
+from upweight.errors import DamagedFileWarning
 
 IMAGES = np.arange(10 * 3 * 4 * 4, dtype=np.uint8).reshape(10, 3, 4, 4)
 

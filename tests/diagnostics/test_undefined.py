@@ -19,9 +19,9 @@ import upweight as uw
 from figures import texts
 from regressions import MEASURES, close, data, glm, least_squares, objective, solved
 from upweight.diagnostics import Statistics
+from upweight.errors import InputError, NotStationaryWarning, UpweightWarning
 from upweight.estimators.losses import HalfDeviance
-from upweight.influence.leverage import leverages
-from upweight.messages import InputError, NotStationaryWarning, UpweightWarning
+from upweight.quantities.leverage import leverages
 
 
 def warned(objective: uw.Objective, *parts: str) -> Statistics:

@@ -13,7 +13,7 @@ from torch import nn
 
 import upweight as uw
 from problems import DOUBLE, close
-from upweight.messages import InputError, KinkWarning, NegativeCurvatureError
+from upweight.errors import InputError, KinkWarning, NegativeCurvatureError
 
 pytestmark = [
     pytest.mark.usefixtures("unchecked"),

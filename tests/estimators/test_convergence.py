@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import upweight as uw
-from upweight.messages import NotStationaryWarning
+from upweight.errors import NotStationaryWarning
 
 
 def standardised(data: Any) -> tuple[np.ndarray, np.ndarray]:

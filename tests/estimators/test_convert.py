@@ -15,8 +15,8 @@ from sklearn.svm import SVC
 
 import upweight as uw
 from upweight import Influence
+from upweight.errors import InputError
 from upweight.estimators import from_estimator, prepare
-from upweight.messages import InputError
 
 
 @pytest.mark.parametrize(

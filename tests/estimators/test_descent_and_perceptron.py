@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from upweight import Influence
+from upweight.errors import InputError, NotStationaryWarning
 from upweight.estimators import from_estimator, prepare
-from upweight.messages import InputError, NotStationaryWarning
 
 # Averaged over many epochs. Its own stopping rule counts every example once, whatever the weights, so it is off.
 SLOW = {

@@ -7,9 +7,9 @@ from sklearn.linear_model import GammaRegressor, PoissonRegressor, TweedieRegres
 from sklearn.metrics import mean_tweedie_deviance
 
 import upweight as uw
+from upweight.errors import InputError
 from upweight.estimators import from_estimator, prepare
 from upweight.estimators.losses import HalfDeviance
-from upweight.messages import InputError
 
 FITS = {
     "poisson": (PoissonRegressor, {}, 1.0),

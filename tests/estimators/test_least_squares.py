@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 
+from upweight.errors import InputError, NotStationaryWarning
 from upweight.estimators import from_estimator, prepare
-from upweight.messages import InputError, NotStationaryWarning
 
 
 @pytest.mark.parametrize("intercept", [True, False])

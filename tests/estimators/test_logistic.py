@@ -6,9 +6,9 @@ import torch
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 
 from upweight import Influence
+from upweight.errors import InputError, NotStationaryWarning
 from upweight.estimators import from_estimator, prepare
 from upweight.losses import BinaryLogistic, CrossEntropy
-from upweight.messages import InputError, NotStationaryWarning
 
 EXACT = {"tol": 1e-12, "max_iter": 20_000}
 

@@ -25,9 +25,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import all_estimators
 
+from upweight.errors import InputError
 from upweight.estimators import from_estimator
 from upweight.estimators.convert import mappings
-from upweight.messages import InputError
 
 NEEDED = {"estimator": Ridge(), "param_grid": {"alpha": [1.0]}, "param_distributions": {"alpha": [1.0]}}
 MENDS = ("fit ", "give ", "look at ", "explain ", "write ", "its support_")

@@ -8,10 +8,10 @@ from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.svm import SVC, LinearSVC
 
 from upweight import Influence
+from upweight.errors import InputError, NotStationaryWarning
 from upweight.estimators import from_estimator, prepare
 from upweight.estimators.kernel import Kernel, KernelFeatures
 from upweight.losses import Hinge, SmoothHinge
-from upweight.messages import InputError, NotStationaryWarning
 
 
 @pytest.mark.parametrize("labels", ["two", "three"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from upweight.errors import InputError
 from upweight.evaluation import agreement
-from upweight.messages import InputError
 
 
 def test_equals_scipy_on_any_shape() -> None:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from upweight.errors import InputError
 from upweight.evaluation.bootstrap import Bootstrap, Interval, draw
-from upweight.messages import InputError
 
 
 def test_draws_are_with_replacement_and_of_equal_chance() -> None:

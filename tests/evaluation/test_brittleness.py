@@ -11,10 +11,10 @@ from torch import Tensor, nn
 import upweight as uw
 from figures import legend
 from upweight import Attribution
+from upweight.errors import InputError
 from upweight.evaluation import Training, brittleness
-from upweight.influence import quantities
 from upweight.measurements import Loss
-from upweight.messages import InputError
+from upweight.quantities import meanings
 from upweight.retraining import TrainingFailedError
 
 AHEAD, BEHIND = (1, 3, 6), 4
@@ -43,7 +43,7 @@ def influence() -> uw.Influence:
 def votes() -> Attribution:
     """Scores that know: the votes for a query are helpful, those against it harmful."""
     same = QUERIES[0] @ X.T
-    removal = quantities.removal(Loss(), uw.losses.CrossEntropy())
+    removal = meanings.removal(Loss(), uw.losses.CrossEntropy())
     return Attribution(same * (2 * LABEL - 1), removal, np.arange(len(X)), np.array(["a", "b", "c"]))
 
 

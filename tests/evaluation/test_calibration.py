@@ -14,10 +14,10 @@ import upweight as uw
 from figures import legend, texts
 from problems import close, mlp, with_parameters
 from upweight.curvature import EmpiricalFisher
+from upweight.errors import InputError
 from upweight.evaluation import LDS, calibrate
 from upweight.evaluation.calibration import EndOfGridWarning, weighted_damping
 from upweight.inverse import EKFAC, Dense, Dual, Identity
-from upweight.messages import InputError
 from upweight.retraining import TrainingFailedError, random_halves
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # for speed

@@ -7,9 +7,9 @@ from scipy import stats
 
 from figures import legend, texts
 from upweight import Attribution, Quantity
+from upweight.errors import InputError
 from upweight.evaluation import MislabelDetection
 from upweight.evaluation.detection import recovered
-from upweight.messages import InputError
 
 
 @pytest.fixture

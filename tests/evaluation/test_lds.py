@@ -12,12 +12,12 @@ from torch import Tensor
 
 from figures import legend, texts
 from upweight import Attribution
+from upweight.errors import InputError
 from upweight.evaluation import LDS
 from upweight.evaluation.correlation import ConstantWarning
-from upweight.influence import quantities
 from upweight.losses import CrossEntropy
 from upweight.measurements import Loss, Margin
-from upweight.messages import InputError
+from upweight.quantities import meanings
 
 TRAIN, SUBSETS, QUERIES, SEEDS = 40, 25, 7, 3
 
@@ -149,11 +149,11 @@ def attribution(scores: Tensor, quantity: object) -> Attribution:
 def test_signs_come_from_the_quantity(subsets: list, scores: Tensor, outcomes: Tensor) -> None:
     expected = score(subsets, (scores, outcomes))
     assert expected > 0.5
-    removal, upweight = (make(Loss(), CrossEntropy()) for make in (quantities.removal, quantities.upweight))
+    removal, upweight = (make(Loss(), CrossEntropy()) for make in (meanings.removal, meanings.upweight))
     assert score(subsets, (attribution(scores, removal), outcomes)) == expected
     assert score(subsets, (attribution(-TRAIN * scores, upweight), outcomes)) == pytest.approx(expected)
     # The margin falls without a helpful example, and it is a larger margin that is better.
-    margin = attribution(-scores, quantities.removal(Margin(), CrossEntropy()))
+    margin = attribution(-scores, meanings.removal(Margin(), CrossEntropy()))
     assert score(subsets, (margin, outcomes)) == expected
     assert score(subsets, (margin, -outcomes), higher_is_better=True) == pytest.approx(expected)
     unsaid = dataclasses.replace(removal, helpful_sign=0)

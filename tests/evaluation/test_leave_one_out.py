@@ -6,12 +6,12 @@ import torch
 from scipy import stats
 
 from upweight import Attribution
+from upweight.errors import InputError
 from upweight.evaluation import LeaveOneOut, agreement
 from upweight.evaluation.correlation import ConstantWarning
-from upweight.influence import quantities
 from upweight.losses import CrossEntropy
 from upweight.measurements import Loss
-from upweight.messages import InputError
+from upweight.quantities import meanings
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_takes_an_attribution_and_counts_constant_queries(pairs: tuple) -> None:
     predicted, actual = pairs
     scores = torch.from_numpy(predicted.copy())
     scores[3] = 0.0
-    removal = quantities.removal(Loss(), CrossEntropy())
+    removal = meanings.removal(Loss(), CrossEntropy())
     metric = LeaveOneOut()
     metric.update(Attribution(scores, removal, np.arange(30), np.arange(12)), actual)
     with pytest.warns(ConstantWarning, match="undefined for 1 of 12"):

@@ -13,9 +13,9 @@ from torch.func import functional_call
 
 import upweight as uw
 from problems import Problem, close, convex, mlp, unflatten, with_parameters
+from upweight.errors import InputError, NotStationaryWarning
 from upweight.evaluation import Training
 from upweight.evaluation.counterfactuals import NoisyWarning
-from upweight.messages import InputError, NotStationaryWarning
 
 
 def test_actual_changes_are_those_of_refits(convex: Problem) -> None:

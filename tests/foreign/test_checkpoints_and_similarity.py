@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import upweight as uw
 from foreign.plain import Plain, cross_entropy, drawn, seeded, squares, weights_of
 from problems import DOUBLE, close, unflatten
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not at an optimum")
 CHECKPOINTS = (0.4, 0.15, 0.55, 0.9)

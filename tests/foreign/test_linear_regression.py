@@ -20,7 +20,7 @@ import upweight as uw
 from foreign.plain import Plain, drawn, squares, weights_of
 from problems import DOUBLE, close
 from upweight.curvature import GGN, Fisher, Hessian
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not at an optimum")
 DAMPING = 0.5

@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import upweight as uw
 from problems import DOUBLE, close
 from upweight import losses
+from upweight.errors import InputError, SlowPathWarning
 from upweight.gradients import AutogradFunction, FactoredFunction, LinearFunction, example_function
-from upweight.messages import InputError, SlowPathWarning
 from upweight.parameters import select
 
 N = 5

@@ -15,11 +15,11 @@ from torch.func import functional_call
 import upweight as uw
 from gradients.layers import LAYERS, Example, N, words
 from problems import close
+from upweight.errors import InputError, SlowPathWarning
 from upweight.gradients import FactoredFunction
 from upweight.gradients.blocks import concatenated
 from upweight.gradients.terms import Direct, Lookup, Outer, gram
 from upweight.losses import CrossEntropy
-from upweight.messages import InputError, SlowPathWarning
 from upweight.parameters import select
 
 DOUBLE = torch.float64

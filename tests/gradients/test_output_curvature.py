@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import upweight as uw
 from problems import DOUBLE, close
 from upweight.curvature import GGN, Hessian
+from upweight.errors import InputError
 from upweight.gradients import LinearFunction, Whole
 from upweight.gradients.output_curvature import MANY, Softmax, is_softmax, joined, softmax_of
 from upweight.losses import CausalLM, CrossEntropy
-from upweight.messages import InputError
 
 CLASSES, N, D = MANY + 3, 9, 3
 generator = torch.Generator().manual_seed(0)

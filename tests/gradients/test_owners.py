@@ -146,7 +146,7 @@ def one_by_one(model: nn.Module, data: Any) -> Tensor:
     return torch.stack(rows)
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("kind", MODELS)
 def test_ragged_batches_are_differentiated_example_by_example(kind: type[Ragged], lengths: list[int]) -> None:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 import upweight as uw
 from problems import DOUBLE, close
+from upweight.errors import InputError
 from upweight.gradients.rewritten import embedding_bag, weight_norm
-from upweight.messages import InputError
 
 CE = uw.losses.CrossEntropy()
 
@@ -29,7 +29,7 @@ class WrittenOut(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*not at an optimum")
-@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 @pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize("old", [False, True])
@@ -131,7 +131,7 @@ class Apart(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*not at an optimum")
-@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
 @pytest.mark.parametrize(
     "inverse", [uw.inverse.Dense(damping=1.0), uw.inverse.CG(damping=1.0), uw.inverse.LSMR(damping=1.0)]
 )

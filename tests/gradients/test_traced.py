@@ -17,7 +17,7 @@ from upweight.gradients.rules import Examples
 from upweight.gradients.traced import traced
 
 N, T, D = 8, 3, 4
-pytestmark = pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
 
 
 def one_hot(mask: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 import upweight as uw
 from problems import DOUBLE, close, conv, convex, mlp
 from upweight.curvature import EmpiricalFisher, Fisher, Matrix
+from upweight.errors import InputError
 from upweight.inverse import DataInf, MeanEigenvalue
 from upweight.losses import CrossEntropy
-from upweight.messages import InputError
 
 
 def blocks(objective: uw.Objective) -> list[Tensor]:

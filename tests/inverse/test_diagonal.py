@@ -9,8 +9,8 @@ import torch
 
 from problems import close, conv, convex, mlp
 from upweight.curvature import GGN, EmpiricalFisher, Fisher, Matrix
+from upweight.errors import InputError
 from upweight.inverse import CG, Diagonal, MeanEigenvalue
-from upweight.messages import InputError
 
 
 @pytest.mark.parametrize("curvature", [EmpiricalFisher(), Fisher(samples=2), GGN()])

@@ -9,10 +9,10 @@ from scipy.optimize import brentq
 import upweight as uw
 from problems import close, convex, mlp
 from upweight.curvature import GGN
+from upweight.errors import InputError
 from upweight.inverse import CG, Dual, MeanLeverage
 from upweight.inverse.effective import damping_at
 from upweight.linalg.traces import Spectrum
-from upweight.messages import InputError
 
 DOUBLE = torch.float64
 

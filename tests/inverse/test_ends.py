@@ -17,10 +17,10 @@ import upweight as uw
 from problems import DOUBLE, close, mlp
 from upweight import progress
 from upweight.curvature import GGN, Matrix
+from upweight.errors import NegativeCurvatureError, NotConvergedWarning
 from upweight.inverse import CG, LSMR, Dense, LiSSA, Neumann
 from upweight.inverse.advice import against_slowness, lsmr_limit
 from upweight.inverse.lissa import DEEPEST, WINDOW
-from upweight.messages import NegativeCurvatureError, NotConvergedWarning
 
 
 class Counted(Matrix):
@@ -71,7 +71,7 @@ def test_a_singular_system_outside_its_range_is_no_failure_of_the_iteration() ->
     assert not report.converged
 
 
-@pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
 def test_the_user_is_warned_with_what_helps() -> None:
     problem = mlp()
     influence = uw.Influence(problem.objective(), LSMR(GGN(), max_iterations=2))

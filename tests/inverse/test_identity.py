@@ -7,8 +7,8 @@ import torch
 
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
+from upweight.errors import InputError
 from upweight.inverse import CG, Identity
-from upweight.messages import InputError
 
 
 def test_removal_by_the_identity_is_the_gradient_product():

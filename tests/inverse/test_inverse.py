@@ -12,9 +12,9 @@ from torch import nn
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
 from upweight.curvature import GGN, Hessian, Matrix
+from upweight.errors import DivergedError, InputError, NegativeCurvatureError, NotConvergedWarning
 from upweight.inverse import CG, LSMR, Dense, LiSSA, MeanEigenvalue
 from upweight.inverse.lissa import largest_eigenvalue
-from upweight.messages import DivergedError, InputError, NegativeCurvatureError, NotConvergedWarning
 
 
 def spd(p=12, smallest=0.1):

@@ -18,15 +18,15 @@ from problems import DOUBLE, Problem, close, conv, convex, mlp, squared
 from upweight.curvature import GGN, EmpiricalFisher, Fisher, Hessian, Matrix, kronecker
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import kronecker_factors
+from upweight.errors import InputError
 from upweight.gradients import Block, Shape
 from upweight.gradients.terms import Direct, Lookup, Outer
 from upweight.inverse import CG, EKFAC, KFAC, MeanEigenvalue, MeanLeverage
 from upweight.inverse.kfac import factored_damping
 from upweight.losses import CrossEntropy, SquaredError
-from upweight.messages import InputError
 
 BOTH = [EKFAC, KFAC]
-SLOW = pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
+SLOW = pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
 
 
 def objective_of(example: Example, **options: Any) -> uw.Objective:

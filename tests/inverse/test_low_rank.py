@@ -9,8 +9,8 @@ import torch
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
 from upweight.curvature import GGN, EmpiricalFisher, Hessian, Matrix
+from upweight.errors import InputError, NegativeCurvatureError, NegativeCurvatureWarning
 from upweight.inverse import CG, Arnoldi, Dense, MeanEigenvalue, Nystrom, precondition
-from upweight.messages import InputError, NegativeCurvatureError, NegativeCurvatureWarning
 
 COMPLEMENTS = ["smallest", "damp", "drop"]
 KINDS = [Nystrom, Arnoldi]

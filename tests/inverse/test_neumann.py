@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from upweight.errors import DivergedError
 from upweight.inverse import Neumann
-from upweight.messages import DivergedError
 
 generator = torch.Generator().manual_seed(0)
 A = torch.randn(9, 4, generator=generator, dtype=torch.float64)

@@ -12,8 +12,8 @@ from torch import nn
 import upweight as uw
 from problems import DOUBLE, close
 from upweight.curvature import Hessian, Matrix
+from upweight.errors import NegativeCurvatureError, UpweightWarning
 from upweight.inverse import CG, Dense
-from upweight.messages import NegativeCurvatureError, UpweightWarning
 
 UNITS = torch.tensor([1e8, 1.0, 1e-8, 1e3, 1e-5], dtype=DOUBLE)
 
@@ -95,7 +95,7 @@ def test_a_softmax_without_l2_is_explained_by_what_its_examples_see(head: uw.Obj
 def test_a_wide_softmax_without_l2_is_damped_with_a_warning(
     head: uw.Objective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upweight.influence.choice.DENSE_UP_TO", 100)
+    monkeypatch.setattr("upweight.planning.choice.DENSE_UP_TO", 100)
     influence = uw.Influence(head)
     with pytest.warns(UpweightWarning, match=r"damped by 0\.001 of its mean eigenvalue; p=650"):
         assert "CG" in repr(influence.inverse)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from figures import texts
 from upweight import plots
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 PATHS = np.array([[0.9, 0.7, 0.4], [0.8, 0.6, np.nan]])
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from figures import legend, texts
 from upweight import plots
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 def test_correlations_are_counted_and_their_mean_and_ceiling_drawn(rng):

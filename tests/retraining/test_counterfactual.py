@@ -5,7 +5,7 @@ import torch
 
 import upweight as uw
 from problems import DOUBLE, Problem, close, convex, mlp
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.errors import InputError, NotConvergedWarning
 
 GROUPS = [[0], [7], [3, 11, 19], [20]]
 

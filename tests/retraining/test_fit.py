@@ -9,7 +9,7 @@ import torch
 
 import upweight as uw
 from problems import DOUBLE, Problem, close, convex, mlp, with_parameters
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.errors import InputError, NotConvergedWarning
 
 
 def untrained(problem: Problem) -> uw.Objective:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import trainings
 from problems import close
+from upweight.errors import InputError, UpweightWarning
 from upweight.evaluation.training import Training
 from upweight.files import NotWrittenError
-from upweight.messages import InputError, UpweightWarning
 from upweight.retraining import TrainingFailedError, random_halves, train_many
 
 JOBS = [(half, seed) for seed, half in enumerate(random_halves(20, 2, seed=3))]

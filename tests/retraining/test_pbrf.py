@@ -9,7 +9,7 @@ from torch.func import functional_call, jacrev
 
 import upweight as uw
 from problems import DOUBLE, Problem, close, conv, convex, mlp, unflatten, with_parameters
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.errors import InputError, NotConvergedWarning
 from upweight.retraining import Recipe, pbrf, train_together
 
 DAMPING = 0.03

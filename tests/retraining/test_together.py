@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import upweight as uw
 from problems import DOUBLE, close
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.errors import InputError, NotConvergedWarning
 from upweight.retraining import Recipe, random_halves, train_together
 
 N = 40

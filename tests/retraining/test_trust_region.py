@@ -9,7 +9,7 @@ from torch import Tensor
 
 import upweight as uw
 from problems import DOUBLE, Problem, close, convex, mlp, with_parameters
-from upweight.messages import InputError, NotConvergedWarning
+from upweight.errors import InputError, NotConvergedWarning
 
 module = importlib.import_module("upweight.retraining.trust_region")
 

@@ -21,8 +21,8 @@ import upweight as uw
 from problems import close
 from processes import wait_for
 from upweight import files
+from upweight.errors import DamagedFileWarning, InputError, NotConvergedWarning, UpweightWarning
 from upweight.files import NotWrittenError
-from upweight.messages import DamagedFileWarning, InputError, NotConvergedWarning, UpweightWarning
 from upweight.retraining import TrainingFailedError, random_halves, train_many
 
 JOBS = [(half, seed) for seed, half in enumerate(random_halves(20, 5, seed=3))]

@@ -11,10 +11,10 @@ from torch import nn
 import upweight as uw
 from problems import DOUBLE, close, mlp
 from upweight import select
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.select.units import units
 
-pytestmark = pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")  # untrained models
+pytestmark = pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")  # untrained models
 
 
 class Net(nn.Module):

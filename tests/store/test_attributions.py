@@ -27,7 +27,7 @@ import zarr
 from problems import DOUBLE, close
 from upweight import files
 from upweight.attribution import Attribution, Quantity
-from upweight.messages import InputError, UpweightWarning
+from upweight.errors import InputError, UpweightWarning
 from upweight.store.attributions import MARKER
 
 SCORES = torch.tensor([[0.5, -1.0, 2.0, 0.5], [0.0, 3.0, -2.0, 0.0]], dtype=DOUBLE)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import upweight as uw
 from problems import DOUBLE, close
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tasks import Aim, Climb, LeverChoice, Resources, attack
 from upweight.tasks.attacks import climb as climbing
 from upweight.tasks.attacks.box import Box, same_bytes, stored_images

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import upweight as uw
 from problems import DOUBLE
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tasks import by_distance, compare_models
 
 

@@ -12,7 +12,7 @@ from torch import nn
 import upweight as uw
 from problems import minimised
 from upweight import retraining
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tasks import DomainMismatch, GroupFeatures, domain_mismatch
 from upweight.tasks.concentration import concentration
 

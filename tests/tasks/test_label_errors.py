@@ -10,9 +10,9 @@ from torch import nn
 import upweight as uw
 from problems import minimised
 from upweight import retraining
+from upweight.errors import InputError
 from upweight.influence import Influence
-from upweight.influence.own import own_effects
-from upweight.messages import InputError
+from upweight.quantities.own import own_effects
 from upweight.tasks import explain, label_errors, predictions
 from upweight.tasks.label_scores import METHODS, Method, outputs_without
 

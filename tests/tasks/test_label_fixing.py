@@ -9,7 +9,7 @@ from torch import nn
 
 import upweight as uw
 from upweight import retraining
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tasks import fix_and_retrain, label_errors
 
 

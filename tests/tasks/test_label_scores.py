@@ -15,7 +15,7 @@ from upweight.tasks.label_scores import influence_for_labels
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> uw.Objective:
     """A small network for which EK-FAC would be the automatic choice."""
-    monkeypatch.setattr("upweight.influence.influence.choose", lambda counts: (uw.inverse.EKFAC(), "so told"))
+    monkeypatch.setattr("upweight.influence.choose", lambda counts: (uw.inverse.EKFAC(), "so told"))
     torch.manual_seed(0)
     x, y = torch.randn(60, 4, dtype=torch.float64), torch.arange(60) % 3
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()

@@ -13,7 +13,7 @@ from torch import nn
 import upweight as uw
 from problems import DOUBLE, close, convex
 from upweight import select
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tasks import Rounds, correct_labels, unlearn
 from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning import Judgement, membership_advantage
@@ -21,7 +21,7 @@ from upweight.tasks.unlearning.judgement import wanted
 from upweight.tasks.unlearning.lengths import best_length
 from upweight.tasks.unlearning.problem import held_out, posed, sampled
 
-pytestmark = pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")  # trained shortly
+pytestmark = pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")  # trained shortly
 CLASSES = 4
 SOLVE = {"damping": 1e-3, "tolerance": 1e-6, "max_iterations": 300}
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import upweight as uw
+from upweight.errors import InputError
 from upweight.losses import Loss
-from upweight.messages import InputError
 from zoo import attention, graphs, hugging_face, images, losses, ragged, recurrent, routed, tabular, vision, wrapped
 from zoo.alone import copied, count, gradients
 from zoo.case import Case, in_double
@@ -109,8 +109,8 @@ def scores(case: Case, made: uw.Objective, truth: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", ZOO)
-@pytest.mark.filterwarnings("ignore::upweight.messages.SlowPathWarning")
-@pytest.mark.filterwarnings("ignore::upweight.messages.NotStationaryWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
 def test_every_model_is_differentiated_rightly_or_refused_by_name(name: str) -> None:
     case = prepared(name)
     if case.refused:

@@ -15,8 +15,8 @@ from upweight import scalars
 from upweight.checks.forms import first_pass
 from upweight.checks.per_example import refuse_shape
 from upweight.data import Batch, batch_length
+from upweight.errors import InputError
 from upweight.losses import AnyLoss
-from upweight.messages import InputError
 from upweight.names import distinct, repeated
 from upweight.parameters import Layout
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, Data, batch_length, tensors
+from upweight.errors import InputError
 from upweight.gradients.substituted import called
 from upweight.losses import AnyLoss, BinaryLogistic, CrossEntropy, Function, Loss, OfParts
-from upweight.messages import InputError
 
 PROBABILITY = 1e-4
 """How far sums of a softmax may be from 1, in float32 and with many classes."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from upweight.data import Batch, Data, batch_length, tensors
+from upweight.errors import InputError, UpweightWarning, warn
 from upweight.gradients.substituted import called
 from upweight.losses import AnyLoss, CausalLM, CrossEntropy
-from upweight.messages import InputError, UpweightWarning, warn
 
 AGREEMENT = 0.01
 """Relative difference of two losses that rounding in half precision may leave."""

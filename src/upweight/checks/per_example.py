@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight.data import Batch, Data
+from upweight.errors import InputError
 from upweight.gradients.graph import uses
 from upweight.gradients.substituted import called, substituted
 from upweight.losses import Split
-from upweight.messages import InputError
 from upweight.parameters import Layout
 
 SPREAD = 64

@@ -27,9 +27,9 @@ from upweight.checks.per_example import refuse_cut_off
 from upweight.checks.recognised import recognised
 from upweight.checks.values import refuse_bad_values
 from upweight.data import Batch, as_data
+from upweight.errors import InputError
 from upweight.kept import snapshot
 from upweight.losses import Function, as_loss
-from upweight.messages import InputError
 from upweight.parameters import Selection, select
 from upweight.problem import Given, Problem
 from upweight.select.subset import Subset

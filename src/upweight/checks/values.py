@@ -9,9 +9,9 @@ from upweight.checks.forms import SHOWN, checked
 from upweight.checks.per_example import batch_statistics, refuse_dependence, refuse_shape
 from upweight.checks.recognised import agree
 from upweight.data import Batch
+from upweight.errors import InputError
 from upweight.gradients.substituted import called
 from upweight.losses import Function, Loss, all_ignored
-from upweight.messages import InputError
 from upweight.problem import Problem
 
 

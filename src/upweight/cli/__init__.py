@@ -9,7 +9,7 @@ import sys
 
 def main() -> None:
     """Run the command line."""
-    from upweight.messages import MissingExtraError
+    from upweight.errors import MissingExtraError
     from upweight.optional import imported
 
     try:

@@ -130,7 +130,7 @@ def _rows(frame: pd.DataFrame) -> list[list[Any]]:
 
 
 def _check(study: Study, path: Path) -> None:
-    from upweight.messages import InputError
+    from upweight.errors import InputError
 
     for name in ("network", "images"):
         if getattr(study, name) is None:
@@ -143,7 +143,7 @@ def _check(study: Study, path: Path) -> None:
 def _targets(study: Study, queries: int, query: int | None, seed: int) -> list[int]:
     import torch
 
-    from upweight.messages import InputError
+    from upweight.errors import InputError
     from upweight.tasks import predictions
 
     if query is not None:

@@ -40,7 +40,7 @@ def compare(
     with session(as_json, quiet) as run:
         from upweight.cli.layout import table
         from upweight.cli.sources import open_source
-        from upweight.messages import InputError
+        from upweight.errors import InputError
         from upweight.tasks import compare_models
 
         if len(studies) < 2 or len({path.name for path in studies}) < len(studies):

@@ -20,7 +20,7 @@ from upweight.cli.session import Session, plain, session
 from upweight.cli.spreadsheet import as_csv
 from upweight.datasets import cache
 from upweight.datasets.registry import DatasetInfo
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ WORDS = (
 
 def distance_of(opened: Source, positions: list[int], attribution: Attribution) -> InfluenceByDistance | None:
     """Scores beside distances of the pictures, or of the model's inputs where there are none; None without classes."""
-    from upweight.messages import InputError
+    from upweight.errors import InputError
     from upweight.tasks import by_distance, predictions
     from upweight.tasks.predictions import given_labels
 
@@ -38,7 +38,7 @@ def distance_of(opened: Source, positions: list[int], attribution: Attribution) 
 
 def numbers(data: Any) -> Any:
     """The first tensor of floating point of the examples."""
-    from upweight.influence.perturbation import input_key
+    from upweight.quantities.perturbation import input_key
 
     whole = data.take(range(len(data)))
     return whole[input_key(whole, None)]

@@ -27,7 +27,7 @@ from upweight.cli.options import (
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
 from upweight.cli.spreadsheet import as_csv
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

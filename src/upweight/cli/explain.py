@@ -147,8 +147,8 @@ def _headline(opened: sources.Source, facts: dict[str, Any]) -> str:
 
 def labels(opened: sources.Source, positions: Sequence[int]) -> list[Any]:
     """The labels of training examples; gaps where the loss knows no classes."""
+    from upweight.errors import InputError
     from upweight.losses import split_batch
-    from upweight.messages import InputError
     from upweight.tasks.predictions import named
 
     try:

@@ -18,7 +18,7 @@ def correction(opened: Source) -> dict[str, Any]:
 
     A warning says so where they would take longer.
     """
-    from upweight.messages import UpweightWarning, warn
+    from upweight.errors import UpweightWarning, warn
 
     if opened.model is None:
         return {}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from upweight import files
 from upweight.cli import reads
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 REPORT = ".html"
 NO_FOLDERS = (".htm", ".xhtml", ".csv", ".png", ".pt", ".pdf", ".json", ".txt")

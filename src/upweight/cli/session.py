@@ -21,7 +21,7 @@ from upweight.cli.json_always import EARLY, ENDED, INTERRUPTED, TERMINATED, Term
 from upweight.cli.reads import recorded
 from upweight.cli.standard_output import UnwritableError, printing
 from upweight.datasets.errors import DataUnavailable
-from upweight.messages import DivergedError, InputError, MissingExtraError, NegativeCurvatureError, UpweightWarning
+from upweight.errors import DivergedError, InputError, MissingExtraError, NegativeCurvatureError, UpweightWarning
 
 REFUSALS = (InputError, MissingExtraError, NegativeCurvatureError, DivergedError, DataUnavailable, OSError)
 """What a user can mend; anything else is a fault of the package and shows its traceback."""

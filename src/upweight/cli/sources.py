@@ -13,7 +13,7 @@ import typer
 
 from upweight.cli.study_file import is_study, read_study
 from upweight.data import Data
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
 
 if TYPE_CHECKING:

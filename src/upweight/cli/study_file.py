@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upweight.cli.standard_output import streams_kept
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 if TYPE_CHECKING:
     from upweight.study import Study

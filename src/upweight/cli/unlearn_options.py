@@ -75,7 +75,7 @@ def settings(
 
 def class_number(opened: Source, name: str) -> int:
     """The number of a class that was named."""
-    from upweight.messages import InputError
+    from upweight.errors import InputError
 
     if opened.class_names is not None and name in opened.class_names:
         return opened.class_names.index(name)
@@ -87,7 +87,7 @@ def class_number(opened: Source, name: str) -> int:
 
 def new_labels(path: Path) -> pd.DataFrame:
     """The positions and labels in a CSV, as text where they are no numbers."""
-    from upweight.messages import InputError
+    from upweight.errors import InputError
     from upweight.tabular import read_table
 
     try:
@@ -121,8 +121,8 @@ def shares(
 ) -> list[float]:
     """The shares of the units to try; refuses, before the study is read, what no study could make possible."""
     from upweight import scalars
-    from upweight.influence.response import Method
-    from upweight.messages import InputError
+    from upweight.errors import InputError
+    from upweight.quantities.generalized.response import Method
     from upweight.select.rules import Scope
 
     refuse_other(study)

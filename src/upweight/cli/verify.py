@@ -114,7 +114,7 @@ def warn_if_off(found: Verification, noun: str) -> None:
     """Say by how much predictions of a convex model, which ought to be right, miss the retrained ones."""
     import numpy as np
 
-    from upweight.messages import UpweightWarning, warn
+    from upweight.errors import UpweightWarning, warn
 
     if abs(found.slope - 1) <= ALLOWED:
         return

@@ -11,7 +11,7 @@ from torch import Tensor
 from upweight import kinds, scalars
 from upweight.curvature.operators import OfObjective
 from upweight.curvature.rows import Rows, empirical, sampleable, sampled, spectral
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
 
 

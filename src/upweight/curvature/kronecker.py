@@ -29,10 +29,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature.rows import Rows
+from upweight.errors import InputError
 from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.denormals import flushed
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
-from upweight.messages import InputError
 from upweight.progress import track
 
 Approximation = Literal["expand", "reduce"]

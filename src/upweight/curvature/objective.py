@@ -15,9 +15,9 @@ from upweight.curvature.assembled import assembled
 from upweight.curvature.operators import OfObjective, Operator
 from upweight.curvature.rows import Rows, spectral
 from upweight.engine.kinks import refuse_no_second_derivative
+from upweight.errors import InputError
 from upweight.gradients import ExampleFunction, LinearFunction, OutputCurvature
 from upweight.losses import Loss
-from upweight.messages import InputError
 from upweight.objective import Objective
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
+from upweight.errors import InputError
 from upweight.linalg import traces
-from upweight.messages import InputError
 from upweight.objective import Objective
 
 

@@ -19,10 +19,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight.data import Batch, batch_length
+from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.autograd import output_derivatives
 from upweight.losses import BinaryLogistic, CrossEntropy, Loss
-from upweight.messages import InputError
 from upweight.objective import Objective
 
 LARGEST_OUTPUT = 512

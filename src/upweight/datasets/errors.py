@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upweight.messages import UpweightWarning
+from upweight.errors import UpweightWarning
 
 
 class UnknownDataset(ValueError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from upweight.datasets import cache, clients, progress
 from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable
 from upweight.datasets.registry import Archive, DatasetInfo
-from upweight.messages import warn
+from upweight.errors import warn
 from upweight.optional import require
 
 Converter = Callable[[Sequence[Path], Path], None]

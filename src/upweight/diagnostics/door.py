@@ -12,7 +12,7 @@ from upweight.diagnostics import naming, undefined
 from upweight.diagnostics.fit import as_fit
 from upweight.diagnostics.measures import measures
 from upweight.diagnostics.result import Statistics
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
 
 INFORMATION = ("observed", "expected")

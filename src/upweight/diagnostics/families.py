@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit
 
+from upweight.errors import InputError
 from upweight.estimators.losses import HalfDeviance
 from upweight.losses import AnyLoss, BinaryLogistic, Hinge, SmoothHinge, SquaredError, SquaredHinge
-from upweight.messages import InputError
 
 Rows = Float[np.ndarray, " n"]
 

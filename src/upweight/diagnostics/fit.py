@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 
 from upweight.diagnostics.families import Family, family
+from upweight.errors import InputError
 from upweight.losses import SquaredError, split_batch
-from upweight.messages import InputError
 from upweight.objective import Objective
 
 LINEAR = 1e-8

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from upweight.diagnostics.factor import EPS, Factor, factor
 from upweight.diagnostics.families import Gaussian
 from upweight.diagnostics.fit import Fit
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 Rows = Float[np.ndarray, " n"]
 ROUNDINGS = 64.0

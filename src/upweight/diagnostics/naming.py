@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+from upweight.errors import InputError
 from upweight.estimators import examples
-from upweight.messages import InputError
 from upweight.parameters import Layout
 
 

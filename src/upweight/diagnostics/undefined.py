@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from upweight.diagnostics.measures import LEAST_FREEDOM, Measures
-from upweight.messages import NotStationaryWarning, UpweightWarning, warn
+from upweight.errors import NotStationaryWarning, UpweightWarning, warn
 
 NAMED = 5
 NEAR = 0.01

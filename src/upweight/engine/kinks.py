@@ -12,9 +12,9 @@ from torch import Tensor
 
 from upweight.data import Batch
 from upweight.engine.engine import Engine
+from upweight.errors import InputError, KinkWarning, warn
 from upweight.gradients.graph import VIEWS, Node
 from upweight.gradients.substituted import substituted
-from upweight.messages import InputError, KinkWarning, warn
 from upweight.problem import Problem
 
 ENORMOUS = 1e4

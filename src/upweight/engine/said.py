@@ -7,7 +7,7 @@ import torch
 from upweight.checks.values import first_bad
 from upweight.engine.engine import Engine
 from upweight.engine.stationarity import Moments
-from upweight.messages import InputError, SlowPathWarning, UpweightWarning, warn
+from upweight.errors import InputError, SlowPathWarning, UpweightWarning, warn
 from upweight.problem import Problem
 
 NAMED = 4

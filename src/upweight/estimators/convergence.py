@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from upweight.messages import NotStationaryWarning, warn
+from upweight.errors import NotStationaryWarning, warn
 from upweight.objective import Objective
 
 SLACK = 10.0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from upweight import scalars
+from upweight.errors import InputError
 from upweight.estimators import (
     convergence,
     descent,
@@ -23,7 +24,6 @@ from upweight.estimators import (
     support_vectors,
 )
 from upweight.estimators.form import Form, TrainingData
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import imported
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from upweight.errors import InputError
 from upweight.estimators.form import Form, TrainingData, class_weights, linear_layer
 from upweight.estimators.losses import PositiveWeighted, SquaredErrorOfSigns
 from upweight.estimators.support_vectors import hinge
 from upweight.losses import BinaryLogistic, Loss, SquaredError, SquaredHinge
-from upweight.messages import InputError
 
 
 def sgd_classifier(estimator: Any, data: TrainingData, smooth: float | None) -> Form:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 DENSE_NUMBERS = 2**28
 """Numbers up to which a sparse X is made dense (2 GiB in float64)."""

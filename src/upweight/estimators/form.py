@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from upweight.errors import InputError
 from upweight.losses import Loss
-from upweight.messages import InputError
 
 
 @dataclass(frozen=True)

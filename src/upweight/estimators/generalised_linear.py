@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from upweight.errors import InputError
 from upweight.estimators.form import Form, TrainingData, linear_layer
 from upweight.estimators.losses import HalfDeviance
 from upweight.losses import Loss, SquaredError
-from upweight.messages import InputError
 
 POWERS = {"PoissonRegressor": 1.0, "GammaRegressor": 2.0}
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 LARGEST_JITTER = 1e-6
 JITTERS = (1e-12, 1e-10, 1e-8, LARGEST_JITTER)

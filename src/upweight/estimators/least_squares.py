@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from upweight.errors import InputError, UpweightWarning, warn
 from upweight.estimators.form import Form, TrainingData, class_weights, linear_layer, refuse_positive
 from upweight.estimators.losses import SquaredErrorOfSigns
 from upweight.losses import Loss, SquaredError
-from upweight.messages import InputError, UpweightWarning, warn
 
 ROUNDING = 100
 """Multiples of the precision, of the largest singular value, up to which one is rounding."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from upweight.errors import InputError
 from upweight.estimators.form import Form, TrainingData, class_weights, liblinear_penalties, linear_layer
 from upweight.estimators.losses import CentredCrossEntropy
 from upweight.losses import BinaryLogistic, CrossEntropy
-from upweight.messages import InputError
 
 
 def logistic(estimator: Any, data: TrainingData, smooth: float | None) -> Form:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from upweight.data import Batch
+from upweight.errors import InputError
 from upweight.losses import CrossEntropy, Loss, OneAgainstRest, margins, signs, split_batch
-from upweight.messages import InputError
 
 
 class CentredCrossEntropy(CrossEntropy):

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from upweight.errors import InputError
 from upweight.estimators.form import Form, TrainingData, linear_layer
 from upweight.estimators.losses import HalfDeviance
 from upweight.losses import BinaryLogistic, CrossEntropy, Loss, SquaredError
-from upweight.messages import InputError
 
 ACTIVATIONS = {"identity": nn.Identity, "logistic": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 BATCH = 200

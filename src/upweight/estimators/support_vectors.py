@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from upweight.errors import InputError
 from upweight.estimators.form import Form, TrainingData, class_weights, liblinear_penalties, linear_layer
 from upweight.estimators.kernel import Kernel, KernelFeatures
 from upweight.estimators.losses import PositiveWeighted
 from upweight.losses import Hinge, Loss, SmoothHinge, SquaredHinge
-from upweight.messages import InputError
 
 
 def linear_svc(estimator: Any, data: TrainingData, smooth: float | None) -> Form:

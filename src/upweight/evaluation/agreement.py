@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from upweight import kinds
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 @dataclass(frozen=True)

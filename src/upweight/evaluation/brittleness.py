@@ -15,10 +15,10 @@ from torch import Tensor
 from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution
 from upweight.data import Data
+from upweight.errors import InputError
 from upweight.evaluation.bootstrap import Bootstrap, Estimate
 from upweight.evaluation.training import Training, as_training
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import imported
 from upweight.retraining.workers import Train

@@ -24,16 +24,16 @@ from torch import Tensor
 
 from upweight import kinds, plots, scalars
 from upweight.data import Data
+from upweight.errors import InputError, UpweightWarning, warn
 from upweight.evaluation.lds import LDS, LDSResult
 from upweight.evaluation.subsets import FEWEST
 from upweight.evaluation.training import Training
 from upweight.gradients.denormals import flushed
-from upweight.influence.queries import check_query_targets
 from upweight.inverse import Solver, warned
 from upweight.kept import random_states_kept
 from upweight.measurements import as_measurement
-from upweight.messages import InputError, UpweightWarning, warn
 from upweight.objective import Objective
+from upweight.quantities.queries import check_query_targets
 from upweight.retraining import random_halves
 from upweight.retraining.workers import Train
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from upweight.messages import UpweightWarning, warn
+from upweight.errors import UpweightWarning, warn
 
 Rows = Float[np.ndarray, "rows m"]
 Counts = Int[np.ndarray, "rows m"]

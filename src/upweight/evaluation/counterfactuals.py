@@ -14,11 +14,11 @@ from torch import Tensor
 
 from upweight import retraining
 from upweight.data import Data
+from upweight.errors import InputError, NotStationaryWarning, UpweightWarning, warn
 from upweight.evaluation.training import Training, as_training
 from upweight.influence import Influence
 from upweight.inverse import Solver
 from upweight.inverse.dense import DenseSolver
-from upweight.messages import InputError, NotStationaryWarning, UpweightWarning, warn
 from upweight.retraining.workers import Train
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from upweight import plots, scalars
 from upweight.attribution import Attribution
+from upweight.errors import InputError
 from upweight.evaluation.bootstrap import Estimate, Interval
 from upweight.evaluation.metric import Metric, Record
-from upweight.messages import InputError
 from upweight.optional import require
 from upweight.plots import checks
 

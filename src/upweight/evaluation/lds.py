@@ -14,11 +14,11 @@ from torch import Tensor
 
 from upweight import plots, scalars
 from upweight.attribution import Attribution
+from upweight.errors import InputError
 from upweight.evaluation.bootstrap import Bootstrap, Interval, draw
 from upweight.evaluation.correlation import counted_ranks, mean_of_defined, order, pearson, spearman
 from upweight.evaluation.metric import Metric, Record
 from upweight.evaluation.subsets import as_subsets
-from upweight.messages import InputError
 from upweight.plots import checks
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.attribution import Attribution
+from upweight.errors import InputError
 from upweight.evaluation.agreement import Agreement, agreement
 from upweight.evaluation.bootstrap import Bootstrap, Estimate, draw
 from upweight.evaluation.correlation import (
@@ -23,7 +24,6 @@ from upweight.evaluation.correlation import (
     spearman,
 )
 from upweight.evaluation.metric import Metric, Record
-from upweight.messages import InputError
 from upweight.plots import checks
 
 

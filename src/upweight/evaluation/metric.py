@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 Record = dict[str, Tensor]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.plots import checks
 
 FEWEST = 3

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from upweight import kinds, retraining, scalars
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
 from upweight.retraining.workers import Train
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution, Quantity
+from upweight.errors import InputError
 from upweight.evaluation import counterfactuals
 from upweight.evaluation.agreement import Agreement, agreement
 from upweight.evaluation.training import Training
-from upweight.influence import further
 from upweight.inverse import Solver
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
 from upweight.optional import imported
+from upweight.quantities import further
 from upweight.retraining.workers import Train
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from torch.func import grad as func_grad
 from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
+from upweight.errors import InputError, SlowPathWarning, warn
 from upweight.gradients.blocks import Block, Gradients
 from upweight.gradients.interface import Cotangents
 from upweight.gradients.output_curvature import MANY, softmax_of, softmax_product
@@ -25,7 +26,6 @@ from upweight.gradients.plan import unfactored
 from upweight.gradients.substituted import substituted
 from upweight.gradients.terms import Direct
 from upweight.losses import Split
-from upweight.messages import InputError, SlowPathWarning, warn
 from upweight.parameters import Layout
 
 VECTORS_AT_ONCE = 32

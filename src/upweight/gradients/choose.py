@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from upweight.data import Batch, batch_length
+from upweight.errors import SlowPathWarning, warn
 from upweight.gradients.autograd import AutogradFunction
 from upweight.gradients.factored import FactoredFunction
 from upweight.gradients.interface import ExampleFunction
 from upweight.gradients.linear import LinearFunction, applies, split_model
 from upweight.gradients.substituted import substituted
 from upweight.losses import Split
-from upweight.messages import SlowPathWarning, warn
 from upweight.parameters import Layout
 
 

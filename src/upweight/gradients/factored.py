@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from upweight.data import Batch, batch_length
+from upweight.errors import SlowPathWarning, warn
 from upweight.gradients.assemble import joins, merged, needs_transposition, oriented, term_of, with_ones
 from upweight.gradients.autograd import AutogradFunction
 from upweight.gradients.blocks import Block, Gradients, Shape
@@ -30,7 +31,6 @@ from upweight.gradients.plan import Key, Plan
 from upweight.gradients.rules import ROW_DIMS, RULES, Examples
 from upweight.gradients.terms import Direct, Outer, Term, compact
 from upweight.gradients.traced import traced
-from upweight.messages import SlowPathWarning, warn
 from upweight.parameters import Layout
 
 AGREEMENT = {torch.float64: 1e-8, torch.float32: 2e-3}

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 Node = Any
 """An autograd node; torch offers its saved tensors as attributes ``_saved_…``."""

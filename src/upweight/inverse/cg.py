@@ -9,6 +9,7 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, Operator
+from upweight.errors import NegativeCurvatureError
 from upweight.inverse.advice import against_negative, against_slowness
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -25,7 +26,6 @@ from upweight.inverse.interface import (
 )
 from upweight.linalg.block_cg import block_cg
 from upweight.linalg.errors import NotPositiveError, PreconditionerNotPositiveError
-from upweight.messages import NegativeCurvatureError
 from upweight.objective import Objective
 from upweight.progress import watched
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.curvature import Operator, mean_eigenvalue
+from upweight.errors import InputError
 from upweight.inverse.effective import MEAN_LEVERAGE, damping_at, quadrature
 from upweight.linalg.traces import Spectrum
-from upweight.messages import InputError
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from torch import Tensor
 from upweight import kinds
 from upweight.curvature import EmpiricalFisher, Operator, RowCurvature, RowsOperator
 from upweight.curvature.kronecker import finite_blocks
+from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.denormals import flushed
 from upweight.inverse.damping import Damping, MeanEigenvalue, resolve
 from upweight.inverse.eigenbasis import rows_of
 from upweight.inverse.interface import Solution, SolveReport, checked
-from upweight.messages import InputError
 from upweight.objective import Objective
 
 

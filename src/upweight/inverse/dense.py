@@ -11,6 +11,7 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
+from upweight.errors import InputError, NegativeCurvatureError, UpweightWarning, warn
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Solution,
@@ -22,7 +23,6 @@ from upweight.inverse.interface import (
 )
 from upweight.linalg.eigh import ROUNDING, Eigen, unit_diagonal
 from upweight.linalg.rows import relative, smallest_quotient
-from upweight.messages import InputError, NegativeCurvatureError, UpweightWarning, warn
 from upweight.objective import Objective
 
 LARGEST = 20_000

@@ -20,6 +20,7 @@ from torch import Tensor
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Operator, RowCurvature, Rows, RowsOperator
 from upweight.curvature.kronecker import finite_blocks
+from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import concatenated
 from upweight.inverse.damping import Damping, resolve
@@ -27,7 +28,6 @@ from upweight.inverse.effective import quadrature
 from upweight.inverse.interface import Solution, SolveReport, checked, default_tolerance
 from upweight.linalg.rows import relative, smallest_quotient
 from upweight.linalg.traces import Spectrum
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.progress import track
 

@@ -27,10 +27,10 @@ import math
 import torch
 
 from upweight import scalars
+from upweight.errors import InputError
 from upweight.linalg import traces
 from upweight.linalg.rows import Apply
 from upweight.linalg.traces import Spectrum
-from upweight.messages import InputError
 
 MEAN_LEVERAGE = 0.09
 """d(δ)/n at which δ is chosen for exact matrices."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from upweight.curvature import RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Kronecker
+from upweight.errors import InputError
 from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.blocks import conformed
 from upweight.gradients.terms import Outer
@@ -22,7 +23,6 @@ from upweight.inverse.interface import Solution, checked, unmeasured
 from upweight.inverse.separable import pair_scores, separable
 from upweight.linalg.eigh import eigh
 from upweight.linalg.traces import Spectrum
-from upweight.messages import InputError
 from upweight.objective import Objective
 
 

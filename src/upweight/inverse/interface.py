@@ -12,8 +12,8 @@ from torch import Tensor
 
 from upweight import kinds
 from upweight.curvature import Curvature, Operator
+from upweight.errors import InputError, NotConvergedWarning, warn
 from upweight.inverse.damping import Damping
-from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.objective import Objective
 from upweight.scalars import shown
 from upweight.solve_report import SolveReport

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
+from upweight.errors import DivergedError
 from upweight.inverse.advice import against_slowness
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
@@ -29,7 +30,6 @@ from upweight.inverse.interface import (
 )
 from upweight.linalg.power import power
 from upweight.linalg.rows import relative, smallest_quotient
-from upweight.messages import DivergedError
 from upweight.objective import Objective
 from upweight.progress import track, with_residual
 

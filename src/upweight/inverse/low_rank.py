@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature import Operator
+from upweight.errors import InputError, NegativeCurvatureError, NegativeCurvatureWarning, warn
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import Solution, SolveReport, checked, name_of
 from upweight.linalg.eigh import eigh
 from upweight.linalg.rows import relative, smallest_quotient
-from upweight.messages import InputError, NegativeCurvatureError, NegativeCurvatureWarning, warn
 from upweight.objective import Objective
 
 Complement = Literal["smallest", "damp", "drop"]

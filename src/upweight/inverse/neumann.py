@@ -10,10 +10,10 @@ from dataclasses import KW_ONLY, dataclass
 from torch import Tensor
 
 from upweight import scalars
+from upweight.errors import DivergedError
 from upweight.linalg import errors
 from upweight.linalg.neumann import neumann
 from upweight.linalg.rows import Apply
-from upweight.messages import DivergedError
 from upweight.progress import watched
 
 

@@ -13,6 +13,7 @@ import torch
 
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Operator
+from upweight.errors import NegativeCurvatureError
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import name_of, operator_of
 from upweight.inverse.low_rank import (
@@ -23,7 +24,6 @@ from upweight.inverse.low_rank import (
 )
 from upweight.linalg.errors import NotPositiveError
 from upweight.linalg.nystrom import nystrom
-from upweight.messages import NegativeCurvatureError
 from upweight.objective import Objective
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from upweight import kinds, scalars
 from upweight.data import Batch, batch_length
+from upweight.errors import InputError
 from upweight.losses.batches import split_batch, with_targets
 from upweight.losses.outputs import call
-from upweight.messages import InputError
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from upweight.data import Batch
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from upweight.data import Batch
+from upweight.errors import InputError
 from upweight.losses.batches import TARGET_KEYS, split_batch, widened
 from upweight.losses.cross_entropy import CrossEntropy
 from upweight.losses.outputs import call
-from upweight.messages import InputError
 
 REDUCTIONS = ("sum", "mean")
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from upweight import scalars
 from upweight.data import Batch
+from upweight.errors import InputError
 from upweight.losses import softmax
 from upweight.losses.base import Loss, checked_temperature, class_weights, one_hot
 from upweight.losses.batches import split_batch
-from upweight.messages import InputError
 
 
 @dataclass(frozen=True)

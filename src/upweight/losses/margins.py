@@ -11,9 +11,9 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.data import Batch
+from upweight.errors import InputError
 from upweight.losses.base import Loss, class_weights, one_hot
 from upweight.losses.batches import split_batch
-from upweight.messages import InputError
 
 
 def signs(outputs: Tensor, targets: Tensor) -> Tensor:

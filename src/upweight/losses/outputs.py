@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:

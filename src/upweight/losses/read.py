@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from upweight.data import Data
+from upweight.errors import InputError
 from upweight.losses import torch_losses
 from upweight.losses.base import AnyLoss, Function, Loss, Split
 from upweight.losses.of_parts import OfParts
-from upweight.messages import InputError
 
 
 def as_loss(loss: Any, data: Data | None = None) -> AnyLoss:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 ClassWeights = tuple[float, ...] | None
 

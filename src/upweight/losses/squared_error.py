@@ -9,9 +9,9 @@ from torch import Tensor
 
 from upweight import scalars
 from upweight.data import Batch
+from upweight.errors import InputError
 from upweight.losses.base import Loss
 from upweight.losses.batches import split_batch
-from upweight.messages import InputError
 
 
 @dataclass(frozen=True)

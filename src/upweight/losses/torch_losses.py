@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upweight.data import Data
+from upweight.errors import InputError
 from upweight.losses.base import Loss
 from upweight.losses.batches import split_batch
 from upweight.losses.cross_entropy import CrossEntropy
 from upweight.losses.margins import BinaryLogistic
 from upweight.losses.squared_error import SquaredError
-from upweight.messages import InputError
 
 FUNCTIONS: dict[Any, type[nn.Module]] = {
     F.cross_entropy: nn.CrossEntropyLoss,

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from upweight import kinds
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
 from upweight.plots.style import (

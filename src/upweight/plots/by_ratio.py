@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from upweight import kinds
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
 from upweight.plots.style import (

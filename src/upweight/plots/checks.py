@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 Values = npt.ArrayLike | torch.Tensor
 Array = npt.NDArray[Any]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from upweight import kinds
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
 from upweight.plots.style import PALETTE, WIDTH, new_axes, styled, write_heading, write_labels, write_legend

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from upweight import kinds
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
 from upweight.plots.style import WIDTH, styled

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from upweight import kinds, scalars
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
 from upweight.plots.style import (

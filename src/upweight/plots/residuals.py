@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from upweight import kinds, scalars
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Values
 from upweight.plots.style import (

@@ -11,7 +11,7 @@ import matplotlib.figure
 from markupsafe import Markup
 
 from upweight import kinds, plots
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.report.embed import figure_markup, png_address
 from upweight.report.numbers import MISSING, Cell, cell
 

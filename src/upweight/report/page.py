@@ -13,7 +13,7 @@ from typing import get_args
 import jinja2
 
 from upweight import files, kinds
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.report.blocks import Block
 
 

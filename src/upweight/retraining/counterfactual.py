@@ -17,10 +17,10 @@ from upweight import kinds, scalars
 from upweight.checks.values import refuse_bad_targets
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.data import Batch
+from upweight.errors import InputError, NotConvergedWarning, warn
 from upweight.inverse import CG, Dense, Solver, precondition
 from upweight.linalg.lbfgs import HISTORY, minimise
 from upweight.losses import with_targets
-from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.objective import Objective
 from upweight.progress import track
 from upweight.retraining.fit import default_tolerance

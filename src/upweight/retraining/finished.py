@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from upweight.checks.arguments import refuse_meta
-from upweight.messages import InputError, UpweightWarning, warn
+from upweight.errors import InputError, UpweightWarning, warn
 from upweight.parameters import Layout, select
 from upweight.retraining.fingerprint import UnknownContentError, fingerprint
 from upweight.retraining.trained import constants_of

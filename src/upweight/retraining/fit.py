@@ -10,8 +10,8 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Hessian
+from upweight.errors import NegativeCurvatureError, NotConvergedWarning, warn
 from upweight.inverse import CG, Dense
-from upweight.messages import NegativeCurvatureError, NotConvergedWarning, warn
 from upweight.objective import Objective
 
 DENSE_UP_TO = 1500

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from upweight import kinds, scalars
 from upweight.curvature import GGN
 from upweight.data import Batch
+from upweight.errors import InputError
 from upweight.gradients import ExampleFunction, example_function
 from upweight.gradients.substituted import substituted
 from upweight.inverse import Solver
 from upweight.inverse.damping import Damping, resolve
 from upweight.losses import Loss, as_split
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.retraining.counterfactual import Retrained, as_groups, checked_limits, preconditioner, retrain_all
 

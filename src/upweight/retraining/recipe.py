@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from upweight import scalars
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 ADAM_SQUARES = 0.999
 ADAM_EPSILON = 1e-8

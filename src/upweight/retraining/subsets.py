@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from upweight import scalars
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 def random_halves(n: int, count: int, seed: int, fraction: float = 0.5) -> Int[Tensor, "count size"]:

@@ -23,9 +23,9 @@ from torch.utils import _pytree as pytree
 from upweight import kinds, scalars
 from upweight.checks.arguments import refuse_bad_loss, refuse_training_mode
 from upweight.data import Batch, Data, as_data, tensors
+from upweight.errors import InputError
 from upweight.gradients.substituted import substituted
 from upweight.losses import AnyLoss, Loss, as_loss
-from upweight.messages import InputError
 from upweight.parameters import Layout, select
 from upweight.progress import track
 from upweight.retraining.recipe import Recipe

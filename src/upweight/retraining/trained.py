@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from upweight import scalars
 from upweight.data import as_data
+from upweight.errors import InputError, NotConvergedWarning, warn
 from upweight.gradients.substituted import substituted
 from upweight.kept import copied
 from upweight.losses import as_loss
-from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.parameters import Layout
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian
+from upweight.errors import InputError, NotConvergedWarning, warn
 from upweight.inverse import Solver, precondition
 from upweight.linalg.lobpcg import smallest_eigenvalue
 from upweight.linalg.rows import Apply
 from upweight.linalg.trust_region import descend
-from upweight.messages import InputError, NotConvergedWarning, warn
 from upweight.objective import Objective
 from upweight.retraining.fit import checked_tolerance
 

@@ -23,9 +23,9 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from upweight import kinds, scalars
+from upweight.errors import InputError
 from upweight.files import NotWrittenError
 from upweight.kept import copied
-from upweight.messages import InputError
 from upweight.progress import track
 from upweight.retraining.finished import Form, Job, State, kept_by, pack, say_what_is_left, unpack
 from upweight.retraining.trained import Trained, checked_jobs, pairs_of, warn_if_diverged

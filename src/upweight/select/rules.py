@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.select.scores import fisher, noise, outputs_and_gradients
 from upweight.select.subset import Subset
 from upweight.select.trained import Trained

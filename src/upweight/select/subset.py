@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from upweight import kinds
 from upweight.checks.arguments import penalties
+from upweight.errors import InputError
 from upweight.kept import copied, fresh_buffers
-from upweight.messages import InputError
 from upweight.parameters import Layout
 
 

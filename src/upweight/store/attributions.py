@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from upweight.messages import InputError, UpweightWarning, warn
+from upweight.errors import InputError, UpweightWarning, warn
 from upweight.names import repeated
 from upweight.store import marked_folder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from upweight import files
-from upweight.messages import DamagedFileWarning, InputError, warn
+from upweight.errors import DamagedFileWarning, InputError, warn
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from upweight import files
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.places import unusable
 
 T = TypeVar("T")

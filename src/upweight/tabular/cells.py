@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tabular.choice import Choice
 
 MOSTLY = 0.9

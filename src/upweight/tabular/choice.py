@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tabular import cells
 from upweight.tabular.choice import Choice
 from upweight.tabular.counters import doubt, numbering

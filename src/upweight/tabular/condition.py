@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tabular.choice import near_names
 from upweight.tabular.comparing import Rows, UnlikeError, compared, within
 from upweight.tabular.words import meant, words

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tabular.choice import Choice
 
 LARGEST = 1e100

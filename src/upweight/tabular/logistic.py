@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import nn
 
 from upweight import losses
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
 from upweight.retraining import fit
 from upweight.tabular.columns import Columns, encoder, prepared, source_columns

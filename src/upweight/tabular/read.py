@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.tabular.cells import refuse_odd_cells
 from upweight.tabular.choice import Choice, near_names
 from upweight.tabular.columns import Columns, level_name, level_names, prepared, sorted_columns

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 PIECES = re.compile(
     r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|`((?:[^`]|``)*)`|(?<![=!<>])(=)(?!=)|([^'"`=]+|.)""", re.DOTALL

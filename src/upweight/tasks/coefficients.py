@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from upweight import kinds
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
 

@@ -11,9 +11,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from upweight import kinds
+from upweight.errors import InputError
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import imported, require
 from upweight.tasks.distance import InfluenceByDistance, by_distance

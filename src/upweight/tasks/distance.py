@@ -17,9 +17,9 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.attribution import Attribution
+from upweight.errors import InputError
 from upweight.evaluation.correlation import spearman
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
 from upweight.optional import imported
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Int
 
 from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution
+from upweight.errors import InputError
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import imported, require
 from upweight.plots import checks

@@ -16,14 +16,14 @@ from jaxtyping import Float
 from upweight import kinds, scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.checks import arguments
+from upweight.errors import InputError
 from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.influence import Influence
-from upweight.influence.own import OwnEffects, own_effects
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import imported, require
 from upweight.plots import checks
+from upweight.quantities.own import OwnEffects, own_effects
 from upweight.scalars import shown
 from upweight.tasks.label_scores import METHODS, Method, influence_for_labels, scored
 from upweight.tasks.predictions import Predictions, given_labels, named

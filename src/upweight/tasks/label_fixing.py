@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from upweight import kinds, plots, retraining
+from upweight.errors import InputError
 from upweight.inverse import Solver
 from upweight.kept import random_states_kept
 from upweight.losses import split_batch, with_targets
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import imported
 from upweight.plots import checks

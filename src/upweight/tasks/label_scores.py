@@ -21,12 +21,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.attribution import Attribution, Quantity
-from upweight.influence import Influence, leverage, quantities
-from upweight.influence.choice import DENSE_UP_TO
-from upweight.influence.own import OwnEffects, own_effects
+from upweight.influence import Influence
 from upweight.inverse import EKFAC, Dual
 from upweight.losses import BinaryLogistic, CrossEntropy
 from upweight.objective import Objective
+from upweight.planning.choice import DENSE_UP_TO
+from upweight.quantities import leverage, meanings
+from upweight.quantities.own import OwnEffects, own_effects
 from upweight.tasks.predictions import Predictions, predictions
 
 Method = Literal["out-of-sample", "margin", "relative", "leverage-corrected", "self-influence", "loss"]
@@ -42,7 +43,7 @@ def influence_for_labels(objective: Objective) -> Influence:
     """The automatic choice; but in place of EK-FAC the rows of the GGN, where they are affordable.
 
     What an example holds of the curvature itself has to be taken away, and only in the rows it is there: by EK-FAC,
-    which knows averages, leverages above 1 come out (`upweight.influence.own.LeverageWarning`).
+    which knows averages, leverages above 1 come out (`upweight.quantities.own.LeverageWarning`).
     """
     chosen = Influence(objective)
     if not isinstance(chosen.inverse, EKFAC) or not isinstance(objective.loss, CrossEntropy | BinaryLogistic):
@@ -78,9 +79,9 @@ def scored(influence: Influence, method: Method, effects: OwnEffects | None) -> 
 def _of_effects(own: OwnEffects, method: Method, unit: str) -> tuple[Float[Tensor, " train"], Quantity]:
     loss = own.influence.objective.loss
     if method == "self-influence":
-        return own.self_influence, quantities.self_influence(loss)
+        return own.self_influence, meanings.self_influence(loss)
     if method == "leverage-corrected":
-        return own.leverage_corrected, quantities.self_influence(loss, leverage=True)
+        return own.leverage_corrected, meanings.self_influence(loss, leverage=True)
     if method == "margin":
         words = "predicted fall of the margin of the example's label if it were left out of training"
         return own.margin_falls, _meaning("margin self-influence", words, "nats")
@@ -94,7 +95,7 @@ def outputs_without(influence: Influence, effects: OwnEffects | None = None) -> 
     """The outputs of each training example under the model without it, by one Newton step.
 
     By all outputs' curvature where solving for each of them is affordable (exact for squared error), else, or where
-    ``effects`` are given, by the margin of the given label alone (see `upweight.influence.own`). The other examples
+    ``effects`` are given, by the margin of the given label alone (see `upweight.quantities.own`). The other examples
     keep their weight 1/n.
     """
     if effects is None and _affordable(influence.objective):

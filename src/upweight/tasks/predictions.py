@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from upweight import kinds, losses
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
 
 

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from upweight import kinds
 from upweight.data import Data
+from upweight.errors import InputError
 from upweight.gradients.denormals import flushed
 from upweight.influence import Influence
-from upweight.influence.queries import query_names
 from upweight.kept import random_states_kept
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.optional import require
 from upweight.progress import track
+from upweight.quantities.queries import query_names
 from upweight.store.kept_work import Folder
 from upweight.tasks.attacks import climb as climbing
 from upweight.tasks.attacks.climb import Outcome, Task

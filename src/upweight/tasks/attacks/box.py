@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from upweight import scalars
-from upweight.messages import InputError
+from upweight.errors import InputError
 
 HALF = 0.5
 FINEST = 2**-10

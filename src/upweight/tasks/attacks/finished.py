@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from upweight.data import Data, tensors
-from upweight.messages import InputError, UpweightWarning, warn
+from upweight.errors import InputError, UpweightWarning, warn
 from upweight.retraining.fingerprint import UnknownContentError, fingerprint
 from upweight.store.kept_work import Folder
 from upweight.tasks.attacks.climb import Outcome, Task

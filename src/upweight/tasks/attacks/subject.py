@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from upweight.checks.arguments import refuse_training_mode
 from upweight.data import Batch, Data
+from upweight.errors import InputError
 from upweight.influence import Influence
-from upweight.influence.perturbation import input_gradients, input_key, with_input
 from upweight.inverse import Solver
-from upweight.messages import InputError
 from upweight.objective import Objective
+from upweight.quantities.perturbation import input_gradients, input_key, with_input
 from upweight.tasks.attacks.box import stored_images
 from upweight.tasks.attacks.together import inverted
 from upweight.tasks.predictions import predictions

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from upweight.curvature import Operator
 from upweight.data import Batch
+from upweight.errors import NotConvergedWarning, warn
 from upweight.gradients import LinearFunction
 from upweight.inverse import Solution, Solver, precondition
 from upweight.inverse.damping import Damping
 from upweight.linalg.batched_cg import batched_cg
-from upweight.messages import NotConvergedWarning, warn
 from upweight.objective import Objective
 
 TOLERANCE = 1e-5

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from upweight import scalars
-from upweight.influence.changes import Relabelling, Removal
-from upweight.messages import InputError
+from upweight.errors import InputError
 from upweight.objective import Objective
+from upweight.quantities.generalized.changes import Relabelling, Removal
 from upweight.tasks.unlearning.judgement import Judgement
 
 
@@ -36,7 +36,7 @@ class Problem:
 
     @property
     def change(self) -> Removal | Relabelling:
-        """The same for `upweight.influence.generalized`."""
+        """The same for `quantities.generalized`."""
         return Removal(self.positions) if self.targets is None else Relabelling(self.positions, self.targets)
 
     @property

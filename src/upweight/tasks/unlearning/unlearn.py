@@ -1,6 +1,6 @@
 """Unlearning and correcting labels by generalised influence (Lyu et al. 2023), with lengths computed or judged.
 
-The step is that of `upweight.influence.generalized`, of its computed length. Several steps are re-linearised: curvature
+The step is that of `quantities.generalized`, of its computed length. Several steps are re-linearised: curvature
 and gradient are taken anew at each θ, and g becomes −∇R′(θ) less what R was away from its optimum at the start, so that
 nothing but the change is learnt. With ``search`` each step's length is chosen among multiples by the likelihood of what
 is wanted on held-out training examples, of which some stay and some change, and δ follows the lengths, as in a trust
@@ -19,14 +19,14 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from upweight import kinds, scalars, select
-from upweight.influence.generalized import generalized
-from upweight.influence.response import Response
-from upweight.influence.system import Method
+from upweight.errors import InputError
 from upweight.kept import random_states_kept
 from upweight.losses import with_targets
-from upweight.messages import InputError
 from upweight.objective import Objective
 from upweight.progress import track
+from upweight.quantities.generalized.methods import generalized
+from upweight.quantities.generalized.response import Response
+from upweight.quantities.generalized.system import Method
 from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning.lengths import LENGTHENED, SHORTENED, best_length
 from upweight.tasks.unlearning.problem import Problem, held_out, posed, sampled
@@ -128,13 +128,13 @@ def unlearn(
     parameters
         Which entries of θ may move (default: ``select.highest_output(0.05)``, ranked on what is removed).
     method
-        ``GIF``, ``FIF``, ``PIF``, ``IF`` or ``SIF`` (see `upweight.influence.generalized`).
+        ``GIF``, ``FIF``, ``PIF``, ``IF`` or ``SIF`` (see `quantities.generalized`).
     rounds
         Steps, their lengths and samples (default: ``Rounds()``, one step of the computed length).
     seed
         Of the examples held out and of samples.
     **options
-        As for `upweight.influence.generalized`: curvature, damping, examples, preconditioner, tolerance …
+        As for `quantities.generalized`: curvature, damping, examples, preconditioner, tolerance …
 
     Raises
     ------
@@ -190,7 +190,7 @@ def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u
 
 
 def _moved(problem: Problem, parameters: Any, rounds: Rounds, options: dict[str, Any]) -> Unlearned:
-    """The model after all rounds; ``options`` are those of `upweight.influence.generalized`."""
+    """The model after all rounds; ``options`` are those of `quantities.generalized`."""
     method, seed = options["method"], options["seed"]
     scalars.one_of("method", method, get_args(Method))
     scalars.seed("seed", seed)

@@ -1,0 +1,517 @@
+"""`Influence`: an objective with an inverse of its curvature, and every quantity that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight import kinds, scalars
+from upweight.attribution import Attribution, Quantity
+from upweight.checks.per_example import refuse_shape
+from upweight.data import Data
+from upweight.engine.judged import judged
+from upweight.engine.stationarity import Stationarity
+from upweight.errors import InputError, NotStationaryWarning, warn
+from upweight.gradients.denormals import flushed
+from upweight.gradients.substituted import called
+from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, unmeasured, warned
+from upweight.kept import random_states_kept
+from upweight.losses import Loss, with_targets
+from upweight.measurements import Loss as LossMeasured
+from upweight.measurements import Measurement, as_measurement
+from upweight.objective import Objective
+from upweight.planning.choice import DEFAULT_MEMORY, choose
+from upweight.planning.costs import Counts
+from upweight.planning.long import LongWork
+from upweight.planning.plan import DEFAULT_QUERIES, Plan, plan
+from upweight.progress import track
+from upweight.quantities import further, groups, leverage, magnitude, meanings, perturbation, replacement
+from upweight.quantities.generalized.methods import generalized
+from upweight.quantities.generalized.response import Response
+from upweight.quantities.moved import Moved, linear_outputs
+from upweight.quantities.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
+from upweight.quantities.queries import check_measurement, check_query_targets, query_gradient_blocks, query_names
+from upweight.quantities.recorded import Recorded
+
+if TYPE_CHECKING:
+    from upweight.evaluation.calibration import Calibration
+    from upweight.evaluation.verification import Verification
+    from upweight.retraining.workers import Train
+
+
+class Influence:
+    """Influence of training examples on a trained model.
+
+    Parameters
+    ----------
+    objective
+        The trained model with what it minimised.
+    inverse
+        One of `upweight.inverse`, fitted or not; default: chosen, when it is first needed, from n, p, the outputs, the
+        form of the model and ``memory``. ``choice`` says what was chosen and why, `plan` what it will cost.
+    memory
+        Bytes that the curvature may take, beyond model and data.
+
+    Notes
+    -----
+    With R the objective's risk, H its curvature and δ the damping: I_up,params(z) = −(H+δI)⁻¹∇ℓ(z) and
+    I_up,loss(z, q) = −∇L(q)ᵀ(H+δI)⁻¹∇ℓ(z) (Koh & Liang 2017, eqs. 1 and 2); leaving z out is ε = −1/n.
+    """
+
+    def __init__(self, objective: Objective, inverse: Inverse | Solver | None = None, *, memory: int = DEFAULT_MEMORY):
+        if not isinstance(objective, Objective):
+            raise InputError(
+                f"objective: got {type(objective).__name__}; give upweight.Objective(model, loss, data) or "
+                "upweight.from_estimator(estimator, X, y)"
+            )
+        if inverse is not None and (
+            isinstance(inverse, type) or not (hasattr(inverse, "fit") or hasattr(inverse, "solve"))
+        ):
+            raise InputError(
+                f"inverse: {scalars.shown(inverse)} is not one of upweight.inverse, such as inverse.EKFAC()"
+            )
+        self.objective, self.memory = objective, scalars.whole("memory, in bytes", memory)
+        self._given = inverse
+
+    def __repr__(self) -> str:
+        inverse, _ = self.__dict__.get("_chosen", (self._given, ""))
+        return f"Influence({self.objective!r}, {'an inverse chosen when needed' if inverse is None else repr(inverse)})"
+
+    @cached_property
+    @random_states_kept()
+    def _chosen(self) -> tuple[Inverse | Solver, str]:
+        if self._given is not None:
+            return self._given, "given"
+        return choose(Counts(self.objective, DEFAULT_QUERIES, self.memory))
+
+    @property
+    def inverse(self) -> Inverse | Solver:
+        """The inverse that was given, or chosen at its first use."""
+        return self._chosen[0]
+
+    @property
+    def choice(self) -> str:
+        """Why that inverse, in words."""
+        return self._chosen[1]
+
+    @cached_property
+    def _long(self) -> LongWork:
+        return LongWork(self.objective, self.inverse, self.memory)
+
+    @cached_property
+    @random_states_kept()
+    def solver(self) -> Solver:
+        """The inverse fitted to the objective's curvature; made at first use, then kept."""
+        self._long.warn(1)
+        try:
+            with flushed():
+                return as_solver(self.inverse, self.objective)
+        except (ValueError, ArithmeticError, RuntimeError):
+            self.objective.stationarity()  # a NaN gradient upsets any fit: says whose it is
+            raise
+
+    @cached_property
+    @random_states_kept()
+    def stationarity(self) -> Stationarity:
+        """How near θ is to an optimum; warns when the gradient is larger than its sampling noise."""
+        return _said(self.objective.stationarity())
+
+    def _announce(self, queries: int) -> None:
+        """Warn of long work ahead; the depth of a series is known once it is fitted."""
+        solver = self.solver if isinstance(self.inverse, LiSSA) else self.__dict__.get("solver")
+        self._long.warn(queries, solver)
+
+    def plan(self, queries: Any = DEFAULT_QUERIES) -> Plan:
+        """The stages of the work with estimated operations, memory and seconds; nothing is computed.
+
+        ``queries``: their number, or the queries themselves.
+        """
+        is_single = isinstance(queries, str | Real | np.generic)
+        count = scalars.whole("queries", queries) if is_single else len(self.objective.queries(queries))
+        return plan(self.objective, self.inverse, self.choice, count, self.memory)
+
+    @random_states_kept()
+    def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
+        """(H+δI)⁻¹ of k vectors as rows; warns if the solver's tolerance was not reached."""
+        kinds.check(Influence.solve, locals())
+        _ = self.stationarity
+        return warned(self.solver.solve(vectors))
+
+    @random_states_kept()
+    def attribute(
+        self,
+        queries: Any,
+        *,
+        quantity: Literal["removal", "upweight"] = "removal",
+        measurement: Any = None,
+        train: Any = None,
+        renormalize: bool = False,
+        leverage_corrected: bool = False,
+        newton_steps: int = 1,
+        query_ids: Sequence[Any] | None = None,
+    ) -> Attribution:
+        """Scores of training examples for each query.
+
+        Parameters
+        ----------
+        queries
+            Examples in the same form as the training data.
+        quantity
+            ``removal``: predicted change of the query's measurement without the example, +(1/n)·∇L_qᵀ(H+δI)⁻¹∇ℓ_z;
+            ``upweight``: I_up,loss, its −n multiple.
+        measurement
+            What is explained: one of `upweight.measurements`, its name, or a function ``(model, batch) -> [batch]``;
+            default the loss.
+        train
+            Positions of the training examples to score (default: all).
+        renormalize
+            For removal: the mean is taken over the n−1 examples left, with λ as it is (default: weights stay 1/n).
+        leverage_corrected
+            For removal: divide out the example's leverage, (H − H_i/n)⁻¹ in place of H⁻¹: one Newton step on the
+            objective without the example. Where outputs are linear in θ the measurement is evaluated there, whatever
+            it is: exact for squared error (with an exact inverse and no damping), second order kept for other
+            losses. Of networks it is linearised in θ. An example that alone determines a direction of θ (leverage 1)
+            gets the score of the refit of least norm, of a network NaN, with a warning that names it. Costs a solve
+            per training example and output.
+        newton_steps
+            With ``leverage_corrected``: steps at most on the objective without the example. More than one are taken
+            of examples that move their own outputs by .03 and more, until they are at the refit; each costs nd²
+            multiplications. For models whose one trained layer is a Linear at their end.
+
+        Returns
+        -------
+        Attribution
+            Scores ``[queries, train]``.
+        """
+        scalars.one_of("quantity", quantity, ("removal", "upweight"))
+        self._check_corrections(renormalize, leverage_corrected)
+        further.check(self.objective, newton_steps, leverage_corrected)
+        if quantity == "upweight" and (renormalize or leverage_corrected):
+            raise InputError("quantity: renormalize and leverage_corrected belong to 'removal', not to 'upweight'")
+        kind, loss = as_measurement(measurement), self.objective.loss
+        data = self.objective.queries(queries)
+        check_measurement(self.objective, data, kind)
+        names = query_names(data, query_ids)
+        positions = None if train is None else self.objective.positions(train, "train")
+        self._announce(len(data))
+        with flushed():
+            if leverage_corrected:
+                score, evaluated = self._score_of_steps(data, kind)
+                solve = Recorded(self.solve)
+                lead = further.Further(self.objective, newton_steps - 1, self.solver.damping)
+                scores = leverage.removal(self.objective, solve, positions, score, self.solver.damping, lead)
+                lead.warn()
+                meaning = meanings.removal(kind, loss, leverage=True, evaluated=evaluated, steps=newton_steps)
+                return self.result(scores, meaning, solve.report, positions, names, losses=self._losses(data, kind))
+            products, penalties, report = self._products(data, kind, positions, renormalize)
+        n = self.objective.n
+        if quantity == "upweight":
+            return self.result(-products, meanings.upweight(kind, loss), report, positions, names)
+        scores = (products + penalties[:, None]) / (n - 1) if renormalize else products / n
+        meaning = meanings.removal(kind, loss, renormalize=renormalize)
+        return self.result(scores, meaning, report, positions, names, losses=self._losses(data, kind))
+
+    def _losses(self, data: Data, kind: Measurement) -> Float[Tensor, " queries"] | None:
+        """The queries' losses, where they are what is measured and can't be negative."""
+        bounded = isinstance(kind, LossMeasured) and isinstance(self.objective.loss, Loss)
+        return self.objective.losses(data) if bounded else None
+
+    def _check_corrections(self, renormalize: bool, leverage_corrected: bool = False) -> None:
+        scalars.flag("renormalize", renormalize)
+        scalars.flag("leverage_corrected", leverage_corrected)
+        if renormalize and leverage_corrected:
+            raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
+        if renormalize and self.objective.n == 1:
+            raise InputError("renormalize: without the only training example (n=1) there is no mean; give more data")
+
+    def _score_of_steps(
+        self, data: Data, kind: Measurement, is_newton: bool = True
+    ) -> tuple[Callable[[Tensor], Float[Tensor, "queries k"]], bool]:
+        """What steps of θ do to the measurement of each query, and whether it is evaluated there or linearised."""
+        if is_newton and linear_outputs(self.objective):
+            check_query_targets(self.objective, data, kind)
+            return Moved(self.objective, data, kind).changes, True
+        gradients = self.query_gradients(data, kind)
+        return lambda steps: gradients @ steps.T, False
+
+    def _products(
+        self, data: Data, kind: Measurement, positions: Tensor | None, renormalize: bool
+    ) -> tuple[Float[Tensor, "queries train"], Float[Tensor, " queries"], SolveReport]:
+        """s_qᵀ w_z∇ℓ_z and s_qᵀ(λθ), s_q = (H+δI)⁻¹∇L_q: pair by pair from factors where that costs less."""
+        objective = self.objective
+        if isinstance(self.solver, PairSolver) and not renormalize:
+            factors = query_factors(objective, data, kind)
+            if pays(self.solver, factors, objective.n, objective.p):
+                found, moments = pair_scores(objective, self.solver, factors, positions)
+                if positions is None and "stationarity" not in self.__dict__:
+                    self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
+                nothing = found.new_zeros(len(found))
+                return found, nothing, unmeasured(self.solver.name, self.solver.damping, found)
+        solution = self.solve(self._gradients(data, kind))
+        penalties = solution.x @ (objective.l2 * objective.params)
+        return objective.inner(solution.x, positions), penalties, solution.report
+
+    @random_states_kept()
+    def query_solution(
+        self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None
+    ) -> tuple[Solution, np.ndarray]:
+        """s_test = (H+δI)⁻¹∇L_q of each query ``[queries, p]``, and the queries' names."""
+        data = self.objective.queries(queries)
+        names = query_names(data, query_ids)
+        return self.solve(self.query_gradients(data, measurement)), names
+
+    @random_states_kept()
+    def measure(
+        self, queries: Any, measurement: Any = None, params: Float[Tensor, " p"] | None = None
+    ) -> Float[Tensor, " queries"]:
+        """The measurement of each query, at the trained θ or another."""
+        data: Data = self.objective.queries(queries)
+        function = as_measurement(measurement).bind(self.objective.loss)
+        named = self.objective.layout.unflatten(self.objective.theta(params))
+        parts = []
+        for index, batch in data.batches(None, self.objective.batch_size):
+            values = called(self.objective.model, function, batch, named)
+            refuse_shape("measurement", values, len(index), "queries")
+            parts.append(values.detach())
+        return torch.cat(parts)
+
+    @random_states_kept()
+    def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
+        """Gradient of each query's measurement, without the regulariser."""
+        data, kind = self.objective.queries(queries), as_measurement(measurement)
+        check_measurement(self.objective, data, kind)
+        return self._gradients(data, kind)
+
+    def _gradients(self, data: Data, kind: Measurement) -> Float[Tensor, "queries p"]:
+        check_query_targets(self.objective, data, kind)
+        return torch.cat(list(query_gradient_blocks(self.objective, data, kind)))
+
+    def result(
+        self,
+        scores: Tensor,
+        quantity: Quantity,
+        report: SolveReport | None,
+        positions: Tensor | None,
+        query_ids: np.ndarray,
+        ids: np.ndarray | None = None,
+        losses: Float[Tensor, " queries"] | None = None,
+    ) -> Attribution:
+        """Scores with everything a reader needs to know about them.
+
+        ``losses``: of the queries, where scores are predicted changes of them.
+        """
+        names = self.objective.ids if positions is None else self.objective.ids[positions.numpy()]
+        names = names if ids is None else ids
+        facts = {
+            "n": float(self.objective.n),
+            "p": float(self.objective.p),
+            "gradient_norm": self.stationarity.gradient_norm,
+            "gradient_over_noise": self.stationarity.ratio,
+        }
+        return Attribution(
+            scores,
+            quantity,
+            names,
+            query_ids,
+            self.solver.damping,
+            report,
+            facts,
+            magnitude.judged(
+                self.objective,
+                self.solver,
+                self.stationarity,
+                *(() if losses is None else (scores, losses, names, query_ids)),
+            ),
+        )
+
+    @random_states_kept()
+    def self_influence(
+        self, *, train: Any = None, renormalize: bool = False, leverage_corrected: bool = False
+    ) -> Attribution:
+        """Predicted change of each training example's own loss if it were left out, ``[train]``.
+
+        ∇ℓ_iᵀ(H+δI)⁻¹∇ℓ_i/n: the ranking of Koh & Liang (2017, section 5.4) for label errors. ``leverage_corrected`` as
+        in `attribute`: where outputs are linear in θ the loss is evaluated one Newton step away, which is exact for
+        squared error, ½r²(1/(1−h)² − 1).
+        """
+        self._check_corrections(renormalize, leverage_corrected)
+        objective, loss = self.objective, self.objective.loss
+        positions = None if train is None else objective.positions(train, "train")
+        if leverage_corrected:
+            solve = Recorded(self.solve)
+            scores = leverage.self_removal(objective, solve, positions, self.solver.damping)
+            meaning = meanings.self_influence(loss, leverage=True, evaluated=linear_outputs(objective))
+            return self.result(scores, meaning, solve.report, positions, np.array([]))
+        meaning = meanings.self_influence(loss, renormalize=renormalize)
+        _ = self.stationarity
+        self._announce(objective.n if positions is None else len(positions))
+        if isinstance(self.solver, PairSolver) and not renormalize:
+            with flushed():
+                scores = self_scores(objective, self.solver, positions) / objective.n
+            said = unmeasured(self.solver.name, self.solver.damping, scores[:, None])
+            return self.result(scores, meaning, said, positions, np.array([]))
+        parts, solve = [], Recorded(self.solve)
+        size = objective.engine.block_rows(objective.p)
+        total = -(-(objective.n if positions is None else len(positions)) // size)
+        batches = objective.data.batches(positions, size)
+        for index, batch in track(batches, "solving for training examples", total=total):
+            gradients = objective.engine.function.each(objective.params, batch).materialize()
+            solution = solve(gradients)
+            # The example's own loss is unweighted; w_i belongs to its pull on θ alone.
+            products = objective.weights[index] * (gradients * solution.x).sum(1)
+            if renormalize:
+                products = products + solution.x @ (objective.l2 * objective.params)
+            parts.append(products)
+        scores = torch.cat(parts) / (objective.n - renormalize)
+        return self.result(scores, meaning, solve.report, positions, np.array([]))
+
+    @random_states_kept()
+    def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
+        """I_up,params(z) = −(H+δI)⁻¹∇ℓ(z): derivative of θ̂ by the weight ε of each example (eq. 1).
+
+        Leaving example i out moves θ̂ by about −1/n times row i.
+        """
+        positions = self.objective.positions(indices)
+        blocks = [-self.solve(grads).x for _, grads in self.objective.example_gradients(positions)]
+        return torch.cat(blocks)
+
+    @random_states_kept()
+    def group(
+        self,
+        indices: Any,
+        queries: Any,
+        *,
+        order: Literal["first", "second", "newton"] = "first",
+        renormalize: bool = False,
+        measurement: Any = None,
+        query_ids: Sequence[Any] | None = None,
+    ) -> Attribution:
+        """Predicted change of each query's measurement if whole groups were left out.
+
+        Parameters
+        ----------
+        indices
+            One group (positions or ids), or a list of groups.
+        order
+            ``first``: the sum of the removals; ``second``: with the group's own curvature to first order (Basu et
+            al. 2020); ``newton``: one Newton step on the objective without the group, whose curvature is its own
+            (Hessian or GGN) whatever the inverse, with the inverse's δ added. Exact for squared error of outputs
+            linear in θ, where the measurement is evaluated after the step, and for quadratics and measurements
+            linear in θ. A group that alone determines a direction of θ is treated as an example of leverage 1 is by
+            `attribute`.
+
+        Returns
+        -------
+        Attribution
+            Scores ``[queries, groups]``; ids are the groups' numbers.
+        """
+        self._check_corrections(renormalize)
+        if not hasattr(indices, "__getitem__") or isinstance(indices, str) or getattr(indices, "ndim", 1) == 0:
+            raise InputError(f"indices: give a list of positions, or a list of such groups; got {indices!r}")
+        nested = len(indices) > 0 and (np.ndim(indices[0]) > 0 or isinstance(indices[0], range))
+        members = [self.objective.positions(group) for group in (indices if nested else [indices])]
+        if any(len(group) == self.objective.n for group in members):
+            raise InputError(
+                f"indices: the group is all {self.objective.n} training examples; without them nothing would be left"
+            )
+        kind = as_measurement(measurement)
+        data = self.objective.queries(queries)
+        names = query_names(data, query_ids)
+        score, evaluated = self._score_of_steps(data, kind, order == "newton")
+        solve = Recorded(self.solve)
+        steps = torch.cat([groups.step(self, solve, group, order, renormalize) for group in members])
+        meaning = meanings.removal(kind, self.objective.loss, renormalize=renormalize, group=True, evaluated=evaluated)
+        found, numbers = score(steps), np.arange(len(members))
+        return self.result(found, meaning, solve.report, None, names, numbers, losses=self._losses(data, kind))
+
+    @random_states_kept()
+    def perturbation(
+        self, index: int | str, query: Any, *, measurement: Any = None, wrt: Any = None
+    ) -> perturbation.Perturbation:
+        """I_pert,loss(z, q): gradient of the query's measurement with respect to a training input (eq. 5).
+
+        Parameters
+        ----------
+        index
+            Position of the training example, or its id.
+        query
+            One query, or several whose measurements are averaged.
+        wrt
+            Key or index of the input within the batch (default: its first floating-point tensor).
+        """
+        named = isinstance(index, str)
+        place = int(self.objective.positions([index], "index")[0]) if named else index
+        position = scalars.whole("index", place, 0, self.objective.n - 1)
+        solution, _ = self.query_solution(query, measurement)
+        direction = solution.x.mean(0)
+        unit = as_measurement(measurement).unit(self.objective.loss)
+        return perturbation.perturbation(self.objective, direction, position, wrt, unit)
+
+    @random_states_kept()
+    def replacement(
+        self, indices: Any, examples: Any, queries: Any, *, measurement: Any = None, what: str = "replacement"
+    ) -> Attribution:
+        """Predicted change of each query's measurement if examples were replaced, one by one, at equal weight.
+
+        (1/n)·∇L_qᵀ(H+δI)⁻¹(∇ℓ(z) − ∇ℓ(z̃)) (Koh & Liang 2017, section 2.2). ``examples`` are the z̃, in order of
+        ``indices``. Scores ``[queries, indices]``.
+        """
+        scalars.text("what", what)
+        positions = self.objective.positions(indices)
+        kind = as_measurement(measurement)
+        solution, names = self.query_solution(queries, kind)
+        scores = replacement.scores(self.objective, solution.x, positions, examples)
+        meaning = meanings.replacement(kind, self.objective.loss, what)
+        return self.result(scores, meaning, solution.report, positions, names)
+
+    @random_states_kept()
+    def relabel(self, indices: Any, targets: Any, queries: Any, *, measurement: Any = None) -> Attribution:
+        """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``."""
+        positions = self.objective.positions(indices)
+        given = torch.atleast_1d(kinds.numbers("targets", targets)).to(self.objective.device)
+        if len(given) != len(positions):
+            raise InputError(f"targets: need one for each of the {len(positions)} indices; got {len(given)}")
+        batch = self.objective.data.take(positions)
+        examples = with_targets(batch, given)
+        return self.replacement(positions, examples, queries, measurement=measurement, what="relabelling")
+
+    def generalized(self, change: Any, parameters: Any = None, **options: Any) -> Response:
+        """How chosen parameters answer to a change of the data (see `quantities.generalized`).
+
+        GIF, FIF, PIF, IF or SIF by ``method=``; the curvature is the changed risk's own, not this influence's inverse.
+        """
+        found = generalized(self.objective, change, parameters, **options)
+        _ = self.stationarity
+        return found
+
+    @random_states_kept()
+    def verify(self, queries: Any, k: int = 20, **options: Any) -> Verification:
+        """Retrain without the k most influential examples and compare (see `upweight.evaluation.verify`)."""
+        from upweight.evaluation.verification import verify  # evaluation stands on influence, not under it
+
+        return verify(self, queries, k, **options)
+
+    @random_states_kept()
+    def calibrate(self, queries: Any, train: Train, **options: Any) -> Calibration:
+        """Choose the damping by retraining on a few random subsets (see `upweight.evaluation.calibrate`)."""
+        from upweight.evaluation.calibration import calibrate  # as above
+
+        return calibrate(self, queries, train, **options)
+
+
+def _said(found: Stationarity) -> Stationarity:
+    """The figures, with a warning where they speak against influence."""
+    if found.is_notable:
+        warn(
+            f"θ is not at an optimum: {found}. Influence functions describe optima; expect predictions of "
+            "retraining to be off. Train further, or read the scores as those of the local quadratic model",
+            NotStationaryWarning,
+        )
+    return found

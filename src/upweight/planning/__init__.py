@@ -1,0 +1,1 @@
+"""What an inverse will cost, which one to choose, and a word before long work."""

@@ -1,0 +1,85 @@
+"""Scores of pairs straight from factors: no vector of the length of θ is made where a solver can do without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.data import Data
+from upweight.engine.stationarity import Moments
+from upweight.gradients import Gradients
+from upweight.gradients.blocks import concatenated, conformed
+from upweight.inverse import Solver
+from upweight.measurements import Measurement
+from upweight.objective import Objective
+from upweight.progress import track
+from upweight.quantities.queries import check_query_targets, query_factor_blocks
+
+
+@runtime_checkable
+class PairSolver(Solver, Protocol):
+    """A solver that scores pairs of factored gradients."""
+
+    @property
+    def name(self) -> str:
+        """The solver in words."""
+        ...
+
+    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
+        """A function of a batch's factors that gives ∇L_qᵀ(H+δI)⁻¹∇ℓ_z."""
+        ...
+
+    def quadratic(self, train: Gradients) -> Float[Tensor, " n"]:
+        """∇ℓ_zᵀ(H+δI)⁻¹∇ℓ_z of every example of a batch."""
+        ...
+
+
+def query_factors(objective: Objective, data: Data, measurement: Measurement) -> Gradients:
+    """The gradients of the queries' measurement, cut into the blocks of the loss's own.
+
+    Raises
+    ------
+    InputError
+        If a gradient isn't finite.
+    """
+    function = objective.engine.bind(measurement.bind(objective.loss))
+    check_query_targets(objective, data, measurement)
+    found = concatenated(list(query_factor_blocks(objective, function, data)))
+    return conformed(found, objective.engine.function.plan.shapes)
+
+
+def pays(solver: Solver, queries: Gradients, n: int, p: int) -> bool:
+    """Whether pairs cost fewer multiplications than solving for every query and n inner products of length p.
+
+    A solver whose queries and examples all meet ``rank`` rows on the way pays for that; the others never lose.
+    """
+    if not isinstance(solver, PairSolver):
+        return False
+    q, rank = queries.examples, getattr(solver, "rank", 0)
+    return rank == 0 or (q * n + q * rank + rank * n) * queries.pair_work < q * p * (2 * rank + n)
+
+
+def pair_scores(
+    objective: Objective, solver: PairSolver, queries: Gradients, positions: Tensor | None
+) -> tuple[Float[Tensor, "q n"], Moments]:
+    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and the sums of their gradients on its way."""
+    score, parts, moments = solver.scorer(queries), [], Moments(objective.params)
+    n = objective.n if positions is None else len(positions)
+    for _, found in track(objective.engine.each(positions), "scoring", -(-n // objective.engine.pass_rows)):
+        parts.append(score(found))
+        moments.add_gradients(found)
+    return torch.cat(parts, dim=1), moments
+
+
+def self_scores(objective: Objective, solver: PairSolver, positions: Tensor | None) -> Float[Tensor, " n"]:
+    """w_z∇ℓ_zᵀ(H+δI)⁻¹∇ℓ_z: the pull of an example on θ, seen by its own unweighted loss."""
+    n = objective.n if positions is None else len(positions)
+    function, parts = objective.engine.function, []
+    batches = objective.data.batches(positions, objective.engine.pass_rows)
+    for index, batch in track(batches, "self-influence", -(-n // objective.engine.pass_rows)):
+        parts.append(objective.weights[index] * solver.quadratic(function.each(objective.params, batch)))
+    return torch.cat(parts)

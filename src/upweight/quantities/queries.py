@@ -1,0 +1,147 @@
+"""Queries read for an attribution: their names, and the gradients of what is measured, in blocks that fit memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.checks.per_example import refuse_cut_off, refuse_dependence, refuse_shape
+from upweight.checks.values import refuse_bad_targets
+from upweight.data import Data
+from upweight.errors import InputError, UpweightWarning, warn
+from upweight.gradients import Block, ExampleFunction, Gradients
+from upweight.gradients.blocks import concatenated
+from upweight.gradients.substituted import called
+from upweight.gradients.terms import Outer
+from upweight.losses import all_ignored
+from upweight.measurements import Measurement, OfOutputs
+from upweight.names import distinct
+from upweight.objective import Objective
+
+QUERY_ELEMENTS = 2**27
+"""Numbers in a block of query gradients (512 MiB in float32); each block costs a pass over the training data."""
+
+
+def query_names(data: Data, query_ids: Sequence[Any] | None) -> np.ndarray:
+    """The names given, one per query, or positions."""
+    return np.arange(len(data)) if query_ids is None else distinct("query_ids", query_ids, len(data), "query")
+
+
+def check_query_targets(objective: Objective, data: Data, measurement: Measurement) -> None:
+    """Refuse queries whose targets the loss isn't defined for, where the measurement reads them.
+
+    Raises
+    ------
+    InputError
+        If the loss ignores every target of every query: nothing would be measured, and all scores be 0.
+
+    Warns
+    -----
+    UpweightWarning
+        If it does so for some of them.
+    """
+    function, ignored = measurement.bind(objective.loss), getattr(objective.loss, "ignore_index", None)
+    by_target = ignored is not None and (function is objective.loss or isinstance(function, OfOutputs))
+    if not (measurement.reads_targets or by_target):
+        return
+    unmeasured = []
+    for index, batch in data.batches(None, objective.batch_size):
+        if measurement.reads_targets:
+            refuse_bad_targets(objective.problem, batch)
+        if by_target:
+            nothing = all_ignored(objective.loss, batch)
+            unmeasured += index[nothing.to(index.device)].tolist()
+    if unmeasured:
+        words = (
+            f"queries: {len(unmeasured)} of {len(data)} (first at position {unmeasured[0]}) have no target but "
+            f"{ignored}, which the loss ignores: nothing is measured of them, and their scores are 0; give them targets"
+        )
+        if len(unmeasured) == len(data):
+            raise InputError(words)
+        warn(words, UpweightWarning)
+
+
+def check_measurement(objective: Objective, data: Data, measurement: Measurement) -> None:
+    """Refuse a measurement of the user's own that isn't what a loss must be too.
+
+    Raises
+    ------
+    InputError
+        If it isn't one value per query, finite, a function of θ for autograd, and the same whatever the other queries.
+    """
+    function = measurement.bind(objective.loss)
+    if function is objective.loss or isinstance(function, OfOutputs):
+        return
+    name, found = f"measurement {measurement.name!r}" if measurement.name != "measurement" else "measurement", []
+    for index, batch in data.batches(None, objective.batch_size):
+        values = called(objective.model, function, batch, objective.layout.unflatten(objective.params))
+        refuse_shape(name, values, len(index), "queries")
+        finite = torch.isfinite(values)
+        if not finite.all():
+            bad = int(index[(~finite).nonzero()[0, 0].cpu()])
+            raise InputError(f"{name}: the value of query {bad} is NaN or infinite; look for NaN inputs")
+        found.append(values.detach())
+    first = data.take(list(range(min(len(data), 2))))
+    refuse_cut_off(name, objective.model, function, objective.layout, objective.params, first)
+    values, ids = torch.cat(found), range(len(data))
+    refuse_dependence(name, objective.model, function, data, values, objective.batch_size, ids, "query")
+
+
+def query_gradient_blocks(
+    objective: Objective, data: Data, measurement: Measurement
+) -> Iterator[Float[Tensor, "block p"]]:
+    """Gradients of the queries' measurement, without the regulariser, in order.
+
+    Raises
+    ------
+    InputError
+        If a gradient isn't finite.
+    """
+    function = objective.engine.bind(measurement.bind(objective.loss))
+    rows = objective.engine.block_rows(objective.p)
+    for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // objective.p, 1)):
+        parts = [function.each(objective.params, batch).materialize() for _, batch in data.batches(block, rows)]
+        gradients = torch.cat(parts)
+        refuse_infinite(gradients, int(block[0]))
+        yield gradients
+
+
+def refuse_infinite(gradients: Float[Tensor, "block width"], first: int = 0) -> None:
+    """Refuse query gradients that aren't finite; ``first`` is the position of the first row."""
+    finite = torch.isfinite(gradients).all(1)
+    if not finite.all():
+        bad = first + int((~finite).nonzero()[0, 0])
+        raise InputError(f"queries: the gradient of query {bad} is NaN or infinite; check its input and label")
+
+
+def query_factor_blocks(objective: Objective, function: ExampleFunction, data: Data) -> Iterator[Gradients]:
+    """Gradients of a function of the queries as factors, in order.
+
+    Raises
+    ------
+    InputError
+        If a gradient isn't finite.
+    """
+    each = numbers(objective, function, data)
+    rows = min(objective.engine.block_rows(each), objective.engine.pass_rows)
+    for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // each, 1)):
+        found = concatenated([function.each(objective.params, batch) for _, batch in data.batches(block, rows)])
+        refuse_infinite(found.norms()[:, None], int(block[0]))
+        yield found
+
+
+def numbers(objective: Objective, function: ExampleFunction, data: Data) -> int:
+    """Numbers that an example's gradient takes in inner products."""
+    return sum(_numbers_of(block) for block in function.each(objective.params, data.take([0])).blocks)
+
+
+def _numbers_of(block: Block) -> int:
+    """With several positions the gradient may have to be formed."""
+    held = sum(term.numbers for term in block.terms)
+    several = any(isinstance(term, Outer) and term.left.shape[1] > 1 for term in block.terms)
+    return max(held, block.shape.rows * block.shape.columns) if several else held
