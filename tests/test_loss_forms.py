@@ -390,7 +390,7 @@ def measured(objective: uw.Objective, measurement: Any) -> Tensor:
 
 
 def test_methods_of_one_margin_know_weights_and_refuse_smoothing():
-    from upweight.quantities.own import margin_derivatives, margin_loss
+    from upweight.tasks.own_effects import margin_derivatives, margin_loss
 
     outputs = linear()(X).detach()
     loss = losses.CrossEntropy(weight=WEIGHT, factor=1.5)

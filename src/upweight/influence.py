@@ -14,13 +14,14 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.attribution import Attribution, Quantity
-from upweight.checks.per_example import refuse_shape
 from upweight.data import Data
 from upweight.engine.judged import judged
 from upweight.engine.stationarity import Stationarity
 from upweight.errors import InputError, NotStationaryWarning, warn
+from upweight.evaluation.calibration import Calibration, calibrate
+from upweight.evaluation.training import Training
+from upweight.evaluation.verification import Verification, verify
 from upweight.gradients.denormals import flushed
-from upweight.gradients.substituted import called
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, unmeasured, warned
 from upweight.kept import random_states_kept
 from upweight.losses import Loss, with_targets
@@ -33,20 +34,21 @@ from upweight.planning.long import LongWork
 from upweight.planning.plan import DEFAULT_QUERIES, Plan, plan
 from upweight.progress import track
 from upweight.quantities import further, groups, leverage, magnitude, meanings, perturbation, replacement
+from upweight.quantities.attributor import Attributor
 from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
+from upweight.quantities.measured import measured
 from upweight.quantities.moved import Moved, linear_outputs
 from upweight.quantities.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
 from upweight.quantities.queries import check_measurement, check_query_targets, query_gradient_blocks, query_names
 from upweight.quantities.recorded import Recorded
+from upweight.retraining.workers import Train
 
 if TYPE_CHECKING:
-    from upweight.evaluation.calibration import Calibration
-    from upweight.evaluation.verification import Verification
-    from upweight.retraining.workers import Train
+    import os
 
 
-class Influence:
+class Influence(Attributor):
     """Influence of training examples on a trained model.
 
     Parameters
@@ -79,6 +81,10 @@ class Influence:
             )
         self.objective, self.memory = objective, scalars.whole("memory, in bytes", memory)
         self._given = inverse
+
+    def with_inverse(self, inverse: Inverse | Solver | None) -> Influence:
+        """The same objective with another inverse, fitted or not."""
+        return Influence(self.objective, inverse, memory=self.memory)
 
     def __repr__(self) -> str:
         inverse, _ = self.__dict__.get("_chosen", (self._given, ""))
@@ -272,15 +278,7 @@ class Influence:
         self, queries: Any, measurement: Any = None, params: Float[Tensor, " p"] | None = None
     ) -> Float[Tensor, " queries"]:
         """The measurement of each query, at the trained θ or another."""
-        data: Data = self.objective.queries(queries)
-        function = as_measurement(measurement).bind(self.objective.loss)
-        named = self.objective.layout.unflatten(self.objective.theta(params))
-        parts = []
-        for index, batch in data.batches(None, self.objective.batch_size):
-            values = called(self.objective.model, function, batch, named)
-            refuse_shape("measurement", values, len(index), "queries")
-            parts.append(values.detach())
-        return torch.cat(parts)
+        return measured(self.objective, queries, measurement, params)
 
     @random_states_kept()
     def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
@@ -492,18 +490,64 @@ class Influence:
         return found
 
     @random_states_kept()
-    def verify(self, queries: Any, k: int = 20, **options: Any) -> Verification:
+    def verify(
+        self,
+        queries: Any,
+        k: int = 20,
+        *,
+        counterfactual: Literal["retrain", "pbrf"] | Train | Training = "retrain",
+        select: Literal["largest", "random"] = "largest",
+        leverage_corrected: bool = False,
+        newton_steps: int = 1,
+        renormalize: bool = False,
+        measurement: Any = None,
+        tolerance: float | None = None,
+        solver: Solver | None = None,
+        seed: int = 0,
+    ) -> Verification:
         """Retrain without the k most influential examples and compare (see `upweight.evaluation.verify`)."""
-        from upweight.evaluation.verification import verify  # evaluation stands on influence, not under it
-
-        return verify(self, queries, k, **options)
+        return verify(
+            self,
+            queries,
+            k,
+            counterfactual=counterfactual,
+            select=select,
+            leverage_corrected=leverage_corrected,
+            newton_steps=newton_steps,
+            renormalize=renormalize,
+            measurement=measurement,
+            tolerance=tolerance,
+            solver=solver,
+            seed=seed,
+        )
 
     @random_states_kept()
-    def calibrate(self, queries: Any, train: Train, **options: Any) -> Calibration:
+    def calibrate(
+        self,
+        queries: Any,
+        train: Train,
+        *,
+        subsets: int = 8,
+        fraction: float = 0.5,
+        grid: Sequence[float] | None = None,
+        seeds: int = 1,
+        workers: int = 0,
+        seed: int = 0,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> Calibration:
         """Choose the damping by retraining on a few random subsets (see `upweight.evaluation.calibrate`)."""
-        from upweight.evaluation.calibration import calibrate  # as above
-
-        return calibrate(self, queries, train, **options)
+        return calibrate(
+            self,
+            queries,
+            train,
+            subsets=subsets,
+            fraction=fraction,
+            grid=grid,
+            seeds=seeds,
+            workers=workers,
+            seed=seed,
+            folder=folder,
+        )
 
 
 def _said(found: Stationarity) -> Stationarity:

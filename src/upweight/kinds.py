@@ -71,6 +71,7 @@ KINDS = {
         _of_class("Objective"), "upweight.Objective(model, loss, data), or upweight.from_estimator(estimator, X, y)"
     ),
     "Influence": Kind(_of_class("Influence"), "upweight.Influence(objective)"),
+    "Attributor": Kind(_of_class("Attributor"), "upweight.Influence(objective)"),
     "OwnEffects": Kind(_of_class("OwnEffects"), "what tasks.label_effects gives"),
     "Attribution": Kind(_of_class("Attribution"), "what influence.attribute(queries) gives"),
     "Quantity": Kind(_of_class("Quantity"), "upweight.Quantity(name, words, unit, positive)"),

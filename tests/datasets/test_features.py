@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from upweight.datasets import efficientnet, registry
+from upweight.datasets import efficientnet, pretrained_files, registry
 from upweight.datasets import features as module
 from upweight.errors import DamagedFileWarning
 
@@ -29,7 +29,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     monkeypatch.setenv("UPWEIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "BLOCK", 4)
     monkeypatch.setattr(module, "_features", compute)
-    files = efficientnet.PretrainedFiles(registry.info(efficientnet.NAME), weights, tmp_path)
+    files = pretrained_files.PretrainedFiles(registry.info(efficientnet.NAME), weights, tmp_path)
     # The package's name `load` is the function; the module is found by its full name.
     monkeypatch.setattr(sys.modules["upweight.datasets.load"], "load", lambda name, progress=True: files)
     monkeypatch.setattr(efficientnet, "model", lambda progress=True: None)

@@ -12,9 +12,9 @@ from problems import minimised
 from upweight import retraining
 from upweight.errors import InputError
 from upweight.influence import Influence
-from upweight.quantities.own import own_effects
 from upweight.tasks import explain, label_errors, predictions
 from upweight.tasks.label_scores import METHODS, Method, outputs_without
+from upweight.tasks.own_effects import own_effects
 
 
 def classes(binary: bool, n: int = 120) -> tuple[uw.Objective, np.ndarray]:

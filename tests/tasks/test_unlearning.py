@@ -14,8 +14,8 @@ import upweight as uw
 from problems import DOUBLE, close, convex
 from upweight import select
 from upweight.errors import InputError
+from upweight.predictions import given_labels, predictions
 from upweight.tasks import Rounds, correct_labels, unlearn
-from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning import Judgement, membership_advantage
 from upweight.tasks.unlearning.judgement import wanted
 from upweight.tasks.unlearning.lengths import best_length

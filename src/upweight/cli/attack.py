@@ -160,8 +160,8 @@ def make_report(study: Study, found: Attack, title: str, warnings: list[str]) ->
     import numpy as np
 
     from upweight import plots
+    from upweight.predictions import named, predictions
     from upweight.report import Facts, Figure, Images, Report, Table, Text, Warnings
-    from upweight.tasks.predictions import named, predictions
 
     said = predictions(study.objective)
     labels = named(said.given, study.class_names)

@@ -21,8 +21,8 @@ WORDS = (
 def distance_of(opened: Source, positions: list[int], attribution: Attribution) -> InfluenceByDistance | None:
     """Scores beside distances of the pictures, or of the model's inputs where there are none; None without classes."""
     from upweight.errors import InputError
+    from upweight.predictions import given_labels
     from upweight.tasks import by_distance, predictions
-    from upweight.tasks.predictions import given_labels
 
     inputs, asked = opened.images, opened.query_images
     try:
@@ -57,8 +57,8 @@ def figures_of(found: InfluenceByDistance) -> dict[str, float]:
 def distance_figure(found: InfluenceByDistance, class_names: Any, unit: str, title: str | None = None) -> Figure:
     """The scatter of one query, by class."""
     from upweight import plots
+    from upweight.predictions import named
     from upweight.report import Figure
-    from upweight.tasks.predictions import named
 
     drawn = plots.influence_against(
         found.distances[0],

@@ -122,7 +122,7 @@ def all_scores(opened: sources.Source, found: Explanation) -> pd.DataFrame:
 
 def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
     """The query in figures: its name, given label, prediction with probability, loss."""
-    from upweight.tasks.predictions import named
+    from upweight.predictions import named
 
     said = opened.predictions()
     facts: dict[str, Any] = {opened.noun: opened.query_ids[position]}
@@ -149,7 +149,7 @@ def labels(opened: sources.Source, positions: Sequence[int]) -> list[Any]:
     """The labels of training examples; gaps where the loss knows no classes."""
     from upweight.errors import InputError
     from upweight.losses import split_batch
-    from upweight.tasks.predictions import named
+    from upweight.predictions import named
 
     try:
         targets = split_batch(opened.objective.data.take(list(positions)))[1]

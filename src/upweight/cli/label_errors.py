@@ -126,7 +126,7 @@ def ranked(errors: LabelErrors, opened: sources.Source) -> pd.DataFrame:
 
 def speaking_against(errors: LabelErrors, k: int) -> dict[Any, list[dict[str, Any]]]:
     """For each of the k most suspicious examples, the ones that contradict its label most."""
-    from upweight.tasks.predictions import named
+    from upweight.predictions import named
 
     ranking = errors.evidence(k, EVIDENCE)
     labels = named(errors.predictions.given, errors.class_names)

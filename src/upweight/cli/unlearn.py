@@ -247,7 +247,7 @@ def accuracies(opened: Source, found: Unlearned) -> tuple[list[str], dict[str, l
 
     Changed are the classes that the changed examples were labelled with.
     """
-    from upweight.tasks.predictions import given_labels, named, predictions
+    from upweight.predictions import given_labels, named, predictions
 
     said = {
         "before": predictions(found.before, opened.queries),

@@ -11,9 +11,9 @@ The cache is the user's cache folder for ``upweight``, or the folder in the envi
 
 from upweight.datasets import efficientnet, support2
 from upweight.datasets.dataset import Dataset
-from upweight.datasets.efficientnet import PretrainedFiles
 from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable, UnknownDataset
 from upweight.datasets.load import fetch, is_cached, load
+from upweight.datasets.pretrained_files import PretrainedFiles
 from upweight.datasets.registry import Archive, ArraySpec, DatasetInfo, info, names
 from upweight.datasets.shakespeare import Plays
 from upweight.datasets.spam_assassin import Emails, EmailTexts

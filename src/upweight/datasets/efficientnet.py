@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from upweight.datasets.archives import members
-from upweight.datasets.registry import DatasetInfo
+from upweight.datasets.load import load
+from upweight.datasets.pretrained_files import PACKAGE
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,33 +21,7 @@ if TYPE_CHECKING:
 NAME = "efficientnet-lite0"
 """The data set's name in the registry."""
 
-_PACKAGE = "efficientnet_lite_pytorch"
-_WEIGHTS = "efficientnet-lite0.pth"
-_IMPORTED_AS = f"_upweight_cached_{_PACKAGE}"
-
-
-@dataclass(frozen=True)
-class PretrainedFiles:
-    """Paths: ``weights`` is a state dict, ``source`` the folder of the model's Python package."""
-
-    info: DatasetInfo
-    weights: Path
-    source: Path
-
-
-def convert(archives: Sequence[Path], entry: Path) -> None:
-    """Keep the weights file of the first archive, and the Python source of the second."""
-    weights, source = archives
-    for _, content in members(weights, lambda path: path.endswith(".pth")):
-        (entry / _WEIGHTS).write_bytes(content)
-    (entry / _PACKAGE).mkdir()
-    for path, content in members(source, lambda path: PurePosixPath(path).match(f"{_PACKAGE}/*.py")):
-        (entry / _PACKAGE / PurePosixPath(path).name).write_bytes(content)
-
-
-def read(entry: Path, info: DatasetInfo) -> PretrainedFiles:
-    """The paths within a cache entry."""
-    return PretrainedFiles(info, entry / _WEIGHTS, entry / _PACKAGE)
+_IMPORTED_AS = f"_upweight_cached_{PACKAGE}"
 
 
 def model(*, progress: bool = True) -> nn.Module:
@@ -63,8 +35,6 @@ def model(*, progress: bool = True) -> nn.Module:
         If weights or source cannot be had.
     """
     import torch
-
-    from upweight.datasets.load import load
 
     files = load(NAME, progress=progress)
     network = _import(files.source).EfficientNet.from_name(NAME)

@@ -11,16 +11,16 @@ from upweight.datasets import (
     cache,
     cifar10,
     digits,
-    efficientnet,
     mnist,
+    pretrained_files,
     registry,
     shakespeare,
     spam_assassin,
     support2,
 )
 from upweight.datasets.dataset import Dataset
-from upweight.datasets.efficientnet import PretrainedFiles
 from upweight.datasets.fetch import ensure
+from upweight.datasets.pretrained_files import PretrainedFiles
 from upweight.datasets.registry import DatasetInfo
 from upweight.datasets.shakespeare import Plays
 from upweight.datasets.spam_assassin import Emails
@@ -49,7 +49,7 @@ _READERS: dict[str, _Reader] = {
     "support2": support2,
     "adult": adult,
     "shakespeare": shakespeare,
-    "efficientnet-lite0": efficientnet,
+    "efficientnet-lite0": pretrained_files,
 }
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from upweight import kinds
 from upweight.errors import InputError
@@ -49,6 +48,8 @@ def agreement(predicted: Any, actual: Any) -> Agreement:
         raise InputError(f"predicted, actual: need two or more pairs; got shapes {x.shape} and {y.shape}")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return Agreement(math.nan, math.nan, math.nan, len(x))
+    from scipy import stats  # half a second, which scores don't need
+
     line: Any = stats.linregress(x, y)
     rank: Any = stats.spearmanr(x, y)
     return Agreement(float(line.rvalue), float(rank.statistic), float(line.slope), len(x))

@@ -21,13 +21,14 @@ from upweight.evaluation.training import Training, as_training
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported
+from upweight.predictions import predictions
 from upweight.retraining.workers import Train
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from upweight.influence import Influence
+    from upweight.quantities.attributor import Attributor
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ class Brittleness:
 
 @random_states_kept()
 def brittleness(
-    influence: Influence,
+    influence: Attributor,
     queries: Any,
     k: int | Sequence[int],
     train: Train | Training,
@@ -195,8 +196,6 @@ def _effects(
     objective: Objective, training: Training, removed: list[Int[Tensor, " _"]], data: Data
 ) -> tuple[Float[Tensor, "removals queries"], Float[Tensor, "removals queries"]]:
     """Share of seeds in which each removal flips each prediction, and the mean rise of its loss."""
-    from upweight.tasks.predictions import predictions  # tasks stand on evaluation, not under it
-
     everything = torch.ones(objective.n, dtype=torch.bool)
     kept = [everything, *(everything.scatter(0, positions, False) for positions in removed)]
     said = [

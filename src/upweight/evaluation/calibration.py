@@ -33,6 +33,7 @@ from upweight.inverse import Solver, warned
 from upweight.kept import random_states_kept
 from upweight.measurements import as_measurement
 from upweight.objective import Objective
+from upweight.quantities.attributor import Attributor
 from upweight.quantities.queries import check_query_targets
 from upweight.retraining import random_halves
 from upweight.retraining.workers import Train
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from upweight.influence import Influence
 
 SPAN = 30.0
 """The default grid goes from "auto" over this to "auto" times this."""
@@ -81,7 +81,7 @@ class Calibration:
     curve: tuple[LDSResult, ...]
     auto: float
     auto_lds: LDSResult | None
-    influence: Influence
+    influence: Attributor
     seconds: float
 
     def figure(self, title: str | None = None) -> Figure:
@@ -115,7 +115,7 @@ class Calibration:
 
 @random_states_kept()
 def calibrate(
-    influence: Influence,
+    influence: Attributor,
     queries: Any,
     train: Train,
     *,
@@ -191,7 +191,7 @@ def calibrate(
         curve,
         auto,
         judged(effects.at(auto)) if auto > 0 else None,
-        type(influence)(objective, solver.with_damping(damping), memory=influence.memory),
+        influence.with_inverse(solver.with_damping(damping)),
         seconds,
     )
 

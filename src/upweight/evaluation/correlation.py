@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 from upweight.errors import UpweightWarning, warn
 
@@ -40,11 +39,15 @@ def slope(x: Rows, y: Rows, counts: Counts | None = None) -> Float[np.ndarray, "
 
 def spearman(x: Rows, y: Rows) -> Float[np.ndarray, " rows"]:
     """Spearman's ρ of each row: Pearson's r of the ranks."""
+    from scipy import stats  # half a second, which scores don't need
+
     return pearson(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
 
 def order(values: Rows) -> Int[np.ndarray, "rows m"]:
     """Number of smaller distinct values in the row: all that ranks depend on, computed once for many ``counts``."""
+    from scipy import stats  # half a second, which scores don't need
+
     return stats.rankdata(values, method="dense", axis=-1).astype(np.int64) - 1
 
 

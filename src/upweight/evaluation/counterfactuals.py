@@ -16,9 +16,10 @@ from upweight import retraining
 from upweight.data import Data
 from upweight.errors import InputError, NotStationaryWarning, UpweightWarning, warn
 from upweight.evaluation.training import Training, as_training
-from upweight.influence import Influence
 from upweight.inverse import Solver
 from upweight.inverse.dense import DenseSolver
+from upweight.quantities.attributor import Attributor
+from upweight.quantities.measured import measured
 from upweight.retraining.workers import Train
 
 
@@ -74,7 +75,7 @@ class Changes:
             )
 
 
-Maker = Callable[[Influence, Data, Any, Int[Tensor, " examples"]], Changes]
+Maker = Callable[[Attributor, Data, Any, Int[Tensor, " examples"]], Changes]
 """(influence, queries, measurement, positions to leave out one by one) -> changes."""
 
 
@@ -106,7 +107,7 @@ def maker(
 
 
 def _retrained(
-    influence: Influence,
+    influence: Attributor,
     data: Data,
     measurement: Any,
     out: Int[Tensor, " examples"],
@@ -139,7 +140,7 @@ def _retrained(
 
 
 def _responses(
-    influence: Influence,
+    influence: Attributor,
     data: Data,
     measurement: Any,
     out: Int[Tensor, " examples"],
@@ -158,35 +159,33 @@ def _responses(
     )
 
 
-def _exact(influence: Influence) -> Solver | None:
+def _exact(influence: Attributor) -> Solver | None:
     """The influence's own inverse where it is exact: the best preconditioner there is."""
     return influence.solver if isinstance(influence.solver, DenseSolver) else None
 
 
 def _moved(
-    influence: Influence, data: Data, measurement: Any, params: Float[Tensor, "examples p"]
+    influence: Attributor, data: Data, measurement: Any, params: Float[Tensor, "examples p"]
 ) -> Float[Tensor, "queries examples"]:
-    after = [influence.measure(data, measurement, theta) for theta in params]
-    return torch.stack(after, dim=1) - influence.measure(data, measurement)[:, None]
+    after = [measured(influence.objective, data, measurement, theta) for theta in params]
+    return torch.stack(after, dim=1) - measured(influence.objective, data, measurement)[:, None]
 
 
 def _trained(
-    influence: Influence, data: Data, measurement: Any, out: Int[Tensor, " examples"], training: Training
+    influence: Attributor, data: Data, measurement: Any, out: Int[Tensor, " examples"], training: Training
 ) -> Changes:
     objective, seeds = influence.objective, len(training.seeds)
     everything = torch.arange(objective.n)
     subsets = [everything, *(everything[everything != position] for position in out)]
-    measured = [
-        Influence(model, influence.inverse).measure(data, measurement) for model in training.models(objective, subsets)
-    ]
-    by_seed = torch.stack(measured).reshape(seeds, len(subsets), -1)
+    after = [measured(model, data, measurement) for model in training.models(objective, subsets)]
+    by_seed = torch.stack(after).reshape(seeds, len(subsets), -1)
     changes = (by_seed[:, 1:] - by_seed[:, :1]).transpose(1, 2)
     errors = changes.std(0) / math.sqrt(seeds) if seeds > 1 else None
     noise = math.nan if errors is None else float(errors.square().mean().sqrt())
     return Changes(
         changes.mean(0),
         f"training from scratch, seeds per example: {seeds}",
-        len(measured),
+        len(after),
         torch.empty(0, dtype=changes.dtype),
         Floor(noise, f"the noise of {seeds} seeds", "average over more of them (seeds=…)", NoisyWarning),
         errors,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy import stats
 from torch import Tensor
 
 from upweight import plots, scalars
@@ -162,5 +161,7 @@ def _over_updates(shares: Float[np.ndarray, " updates"], level: float) -> Estima
     mean = float(shares.mean())
     if len(shares) < 2:
         return Estimate(mean, Interval(math.nan, math.nan, level))
+    from scipy import stats  # half a second, which scores don't need
+
     half = float(stats.sem(shares) * stats.t.ppf((1 + level) / 2, len(shares) - 1))
     return Estimate(mean, Interval(max(mean - half, 0.0), min(mean + half, 1.0), level))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from upweight.influence import Influence
+    from upweight.quantities.attributor import Attributor
 
 CANDIDATES = 5
 """Multiple of k that leverage is divided out of, to choose the k largest from."""
@@ -118,7 +118,7 @@ class Verification:
 
 @random_states_kept()
 def verify(
-    influence: Influence,
+    influence: Attributor,
     queries: Any,
     k: int = 20,
     *,
@@ -213,14 +213,14 @@ def verify(
     )
 
 
-def against_pbrf(influence: Influence, queries: Any, k: int = 20, **options: Any) -> Verification:
+def against_pbrf(influence: Attributor, queries: Any, k: int = 20, **options: Any) -> Verification:
     """`verify` against the proximal Bregman response: is the inverse right, whatever the training did?"""
     kinds.check(against_pbrf, locals())
     return verify(influence, queries, k, counterfactual="pbrf", **options)
 
 
 def against_retraining(
-    influence: Influence, queries: Any, train: Train | Training, k: int = 20, **options: Any
+    influence: Attributor, queries: Any, train: Train | Training, k: int = 20, **options: Any
 ) -> Verification:
     """`verify` against the user's own training from scratch: does influence predict what really happens?"""
     kinds.check(against_retraining, locals())

@@ -19,8 +19,7 @@ from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
 from upweight.errors import InputError, SlowPathWarning, warn
-from upweight.gradients.blocks import Block, Gradients
-from upweight.gradients.interface import Cotangents
+from upweight.gradients.blocks import Block, Cotangents, Gradients
 from upweight.gradients.output_curvature import MANY, softmax_of, softmax_product
 from upweight.gradients.plan import unfactored
 from upweight.gradients.substituted import substituted

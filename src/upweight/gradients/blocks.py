@@ -7,7 +7,7 @@ summed: inner products, Gram matrices, norms, weighted sums, and, where somebody
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from upweight.gradients.terms import Direct, Lookup, Outer, Term, compact, gram, pair_work
 from upweight.parameters import Layout
+
+Cotangents = Tensor | Callable[[Tensor], Tensor]
+"""u of each example in its outputs ``[batch, ...]``, or a function of the outputs that gives them."""
 
 
 @dataclass(frozen=True)

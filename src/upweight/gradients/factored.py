@@ -22,9 +22,8 @@ from upweight.data import Batch, batch_length
 from upweight.errors import SlowPathWarning, warn
 from upweight.gradients.assemble import joins, merged, needs_transposition, oriented, term_of, with_ones
 from upweight.gradients.autograd import AutogradFunction
-from upweight.gradients.blocks import Block, Gradients, Shape
+from upweight.gradients.blocks import Block, Cotangents, Gradients, Shape
 from upweight.gradients.graph import Use, uses
-from upweight.gradients.interface import Cotangents
 from upweight.gradients.locate import located, output_gradients, scattered
 from upweight.gradients.owners import lying, owners, seeds
 from upweight.gradients.plan import Key, Plan

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from upweight.data import Batch
-from upweight.gradients.blocks import Gradients
+from upweight.gradients.blocks import Cotangents, Gradients
+from upweight.gradients.linear import LinearFunction
 from upweight.gradients.plan import Plan
 from upweight.parameters import Layout
-
-if TYPE_CHECKING:
-    from upweight.gradients.linear import LinearFunction
-
-Cotangents = Tensor | Callable[[Tensor], Tensor]
-"""u of each example in its outputs ``[batch, ...]``, or a function of the outputs that gives them."""
 
 
 @runtime_checkable

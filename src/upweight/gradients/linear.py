@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from upweight.data import Batch, tensors
 from upweight.gradients.autograd import output_derivatives
-from upweight.gradients.blocks import Block, Gradients, Shape
-from upweight.gradients.interface import Cotangents
+from upweight.gradients.blocks import Block, Cotangents, Gradients, Shape
 from upweight.gradients.output_curvature import (
     MANY,
     TILES,

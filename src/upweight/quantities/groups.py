@@ -29,7 +29,7 @@ from upweight.quantities.recorded import Recorded
 from upweight.quantities.undetermined import ROUNDING, least_norm, rest_of, say_undetermined
 
 if TYPE_CHECKING:
-    from upweight.influence import Influence
+    from upweight.quantities.attributor import Attributor
 
 LOOKED_INTO = 4000
 """p up to which a matrix that nothing else keeps from being singular is factorised before it is solved."""
@@ -38,7 +38,7 @@ REGULAR = 1e-6
 
 
 def step(
-    influence: Influence,
+    influence: Attributor,
     solve: Recorded,
     members: Tensor,
     order: Literal["first", "second", "newton"],
@@ -89,7 +89,7 @@ def _curvature(solver: Solver, objective: Objective) -> ObjectiveCurvature:
 
 
 def _newton(
-    influence: Influence, solve: Recorded, members: Tensor, pull: Float[Tensor, " p"], scale: float
+    influence: Attributor, solve: Recorded, members: Tensor, pull: Float[Tensor, " p"], scale: float
 ) -> Float[Tensor, " p"]:
     """One Newton step on the objective without the members, whose others count ``scale`` each."""
     _ = influence.stationarity

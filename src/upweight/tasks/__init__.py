@@ -1,5 +1,6 @@
 """What people come for: finding label errors, explaining a prediction. Each task says what its numbers mean."""
 
+from upweight.predictions import Predictions, predictions
 from upweight.tasks.attacks import Aim, Attack, Box, Climb, LeverChoice, Levers, Resources, attack
 from upweight.tasks.coefficients import GroupFeatures
 from upweight.tasks.compare import ComparedModel, Comparison, compare_models
@@ -8,7 +9,6 @@ from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
 from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
-from upweight.tasks.predictions import Predictions, predictions
 from upweight.tasks.unlearning import Rounds, Unlearned, UnlearningReport, correct_labels, unlearn
 
 __all__ = [

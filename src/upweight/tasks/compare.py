@@ -16,9 +16,9 @@ from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported, require
+from upweight.predictions import given_labels, predictions
 from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.explain import Explanation, explain
-from upweight.tasks.predictions import given_labels, predictions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,9 +22,9 @@ from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported, require
 from upweight.plots import checks
+from upweight.predictions import Predictions, given_labels, named, predictions
 from upweight.tasks.coefficients import Coefficients, GroupFeatures, coefficients
 from upweight.tasks.concentration import Concentration, concentration
-from upweight.tasks.predictions import Predictions, given_labels, named, predictions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,10 +23,10 @@ from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported, require
 from upweight.plots import checks
-from upweight.quantities.own import OwnEffects, own_effects
+from upweight.predictions import Predictions, given_labels, named
 from upweight.scalars import shown
 from upweight.tasks.label_scores import METHODS, Method, influence_for_labels, scored
-from upweight.tasks.predictions import Predictions, given_labels, named
+from upweight.tasks.own_effects import OwnEffects, own_effects
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,8 @@ from upweight.losses import split_batch, with_targets
 from upweight.objective import Objective
 from upweight.optional import imported
 from upweight.plots import checks
+from upweight.predictions import predictions
 from upweight.progress import track
-from upweight.tasks.predictions import predictions
 
 if TYPE_CHECKING:
     import pandas as pd

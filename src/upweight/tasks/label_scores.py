@@ -26,9 +26,9 @@ from upweight.inverse import EKFAC, Dual
 from upweight.losses import BinaryLogistic, CrossEntropy
 from upweight.objective import Objective
 from upweight.planning.choice import DENSE_UP_TO
+from upweight.predictions import Predictions, predictions
 from upweight.quantities import leverage, meanings
-from upweight.quantities.own import OwnEffects, own_effects
-from upweight.tasks.predictions import Predictions, predictions
+from upweight.tasks.own_effects import OwnEffects, own_effects
 
 Method = Literal["out-of-sample", "margin", "relative", "leverage-corrected", "self-influence", "loss"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -43,7 +43,7 @@ def influence_for_labels(objective: Objective) -> Influence:
     """The automatic choice; but in place of EK-FAC the rows of the GGN, where they are affordable.
 
     What an example holds of the curvature itself has to be taken away, and only in the rows it is there: by EK-FAC,
-    which knows averages, leverages above 1 come out (`upweight.quantities.own.LeverageWarning`).
+    which knows averages, leverages above 1 come out (`upweight.tasks.own_effects.LeverageWarning`).
     """
     chosen = Influence(objective)
     if not isinstance(chosen.inverse, EKFAC) or not isinstance(objective.loss, CrossEntropy | BinaryLogistic):
@@ -95,7 +95,7 @@ def outputs_without(influence: Influence, effects: OwnEffects | None = None) -> 
     """The outputs of each training example under the model without it, by one Newton step.
 
     By all outputs' curvature where solving for each of them is affordable (exact for squared error), else, or where
-    ``effects`` are given, by the margin of the given label alone (see `upweight.quantities.own`). The other examples
+    ``effects`` are given, by the margin of the given label alone (see `upweight.tasks.own_effects`). The other examples
     keep their weight 1/n.
     """
     if effects is None and _affordable(influence.objective):

@@ -1,7 +1,7 @@
 """A training function by what it does: its code and the values it uses, so that a changed one is told from the old.
 
-`walk` reads a value whatever it is; `code` functions, classes and modules; `arrays` numbers and tables by content;
-`objects` everything else, by what pickling would keep of it.
+`walk` reads a value piece by piece, by the reader of its kind (`readers`): `code` functions, classes and modules;
+`arrays` numbers and tables by content; `objects` everything else, by what pickling would keep of it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from upweight.retraining.fingerprint.readers import reader
 from upweight.retraining.fingerprint.unknown import UnknownContentError
 from upweight.retraining.fingerprint.walk import Walk
 
@@ -31,7 +32,7 @@ def fingerprint(function: Any) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for part in Walk().parts(function):
+        for part in Walk(reader).parts(function):
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
     except RecursionError:

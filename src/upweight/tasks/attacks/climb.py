@@ -18,11 +18,11 @@ from upweight import retraining
 from upweight.data import Batch, Data
 from upweight.gradients.substituted import substituted
 from upweight.losses import as_split
+from upweight.predictions import predictions
 from upweight.tasks.attacks.box import same_bytes
 from upweight.tasks.attacks.settings import Climb
 from upweight.tasks.attacks.subject import Subject
 from upweight.tasks.attacks.together import retrained_hessians, solve, unit_rows
-from upweight.tasks.predictions import predictions
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,10 @@ from upweight.errors import InputError
 from upweight.influence import Influence
 from upweight.inverse import Solver
 from upweight.objective import Objective
+from upweight.predictions import predictions
 from upweight.quantities.perturbation import input_gradients, input_key, with_input
 from upweight.tasks.attacks.box import stored_images
 from upweight.tasks.attacks.together import inverted
-from upweight.tasks.predictions import predictions
 
 Network = Callable[[Tensor], Tensor]
 """Stored images as float levels 0 … 255 ``[b, …]`` -> features ``[b, …]``; an ``nn.Module`` or a function."""

@@ -12,7 +12,7 @@ from upweight.data import Data
 from upweight.gradients.substituted import substituted
 from upweight.losses import as_split
 from upweight.objective import Objective
-from upweight.tasks.predictions import Predictions, predictions
+from upweight.predictions import Predictions, predictions
 
 SUREST = 1e-6
 """Probabilities are kept so far from 0, so that no single example decides."""

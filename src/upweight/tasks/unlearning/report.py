@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from upweight.objective import Objective
-from upweight.tasks.predictions import Predictions, given_labels, predictions
+from upweight.predictions import Predictions, given_labels, predictions
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,11 +23,11 @@ from upweight.errors import InputError
 from upweight.kept import random_states_kept
 from upweight.losses import with_targets
 from upweight.objective import Objective
+from upweight.predictions import given_labels, predictions
 from upweight.progress import track
 from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
 from upweight.quantities.generalized.system import Method
-from upweight.tasks.predictions import given_labels, predictions
 from upweight.tasks.unlearning.lengths import LENGTHENED, SHORTENED, best_length
 from upweight.tasks.unlearning.problem import Problem, held_out, posed, sampled
 from upweight.tasks.unlearning.report import UnlearningReport, compared

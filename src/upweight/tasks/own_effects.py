@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -24,13 +23,11 @@ from upweight.data import Batch
 from upweight.errors import InputError, UpweightWarning, warn
 from upweight.gradients.autograd import output_derivatives
 from upweight.gradients.denormals import flushed
+from upweight.influence import Influence
 from upweight.losses import BinaryLogistic, CrossEntropy, Loss, margins, signs, split_batch
 from upweight.measurements import Margin
 from upweight.progress import track
 from upweight.quantities.pairs import PairSolver
-
-if TYPE_CHECKING:
-    from upweight.influence import Influence
 
 MOST_LEVERAGE = 0.99
 """Leverage that is divided out at most. With an exact inverse h < 1 always; where the curvature is approximated, an

@@ -11,7 +11,7 @@ import upweight as uw
 from upweight import retraining
 from upweight.errors import InputError
 from upweight.influence import Influence
-from upweight.quantities.own import MOST_LEVERAGE, LeverageWarning, OwnEffects, own_effects
+from upweight.tasks.own_effects import MOST_LEVERAGE, LeverageWarning, OwnEffects, own_effects
 
 
 def classifier(kind: str) -> uw.Objective:

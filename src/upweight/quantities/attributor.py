@@ -1,0 +1,69 @@
+"""What a judge of predictions needs to know of what made them; `upweight.Influence` is one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight.attribution import Attribution
+from upweight.engine.stationarity import Stationarity
+from upweight.inverse import Inverse, Solution, Solver
+from upweight.objective import Objective
+
+
+class Attributor(ABC):
+    """An objective with an inverse of its curvature, and the scores that follow from them.
+
+    Rooms below `upweight.Influence` are written for this, so that they need not import it.
+    """
+
+    objective: Objective
+
+    @property
+    @abstractmethod
+    def inverse(self) -> Inverse | Solver:
+        """The inverse that was given or chosen."""
+
+    @property
+    @abstractmethod
+    def solver(self) -> Solver:
+        """The inverse fitted to the objective's curvature."""
+
+    @property
+    @abstractmethod
+    def stationarity(self) -> Stationarity:
+        """How near θ is to an optimum."""
+
+    @abstractmethod
+    def with_inverse(self, inverse: Inverse | Solver) -> Self:
+        """The same objective with another inverse."""
+
+    @abstractmethod
+    def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
+        """(H+δI)⁻¹ of k vectors as rows."""
+
+    @abstractmethod
+    def query_solution(
+        self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None
+    ) -> tuple[Solution, np.ndarray]:
+        """(H+δI)⁻¹∇L_q of each query ``[queries, p]``, and the queries' names."""
+
+    @abstractmethod
+    def attribute(
+        self,
+        queries: Any,
+        *,
+        quantity: Literal["removal", "upweight"] = "removal",
+        measurement: Any = None,
+        train: Any = None,
+        renormalize: bool = False,
+        leverage_corrected: bool = False,
+        newton_steps: int = 1,
+        query_ids: Sequence[Any] | None = None,
+    ) -> Attribution:
+        """Scores ``[queries, train]``."""
