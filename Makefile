@@ -19,13 +19,14 @@ demo: $(READY)   ## flip labels on digits, find them, explain an error, prove it
 	$(BIN)/upweight demo
 
 test: lint types ## lint, types and the whole test suite
-	$(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
 
 test-data: $(READY) ## the tests that download large data sets
 	$(BIN)/python -m pytest -m 'download or slow_download'
 
-lint: $(READY)   ## ruff: style and imports
+lint: $(READY)   ## style, and which room may import which
 	$(BIN)/ruff check src tests experiments benchmarks docs examples
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/ruff format --check src tests experiments benchmarks docs examples
 
 types: $(READY)  ## mypy

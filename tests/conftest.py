@@ -11,12 +11,17 @@ from jaxtyping import install_import_hook
 ROOMS = [
     *("objective", "losses", "measurements", "data", "parameters", "positions"),
     *("attribution", "estimators", "problem", "checks", "engine", "kept"),
+    *("checkpoints", "predictions"),
     *(
         "gradients",
         "linalg",
         "curvature",
         "inverse",
+        "quantities",
+        "planning",
+        "baselines",
         "influence",
+        "ensemble",
         "retraining",
         "evaluation",
         "tasks",

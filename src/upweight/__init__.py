@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from upweight.estimators import from_estimator
     from upweight.influence import Influence
     from upweight.objective import Objective
+    from upweight.penalty import l2_of
     from upweight.quantities.generalized import Relabelling, Removal, Substitution
     from upweight.solve_report import SolveReport
     from upweight.study import Study
-    from upweight.weight_decay import l2_of
 
 __all__ = [
     "TRAK",
@@ -120,7 +120,7 @@ _HOMES = {
     "TRAK": "baselines",
     "TracIn": "baselines",
     "from_estimator": "estimators",
-    "l2_of": "weight_decay",
+    "l2_of": "penalty",
     "similarity": "baselines",
     "statistics": "diagnostics",
 }

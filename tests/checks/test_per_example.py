@@ -248,7 +248,7 @@ def test_what_is_cut_off_from_the_parameters_is_refused(cut):
     influences = [
         uw.Influence(objective, uw.inverse.Dense(uw.curvature.GGN(), damping=0.1)),
         uw.Influence(objective, uw.inverse.Dual(damping=0.1)),
-        uw.influence.TracIn(objective, [objective.params], 1.0),
+        uw.TracIn(objective, [objective.params], 1.0),
     ]
     named = uw.measurements.Function(CUT_OFF[cut], name=cut)
     for influence in influences:

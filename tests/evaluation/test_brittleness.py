@@ -89,7 +89,7 @@ def test_seeds_are_compared_with_the_whole_model_of_the_same_seed(influence: uw.
 
 
 def test_scores_are_the_influences_own_unless_given(influence: uw.Influence) -> None:
-    with pytest.warns(uw.messages.NotStationaryWarning):
+    with pytest.warns(uw.errors.NotStationaryWarning):
         found = brittleness(influence, QUERIES, 6, train)
     assert found.flipped.tolist() == [[1.0, 1.0, 1.0]]  # votes for the query are what influence finds helpful
     table = found.to_pandas()

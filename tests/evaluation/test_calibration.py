@@ -102,7 +102,7 @@ def test_the_default_grid_goes_around_auto_or_around_l2_where_auto_is_zero() -> 
     assert found.auto_lds is not None
     assert found.auto_lds.lds == found.curve[6].lds
     assert f"'auto' δ={centre:.3g}: LDS {found.auto_lds.lds:.3f}" in repr(found)
-    with pytest.warns(uw.messages.NotStationaryWarning):
+    with pytest.warns(uw.errors.NotStationaryWarning):
         found = influence(Dual(), l2=50.0).calibrate(mlp().queries, following(TRUE))
     assert (found.auto, found.auto_lds) == (0.0, None)
     close(found.grid, 50 * np.geomspace(1 / 30, 30, 13))

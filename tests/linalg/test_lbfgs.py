@@ -31,10 +31,12 @@ def logistic(x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
     return values, margins.sigmoid() @ inputs + x
 
 
-def run(evaluate: Any, count: int, size: int, precondition: Any = lambda v: v, limit: int = 300) -> Minimum:
+def run(
+    evaluate: Any, count: int, size: int, precondition: Any = lambda v: v, limit: int = 300, tolerance: float = 1e-9
+) -> Minimum:
     start = torch.zeros(count, size, dtype=DOUBLE)
     at_start = evaluate(start, torch.arange(count))
-    return minimise(evaluate, start, at_start, precondition, torch.full((count,), 1e-9, dtype=DOUBLE), limit)
+    return minimise(evaluate, start, at_start, precondition, torch.full((count,), tolerance, dtype=DOUBLE), limit)
 
 
 def test_many_quadratics_have_their_minima() -> None:
@@ -57,10 +59,11 @@ def test_convex_functions_have_scipys_minima(count: int) -> None:
 
 
 def test_problems_dont_know_of_each_other() -> None:
-    together = run(logistic, 3, 6).params
+    # From ‖gradient‖ ≤ 1e-6 and curvature ≥ 1 the minimum is within 1e-6; closer by, rounding of the values decides.
+    together = run(logistic, 3, 6, tolerance=1e-6).params
     for number in range(3):
-        alone = run(lambda x, _, number=number: logistic(x, torch.full((len(x),), number)), 1, 6).params
-        close(alone[0], together[number], atol=1e-9)
+        alone = run(lambda x, _, number=number: logistic(x, torch.full((len(x),), number)), 1, 6, tolerance=1e-6).params
+        close(alone[0], together[number], atol=2e-6, rtol=0)
 
 
 def test_the_exact_inverse_hessian_takes_one_step() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from upweight import scalars
 from upweight.checks.forms import first_pass
 from upweight.checks.per_example import refuse_shape
 from upweight.data import Batch, batch_length
@@ -106,28 +104,6 @@ def _refuse_moved(model: nn.Module, copies: dict[str, Tensor]) -> None:
                 "it a function of the parameter (self.weight * self.mask in place of self.weight.data.mul_(…); "
                 "nn.Embedding(max_norm=…) is understood), or apply it to the model once before"
             )
-
-
-def penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor, model: nn.Module) -> Float[Tensor, " p"]:
-    """λ of each entry of θ; what is said of parameters that are held fixed adds nothing."""
-    if isinstance(l2, str):
-        raise InputError(
-            f"l2: got {l2!r}; give λ ≥ 0, λ by name, or what an optimiser's weight decay amounts to, "
-            "uw.l2_of(optimizer, model)"
-        )
-    rules = l2 if isinstance(l2, Mapping) else {"*": l2}
-    values = dict.fromkeys(layout.names, 0.0)
-    for pattern, value in rules.items():
-        if not isinstance(pattern, str):
-            raise InputError(f"l2: names and patterns of parameters are text, {list(layout.names)}; got {pattern!r}")
-        strength = scalars.number("l2" if rules is not l2 else f"l2[{pattern!r}]", value, least=0)
-        matched = fnmatch.filter(layout.names, pattern)
-        if not matched and not fnmatch.filter((name for name, _ in model.named_parameters()), pattern):
-            raise InputError(f"l2: {pattern!r} matches none of the parameters {list(layout.names)}")
-        values.update(dict.fromkeys(matched, strength))
-    return torch.cat(
-        [params.new_full((size,), values[name]) for name, size in zip(layout.names, layout.sizes, strict=True)]
-    )
 
 
 def example_weights(weights: Any, n: int, params: Tensor) -> Float[Tensor, " train"]:

@@ -15,7 +15,6 @@ from upweight.checks.arguments import (
     class_names,
     example_ids,
     example_weights,
-    penalties,
     refuse_bad_loss,
     refuse_meta,
     refuse_precision,
@@ -31,6 +30,7 @@ from upweight.errors import InputError
 from upweight.kept import snapshot
 from upweight.losses import Function, as_loss
 from upweight.parameters import Selection, select
+from upweight.penalty import penalties
 from upweight.problem import Given, Problem
 from upweight.select.subset import Subset
 

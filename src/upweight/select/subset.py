@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from upweight import kinds
-from upweight.checks.arguments import penalties
 from upweight.errors import InputError
 from upweight.kept import copied, fresh_buffers
 from upweight.parameters import Layout
+from upweight.penalty import penalties
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import upweight
-
 if TYPE_CHECKING:
     from upweight.retraining.fingerprint.walk import Walk
 
@@ -183,7 +181,7 @@ def _is_installed_file(file: str) -> bool:
     if file.startswith("<frozen "):
         return True
     place = Path(file)
-    packages = (Path(str(package.__file__)).parent for package in (upweight, torch))
+    packages = (Path(__file__).parents[2], Path(str(torch.__file__)).parent)
     own = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders = [*packages, *(Path(folder) for folder in own if folder)]
     return bool({"site-packages", "dist-packages"} & set(place.parts)) or any(map(place.is_relative_to, folders))

@@ -1,14 +1,18 @@
-"""The penalty that an optimiser's weight decay amounts to."""
+"""The penalty ½Σλ_kθ_k²: λ of each entry of θ, and what an optimiser's weight decay amounts to."""
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from upweight import scalars
 from upweight.errors import InputError
+from upweight.parameters import Layout
 
 
 def l2_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, float]:
@@ -118,3 +122,25 @@ def _rate(state: Mapping[str, Any], group: Mapping[str, Any], value: Tensor, nam
     weight = value.detach().double() ** 2
     total = float(weight.sum())
     return float((rate * weight).sum()) / total if total > 0 else float(rate.mean())
+
+
+def penalties(l2: float | Mapping[str, float], layout: Layout, params: Tensor, model: nn.Module) -> Float[Tensor, " p"]:
+    """λ of each entry of θ; what is said of parameters that are held fixed adds nothing."""
+    if isinstance(l2, str):
+        raise InputError(
+            f"l2: got {l2!r}; give λ ≥ 0, λ by name, or what an optimiser's weight decay amounts to, "
+            "uw.l2_of(optimizer, model)"
+        )
+    rules = l2 if isinstance(l2, Mapping) else {"*": l2}
+    values = dict.fromkeys(layout.names, 0.0)
+    for pattern, value in rules.items():
+        if not isinstance(pattern, str):
+            raise InputError(f"l2: names and patterns of parameters are text, {list(layout.names)}; got {pattern!r}")
+        strength = scalars.number("l2" if rules is not l2 else f"l2[{pattern!r}]", value, least=0)
+        matched = fnmatch.filter(layout.names, pattern)
+        if not matched and not fnmatch.filter((name for name, _ in model.named_parameters()), pattern):
+            raise InputError(f"l2: {pattern!r} matches none of the parameters {list(layout.names)}")
+        values.update(dict.fromkeys(matched, strength))
+    return torch.cat(
+        [params.new_full((size,), values[name]) for name, size in zip(layout.names, layout.sizes, strict=True)]
+    )
