@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -40,7 +40,7 @@ class Attributor(ABC):
         """How near θ is to an optimum."""
 
     @abstractmethod
-    def with_inverse(self, inverse: Inverse | Solver) -> Self:
+    def with_inverse(self, inverse: Inverse | Solver) -> Attributor:
         """The same objective with another inverse."""
 
     @abstractmethod
