@@ -1,4 +1,28 @@
-"""What the package says when something is wrong: errors that refuse, warnings that carry their figure."""
+"""What the package says when something is wrong: errors that refuse, warnings that carry their figure.
+
+::
+
+    ValueError           InputError                refused before work started
+    ArithmeticError      NegativeCurvatureError    no inverse in the sense of influence functions
+                         DivergedError             an iteration moved away
+    ImportError          MissingExtraError         an extra isn't installed
+    UserWarning          UpweightWarning           base of all that follow
+      UpweightWarning    NotStationaryWarning      not at an optimum
+                         NegativeCurvatureWarning  directions left out of an inverse
+                         NotConvergedWarning       stopped before its tolerance
+                         SlowPathWarning           correct, but slow
+                         KinkWarning               an operation nearly undefined
+                         DamagedFileWarning        finished work that was cut or altered
+                         UndeterminedWarning       an example that alone determines a direction of θ
+                         NoisyWarning              changes no larger than between seeds
+                         EndOfGridWarning          the best of a grid is at its end
+                         ConstantWarning           nothing to correlate
+                         LeverageWarning           more of an approximated curvature than there is
+                         DamagedCacheWarning       a data set of the cache that was cut or altered
+
+Errors of one room that nobody else raises stand there: ``files.NotWrittenError``, ``retraining.TrainingFailedError``,
+``tasks.AttackError``, ``datasets.UnknownDataset`` and ``DataUnavailable``.
+"""
 
 from __future__ import annotations
 

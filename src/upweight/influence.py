@@ -262,7 +262,7 @@ class Influence(Attributor):
                 return found, nothing, unmeasured(self.solver.name, self.solver.damping, found)
         solution = self.solve(self._gradients(data, kind))
         penalties = solution.x @ (objective.l2 * objective.params)
-        return objective.inner(solution.x, positions), penalties, solution.report
+        return objective.engine.inner(solution.x, positions), penalties, solution.report
 
     @random_states_kept()
     def query_solution(
