@@ -36,7 +36,7 @@ reproduce: $(READY) ## run the experiments of Koh & Liang (2017) and Lyu et al. 
 	$(BIN)/python -m experiments.reproduce
 
 benchmark: $(READY) ## speed beside pyDVL, each in its own environment
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.fidelity.run --tasks 1-vs-7,ten-digits
 
 benchmark-fidelity: $(READY) ## agreement with retraining, seconds and memory beside peers (20 minutes)
 	$(BIN)/python -m benchmarks.fidelity.run

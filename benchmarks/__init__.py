@@ -1,1 +1,1 @@
-"""Speed and memory beside a peer, each in its own environment: ``python -m benchmarks.run``."""
+"""Beside other libraries (`benchmarks.fidelity`); and what tries the tests, the files and a redesign of this one."""

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.fidelity.environments import PEERS
 from benchmarks.fidelity.plan import OURS
-from benchmarks.fidelity.record import Found
-from benchmarks.fidelity.targets import finished, total
+from benchmarks.fidelity.record import Found, total
+from benchmarks.fidelity.targets import finished
 from upweight.plots.style import (
     INK,
     MARKERS,

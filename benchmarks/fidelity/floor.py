@@ -1,4 +1,4 @@
-"""The least that any gradient method does: one plain forward and backward over training data and queries.
+"""The least that any gradient method does: one plain forward and backward over the data.
 
     python -m benchmarks.fidelity.floor --problem FILE.npz --task mnist-mlp
 
@@ -7,35 +7,36 @@ Prints one line of JSON: the median seconds.
 
 from __future__ import annotations
 
-import argparse
-import json
+from typing import Any
 
 import torch
 
-from benchmarks.fidelity import models
-from benchmarks.fidelity.peers.common import Problem, read
-from benchmarks.measure import seconds
+from benchmarks.fidelity import models, single
+from benchmarks.fidelity.measure import seconds
+from benchmarks.fidelity.peers.problem import Problem
 
 BATCH = 500
 
 
-def once(problem: Problem) -> None:
-    """Sum of the losses and its gradient, batch by batch."""
+def batched(problem: Problem) -> None:
+    """Sum of the losses and its gradient, batch by batch, over training data and queries."""
     leaves = list(problem.model.parameters())
     for examples in (problem.train, problem.queries):
         for x, y in zip(*(part.split(BATCH) for part in examples), strict=True):
             torch.autograd.grad(models.loss(problem.model, x, y).sum(), leaves)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--problem", required=True)
-    parser.add_argument("--task", choices=models.TASKS, required=True)
-    options = parser.parse_args()
+def whole(problem: Problem) -> None:
+    """Mean loss and its gradient over the training data of a convex task, which is one batch."""
+    torch.autograd.grad(models.loss(problem.model, *problem.train).mean(), list(problem.model.parameters()))
+
+
+def measure(problem: Problem) -> dict[str, Any]:
+    """Median seconds."""
     torch.set_flush_denormal(True)
-    problem = read(options.problem, options.task)
-    print(json.dumps({"floor": seconds(lambda: once(problem))}))
+    once, repeats = (whole, 5) if problem.task in models.CONVEX else (batched, 3)
+    return {"floor": seconds(lambda: once(problem), repeats)}
 
 
 if __name__ == "__main__":
-    main()
+    single.main(measure)

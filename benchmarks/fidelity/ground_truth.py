@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from benchmarks.fidelity import data, tasks
-from benchmarks.fidelity.models import TASKS
+from benchmarks.fidelity.models import RETRAINED
+from benchmarks.fidelity.stored import FOLDER, path, read, store
 from upweight.progress import track
 
-FOLDER = Path(__file__).parent.parent / ".made" / "fidelity"
 FURTHER_SEEDS = 4
 """Models trained on all data besides the one that is explained, for methods that average over models."""
 
@@ -46,11 +46,6 @@ class Job:
         return FOLDER / "trainings" / f"{self.task}-{recipe}" / f"{which}-seed-{self.seed}.npz"
 
 
-def path(task: str) -> Path:
-    """Where the task's problem is kept once it is made."""
-    return FOLDER / f"{task}.npz"
-
-
 def halves(task: str) -> np.ndarray:
     """The random halves of the training examples, int64 ``[subsets, n/2]``, each sorted."""
     n, rng = data.read(task).n, np.random.default_rng(0)
@@ -70,7 +65,7 @@ def perform(job: Job) -> None:
     """Train and store: the query losses on a half; on all data the parameters, and for seed 0 its checkpoints."""
     if job.subset is not None:
         state = tasks.train(job.task, halves(job.task)[job.subset], job.seed)
-        _store(job.path, {"losses": tasks.query_losses(job.task, state).numpy()})
+        store(job.path, {"losses": tasks.query_losses(job.task, state).numpy()})
         return
     arrays: dict[str, np.ndarray] = {}
     passed, rates = 0, []
@@ -81,7 +76,7 @@ def perform(job: Job) -> None:
             arrays[f"checkpoint_{passed}_lr"] = np.float32(np.mean(rates))
             passed, rates = passed + 1, []
     arrays = (arrays if job.seed == 0 else {}) | _named("param", epoch.model)
-    _store(job.path, arrays)
+    store(job.path, arrays)
 
 
 def run(task: str, processes: int, *, with_halves: bool = True) -> None:
@@ -117,14 +112,14 @@ def gather(task: str, ground_truths: Path | None = None) -> Path:
         raise SystemExit(f"{task}: not trained yet; python -m benchmarks.fidelity.ground_truth run {task}")
     arrays = {name: tensor.numpy() for name, tensor in vars(data.read(task)).items()}
     arrays["l2"] = np.float64(tasks.RECIPES[task].l2)
-    model = _load(explained)
+    model = read(explained)
     arrays["checkpoint_lr"] = np.array([model.pop(f"checkpoint_{k}_lr") for k in range(CHECKPOINTS)])
     arrays |= model
     for seed in range(1, 1 + FURTHER_SEEDS):
         file = Job(task, seed, None).path
-        arrays |= {f"seed_{seed}_{name}": value for name, value in _load(file).items()} if file.exists() else {}
+        arrays |= {f"seed_{seed}_{name}": value for name, value in read(file).items()} if file.exists() else {}
     arrays |= existing(task, ground_truths) or retrained(task)
-    _store(path(task), arrays)
+    store(path(task), arrays)
     return path(task)
 
 
@@ -133,7 +128,7 @@ def retrained(task: str) -> dict[str, np.ndarray]:
     recipe = tasks.RECIPES[task]
     first = [subset for subset in range(recipe.subsets) if Job(task, 0, subset).path.exists()]
     seeds = [s for s in range(recipe.seeds) if all(Job(task, s, subset).path.exists() for subset in first)]
-    losses = [[_load(Job(task, seed, subset).path)["losses"] for seed in seeds] for subset in first]
+    losses = [[read(Job(task, seed, subset).path)["losses"] for seed in seeds] for subset in first]
     shape = (len(first), len(seeds), len(data.read(task).y_test))
     return {"subsets": halves(task)[first], "losses": np.array(losses, np.float32).reshape(shape)}
 
@@ -151,7 +146,7 @@ def existing(task: str, folder: Path | None) -> dict[str, np.ndarray] | None:
     file = None if folder is None else folder / f"{task.replace('-', '_')}_lds.npz"
     if file is None or not file.exists():
         return None
-    arrays = _load(file)
+    arrays = read(file)
     order = arrays.pop("permutation", None)
     if order is not None and not np.array_equal(order, data.digits_order()):
         raise SystemExit(f"{file}: its permutation isn't the one that this benchmark uses")
@@ -163,19 +158,6 @@ def _named(prefix: str, model: torch.nn.Module) -> dict[str, np.ndarray]:
     return {f"{prefix}_{j}": value for j, value in enumerate(values)}
 
 
-def _load(file: Path) -> dict[str, np.ndarray]:
-    with np.load(file) as arrays:
-        return dict(arrays)
-
-
-def _store(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write beside the place and rename into it: a file is complete or absent."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.stem}-{os.getpid()}.npz")
-    np.savez(partial, **arrays)
-    partial.replace(file)
-
-
 def _one_thread() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # momenta decay into denormals, which take many times as long
@@ -184,7 +166,7 @@ def _one_thread() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("run", "gather"))
-    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("task", choices=RETRAINED)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--ground-truths", type=Path, default=os.environ.get("UPWEIGHT_GROUND_TRUTHS"))
     options = parser.parse_args()

@@ -7,15 +7,13 @@ Prints one line of JSON.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from typing import Any
 
 import upweight as uw
-from benchmarks.fidelity import models
 from benchmarks.fidelity.ours import objective
-from benchmarks.fidelity.peers.common import read
+from benchmarks.fidelity.peers.problem import Problem
+from benchmarks.fidelity.single import main
 from upweight.inverse import CG, EKFAC, Dual, Inverse, Solver
 
 TOLERANCE = 1e-4
@@ -28,14 +26,14 @@ PRECONDITIONERS: dict[str, Inverse] = {
 }
 
 
-def measure(path: str, task: str, damping: float | None) -> dict[str, Any]:
+def measure(problem: Problem, damping: float | None = None) -> dict[str, Any]:
     """Iterations and seconds of every solver at one damping of the GGN (default: the automatic one of the dual)."""
-    problem = read(path, task, BLOCK)
     target = objective(problem)
     fitted: dict[str, Solver] = {name: inverse.fit(target) for name, inverse in PRECONDITIONERS.items()}
     chosen = fitted["dual-2500"].damping if damping is None else damping
     vectors = uw.Influence(target, fitted["dual-2500"]).query_gradients(problem.queries)
-    found: dict[str, Any] = {"task": task, "damping": chosen, "tolerance": TOLERANCE, "block": BLOCK, "solvers": {}}
+    found: dict[str, Any] = {"task": problem.task, "damping": chosen, "tolerance": TOLERANCE, "block": BLOCK}
+    found["solvers"] = {}
     for name in ("plain", *fitted):
         preconditioner = None if name == "plain" else fitted[name].with_damping(chosen)
         solver = CG(uw.curvature.GGN(), damping=chosen, tolerance=TOLERANCE, preconditioner=preconditioner).fit(target)
@@ -54,14 +52,5 @@ def measure(path: str, task: str, damping: float | None) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--problem", required=True)
-    parser.add_argument("--task", choices=models.TASKS, required=True)
-    parser.add_argument("--damping", type=float)
-    options = parser.parse_args()
-    print(json.dumps(measure(options.problem, options.task, options.damping)))
-
-
 if __name__ == "__main__":
-    main()
+    main(measure, BLOCK, damping=float)

@@ -1,23 +1,23 @@
 """Memory at scale: 50,000 CIFAR-10 images × 100 queries in one call, on the network of the task *cifar-cnn*.
 
-    python -m benchmarks.fidelity.large --problem benchmarks/.made/fidelity/cifar-cnn.npz
+    python -m benchmarks.fidelity.large --problem benchmarks/.made/fidelity/cifar-cnn.npz --task cifar-cnn
 
 Prints one line of JSON.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import upweight as uw
 from benchmarks.fidelity.data import CIFAR_TRAIN
-from benchmarks.fidelity.peers.common import read
-from benchmarks.measure import Growth
+from benchmarks.fidelity.measure import Growth
+from benchmarks.fidelity.peers.problem import Problem
+from benchmarks.fidelity.single import main
 from upweight.datasets import load
 
 QUERIES = 100
@@ -31,11 +31,9 @@ def images() -> tuple[Tensor, Tensor]:
     return x.sub_(mean).div_(variance.sqrt()), torch.tensor(labels)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--problem", required=True)
-    options = parser.parse_args()
-    problem, train = read(options.problem, "cifar-cnn", QUERIES), images()
+def measure(problem: Problem) -> dict[str, Any]:
+    """MiB and seconds."""
+    train = images()
     with Growth() as growth:
         start = time.perf_counter()
         influence = uw.Influence(uw.Objective(problem.model, uw.losses.CrossEntropy(), train, l2=problem.l2))
@@ -43,8 +41,8 @@ def main() -> None:
         seconds = time.perf_counter() - start
     found = {"n": len(train[0]), "queries": len(scores), "memory": growth.mib, "seconds": seconds}
     data = sum(part.numel() * part.element_size() for part in train) / 2**20
-    print(json.dumps({**found, "data": data, "choice": influence.choice, "inverse": repr(influence.inverse)}))
+    return {**found, "data": data, "choice": influence.choice, "inverse": repr(influence.inverse)}
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, QUERIES)

@@ -1,4 +1,4 @@
-"""upweight on the fidelity tasks, by the clock, limits and answer of the peers (`benchmarks.fidelity.peers.common`).
+"""upweight on the fidelity tasks, by the clock, limits and answer of the peers (`benchmarks.fidelity.peers.script`).
 
     python -m benchmarks.fidelity.ours --problem FILE.npz --task mnist-mlp --variant auto --answer OUT.npz
     python -m benchmarks.fidelity.ours … --variant dual-2500 --answer OUT.npz --damping best   # or a number
@@ -21,10 +21,13 @@ from torch import Tensor
 import upweight as uw
 from benchmarks.fidelity import tasks
 from benchmarks.fidelity.ground_truth import CHECKPOINTS, FURTHER_SEEDS
-from benchmarks.fidelity.peers.common import Fitted, Problem, Refused, Variant, run
+from benchmarks.fidelity.peers.fitted import Fitted, Variant
+from benchmarks.fidelity.peers.problem import Problem, Refused
+from benchmarks.fidelity.peers.script import run
+from benchmarks.fidelity.peers.solved import Solved, Solver
 from upweight.curvature import EmpiricalFisher, Fisher
 from upweight.influence import Influence  # here, so that the clock sees no import, as with the peers
-from upweight.inverse import EKFAC, KFAC, Arnoldi, DataInf, Diagonal, Dual, Nystrom
+from upweight.inverse import CG, EKFAC, KFAC, Arnoldi, DataInf, Diagonal, Dual, Nystrom
 from upweight.objective import Objective
 
 MULTIPLES = tuple(2.0**k for k in range(-4, 6))
@@ -53,7 +56,8 @@ def objective(
         if problem.task not in parameters:
             raise Refused(f"{problem.task} has no block of layers to choose")
         chosen = parameters[problem.task]
-    loss = uw.losses.CrossEntropy(temperature=temperature)
+    binary = problem.train[1].is_floating_point()
+    loss = uw.losses.BinaryLogistic() if binary else uw.losses.CrossEntropy(temperature=temperature)
     return Objective(problem.model, loss, problem.train, l2=penalty, parameters=chosen, batch_size=batch_size)
 
 
@@ -137,6 +141,21 @@ def ensemble(
     return Fitted(score, (), {"unit": "nats", "models": len(members), "training": training})
 
 
+def solve(problem: Problem, tolerance: float, *, inverse: Callable[[float], Any] | None = None) -> Solved:
+    """A convex task by an inverse of that tolerance (default: the automatic choice)."""
+    fitted = Influence(objective(problem), inverse and inverse(tolerance))
+    _ = fitted.solver
+    settings: dict[str, Any] = {}
+
+    def factors() -> Tensor:
+        solution, _ = fitted.query_solution(problem.queries)
+        settings["report"] = solution.report
+        return solution.x
+
+    return Solved(factors, fitted.objective.inner, settings)
+
+
+SOLVERS = {"CG": Solver(partial(solve, inverse=lambda tolerance: CG(tolerance=tolerance))), "auto": Solver(solve)}
 ALL_SEEDS = tuple(range(1 + FURTHER_SEEDS))
 VARIANTS: dict[str, Variant] = {
     "auto": influence,
@@ -168,4 +187,4 @@ VARIANTS: dict[str, Variant] = {
 }
 
 if __name__ == "__main__":
-    run("upweight", VARIANTS)
+    run("upweight", VARIANTS, SOLVERS)

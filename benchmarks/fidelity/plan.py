@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 OURS = "upweight"
-TASKS = ("mnist-mlp", "digits", "cifar-cnn", "char-gpt")
+SPEED_SYSTEMS = (OURS, "pydvl")
+"""Those that solve convex tasks; other peers' environments aren't made for them."""
 DUALS = ("dual-2500", "dual-5000")
 DEEP = ("cifar-cnn", "char-gpt")
 BY_LAYERS = ("later layers", "later layers, tempered", "last layer, ekfac", "last layer, kfac")

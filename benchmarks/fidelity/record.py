@@ -9,12 +9,14 @@ from typing import Any
 FILE = Path(__file__).parent / "results.json"
 
 Found = dict[str, Any]
-"""``machine``; ``tasks`` by name (sizes, ceiling, floor); ``rows`` by task and name; and the further measurements."""
+"""``tasks`` by name (sizes, ceiling, floor, machine); ``rows`` by task and name; and the further measurements."""
+Row = dict[str, Any]
+"""A system's variant on a task: its names, stages (seconds), memory and settings; or ``failed`` with the reason."""
 
 
 def load() -> Found:
     """What was measured so far."""
-    return json.loads(FILE.read_text()) if FILE.exists() else {"machine": {}, "tasks": {}, "rows": {}}
+    return json.loads(FILE.read_text()) if FILE.exists() else {"tasks": {}, "rows": {}}
 
 
 def save(found: Found) -> None:
@@ -22,3 +24,8 @@ def save(found: Found) -> None:
     fresh = FILE.with_suffix(".part")
     fresh.write_text(json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     fresh.replace(FILE)
+
+
+def total(row: Row) -> float:
+    """Seconds of all stages."""
+    return row["stages"]["total"]

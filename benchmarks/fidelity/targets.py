@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.fidelity.plan import OURS, TASKS
-from benchmarks.fidelity.record import Found
+from benchmarks.fidelity.models import RETRAINED
+from benchmarks.fidelity.plan import OURS
+from benchmarks.fidelity.record import Found, Row, total
 
-Row = dict[str, Any]
 SLACK = 0.02
 """LDS by which the automatic damping may fall short of the best in hindsight."""
 BASE = f"{OURS}: auto"
@@ -36,7 +35,7 @@ def targets(found: Found) -> list[Target]:
         reached(found, 0.645, 3),
         agreement(found),
         digits(found),
-        *(automatic(found, task) for task in TASKS),
+        *(automatic(found, task) for task in RETRAINED),
         *(ahead(found, task) for task in ("cifar-cnn", "char-gpt")),
         *iterations(found),
         memory(found),
@@ -52,11 +51,6 @@ def automatic_rows(found: Found, task: str) -> dict[str, Row]:
     """Those of ours that chose everything by themselves."""
     rows = finished(found, task).items()
     return {name: row for name, row in rows if row["system"] == OURS and row["damping"] == "default"}
-
-
-def total(row: Row) -> float:
-    """Seconds of fit and scores."""
-    return row["stages"]["total"]
 
 
 def reached(found: Found, lds: float, share: float) -> Target:

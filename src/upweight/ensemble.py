@@ -2,8 +2,8 @@
 
 Retraining answers for the recipe, over its seeds; influence answers for the model given. Averaging over models of the
 same recipe (other seeds, or earlier checkpoints of the same run, where losses are not yet memorised) averages the
-draw away: measured in benchmarks/RESULTS.md, it raises the agreement with retraining more than any other change
-at equal cost.
+draw away: measured in benchmarks/fidelity/RESULTS.md, it raises the agreement with retraining more than any other
+change at equal cost.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One script for each peer, run in the peer's own environment; see `benchmarks.fidelity.peers.common`."""
+"""One script for each peer, run in the peer's own environment; see `benchmarks.fidelity.peers.script`."""

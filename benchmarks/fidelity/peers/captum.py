@@ -20,7 +20,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.fidelity import models
-from benchmarks.fidelity.peers.common import ROWS, Fitted, Problem, Refused, run
+from benchmarks.fidelity.peers.fitted import Fitted
+from benchmarks.fidelity.peers.problem import ROWS, Problem, Refused
+from benchmarks.fidelity.peers.script import run
 
 RANK = 50
 KRYLOV = 200

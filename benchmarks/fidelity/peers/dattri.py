@@ -22,7 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.fidelity import models
-from benchmarks.fidelity.peers.common import ROWS, Fitted, Problem, margin, run
+from benchmarks.fidelity.peers.fitted import Fitted
+from benchmarks.fidelity.peers.problem import ROWS, Problem, margin
+from benchmarks.fidelity.peers.script import run
 
 GRID = (0.0001, 0.001, 0.01, 0.1)
 MULTIPLES = (0.1, 1.0, 10.0)

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from benchmarks.fidelity import models
-from benchmarks.fidelity.peers.common import Fitted, Problem, run
+from benchmarks.fidelity.peers.fitted import Fitted
+from benchmarks.fidelity.peers.problem import Problem
+from benchmarks.fidelity.peers.script import run
 
 BATCH = 500
 MULTIPLES = (0.01, 0.1, 1.0, 10.0, 100.0)

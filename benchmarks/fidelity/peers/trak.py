@@ -15,7 +15,9 @@ from trak import TRAKer
 from trak.modelout_functions import AbstractModelOutput
 from trak.projectors import BasicSingleBlockProjector, ProjectionType
 
-from benchmarks.fidelity.peers.common import ROWS, Fitted, Problem, margin, run
+from benchmarks.fidelity.peers.fitted import Fitted
+from benchmarks.fidelity.peers.problem import ROWS, Problem, margin
+from benchmarks.fidelity.peers.script import run
 
 DIMENSIONS = 2048
 """At most."""

@@ -1,12 +1,14 @@
-"""Seconds and memory of a piece of work; the standard library only, since every environment imports it."""
+"""Seconds and memory of a piece of work, and its limit; the standard library only: every environment imports it."""
 
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
@@ -53,3 +55,19 @@ def seconds(work: Callable[[], object], repeats: int = 3, *, warm: bool = False)
         work()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+@contextmanager
+def limited(most: float) -> Iterator[None]:
+    """Raises `TimeoutError` within the block once so many seconds are over."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not finished in {most:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, most)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
