@@ -16,8 +16,8 @@ from benchmarks.fidelity import floor, single
 from benchmarks.fidelity.measure import seconds
 from benchmarks.fidelity.ours import objective
 from benchmarks.fidelity.peers.problem import Problem
-from upweight.influence.perturbation import perturbation
 from upweight.inverse import CG
+from upweight.quantities.perturbation import perturbation
 
 TIMES = 50
 """Repetitions within one time that is taken."""
