@@ -112,6 +112,9 @@ KINDS = {
     "Train": Kind(
         lambda value: callable(value) and not isinstance(value, type), "a function (indices, seed) -> trained model"
     ),
+    "Retrain": Kind(
+        lambda value: callable(value) and not isinstance(value, type), "a function (objective) -> trained objective"
+    ),
     "None": Kind(lambda value: value is None, "None"),
     "pd.DataFrame": Kind(_able("columns", "iloc"), "a pandas.DataFrame"),
     "matplotlib.figure.Figure": Kind(_able("savefig"), "a matplotlib Figure"),

@@ -27,7 +27,7 @@ def test_reaches_the_optimum_found_by_plain_newton(convex: Problem) -> None:
 
 @pytest.mark.parametrize("limit", [0, 10_000], ids=["conjugate gradients", "factorised"])
 def test_reaches_the_optimum_on_both_sides_of_the_size_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("upweight.retraining.fit"), "DENSE_UP_TO", limit)
+    monkeypatch.setattr(importlib.import_module("upweight.retraining.fit"), "FACTORISED_UP_TO", limit)
     problem = convex("softmax")
     found = uw.retraining.fit(untrained(problem))
     close(found.params, problem.theta, rtol=1e-7, atol=1e-9)

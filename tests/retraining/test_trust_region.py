@@ -76,7 +76,7 @@ def test_lowest_curvature_by_iteration_is_the_smallest_eigenvalue(
 ) -> None:
     start = moved(mlp(), 0.5)
     exact = torch.linalg.eigvalsh(torch.func.hessian(mlp().risk)(start.params))[0]
-    monkeypatch.setattr(module, "DENSE_UP_TO", 0)
+    monkeypatch.setattr(module, "DECOMPOSED_UP_TO", 0)
     solver = uw.inverse.Dense(uw.curvature.GGN(), damping=0.01).fit(start) if preconditioned else None
     close(uw.retraining.lowest_curvature(start, solver=solver), exact, rtol=1e-3, atol=1e-4)
 

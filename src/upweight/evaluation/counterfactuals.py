@@ -38,7 +38,7 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Changes:
+class Outcomes:
     """Changes of the queries' measurement, one column per example left out.
 
     Attributes
@@ -75,7 +75,7 @@ class Changes:
             )
 
 
-Maker = Callable[[Attributor, Data, Any, Int[Tensor, " examples"]], Changes]
+Maker = Callable[[Attributor, Data, Any, Int[Tensor, " examples"]], Outcomes]
 """(influence, queries, measurement, positions to leave out one by one) -> changes."""
 
 
@@ -114,7 +114,7 @@ def _retrained(
     renormalize: bool,
     tolerance: float | None,
     solver: Solver | None,
-) -> Changes:
+) -> Outcomes:
     models = retraining.leave_out(
         influence.objective,
         out.tolist(),
@@ -125,7 +125,7 @@ def _retrained(
     # |s_qᵀ∇R|: the change of the measurement on the way from θ to the optimum nearby.
     solution, _ = influence.query_solution(data, measurement)
     floor = float((solution.x @ influence.objective.gradient()).abs().max())
-    return Changes(
+    return Outcomes(
         _moved(influence, data, measurement, models.params),
         "retraining",
         len(out),
@@ -146,12 +146,12 @@ def _responses(
     out: Int[Tensor, " examples"],
     tolerance: float | None,
     solver: Solver | None,
-) -> Changes:
+) -> Outcomes:
     damping = influence.solver.damping
     models = retraining.pbrf(
         influence.objective, out.tolist(), damping, tolerance=tolerance, solver=solver or _exact(influence)
     )
-    return Changes(
+    return Outcomes(
         _moved(influence, data, measurement, models.params),
         f"the proximal Bregman response at δ = {damping:.3g}",
         len(out),
@@ -173,7 +173,7 @@ def _moved(
 
 def _trained(
     influence: Attributor, data: Data, measurement: Any, out: Int[Tensor, " examples"], training: Training
-) -> Changes:
+) -> Outcomes:
     objective, seeds = influence.objective, len(training.seeds)
     everything = torch.arange(objective.n)
     subsets = [everything, *(everything[everything != position] for position in out)]
@@ -182,7 +182,7 @@ def _trained(
     changes = (by_seed[:, 1:] - by_seed[:, :1]).transpose(1, 2)
     errors = changes.std(0) / math.sqrt(seeds) if seeds > 1 else None
     noise = math.nan if errors is None else float(errors.square().mean().sqrt())
-    return Changes(
+    return Outcomes(
         changes.mean(0),
         f"training from scratch, seeds per example: {seeds}",
         len(after),

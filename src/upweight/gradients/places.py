@@ -67,7 +67,7 @@ class Step:
         return Examples(dim, 1 if self.given[dim] == self.count else self.at.before) if fits else None
 
 
-Rule = Callable[[Step], Place]
+PlaceRule = Callable[[Step], Place]
 
 
 def _signed(number: int) -> int:
@@ -232,7 +232,7 @@ def normalised_by_channel(step: Step) -> Place:
     return SHARED if step.slot else step.same(step.dim) if step.dim != 1 else None
 
 
-def nearby(dimensions: int) -> Rule:
+def nearby(dimensions: int) -> PlaceRule:
     """Entries that are near each other in the last so many dimensions (pooling, resizing)."""
 
     def rule(step: Step) -> Place:
@@ -291,7 +291,7 @@ ENTRYWISE = (
     *("BinaryCrossEntropyWithLogits", "BinaryCrossEntropy", "MseLoss", "SmoothL1Loss", "HuberLoss", "KlDiv"),
     *("SoftMarginLoss", "Fmod", "Remainder", "Floor", "Ceil", "Round", "Hypot", "Expand"),
 )
-BY_NAME: dict[Rule, tuple[str, ...]] = {
+BY_NAME: dict[PlaceRule, tuple[str, ...]] = {
     entrywise: ENTRYWISE,
     along: (
         *("Softmax", "LogSoftmax", "SafeSoftmax", "Cumsum", "Cumprod", "Sort", "Topk", "Logcumsumexp", "Cummax"),
@@ -336,7 +336,7 @@ BY_NAME: dict[Rule, tuple[str, ...]] = {
     picked: ("Index",),
     looked_up: ("Embedding",),
 }
-RULES: dict[str, Rule] = {
+RULES: dict[str, PlaceRule] = {
     f"{name}Backward{version}": rule for rule, names in BY_NAME.items() for name in names for version in range(4)
 }
 """By the operation's name in torch's graph."""

@@ -54,7 +54,7 @@ class Context:
     shape: torch.Size
 
 
-Rule = Callable[[Use, Tensor, Context], Term | None]
+TermRule = Callable[[Use, Tensor, Context], Term | None]
 
 
 def by_rows(tensor: Tensor, at: Context, trailing: int) -> Tensor:
@@ -265,7 +265,7 @@ def _signed(value: int) -> int:
     return int(value) if int(value) < 2**63 else int(value) - 2**64
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, TermRule] = {
     "AddmmBackward0": matrix_product,
     "MmBackward0": matrix_product,
     "ConvolutionBackward0": convolution,

@@ -25,7 +25,7 @@ from upweight.objective import Objective
 from upweight.progress import track
 from upweight.retraining.fit import default_tolerance
 
-DENSE_UP_TO = 10_000
+INVERTED_UP_TO = 10_000
 MODEL_ELEMENTS = 2**27
 """Numbers held for the models of one block: θ, gradients and secant pairs."""
 
@@ -61,7 +61,7 @@ class Retrained:
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """One counterfactual: examples taken out, and examples put in at the same weight."""
 
     removed: Batch
@@ -71,7 +71,7 @@ class Change:
 
 Problem = TypeVar("Problem")
 
-Evaluate = Callable[[Tensor, Sequence[Problem], bool], tuple[Tensor, Tensor]]
+EvaluateTogether = Callable[[Tensor, Sequence[Problem], bool], tuple[Tensor, Tensor]]
 """(θ [k, p], k problems, whether all θ are the same) -> values [k] and gradients [k, p], each at its own θ."""
 
 
@@ -105,7 +105,7 @@ def leave_out(
         raise InputError("groups: give at least one group of positions to leave out")
     if any(len(group) == objective.n for group in members):
         raise InputError(f"groups: one is all {objective.n} training examples; nothing would be left to train on")
-    changes = [Change(objective.data.take(group), objective.weights[group]) for group in members]
+    changes = [Difference(objective.data.take(group), objective.weights[group]) for group in members]
     return _retrain(objective, changes, renormalize, tolerance, solver, max_iterations)
 
 
@@ -145,7 +145,7 @@ def replace(
         refuse_bad_targets(objective.problem, batch)
     places = torch.arange(total).split([len(group) for group in members])
     changes = [
-        Change(objective.data.take(group), objective.weights[group], data.take(place))
+        Difference(objective.data.take(group), objective.weights[group], data.take(place))
         for group, place in zip(members, places, strict=True)
     ]
     return _retrain(objective, changes, False, tolerance, solver, max_iterations, start)
@@ -175,7 +175,7 @@ def relabel(objective: Objective, indices: Any, targets: Any, **options: Any) ->
 
 def _retrain(
     objective: Objective,
-    changes: list[Change],
+    changes: list[Difference],
     renormalize: bool,
     tolerance: float | None,
     solver: Solver | None,
@@ -197,7 +197,7 @@ def _retrain(
 def retrain_all(
     objective: Objective,
     problems: Sequence[Problem],
-    evaluate: Evaluate[Problem],
+    evaluate: EvaluateTogether[Problem],
     goals: Callable[[Tensor], Tensor],
     solver: Callable[[], Solver],
     max_iterations: int,
@@ -256,13 +256,13 @@ def _warn(result: Retrained) -> None:
 def preconditioner(objective: Objective, damping: float = 0.0) -> Solver:
     """An inverse of the objective's curvature + δI: its factor where that fits, else loose conjugate gradients."""
     curvature: Curvature = GGN() if objective.engine.function.split else Hessian()
-    if objective.p <= DENSE_UP_TO:
+    if objective.p <= INVERTED_UP_TO:
         return Dense(curvature, damping=damping).fit(objective)
     return CG(curvature, damping=damping, tolerance=1e-4).fit(objective)
 
 
 def _counterfactual(
-    objective: Objective, renormalize: bool, params: Float[Tensor, "k p"], changes: Sequence[Change], shared: bool
+    objective: Objective, renormalize: bool, params: Float[Tensor, "k p"], changes: Sequence[Difference], shared: bool
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k p"]]:
     """R_j and ∇R_j: the whole objective at every θ_j in one pass, less and plus each one's own examples.
 

@@ -14,7 +14,7 @@ from upweight.errors import NegativeCurvatureError, NotConvergedWarning, warn
 from upweight.inverse import CG, Dense
 from upweight.objective import Objective
 
-DENSE_UP_TO = 1500
+FACTORISED_UP_TO = 1500
 """p up to which a factorisation per step is cheaper than conjugate gradients."""
 SUFFICIENT = 1e-4
 ROUGHEST = 1e-3
@@ -51,7 +51,7 @@ def fit(objective: Objective, *, tolerance: float | None = None, max_iterations:
     scalars.whole("max_iterations", max_iterations, 0)
     current, risk, gradient = objective, *_evaluate(objective)
     # The direction need not be exact: float32 halves the memory traffic of its products, and gradients stay exact.
-    coarse = objective.to(torch.float32) if objective.is_linear and objective.p > DENSE_UP_TO else None
+    coarse = objective.to(torch.float32) if objective.is_linear and objective.p > FACTORISED_UP_TO else None
     for _ in range(max_iterations):
         norm = float(gradient.norm())
         if norm <= goal:
@@ -93,7 +93,7 @@ def _newton(objective: Objective, gradient: Float[Tensor, " p"], accuracy: float
 
 
 def _solve(objective: Objective, gradient: Float[Tensor, " p"], accuracy: float) -> Float[Tensor, " p"]:
-    if objective.p <= DENSE_UP_TO:
+    if objective.p <= FACTORISED_UP_TO:
         # The Hessian converges faster where it is positive definite, the GGN always points downhill.
         choices: list[Curvature] = [Hessian()]
         if objective.engine.function.split and not objective.is_linear:

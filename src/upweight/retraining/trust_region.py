@@ -27,7 +27,7 @@ from upweight.linalg.trust_region import descend
 from upweight.objective import Objective
 from upweight.retraining.fit import checked_tolerance
 
-DENSE_UP_TO = 200
+DECOMPOSED_UP_TO = 200
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def lowest_curvature(
     scalars.whole("max_iterations", max_iterations)
     scalars.seed("seed", seed)
     matrix = curvature or Hessian()
-    if objective.p <= DENSE_UP_TO:
+    if objective.p <= DECOMPOSED_UP_TO:
         return float(torch.linalg.eigvalsh(matrix.of(objective).dense().double())[0])
     operator = matrix.of(objective.to(torch.float32))
     return smallest_eigenvalue(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-Values = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float64]
 
 LEAST_SURPRISE = 10.0
 """−ln of the chance that whole numbers so dense repeat so seldom, beyond which they count rather than measure."""
@@ -87,12 +87,12 @@ def doubt(column: pd.Series) -> str:
     return ""
 
 
-def _values(column: pd.Series) -> Values:
+def _values(column: pd.Series) -> Numbers:
     """In the order of the rows."""
     return np.asarray(column.dropna(), dtype=np.float64)
 
 
-def _without_odd_ones(values: Values) -> Iterator[tuple[Values, str]]:
+def _without_odd_ones(values: Numbers) -> Iterator[tuple[Numbers, str]]:
     """The values, and those that are left without a code for missing ones, without outliers, and without either."""
     yield values, ""
     code = _code(values)
@@ -107,7 +107,7 @@ def _without_odd_ones(values: Values) -> Iterator[tuple[Values, str]]:
         yield kept[~far], f"{coded} and {told}" if coded else told
 
 
-def _code(values: Values) -> float | None:
+def _code(values: Numbers) -> float | None:
     """A value beyond all others, such as −1, 0 or 999, that stands in several rows."""
     if len(values) < FEWEST_BUT:
         return None
@@ -117,7 +117,7 @@ def _code(values: Values) -> float | None:
     return None
 
 
-def _far(values: Values) -> npt.NDArray[np.bool_]:
+def _far(values: Numbers) -> npt.NDArray[np.bool_]:
     """The few at either end without which the others lie closest together."""
     most = min(math.ceil(SHARE_BUT / 2 * len(values)), MOST_FAR)
     if len(values) < FEWEST_BUT + most:
@@ -135,11 +135,11 @@ def _far(values: Values) -> npt.NDArray[np.bool_]:
     return (values < ordered[low]) | (values > ordered[last - high])
 
 
-def _is_even(steps: Values) -> bool:
+def _is_even(steps: Numbers) -> bool:
     return bool(steps.max() - steps.min() <= EVEN * steps.min())
 
 
-def _places(values: Values, steps: Values) -> float:
+def _places(values: Numbers, steps: Numbers) -> float:
     """The range in steps of the grid that all values stand on; infinite where there is none."""
     if np.abs(values).max() < EXACT and (values == np.floor(values)).all():
         return float(steps.sum() / math.gcd(*steps.astype(np.int64).tolist()))
@@ -147,7 +147,7 @@ def _places(values: Values, steps: Values) -> float:
     return float(multiples.round().sum()) if np.abs(multiples - multiples.round()).max() <= ON_GRID else math.inf
 
 
-def _surprise(values: Values, steps: Values) -> float:
+def _surprise(values: Numbers, steps: Numbers) -> float:
     """−ln of the chance of as few equal pairs among as many places in the range: Chernoff's bound of Poisson's tail."""
     places = _places(values, steps)
     expected = len(values) * (len(values) - 1) / 2 / places

@@ -25,7 +25,7 @@ from upweight.optional import imported, require
 from upweight.plots import checks
 from upweight.predictions import Predictions, given_labels, named
 from upweight.scalars import shown
-from upweight.tasks.label_scores import METHODS, Method, influence_for_labels, scored
+from upweight.tasks.label_scores import METHODS, LabelScore, influence_for_labels, scored
 from upweight.tasks.own_effects import OwnEffects, own_effects
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class LabelErrors:
     """
 
     influence: Influence
-    method: Method
+    method: LabelScore
     attribution: Attribution
     predictions: Predictions
     class_names: tuple[str, ...] | None = None
@@ -136,7 +136,7 @@ class LabelErrors:
 def label_errors(
     subject: Subject,
     *,
-    method: Method = "out-of-sample",
+    method: LabelScore = "out-of-sample",
     class_names: Sequence[str] | None = None,
 ) -> LabelErrors:
     """Rank training examples by how probably their label is wrong.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FRACTIONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
-Train = Callable[[Objective], Objective]
+Retrain = Callable[[Objective], Objective]
 """The objective with other labels -> the same with its model trained on them."""
 
 
@@ -108,7 +108,7 @@ def fix_and_retrain(
     test: Any,
     *,
     fractions: Sequence[float] = FRACTIONS,
-    train: Train | None = None,
+    train: Retrain | None = None,
     solver: Solver | None = None,
     tolerance: float | None = None,
 ) -> LabelFixing:
@@ -197,7 +197,7 @@ def _relabelled(
     return dict(zip(changed, models.params, strict=True))
 
 
-def _trained(train: Train, objective: Objective) -> Objective:
+def _trained(train: Retrain, objective: Objective) -> Objective:
     """The user's own training; ``sys.exit`` in it ends the training and not the caller's program."""
     try:
         return train(objective)

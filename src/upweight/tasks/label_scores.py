@@ -30,8 +30,8 @@ from upweight.predictions import Predictions, predictions
 from upweight.quantities import leverage, meanings
 from upweight.tasks.own_effects import OwnEffects, own_effects
 
-Method = Literal["out-of-sample", "margin", "relative", "leverage-corrected", "self-influence", "loss"]
-METHODS: tuple[Method, ...] = get_args(Method)
+LabelScore = Literal["out-of-sample", "margin", "relative", "leverage-corrected", "self-influence", "loss"]
+METHODS: tuple[LabelScore, ...] = get_args(LabelScore)
 
 AFFORDABLE_ROWS = 2e12
 """Operations of the dual up to which it is preferred to EK-FAC: a minute or two."""
@@ -52,7 +52,7 @@ def influence_for_labels(objective: Objective) -> Influence:
     return by_rows if by_rows.plan(1).flops <= AFFORDABLE_ROWS else chosen
 
 
-def scored(influence: Influence, method: Method, effects: OwnEffects | None) -> tuple[Attribution, Predictions]:
+def scored(influence: Influence, method: LabelScore, effects: OwnEffects | None) -> tuple[Attribution, Predictions]:
     """The score of each training example, and what the model says of it.
 
     That is, without the example; with it, where ``loss`` or ``self-influence`` are asked for without ``effects``, since
@@ -76,7 +76,7 @@ def scored(influence: Influence, method: Method, effects: OwnEffects | None) -> 
     return _result(influence, scores, meaning), predictions(objective, outputs=own.outputs_without)
 
 
-def _of_effects(own: OwnEffects, method: Method, unit: str) -> tuple[Float[Tensor, " train"], Quantity]:
+def _of_effects(own: OwnEffects, method: LabelScore, unit: str) -> tuple[Float[Tensor, " train"], Quantity]:
     loss = own.influence.objective.loss
     if method == "self-influence":
         return own.self_influence, meanings.self_influence(loss)

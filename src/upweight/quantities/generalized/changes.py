@@ -68,7 +68,7 @@ class Substitution:
 
 
 @dataclass(frozen=True, eq=False)
-class Changed:
+class ChangedRisk:
     """An objective with a change of its data.
 
     Attributes
@@ -102,7 +102,7 @@ class Changed:
         return len(self.kept) + (0 if self.added is None else len(self.added))
 
 
-def changed(objective: Objective, change: Any, *, renormalize: bool = False) -> Changed:
+def changed(objective: Objective, change: Any, *, renormalize: bool = False) -> ChangedRisk:
     """Pose a change.
 
     Raises
@@ -125,13 +125,13 @@ def changed(objective: Objective, change: Any, *, renormalize: bool = False) -> 
         total += objective.engine.function.gradient(objective.params, batch, objective.weights[index])[1]
     if added is None and renormalize:
         pull = (total + u * objective.l2 * objective.params) / (n - u)
-        return Changed(objective, positions, None, 1 / (n - u), pull)
+        return ChangedRisk(objective, positions, None, 1 / (n - u), pull)
     if added is not None:
         weights = objective.weights[positions]
         for index, batch in added.batches(None, objective.batch_size):
             refuse_bad_targets(objective.problem, batch)
             total -= objective.engine.function.gradient(objective.params, batch, weights[index])[1]
-    return Changed(objective, positions, added, 1 / n, total / n)
+    return ChangedRisk(objective, positions, added, 1 / n, total / n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ class ChangedCurvature(OfObjective):
     """
 
     objective: Objective
-    change: Changed
+    change: ChangedRisk
     name: str
     damping: float
     stays: Int[Tensor, " stays"]
@@ -191,7 +191,7 @@ class ChangedCurvature(OfObjective):
 
 
 def curvature_after(
-    change: Changed, curvature: Any, damping: float, examples: int | None, seed: int
+    change: ChangedRisk, curvature: Any, damping: float, examples: int | None, seed: int
 ) -> ChangedCurvature:
     """H′ + δI, from all examples after the change or from a random choice of them.
 

@@ -30,7 +30,7 @@ from upweight.inverse.interface import Solver, default_tolerance
 from upweight.inverse.neumann import Neumann
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
-from upweight.quantities.generalized.changes import Changed, changed, curvature_after
+from upweight.quantities.generalized.changes import ChangedRisk, changed, curvature_after
 from upweight.quantities.generalized.response import Method, Response
 from upweight.quantities.generalized.system import System
 from upweight.select import Rule, Subset, by_name, everything, masked
@@ -120,7 +120,7 @@ def generalized(
     return found
 
 
-def resolved(objective: Objective, parameters: Any, change: Changed) -> Subset:
+def resolved(objective: Objective, parameters: Any, change: ChangedRisk) -> Subset:
     """The subset that the argument means.
 
     Raises

@@ -20,7 +20,7 @@ from upweight.linalg.lsmr import least_squares
 from upweight.linalg.rows import Apply
 from upweight.losses import Loss
 from upweight.progress import watched
-from upweight.quantities.generalized.changes import Changed, ChangedCurvature
+from upweight.quantities.generalized.changes import ChangedCurvature, ChangedRisk
 from upweight.quantities.generalized.response import Method, Response
 from upweight.select import Subset, everything
 
@@ -84,7 +84,7 @@ class System:
     """
 
     operator: ChangedCurvature
-    change: Changed
+    change: ChangedRisk
     subset: Subset
     preconditioner: Solver | None
     tolerance: float
