@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-data lint types reproduce benchmark benchmark-fidelity mutants kills clean help
+.PHONY: demo test quick test-data lint types reproduce benchmark benchmark-fidelity mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -20,6 +20,9 @@ demo: $(READY)   ## flip labels on digits, find them, explain an error, prove it
 
 test: lint types ## lint, types and the whole test suite
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
+
+quick: $(READY)  ## the tests that take no time: a minute
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow and not slow_download' -n auto --dist worksteal
 
 test-data: $(READY) ## the tests that download large data sets
 	$(BIN)/python -m pytest -m 'download or slow_download'

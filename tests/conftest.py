@@ -33,6 +33,7 @@ ROOMS = [
 install_import_hook([f"upweight.{room}" for room in ROOMS], "typechecker.check")
 
 import problems  # noqa: E402
+import slow  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +44,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background jobs ignore interrupts, and so would the processes that tests interrupt.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # pytest -m "not slow" is the quick lane.
+    long = slow.listed()
+    for item in items:
+        if item.nodeid.partition("[")[0] in long:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

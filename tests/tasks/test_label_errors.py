@@ -13,7 +13,7 @@ from upweight import retraining
 from upweight.errors import InputError
 from upweight.influence import Influence
 from upweight.tasks import explain, label_errors, predictions
-from upweight.tasks.label_scores import METHODS, Method, outputs_without
+from upweight.tasks.label_scores import METHODS, LabelScore, outputs_without
 from upweight.tasks.own_effects import own_effects
 
 
@@ -56,7 +56,7 @@ def test_outputs_without_are_exact_for_squared_error() -> None:
 
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("method", METHODS)
-def test_planted_errors_are_first(binary: bool, method: Method) -> None:
+def test_planted_errors_are_first(binary: bool, method: LabelScore) -> None:
     objective, wrong = classes(binary)
     found = label_errors(objective, method=method)
     assert wrong[found.order[: wrong.sum()]].mean() >= 0.6  # a twelfth by chance
