@@ -23,13 +23,13 @@ from upweight.evaluation.training import Training
 from upweight.evaluation.verification import Verification, verify
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, unmeasured, warned
+from upweight.inverse.costs import Counts
 from upweight.kept import random_states_kept
 from upweight.losses import Loss, with_targets
 from upweight.measurements import Loss as LossMeasured
 from upweight.measurements import Measurement, as_measurement
 from upweight.objective import Objective
 from upweight.planning.choice import DEFAULT_MEMORY, choose
-from upweight.planning.costs import Counts
 from upweight.planning.long import LongWork
 from upweight.planning.plan import DEFAULT_QUERIES, Plan, plan
 from upweight.progress import track

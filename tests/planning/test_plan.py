@@ -12,8 +12,8 @@ from upweight.curvature import GGN, Hessian
 from upweight.errors import InputError, UpweightWarning
 from upweight.inverse import CG, EKFAC, KFAC, LSMR, Dense, Dual, LiSSA
 from upweight.inverse.advice import lsmr_limit
+from upweight.inverse.costs import Counts, dual_stages, ekfac_stages, iterative_stages
 from upweight.planning.choice import impurity
-from upweight.planning.costs import Counts, dual_stages, ekfac_stages, iterative_stages
 
 pytestmark = pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")  # untrained models
 

@@ -11,6 +11,7 @@ from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, Operator
 from upweight.errors import NegativeCurvatureError
 from upweight.inverse.advice import against_negative, against_slowness
+from upweight.inverse.costs import Counts, Work, iterative_work, name_of_curvature
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Inverse,
@@ -70,6 +71,10 @@ class CG:
         preconditioner = None if self.preconditioner is None else _fitted(self.preconditioner, target, damping)
         return CGSolver(operator, damping, self, preconditioner)
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return iterative_work(counts, name_of_curvature(self), limit=self.max_iterations, timed=timed)
+
 
 def _fitted(preconditioner: Inverse | Solver, target: Objective | Operator, damping: float) -> Solver:
     unset = isinstance(preconditioner, Inverse) and getattr(preconditioner, "damping", None) in (0, "auto")
@@ -86,6 +91,10 @@ class CGSolver:
     damping: float
     settings: CG
     preconditioner: Solver | None = None
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return iterative_work(counts, name_of_curvature(self), limit=self.settings.max_iterations, timed=timed)
 
     def with_damping(self, damping: Damping) -> CGSolver:
         """The same matrix with another δ, and the preconditioner with that and what damping it had more; no fit."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
 from upweight.errors import InputError, NegativeCurvatureError, UpweightWarning, warn
+from upweight.inverse.costs import Counts, Work, dense_stages, name_of_curvature
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Solution,
@@ -23,6 +24,7 @@ from upweight.inverse.interface import (
 )
 from upweight.linalg.eigh import ROUNDING, Eigen, unit_diagonal
 from upweight.linalg.rows import relative, smallest_quotient
+from upweight.losses import CrossEntropy
 from upweight.objective import Objective
 
 LARGEST = 20_000
@@ -79,6 +81,10 @@ class Dense:
         damping = resolve(self.damping, operator)
         return DenseSolver.factorised(operator, operator.dense(), damping, self)
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return _work(counts, self, self.damping != 0, name_of_curvature(self), timed)
+
 
 @dataclass(frozen=True)
 class DenseSolver:
@@ -126,6 +132,10 @@ class DenseSolver:
         found = Eigen(shifted, self.plain[1], shifted.abs() > tiny)
         _refuse_or_say_singular(found, self)
         return replace(self, eigen=found)
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return _work(counts, self.settings, self.damping != 0, name_of_curvature(self), timed)
 
     def with_damping(self, damping: Damping) -> DenseSolver:
         """The same matrix with another δ; the matrix is not built again."""
@@ -194,6 +204,18 @@ class DenseSolver:
 
     def _product(self, x: Tensor) -> Tensor:
         return x @ self.matrix + self.damping * x
+
+
+def _work(counts: Counts, settings: Dense, damped: bool, curvature: str, timed: bool) -> Work:
+    singular = settings.singular == "pseudo" and not damped and may_be_singular(counts.objective)
+    spectrum = settings.method == "eigen" or settings.indefinite or singular
+    return Work(tuple(dense_stages(counts, curvature, spectrum=spectrum, timed=timed)))
+
+
+def may_be_singular(objective: Objective) -> bool:
+    """Whether a shift of all outputs that a softmax doesn't see is free of penalty, or nothing is penalised."""
+    free = objective.l2 == 0
+    return bool(free.all()) or (isinstance(objective.loss, CrossEntropy) and bool(free.any()))
 
 
 def _unit_diagonal(operator: Operator, matrix: Tensor, damping: float) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from upweight.curvature.kronecker import finite_blocks
 from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import concatenated
+from upweight.inverse.costs import Counts, Work, dual_stages
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import quadrature
 from upweight.inverse.interface import Solution, SolveReport, checked, default_tolerance
@@ -93,6 +94,11 @@ class Dual:
         damping = resolve(self.damping, operator, lambda: row_spectrum(gram.sum(0)))
         return DualSolver(operator, damping, kept, levels, gram)
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        rows = most_rows(counts, self.curvature)
+        return Work(tuple(dual_stages(counts, min(rows, self.rows or rows))))
+
 
 def metric_levels(objective: Objective) -> tuple[Float[Tensor, " g"], Float[Tensor, "g p"]]:
     """The different values of λ, and an indicator of the parameters of each."""
@@ -108,6 +114,13 @@ def gram_bytes(rows: int, levels: int, dtype: torch.dtype) -> int:
 def fitting(memory: int, levels: int, dtype: torch.dtype) -> int:
     """Most rows whose Gram matrices fit."""
     return int((memory / ((levels + 3) * dtype.itemsize)) ** 0.5)
+
+
+def most_rows(counts: Counts, curvature: RowCurvature) -> int:
+    """Rows that there are, or whose Gram matrix fits."""
+    objective = counts.objective
+    outputs = objective.outputs(objective.data.take([0])).numel() if isinstance(curvature, GGN) else 1
+    return min(objective.n * outputs, fitting(counts.memory, len(objective.l2.unique()), objective.dtype))
 
 
 def row_spectrum(gram: Float[Tensor, "r r"]) -> Spectrum:
@@ -199,6 +212,10 @@ class DualSolver:
     def rank(self) -> int:
         """Number of rows."""
         return len(self.dual.rows)
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(dual_stages(counts, self.rank)))
 
     def with_damping(self, damping: Damping) -> DualSolver:
         """The same rows with another δ: one Cholesky factor."""

@@ -17,6 +17,7 @@ from upweight.errors import InputError
 from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.blocks import conformed
 from upweight.gradients.terms import Outer
+from upweight.inverse.costs import Counts, Work, ekfac_stages
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, layerwise_damping
 from upweight.inverse.interface import Solution, checked, unmeasured
@@ -109,6 +110,10 @@ class EigenSolver:
     def __post_init__(self) -> None:
         shifts = [penalty + self.damping for penalty in self.operator.penalty]
         refuse_singular(self.operator, self.damping, self.denominators, shifts)
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(ekfac_stages(counts)))
 
     @cached_property
     def denominators(self) -> tuple[Tensor, ...]:

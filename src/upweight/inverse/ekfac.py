@@ -12,6 +12,7 @@ from upweight import kinds, scalars
 from upweight.curvature import Fisher, Operator, RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors, summed
+from upweight.inverse.costs import Counts, Work, ekfac_stages
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import EigenSolver, eigenbasis, rows_of
 from upweight.objective import Objective
@@ -55,6 +56,10 @@ class EKFAC:
         scalars.one_of("approximation", self.approximation, get_args(Approximation))
         scalars.one_of("inputs", self.inputs, get_args(Inputs))
         scalars.flag("penalized", self.penalized)
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(ekfac_stages(counts)))
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """Eigenvectors from one pass over the rows, second moments in them from another."""

@@ -18,6 +18,7 @@ from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factor
 from upweight.gradients import Block, Gradients
 from upweight.gradients.blocks import conformed
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
+from upweight.inverse.costs import Counts, Work, ekfac_stages
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import (
     EigenSolver,
@@ -76,6 +77,10 @@ class KFAC:
         for name, options in (("approximation", Approximation), ("inputs", Inputs), ("damping_rule", DampingRule)):
             scalars.one_of(name, getattr(self, name), get_args(options))
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(ekfac_stages(counts)))
+
     def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
         """Gradients from one pass over the rows, and their eigenvectors."""
         rows = rows_of(target, self.curvature, "KFAC")
@@ -105,6 +110,10 @@ class FactoredSolver:
     operator: EigenOperator
     damping: float
     sides: tuple[tuple[Tensor, Tensor], ...]
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(ekfac_stages(counts)))
 
     def __post_init__(self) -> None:
         damped = [torch.outer(*sides) for sides in self.damped]

@@ -19,6 +19,7 @@ from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, ObjectiveCurvature, Operator
 from upweight.errors import DivergedError
 from upweight.inverse.advice import against_slowness
+from upweight.inverse.costs import Counts, Stage, Work, iterative_stages, name_of_curvature, product_seconds
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Solution,
@@ -102,6 +103,10 @@ class LiSSA:
         largest = None if self.scale else largest_eigenvalue(operator, self.batch_size, generator)
         return self._bound(operator, damping, largest)
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return _work(counts, self, name_of_curvature(self), timed)
+
     def _bound(self, operator: Operator, damping: float, largest: float | None) -> LiSSASolver:
         scale = self.scale if largest is None else MARGIN * (largest + damping)
         assert scale is not None
@@ -138,6 +143,10 @@ class LiSSASolver:
     largest: float | None
     runs: int
     missing: float
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return _work(counts, self.settings, name_of_curvature(self), timed)
 
     def with_damping(self, damping: Damping) -> LiSSASolver:
         """The same matrix with another δ: scale and depth follow, where they weren't given, from the eigenvalue met."""
@@ -254,3 +263,21 @@ def largest_eigenvalue(operator: Operator, batch_size: int | None, generator: to
         if sampled is operator:
             break
     return largest if largest > 0 else 1.0
+
+
+def _work(counts: Counts, settings: LiSSA, curvature: str, timed: bool) -> Work:
+    """The depth is known once it is fitted."""
+    n = counts.objective.n
+    batch = min(settings.batch_size or n, n)
+    runs = 1 if batch == n else settings.repeats
+    each = product_seconds(counts, curvature, counts.queries, batch) if timed else None
+
+    def stages(steps: int) -> tuple[Stage, ...]:
+        words = f"{steps:,} steps of {batch:,} examples"
+        return tuple(iterative_stages(counts, steps * batch / n, words, seconds_a_pass=each))
+
+    if settings.depth is not None:
+        return Work(stages(runs * settings.depth), (), f"depth {settings.depth:,} × {runs} repeats")
+    assumed, most = min(runs * DEFAULT_DEPTH, DEEPEST), max(DEEPEST, runs)
+    words = f"{assumed:,} steps of all repeats assumed, {most:,} at most (fitted, it knows its depth)"
+    return Work(stages(assumed), stages(most), words)

@@ -10,6 +10,7 @@ from torch import Tensor
 from upweight import kinds, scalars
 from upweight.curvature import Curvature, Hessian, Operator
 from upweight.inverse.advice import against_slowness, lsmr_limit
+from upweight.inverse.costs import Counts, Work, iterative_work, name_of_curvature
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import (
     Solution,
@@ -26,6 +27,9 @@ from upweight.progress import watched
 
 WINDOW = (100, 300)
 """Iterations whose pace is looked at, p within these bounds: p iterations would do but for rounding."""
+
+
+ASSUMED_ITERATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class LSMR:
         operator = operator_of(target, self.curvature)
         return LSMRSolver(operator, resolve(self.damping, operator), self)
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return _work(counts, self, name_of_curvature(self), timed)
+
 
 @dataclass(frozen=True)
 class LSMRSolver:
@@ -69,6 +77,10 @@ class LSMRSolver:
     operator: Operator
     damping: float
     settings: LSMR
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return _work(counts, self.settings, name_of_curvature(self), timed)
 
     def with_damping(self, damping: Damping) -> LSMRSolver:
         """The same matrix with another δ."""
@@ -103,3 +115,10 @@ class LSMRSolver:
             stopped=stopped,
         )
         return Solution(found.x, report)
+
+
+def _work(counts: Counts, settings: LSMR, curvature: str, timed: bool) -> Work:
+    """Two products an iteration; it converges with the condition, where conjugate gradients do with its root."""
+    tolerance = settings.tolerance or default_tolerance(counts.objective.dtype)
+    limit = settings.max_iterations or lsmr_limit(counts.objective.p, tolerance)
+    return iterative_work(counts, curvature, ASSUMED_ITERATIONS, limit, products=2, timed=timed)

@@ -1,4 +1,4 @@
-"""Which inverse serves an objective when the user doesn't say, by counted work (`upweight.planning.costs`)."""
+"""Which inverse serves an objective when the user doesn't say, by counted work (`upweight.inverse.costs`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from upweight.curvature import GGN, Curvature, EmpiricalFisher, Fisher, Hessian,
 from upweight.curvature.rows import trace_share
 from upweight.errors import UpweightWarning, warn
 from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, MeanEigenvalue
-from upweight.inverse.dual import DEFAULT_ROWS, fitting
+from upweight.inverse.costs import Counts, dual_stages
+from upweight.inverse.dense import may_be_singular
+from upweight.inverse.dual import DEFAULT_ROWS, most_rows
 from upweight.losses import CrossEntropy, Loss
 from upweight.objective import Objective
-from upweight.planning.costs import Counts, dual_stages
 
 DENSE_UP_TO = 4000
 """p up to which the whole matrix is cheaper than iterating: 128 MB and a second in float64."""
@@ -68,12 +69,6 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
         "well, their sizes say little"
     )
     return EKFAC(factor, damping="auto", penalized=False), reason
-
-
-def may_be_singular(objective: Objective) -> bool:
-    """Whether a shift of all outputs that a softmax doesn't see is free of penalty, or nothing is penalised."""
-    free = objective.l2 == 0
-    return bool(free.all()) or (isinstance(objective.loss, CrossEntropy) and bool(free.any()))
 
 
 def _against_rows(counts: Counts, curvature: RowCurvature, rows: int) -> str:
@@ -136,10 +131,3 @@ def row_curvature(objective: Objective) -> tuple[RowCurvature, str]:
             samples=1
         ), f"{outputs.numel():,} outputs an example: the Fisher matrix by one sampled target each"
     return EmpiricalFisher(), f"{outputs.numel():,} outputs an example: the empirical Fisher"
-
-
-def most_rows(counts: Counts, curvature: RowCurvature) -> int:
-    """Rows that there are, or whose Gram matrix fits."""
-    objective = counts.objective
-    outputs = objective.outputs(objective.data.take([0])).numel() if isinstance(curvature, GGN) else 1
-    return min(objective.n * outputs, fitting(counts.memory, len(objective.l2.unique()), objective.dtype))

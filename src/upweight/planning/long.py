@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from upweight.curvature import EmpiricalFisher, Fisher
 from upweight.errors import UpweightWarning, warn
 from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, LiSSA, Solver
+from upweight.inverse.costs import Counts, Stage, Work, work_of
 from upweight.inverse.dense import LARGEST
-from upweight.inverse.dual import DEFAULT_ROWS
+from upweight.inverse.dual import DEFAULT_ROWS, most_rows
 from upweight.losses import Loss
 from upweight.objective import Objective
-from upweight.planning.choice import most_rows, row_curvature
-from upweight.planning.costs import Counts, Stage
-from upweight.planning.plan import product_speed, stages_of
+from upweight.planning.choice import row_curvature
+from upweight.planning.plan import product_speed
 
 LONG = 60.0
 """Seconds from which work is announced."""
@@ -35,18 +37,19 @@ class LongWork:
         if self._said or not queries or isinstance(inverse, LiSSA):
             return
         counts = Counts(self._objective, queries, self._memory)
-        stages, most = _stages(counts, inverse, timed=False)
+        stages = _ahead(inverse, work_of(counts, inverse, timed=False))
         passes = sum(stage.flops for stage in stages) / counts.pass_flops / queries
         if sum(stage.flops for stage in stages) + passes * A_CALL < LEAST_WORK:
             return
         speed = product_speed(self._objective)
-        stages, most = _stages(counts, inverse, timed=True)
+        work = work_of(counts, inverse)
+        stages = _ahead(inverse, work)
         seconds = _seconds(stages, speed)
         if seconds < LONG:
             return
         self._said = True
         longest = max(stages, key=lambda stage: stage.seconds_at(speed))
-        limit = f", {_words(_seconds(most, speed))} at the limit of iterations" if most else ""
+        limit = f", {_words(_seconds(work.most, speed))} at the limit of iterations" if work.most else ""
         flops = sum(stage.flops for stage in stages)
         warn(
             f"{type(self._inverse).__name__}: about {_words(seconds)} of work ahead ({flops:.1e} operations, most of "
@@ -60,17 +63,16 @@ class LongWork:
         found = []
         for words, inverse in _others(counts):
             if type(inverse) is not type(self._inverse):
-                stages, _, _ = stages_of(counts, inverse)
-                found.append((_seconds(stages, speed), words))
+                found.append((_seconds(work_of(counts, inverse).stages, speed), words))
         best = min(found, default=(seconds, ""))
         return f"; {best[1]} would take about {_words(best[0])}" if best[0] < seconds / 2 else ""
 
 
-def _stages(counts: Counts, inverse: Inverse | Solver, *, timed: bool) -> tuple[list[Stage], list[Stage]]:
-    stages, most, _ = stages_of(counts, inverse, timed=timed)
+def _ahead(inverse: Inverse | Solver, work: Work) -> tuple[Stage, ...]:
+    """The stages that are not done yet: a fitted inverse has its fit behind it."""
     if isinstance(inverse, Inverse):
-        return stages, most
-    return [stage for stage in stages if not stage.name.startswith(FITTING)], most
+        return work.stages
+    return tuple(stage for stage in work.stages if not stage.name.startswith(FITTING))
 
 
 def _others(counts: Counts) -> list[tuple[str, Inverse]]:
@@ -90,7 +92,7 @@ def _others(counts: Counts) -> list[tuple[str, Inverse]]:
     ]
 
 
-def _seconds(stages: list[Stage], speed: float) -> float:
+def _seconds(stages: Sequence[Stage], speed: float) -> float:
     return sum(stage.seconds_at(speed) for stage in stages)
 
 

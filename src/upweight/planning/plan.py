@@ -1,6 +1,6 @@
 """What an inverse will cost, before anything runs.
 
-Counted in multiplications, from the form of the factors of two examples (`upweight.planning.costs`); seconds come from
+Counted in multiplications, from the form of the factors of two examples (`upweight.inverse.costs`); seconds come from
 the speed of one matrix product measured on the spot, or of a product with the curvature of a few examples, so they are
 orders of magnitude, not promises.
 """
@@ -15,30 +15,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from upweight.inverse import CG, EKFAC, KFAC, LSMR, Dense, Dual, Inverse, LiSSA, Solver
-from upweight.inverse.advice import lsmr_limit
-from upweight.inverse.dense import DenseSolver
-from upweight.inverse.dual import DualSolver
-from upweight.inverse.eigenbasis import EigenSolver
-from upweight.inverse.interface import default_tolerance
-from upweight.inverse.kfac import FactoredSolver
-from upweight.inverse.lissa import DEEPEST, DEFAULT_DEPTH, LiSSASolver
-from upweight.objective import Objective
-from upweight.planning.choice import may_be_singular, most_rows
-from upweight.planning.costs import (
+from upweight.inverse import Inverse, Solver
+from upweight.inverse.costs import (
     Counts,
     Stage,
-    dense_stages,
-    dual_stages,
-    ekfac_stages,
-    iterative_stages,
-    product_seconds,
+    work_of,
 )
+from upweight.objective import Objective
 
 DEFAULT_QUERIES = 100
-ASSUMED_ITERATIONS = 30
-ASSUMED_OF_LSMR = 100
-"""It converges with the condition, where conjugate gradients do with its root."""
 
 
 @dataclass(frozen=True)
@@ -116,84 +101,9 @@ class Plan:
 def plan(objective: Objective, inverse: Inverse | Solver, reason: str, queries: int, memory: int) -> Plan:
     """The stages of an inverse's work, those of fitting included where that is done already."""
     counts = Counts(objective, queries, memory)
-    stages, most, words = stages_of(counts, inverse)
-    reason = f"{reason}; {words}" if words else reason
-    return Plan(inverse, reason, tuple(stages), product_speed(objective), tuple(most))
-
-
-def stages_of(counts: Counts, inverse: Inverse | Solver, *, timed: bool = True) -> tuple[list[Stage], list[Stage], str]:
-    """The stages, those at the limit of iterations where there is one, and what of it is assumed.
-
-    ``timed``: seconds of products are measured, which takes some of them.
-    """
-    if isinstance(inverse, DualSolver):
-        return dual_stages(counts, inverse.rank), [], ""
-    if isinstance(inverse, Dual):
-        rows = most_rows(counts, inverse.curvature)
-        return dual_stages(counts, min(rows, inverse.rows or rows)), [], ""
-    if isinstance(inverse, EKFAC | KFAC | EigenSolver | FactoredSolver):
-        return ekfac_stages(counts), [], ""
-    if isinstance(inverse, Dense | DenseSolver):
-        settings = inverse.settings if isinstance(inverse, DenseSolver) else inverse
-        damped = inverse.damping != 0
-        singular = settings.singular == "pseudo" and not damped and may_be_singular(counts.objective)
-        spectrum = settings.method == "eigen" or settings.indefinite or singular
-        return dense_stages(counts, name_of_curvature(inverse), spectrum=spectrum, timed=timed), [], ""
-    if isinstance(inverse, LiSSA | LiSSASolver):
-        return lissa_stages(counts, inverse, timed=timed)
-    return _iterative(counts, inverse, timed=timed)
-
-
-def _iterative(counts: Counts, inverse: Inverse | Solver, *, timed: bool) -> tuple[list[Stage], list[Stage], str]:
-    each = product_seconds(counts, name_of_curvature(inverse), counts.queries) if timed else None
-    settings = getattr(inverse, "settings", inverse)
-    limit, a_step, assumed = None, 1, ASSUMED_ITERATIONS
-    if isinstance(settings, CG):
-        limit = settings.max_iterations
-    elif isinstance(settings, LSMR):
-        a_step, assumed = 2, ASSUMED_OF_LSMR
-        tolerance = settings.tolerance or default_tolerance(counts.objective.dtype)
-        limit = settings.max_iterations or lsmr_limit(counts.objective.p, tolerance)
-    assumed = a_step * min(assumed, limit or assumed)
-    words = f"{assumed:,} products assumed"
-    stages = iterative_stages(counts, assumed, seconds_a_pass=each)
-    if limit is None:
-        return stages, [], words
-    return (
-        stages,
-        iterative_stages(counts, a_step * limit, seconds_a_pass=each),
-        f"{words}, {a_step * limit:,} at most",
-    )
-
-
-def lissa_stages(
-    counts: Counts, inverse: LiSSA | LiSSASolver, *, timed: bool = True
-) -> tuple[list[Stage], list[Stage], str]:
-    """The work of `LiSSA`; its depth is known once it is fitted."""
-    settings = inverse.settings if isinstance(inverse, LiSSASolver) else inverse
-    n = counts.objective.n
-    batch = min(settings.batch_size or n, n)
-    runs = 1 if batch == n else settings.repeats
-    each = product_seconds(counts, name_of_curvature(inverse), counts.queries, batch) if timed else None
-
-    def stages(steps: int) -> list[Stage]:
-        words = f"{steps:,} steps of {batch:,} examples"
-        return iterative_stages(counts, steps * batch / n, words, seconds_a_pass=each)
-
-    if settings.depth is not None:
-        return stages(runs * settings.depth), [], f"depth {settings.depth:,} × {runs} repeats"
-    assumed, most = min(runs * DEFAULT_DEPTH, DEEPEST), max(DEEPEST, runs)
-    return (
-        stages(assumed),
-        stages(most),
-        f"{assumed:,} steps of all repeats assumed, {most:,} at most (fitted, it knows its depth)",
-    )
-
-
-def name_of_curvature(inverse: Inverse | Solver) -> str:
-    """The matrix that it is fitted to, or will be."""
-    operator = getattr(inverse, "operator", None)
-    return str(getattr(operator if operator is not None else getattr(inverse, "curvature", None), "name", ""))
+    work = work_of(counts, inverse)
+    reason = f"{reason}; {work.assumed}" if work.assumed else reason
+    return Plan(inverse, reason, work.stages, product_speed(objective), work.most)
 
 
 def product_speed(objective: Objective, size: int = 512) -> float:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from upweight.objective import Objective
 
 EIGEN_COST = 25
 """Multiplications of a symmetric eigendecomposition over r³."""
+ASSUMED_ITERATIONS = 30
 TIMED_FLOPS = 2e9
 """Operations of the product that is timed."""
 TIMINGS = 5
@@ -43,6 +45,24 @@ class Stage:
     def seconds_at(self, speed: float) -> float:
         """Seconds, at so many operations a second where they weren't timed."""
         return self.flops / speed if self.seconds is None else self.seconds
+
+
+@dataclass(frozen=True)
+class Work:
+    """Stages of an inverse's work, those at the limit of its iterations (() where there is none), what is assumed."""
+
+    stages: tuple[Stage, ...]
+    most: tuple[Stage, ...] = ()
+    assumed: str = ""
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """An inverse, fitted or not, that knows its work."""
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """``timed``: seconds of products with the curvature are measured, which takes some of them."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +120,7 @@ def dual_stages(counts: Counts, rows: int) -> list[Stage]:
 
 
 def ekfac_stages(counts: Counts) -> list[Stage]:
-    """The work of `EKFAC`."""
+    """The work of `EKFAC` and `KFAC`."""
     n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
     sides, numbers = counts.sides, sum(r * r + c * c for r, c in counts.sides)
     rotations = sum(2.0 * r * c * (r + c) for r, c in sides)
@@ -185,3 +205,35 @@ def _product(objective: Objective, curvature: str, positions: Tensor) -> Callabl
         return ObjectiveCurvature(objective, curvature, positions).apply
     features, _, shape = function.output_curvature(objective.params, objective.data.take(positions))
     return lambda units: function.product(features, shape, units)
+
+
+def iterative_work(
+    counts: Counts,
+    curvature: str,
+    assumed: int | None = None,
+    limit: int | None = None,
+    *,
+    products: int = 1,
+    timed: bool = True,
+) -> Work:
+    """Of a solver by iterations, some assumed and a ``limit`` of them, each so many ``products`` with the curvature."""
+    each = product_seconds(counts, curvature, counts.queries) if timed else None
+    steps = products * min(assumed or ASSUMED_ITERATIONS, limit or assumed or ASSUMED_ITERATIONS)
+    stages = tuple(iterative_stages(counts, steps, seconds_a_pass=each))
+    if limit is None:
+        return Work(stages, (), f"{steps:,} products assumed")
+    most = tuple(iterative_stages(counts, products * limit, seconds_a_pass=each))
+    return Work(stages, most, f"{steps:,} products assumed, {products * limit:,} at most")
+
+
+def work_of(counts: Counts, inverse: Any, *, timed: bool = True) -> Work:
+    """What an inverse says of its work; of one that says nothing, `ASSUMED_ITERATIONS` products."""
+    if isinstance(inverse, Costed):
+        return inverse.work(counts, timed=timed)
+    return iterative_work(counts, name_of_curvature(inverse), timed=timed)
+
+
+def name_of_curvature(inverse: Any) -> str:
+    """The matrix that an inverse is fitted to, or will be."""
+    operator = getattr(inverse, "operator", None)
+    return str(getattr(operator if operator is not None else getattr(inverse, "curvature", None), "name", ""))
