@@ -73,6 +73,12 @@ def test_more_than_there_are_is_all_of_them():
     assert attribution().top(99).ids.shape == (2, 4)
 
 
+def test_five_are_shown_unless_told():
+    many = attribution(scores=torch.arange(20, dtype=DOUBLE).view(2, 10), ids=list("abcdefghij"))
+    assert many.top().ids.tolist() == [list("jihgf")] * 2
+    assert many.bottom().ids.tolist() == [list("abcde")] * 2
+
+
 @pytest.mark.parametrize("k", [0, -1])
 def test_at_least_one_is_asked_for(k):
     with pytest.raises(InputError, match=f"k: give a whole number of at least 1; got {k}"):

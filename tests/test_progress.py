@@ -56,6 +56,15 @@ def test_the_total_is_the_length_of_what_has_one_unless_it_is_given(
     assert totals[:3] == [3, 3, 10]
 
 
+def test_nothing_of_a_bar_is_left_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, force_terminal=True))
+    list(progress.track(range(3), "words"))
+    shown = screen.getvalue()
+    assert "words" in shown
+    assert shown.rfind("\x1b[2K") > shown.rfind("words")  # the line is erased after it was last drawn
+
+
 def test_nothing_is_drawn_without_a_screen(bars: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=io.StringIO()))
     assert list(progress.track([1, 2], "unseen")) == [1, 2]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from upweight.demo import flipped_digits, train
+
 from .conftest import Run, assert_self_contained
 
 
@@ -29,6 +31,10 @@ def test_demo_finds_flips_and_agrees_with_retraining(answer: Callable[..., dict[
     assert Path(found["files"]["report"]).resolve() == page.resolve()
     assert_self_contained(page)
     assert page.read_text().count("data:image/png") >= 30
+
+
+def test_the_model_of_the_demo_has_an_output_for_each_digit() -> None:
+    assert train(flipped_digits(0)).layout.shapes == ((10, 64), (10,))
 
 
 def test_the_table_in_the_terminal_parts_helpful_from_harmful(run: Run) -> None:

@@ -105,6 +105,20 @@ def test_an_enormous_gradient_is_named_with_its_multiple_and_its_operation(name,
     assert float(re.search(r"(\S+) × the median", said[0]).group(1)) == pytest.approx(ratio, rel=0.1)
 
 
+def test_others_at_the_same_kink_are_named_beside_the_first():
+    kink, width, _ = next(iter(KINKS.values()))
+    model, (x, y) = Exact(kink, width).to(DOUBLE), ones(DOUBLE, [2, 5, 9])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        objective = uw.Objective(model, CE, (x, y), l2=0.1, ids=IDS)
+    with pytest.warns(KinkWarning) as record:
+        objective.stationarity()
+    (said,) = [str(each.message) for each in record if each.category is KinkWarning]
+    first = re.search(r"training example (row-\d+) has norm", said).group(1)
+    others = re.search(r"\(as do ([^)]*)\)", said).group(1).split(", ")
+    assert sorted([first, *others]) == ["row-2", "row-5", "row-9"]
+
+
 @pytest.mark.parametrize("name", KINKS)
 def test_nothing_is_said_where_no_row_is_at_the_kink(name):
     kink, width, _ = KINKS[name]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from upweight import plots
 from upweight.report import Facts, Figure, Images, Meaning, Report, Table, Text, Warnings
-from upweight.report.embed import MOST_POINTS
+from upweight.report.embed import MOST_POINTS, _points
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 UNCHECKED_SECTION = inspect.unwrap(Report.section)  # without the tests' check of types, which users do not have
@@ -185,6 +185,8 @@ def test_small_figures_become_lines_and_large_ones_pixels():
 
     assert tags(line_drawing()) == ["svg"]
     assert tags(line_drawing(MOST_POINTS + 1)) == ["img"]
+    points = sum(map(_points, line_drawing(MOST_POINTS).findobj()))
+    assert tags(line_drawing(2 * MOST_POINTS - points)) == ["svg"]  # all its marks together are as many as may be
     assert tags(line_drawing(MOST_POINTS + 1, marker="None")) == ["svg"]
     assert tags(plots.example_grid(np.zeros((1, 2, 2)), ["a"])) == ["img"]
     scatter = plots.influence_against(np.arange(2.0 * MOST_POINTS), np.ones(2 * MOST_POINTS), xlabel="x", unit="")
