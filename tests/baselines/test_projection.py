@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from problems import DOUBLE, close, mlp
+from sketches import matrix_of
 from upweight.baselines import projection
 from upweight.baselines.projection import Projection, projected
 from upweight.errors import InputError
@@ -53,32 +54,6 @@ def test_inner_products_are_kept_on_average(kind):
     assert ((mean - vectors @ vectors.T).abs() / (scale[:, None] * scale)).max() < 5 * (2 / (40 * 200)) ** 0.5
 
 
-def test_the_sparse_matrix_has_one_sign_in_each_part_of_a_row():
-    p, k = 300, 50
-    found = Projection(p, k, (1,), "sparse").sparse(torch.empty(0, dtype=DOUBLE)).to_dense().T
-    assert found.shape == (p, k)
-    assert set(found.unique().tolist()) == {-0.5, 0.0, 0.5}
-    for part in np.array_split(np.arange(k), 4):
-        assert bool((found[:, part].count_nonzero(1) == 1).all())
-    close(found.square().sum(1), torch.ones(p, dtype=DOUBLE))  # so that norms of single entries are exact
-    assert Projection(p, 2, (1,), "sparse").sparse(torch.empty(0)).to_dense().count_nonzero() == 2 * p
-    other = Projection(p, k, (2,), "sparse").sparse(torch.empty(0, dtype=DOUBLE)).to_dense().T
-    assert not torch.equal(found, other)
-
-
-def test_the_sparse_projection_keeps_inner_products_with_the_variance_of_dense_ones():
-    """Of (‖x‖²‖y‖² + ⟨x, y⟩²)/k at most, for vectors with a few large entries too."""
-    x, y = torch.randn(2, 60, dtype=DOUBLE)
-    x[:2] *= 10
-    y[:2] *= 10
-    exact, k = float(x @ y), 40
-    draws = [Projection(60, k, (seed,), "sparse").sparse(x) for seed in range(400)]
-    found = torch.stack([(matrix @ x[:, None]).T @ (matrix @ y[:, None]) for matrix in draws]).flatten()
-    variance = float((x @ x) * (y @ y) + exact**2) / k
-    assert abs(float(found.mean()) - exact) < 4 * (variance / 400) ** 0.5
-    assert float(((found - exact) ** 2).mean()) < 1.3 * variance
-
-
 @pytest.mark.usefixtures("unchecked")
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.integers(1, 40), seed=st.integers(0, 2**31))
@@ -87,7 +62,7 @@ def test_sparse_features_do_not_depend_on_batches(rows, seed):
     given = Projection(objective.p, 9, (seed,))
     gradients = objective.engine.function.each(objective.params, (mlp().x, mlp().y)).materialize()
     found = projected(objective.engine.function, objective.params, objective.data, rows, given)
-    close(found, gradients @ given.sparse(objective.params).to_dense().T)
+    close(found, gradients @ matrix_of(given.sketch(objective.layout, objective.device), objective.layout))
 
 
 def test_seeds_and_precisions():

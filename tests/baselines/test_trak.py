@@ -11,9 +11,10 @@ from torch.func import functional_call, jacrev
 
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp, unflatten
+from sketches import matrix_of
 from upweight.baselines import projection
 from upweight.baselines.projection import Projection
-from upweight.baselines.trak import soft_threshold
+from upweight.baselines.trak import mean_square, soft_threshold
 from upweight.errors import InputError, NegativeCurvatureError
 from upweight.inverse import MeanEigenvalue
 
@@ -43,7 +44,8 @@ def columns(p, seed, member, kind="sparse"):
     """P from its definition, if it isn't the identity."""
     own = Projection(p, K, (seed, member), kind)
     if kind == "sparse":
-        return own.sparse(torch.empty(0, dtype=DOUBLE)).to_dense().T
+        layout = mlp().objective().layout
+        return matrix_of(own.sketch(layout, torch.device("cpu")), layout)
     return torch.stack([torch.from_numpy(own.column(j)).to(DOUBLE) for j in range(K)], dim=1) / K**0.5
 
 
@@ -170,6 +172,7 @@ def test_scores_do_not_depend_on_batches_or_blocks(batch_size, columns, rows):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "PROJECTION_ELEMENTS", columns * mlp().objective().p)
         patch.setattr("upweight.baselines.trak.ROWS", rows)
+        patch.setattr("upweight.baselines.trak.COLUMNS", columns)
         trak = uw.TRAK(mlp().objective(batch_size=batch_size), dimension=K, damping=0.02, projection="gaussian")
         found, own = trak.attribute(mlp().queries).scores, trak.self_influence().scores
     plain = uw.TRAK(mlp().objective(), dimension=K, damping=0.02, projection="gaussian")
@@ -224,6 +227,16 @@ def test_features_in_float32_are_summed_in_float64():
         uw.Objective(copy.deepcopy(model).double(), uw.losses.BinaryLogistic(), (x.double(), y)), damping=0.0
     )
     close(single.attribute((x, y)).scores, double.attribute((x.double(), y)).scores, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 2), (50, 50), (7, 5)])
+def test_the_kernel_is_the_weighted_mean_of_squares_and_symmetric_to_the_last_digit(monkeypatch, rows, columns):
+    monkeypatch.setattr("upweight.baselines.trak.ROWS", rows)
+    monkeypatch.setattr("upweight.baselines.trak.COLUMNS", columns)
+    features, weights = torch.randn(20, 9), torch.rand(20)
+    found = mean_square(features, weights)
+    close(found, torch.einsum("n,nk,nl->kl", weights.double(), features.double(), features.double()) / 20)
+    assert torch.equal(found, found.T)
 
 
 def test_soft_threshold_keeps_the_largest():

@@ -157,6 +157,11 @@ def test_a_matrix_must_be_square_and_symmetric(matrix):
         Matrix(matrix)
 
 
+def test_a_matrix_may_be_symmetric_to_rounding_alone():
+    nearly = torch.tensor([[1.0, 2.0], [2.0 + 1e-6, 1.0]])
+    assert Matrix(nearly).size == 2
+
+
 def test_vectors_must_be_rows_of_p():
     with pytest.raises(InputError, match=r"expected \[k, 3\] \(rows\); got \(1, 4\)"):
         Hessian().of(convex("logistic").objective()).apply(torch.zeros(1, 4, dtype=DOUBLE))

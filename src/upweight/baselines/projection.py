@@ -1,7 +1,8 @@
 """Random projections of per-example gradients: p numbers become k, inner products are kept on average.
 
 Dense matrices are made column by column, each from its own seed, so that they never have to be held whole, and neither
-the size of the blocks nor that of the batches changes them. The sparse one has `NONZERO` entries a row whatever k is.
+the size of the blocks nor that of the batches changes them. The sparse one has at most four entries a row
+whatever k is.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import scalars
+from upweight.baselines.sketch import Sketch
 from upweight.data import Data
-from upweight.gradients import ExampleFunction
+from upweight.gradients import ExampleFunction, Gradients
+from upweight.parameters import Layout
 
 Kind = Literal["sparse", "rademacher", "gaussian"]
-NONZERO = 4
-"""Entries of a row of the sparse matrix that aren't 0, each in its own part of the columns."""
 PROJECTION_ELEMENTS = 2**27
 """Numbers of P held at a time (512 MiB in float32); each block of columns costs a pass over the examples."""
 
@@ -38,10 +39,10 @@ class Projection:
     seed
         Whole numbers ≥ 0; other seeds, other matrices.
     kind
-        ``sparse``: in every row `NONZERO` random signs over 2, one in each part of the columns (Kane & Nelson 2014),
-        and zeros, so that a gradient costs 4p multiplications in place of kp; an inner product's variance is that of
-        the dense ones, (‖x‖²‖y‖² + ⟨x, y⟩²)/k at most. ``rademacher`` for independent signs everywhere, or
-        ``gaussian`` entries.
+        ``sparse``: in every row four random signs over 2, one in each quarter of the columns (Kane & Nelson 2014; fewer
+        where k can't be divided by four), and zeros, so that a gradient costs 4p additions in place of kp
+        multiplications, and far less where its factors are known (see `Sketch`, for the variance too). ``rademacher``
+        for independent signs everywhere, or ``gaussian`` entries.
     """
 
     p: int
@@ -60,6 +61,11 @@ class Projection:
         """Whether gradients are kept as they are."""
         return self.dimension >= self.p
 
+    @property
+    def takes_factors(self) -> bool:
+        """Whether gradients needn't be formed where their factors are known."""
+        return self.kind == "sparse" and not self.exact
+
     def column(self, number: int) -> Float[np.ndarray, " p"]:
         """One column, in float32 and not yet scaled."""
         generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence([*self.seed, number])))
@@ -68,20 +74,9 @@ class Projection:
         bits = np.unpackbits(np.frombuffer(generator.bytes(-(-self.p // 8)), np.uint8), count=self.p)
         return 2 * bits.astype(np.float32) - 1
 
-    def sparse(self, like: Tensor) -> Tensor:
-        """The sparse Pᵀ ``[k, p]`` in compressed rows, in the precision and place of ``like``."""
-        import scipy.sparse
-
-        generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence([*self.seed])))
-        parts = np.array_split(np.arange(self.dimension), min(NONZERO, self.dimension))
-        places = [part[0] + generator.integers(0, len(part), self.p) for part in parts]
-        signs = 2.0 * generator.integers(0, 2, (len(parts), self.p)) - 1
-        values = (signs / len(parts) ** 0.5).ravel()
-        columns = np.tile(np.arange(self.p), len(parts))
-        found = scipy.sparse.csr_array((values, (np.concatenate(places), columns)), shape=(self.dimension, self.p))
-        starts, order = (torch.from_numpy(part.astype(np.int64)) for part in (found.indptr, found.indices))
-        entries = torch.from_numpy(found.data).to(like)
-        return torch.sparse_csr_tensor(starts.to(like.device), order.to(like.device), entries, size=found.shape)
+    def sketch(self, layout: Layout, device: torch.device) -> Sketch:
+        """The sparse P for parameters of this layout."""
+        return Sketch.drawn(layout, self.dimension, self.seed, device)
 
     def blocks(self, like: Tensor) -> Iterator[Float[Tensor, "columns p"]]:
         """A dense P's columns as rows, block by block, in the precision and place of ``like``."""
@@ -103,17 +98,15 @@ def projected(
         Examples whose gradients are materialised together; never changes the result.
     """
 
-    def passed(project: Callable[[Tensor], Tensor]) -> Tensor:
-        gradients = (function.each(params, batch).materialize() for _, batch in data.batches(None, rows))
-        return torch.cat([project(part) for part in gradients])
+    def passed(project: Callable[[Gradients], Tensor]) -> Tensor:
+        return torch.cat([project(function.each(params, batch)) for _, batch in data.batches(None, rows)])
 
     if projection.exact:
-        return passed(lambda part: part)
+        return passed(Gradients.materialize)
     if projection.kind == "sparse":
-        matrix = projection.sparse(params)
-        return passed(lambda part: (matrix @ part.T.contiguous()).T)
+        return passed(projection.sketch(function.layout, params.device).of)
     return torch.cat([passed(partial(_products, columns)) for columns in projection.blocks(params)], dim=1)
 
 
-def _products(columns: Float[Tensor, "columns p"], part: Float[Tensor, "b p"]) -> Float[Tensor, "b columns"]:
-    return part @ columns.T
+def _products(columns: Float[Tensor, "columns p"], gradients: Gradients) -> Float[Tensor, "b columns"]:
+    return gradients.materialize() @ columns.T

@@ -29,13 +29,21 @@ from upweight.measurements import Measurement, as_measurement
 from upweight.objective import Objective
 from upweight.progress import track
 from upweight.quantities import meanings
-from upweight.quantities.queries import check_measurement, check_query_targets, query_names, refuse_infinite
+from upweight.quantities.queries import (
+    check_measurement,
+    check_query_targets,
+    numbers,
+    query_names,
+    refuse_infinite,
+)
 from upweight.solve_report import SolveReport, joined
 
 DAMPING = MeanEigenvalue(1.0)
 """By agreement with retraining: far better than none for every dimension and number of models tried."""
 ROWS = 2048
 """Rows of features that are held in float64 at a time."""
+COLUMNS = 256
+"""Columns of the kernel that are made at a time."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,7 @@ class _Member:
         function = self.function
         if measurement != self.measurement:
             function = self.objective.engine.bind(measurement.bind(self.objective.loss))
-        rows = self.objective.engine.block_rows(self.objective.p)
-        with flushed():
-            found = projected(function, self.objective.params, data, rows, self.projection)
+        found = _features(self.objective, function, data, self.projection)
         refuse_infinite(found)
         return found.double()
 
@@ -79,8 +85,8 @@ class TRAK:
         vectors ``[p]``, or rows ``[k, p]``. Default: the objective's own model alone; if given, only these.
     dimension
         k, to which the p numbers of a gradient are projected; where k ≥ p gradients are kept as they are. Features
-        take models · n · k numbers, and making them 4 · models · n · p multiplications (k · models · n · p with a
-        dense projection).
+        take models · n · k numbers, and making them 4 · models · n · p additions at most, far fewer for wide linear
+        layers (k · models · n · p multiplications with a dense projection).
     seed
         Of the projections; every model has its own.
     damping
@@ -206,10 +212,7 @@ class TRAK:
     def _member(self, objective: Objective, number: int) -> _Member:
         own = Projection(objective.p, self.projection.dimension, (*self.projection.seed, number), self.projection.kind)
         function = objective.engine.bind(self.measurement.bind(objective.loss))
-        with flushed():
-            features = projected(
-                function, objective.params, objective.data, objective.engine.block_rows(objective.p), own
-            )
+        features = _features(objective, function, objective.data, own)
         kernel = Matrix(mean_square(features, objective.weights))
         return _Member(objective, self.measurement, function, own, features, Dense(damping=self.damping).fit(kernel))
 
@@ -251,14 +254,26 @@ class TRAK:
         return Attribution(scores.to(self.objective.dtype), quantity, ids, names, damping, report, facts, sizes)
 
 
+def _features(
+    objective: Objective, function: ExampleFunction, data: Data, projection: Projection
+) -> Float[Tensor, "examples k"]:
+    """Projected gradients of a function of examples, in passes as large as what each example takes allows."""
+    engine = objective.engine
+    each = numbers(objective, function, data) if projection.takes_factors else objective.p
+    with flushed():
+        return projected(function, objective.params, data, min(engine.block_rows(each), engine.pass_rows), projection)
+
+
 def mean_square(features: Float[Tensor, "n k"], weights: Float[Tensor, " n"]) -> Float[Tensor, "k k"]:
-    """(1/n) Σ w_i φ_i φ_iᵀ, summed in float64."""
+    """(1/n) Σ w_i φ_i φ_iᵀ, summed in float64: the lower half, column block by column block, and its mirror image."""
     k = features.shape[1]
     total = torch.zeros(k, k, dtype=torch.float64, device=features.device)
     for rows, weight in zip(features.split(ROWS), weights.split(ROWS), strict=True):
         wide = rows.double()
-        total += (wide * weight.double()[:, None]).T @ wide
-    return (total + total.T) / (2 * len(features))
+        weighted = wide * weight.double()[:, None] / len(features)
+        for start in range(0, k, COLUMNS):
+            total[start:, start : start + COLUMNS].addmm_(wide[:, start:].T, weighted[:, start : start + COLUMNS])
+    return total.tril_().add_(total.tril(-1).T)
 
 
 def soft_threshold(scores: Float[Tensor, "queries train"], keep: int) -> Float[Tensor, "queries train"]:
