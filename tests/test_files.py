@@ -214,6 +214,28 @@ def test_a_folder_is_removed_once_nobody_writes_it_and_nobody_wants_it(tmp_path:
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("moment", ["open", "_lock"])
+def test_a_folder_that_another_clears_before_it_is_locked_is_made_again(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, cleared = tmp_path / "data", []
+    owner = os if moment == "open" else files
+    act = getattr(owner, moment)
+
+    def after_another(*arguments: object) -> object:
+        if not cleared:
+            cleared.append(place)
+            place.rmdir()
+        return act(*arguments)
+
+    monkeypatch.setattr(owner, moment, after_another)
+    with files.new_folder(place, lambda: True):
+        (place / "part").write_text("whole")
+        assert not files.remove_if_free(place)
+    assert cleared
+    assert names(place) == ["part"]
+
+
 def test_a_folder_that_was_not_kept_is_gone(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "kept", lambda: True):
         pass

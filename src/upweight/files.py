@@ -90,8 +90,8 @@ def new_folder(place: Path, wanted: Callable[[], bool]) -> Iterator[None]:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.mkdir()
     try:
-        lock = _locked_folder(place)
         with _told(place):
+            lock = _locked_folder(place)
             yield
     finally:
         try:
@@ -269,11 +269,23 @@ def _lock(descriptor: int) -> None:
 
 
 def _locked_folder(folder: Path) -> int | None:
+    """Lock a folder of ours; it is made again where another cleared it, as one left behind, before it was locked."""
     if fcntl is None:
         return None
-    descriptor = os.open(folder, os.O_RDONLY)
-    _lock(descriptor)
-    return descriptor
+    while True:
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            _lock(descriptor)
+            if _is_at(descriptor, folder):
+                return descriptor
+            os.close(descriptor)
+        folder.mkdir(exist_ok=True)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
 
 
 def _sync_folder(folder: Path) -> None:
