@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # jaxtyping's import hook hands every method of a class to the type checker by itself, and beartype understands
 # typing.Self only where it decorates the whole class: a module with `-> Self` in it, tensors or none, which is imported
-# without the hook and checked by beartype's own decorator of the class, can't be imported under the hook.
+# without the hook and checked by beartype's own decorator of the class, can't be imported under the hook (open since
+# 2023 as issue 92 of jaxtyping).
 #
 # Versions: jaxtyping 0.3.11, beartype 0.23.1, Python 3.11.
 # Seen:     alone: imported; decorated by beartype: imported; by the hook: BeartypeDecorHintPep673Exception

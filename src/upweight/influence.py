@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,9 +18,7 @@ from upweight.data import Data
 from upweight.engine.judged import judged
 from upweight.engine.stationarity import Stationarity
 from upweight.errors import InputError, NotStationaryWarning, warn
-from upweight.evaluation.calibration import Calibration, calibrate
-from upweight.evaluation.training import Training
-from upweight.evaluation.verification import Verification, verify
+from upweight.evaluation import calibration, verification
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, unmeasured, warned
 from upweight.inverse.costs import Counts
@@ -32,20 +30,25 @@ from upweight.objective import Objective
 from upweight.planning.choice import DEFAULT_MEMORY, choose
 from upweight.planning.long import LongWork
 from upweight.planning.plan import DEFAULT_QUERIES, Plan, plan
-from upweight.progress import track
-from upweight.quantities import further, groups, leverage, magnitude, meanings, perturbation, replacement
+from upweight.quantities import (
+    further,
+    groups,
+    leverage,
+    magnitude,
+    meanings,
+    perturbation,
+    removal,
+    replacement,
+    self_influence,
+)
 from upweight.quantities.attributor import Attributor
 from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
 from upweight.quantities.measured import measured
-from upweight.quantities.moved import Moved, linear_outputs
-from upweight.quantities.pairs import PairSolver, pair_scores, pays, query_factors, self_scores
-from upweight.quantities.queries import check_measurement, check_query_targets, query_gradient_blocks, query_names
+from upweight.quantities.moved import linear_outputs
+from upweight.quantities.pairs import PairSolver, pair_scores, pays, query_factors
+from upweight.quantities.queries import check_measurement, query_gradients, query_names
 from upweight.quantities.recorded import Recorded
-from upweight.retraining.workers import Train
-
-if TYPE_CHECKING:
-    import os
 
 
 class Influence(Attributor):
@@ -197,7 +200,7 @@ class Influence(Attributor):
             Scores ``[queries, train]``.
         """
         scalars.one_of("quantity", quantity, ("removal", "upweight"))
-        self._check_corrections(renormalize, leverage_corrected)
+        removal.refuse_corrections(self.objective, renormalize, leverage_corrected)
         further.check(self.objective, newton_steps, leverage_corrected)
         if quantity == "upweight" and (renormalize or leverage_corrected):
             raise InputError("quantity: renormalize and leverage_corrected belong to 'removal', not to 'upweight'")
@@ -209,7 +212,7 @@ class Influence(Attributor):
         self._announce(len(data))
         with flushed():
             if leverage_corrected:
-                score, evaluated = self._score_of_steps(data, kind)
+                score, evaluated = removal.score_of_steps(self.objective, data, kind)
                 solve = Recorded(self.solve)
                 lead = further.Further(self.objective, newton_steps - 1, self.solver.damping)
                 scores = leverage.removal(self.objective, solve, positions, score, self.solver.damping, lead)
@@ -229,24 +232,6 @@ class Influence(Attributor):
         bounded = isinstance(kind, LossMeasured) and isinstance(self.objective.loss, Loss)
         return self.objective.losses(data) if bounded else None
 
-    def _check_corrections(self, renormalize: bool, leverage_corrected: bool = False) -> None:
-        scalars.flag("renormalize", renormalize)
-        scalars.flag("leverage_corrected", leverage_corrected)
-        if renormalize and leverage_corrected:
-            raise InputError("leverage_corrected: holds where weights stay 1/n; leave renormalize=False")
-        if renormalize and self.objective.n == 1:
-            raise InputError("renormalize: without the only training example (n=1) there is no mean; give more data")
-
-    def _score_of_steps(
-        self, data: Data, kind: Measurement, is_newton: bool = True
-    ) -> tuple[Callable[[Tensor], Float[Tensor, "queries k"]], bool]:
-        """What steps of θ do to the measurement of each query, and whether it is evaluated there or linearised."""
-        if is_newton and linear_outputs(self.objective):
-            check_query_targets(self.objective, data, kind)
-            return Moved(self.objective, data, kind).changes, True
-        gradients = self.query_gradients(data, kind)
-        return lambda steps: gradients @ steps.T, False
-
     def _products(
         self, data: Data, kind: Measurement, positions: Tensor | None, renormalize: bool
     ) -> tuple[Float[Tensor, "queries train"], Float[Tensor, " queries"], SolveReport]:
@@ -260,7 +245,7 @@ class Influence(Attributor):
                     self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
                 nothing = found.new_zeros(len(found))
                 return found, nothing, unmeasured(self.solver.name, self.solver.damping, found)
-        solution = self.solve(self._gradients(data, kind))
+        solution = self.solve(query_gradients(objective, data, kind))
         penalties = solution.x @ (objective.l2 * objective.params)
         return objective.engine.inner(solution.x, positions), penalties, solution.report
 
@@ -285,11 +270,7 @@ class Influence(Attributor):
         """Gradient of each query's measurement, without the regulariser."""
         data, kind = self.objective.queries(queries), as_measurement(measurement)
         check_measurement(self.objective, data, kind)
-        return self._gradients(data, kind)
-
-    def _gradients(self, data: Data, kind: Measurement) -> Float[Tensor, "queries p"]:
-        check_query_targets(self.objective, data, kind)
-        return torch.cat(list(query_gradient_blocks(self.objective, data, kind)))
+        return query_gradients(self.objective, data, kind)
 
     def result(
         self,
@@ -339,7 +320,7 @@ class Influence(Attributor):
         in `attribute`: where outputs are linear in θ the loss is evaluated one Newton step away, which is exact for
         squared error, ½r²(1/(1−h)² − 1).
         """
-        self._check_corrections(renormalize, leverage_corrected)
+        removal.refuse_corrections(self.objective, renormalize, leverage_corrected)
         objective, loss = self.objective, self.objective.loss
         positions = None if train is None else objective.positions(train, "train")
         if leverage_corrected:
@@ -350,25 +331,8 @@ class Influence(Attributor):
         meaning = meanings.self_influence(loss, renormalize=renormalize)
         _ = self.stationarity
         self._announce(objective.n if positions is None else len(positions))
-        if isinstance(self.solver, PairSolver) and not renormalize:
-            with flushed():
-                scores = self_scores(objective, self.solver, positions) / objective.n
-            said = unmeasured(self.solver.name, self.solver.damping, scores[:, None])
-            return self.result(scores, meaning, said, positions, np.array([]))
-        parts, solve = [], Recorded(self.solve)
-        size = objective.engine.block_rows(objective.p)
-        total = -(-(objective.n if positions is None else len(positions)) // size)
-        batches = objective.data.batches(positions, size)
-        for index, batch in track(batches, "solving for training examples", total=total):
-            gradients = objective.engine.function.each(objective.params, batch).materialize()
-            solution = solve(gradients)
-            # The example's own loss is unweighted; w_i belongs to its pull on θ alone.
-            products = objective.weights[index] * (gradients * solution.x).sum(1)
-            if renormalize:
-                products = products + solution.x @ (objective.l2 * objective.params)
-            parts.append(products)
-        scores = torch.cat(parts) / (objective.n - renormalize)
-        return self.result(scores, meaning, solve.report, positions, np.array([]))
+        scores, report = self_influence.quadratic(self, positions, renormalize)
+        return self.result(scores, meaning, report, positions, np.array([]))
 
     @random_states_kept()
     def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
@@ -410,19 +374,12 @@ class Influence(Attributor):
         Attribution
             Scores ``[queries, groups]``; ids are the groups' numbers.
         """
-        self._check_corrections(renormalize)
-        if not hasattr(indices, "__getitem__") or isinstance(indices, str) or getattr(indices, "ndim", 1) == 0:
-            raise InputError(f"indices: give a list of positions, or a list of such groups; got {indices!r}")
-        nested = len(indices) > 0 and (np.ndim(indices[0]) > 0 or isinstance(indices[0], range))
-        members = [self.objective.positions(group) for group in (indices if nested else [indices])]
-        if any(len(group) == self.objective.n for group in members):
-            raise InputError(
-                f"indices: the group is all {self.objective.n} training examples; without them nothing would be left"
-            )
+        removal.refuse_corrections(self.objective, renormalize)
+        members = groups.read_members(self.objective, indices)
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         names = query_names(data, query_ids)
-        score, evaluated = self._score_of_steps(data, kind, order == "newton")
+        score, evaluated = removal.score_of_steps(self.objective, data, kind, order == "newton")
         solve = Recorded(self.solve)
         steps = torch.cat([groups.step(self, solve, group, order, renormalize) for group in members])
         meaning = meanings.removal(kind, self.objective.loss, renormalize=renormalize, group=True, evaluated=evaluated)
@@ -489,65 +446,10 @@ class Influence(Attributor):
         _ = self.stationarity
         return found
 
-    @random_states_kept()
-    def verify(
-        self,
-        queries: Any,
-        k: int = 20,
-        *,
-        counterfactual: Literal["retrain", "pbrf"] | Train | Training = "retrain",
-        select: Literal["largest", "random"] = "largest",
-        leverage_corrected: bool = False,
-        newton_steps: int = 1,
-        renormalize: bool = False,
-        measurement: Any = None,
-        tolerance: float | None = None,
-        solver: Solver | None = None,
-        seed: int = 0,
-    ) -> Verification:
-        """Retrain without the k most influential examples and compare (see `upweight.evaluation.verify`)."""
-        return verify(
-            self,
-            queries,
-            k,
-            counterfactual=counterfactual,
-            select=select,
-            leverage_corrected=leverage_corrected,
-            newton_steps=newton_steps,
-            renormalize=renormalize,
-            measurement=measurement,
-            tolerance=tolerance,
-            solver=solver,
-            seed=seed,
-        )
-
-    @random_states_kept()
-    def calibrate(
-        self,
-        queries: Any,
-        train: Train,
-        *,
-        subsets: int = 8,
-        fraction: float = 0.5,
-        grid: Sequence[float] | None = None,
-        seeds: int = 1,
-        workers: int = 0,
-        seed: int = 0,
-        folder: str | os.PathLike[str] | None = None,
-    ) -> Calibration:
-        """Choose the damping by retraining on a few random subsets (see `upweight.evaluation.calibrate`)."""
-        return calibrate(
-            self,
-            queries,
-            train,
-            subsets=subsets,
-            fraction=fraction,
-            grid=grid,
-            seeds=seeds,
-            workers=workers,
-            seed=seed,
-            folder=folder,
-        )
+    # Retrain without the most influential examples and compare; choose the damping by retraining: methods as they stand
+    # in `upweight.evaluation`, an influence first.
+    verify = verification.verify
+    calibrate = calibration.calibrate
 
 
 def _said(found: Stationarity) -> Stationarity:

@@ -22,13 +22,12 @@ from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported
 from upweight.predictions import predictions
+from upweight.quantities.attributor import Attributor
 from upweight.retraining.workers import Train
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-    from upweight.quantities.attributor import Attributor
 
 
 @dataclass(frozen=True, eq=False)

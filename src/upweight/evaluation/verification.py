@@ -21,13 +21,13 @@ from upweight.inverse import Solver
 from upweight.kept import random_states_kept
 from upweight.optional import imported
 from upweight.quantities import further
+from upweight.quantities.attributor import Attributor
 from upweight.retraining.workers import Train
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from upweight.quantities.attributor import Attributor
 
 CANDIDATES = 5
 """Multiple of k that leverage is divided out of, to choose the k largest from."""

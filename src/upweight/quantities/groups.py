@@ -9,8 +9,9 @@ gradients, whatever the inverse: its δ is added, and it preconditions where it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,17 +25,34 @@ from upweight.inverse.dual import DualSolver
 from upweight.inverse.identity import IdentitySolver
 from upweight.linalg.eigh import unit_diagonal
 from upweight.objective import Objective
+from upweight.quantities.attributor import Attributor
 from upweight.quantities.moved import linear_outputs
 from upweight.quantities.recorded import Recorded
 from upweight.quantities.undetermined import ROUNDING, least_norm, rest_of, say_undetermined
-
-if TYPE_CHECKING:
-    from upweight.quantities.attributor import Attributor
 
 LOOKED_INTO = 4000
 """p up to which a matrix that nothing else keeps from being singular is factorised before it is solved."""
 REGULAR = 1e-6
 """Smallest pivot of a matrix with unit diagonal from which it is far from singular."""
+
+
+def read_members(objective: Objective, indices: Any) -> list[Tensor]:
+    """Positions of one group, or of each in a list of groups.
+
+    Raises
+    ------
+    InputError
+        If they are none, or a group is all training examples.
+    """
+    if not hasattr(indices, "__getitem__") or isinstance(indices, str) or getattr(indices, "ndim", 1) == 0:
+        raise InputError(f"indices: give a list of positions, or a list of such groups; got {indices!r}")
+    nested = len(indices) > 0 and (np.ndim(indices[0]) > 0 or isinstance(indices[0], range))
+    found = [objective.positions(group) for group in (indices if nested else [indices])]
+    if any(len(group) == objective.n for group in found):
+        raise InputError(
+            f"indices: the group is all {objective.n} training examples; without them nothing would be left"
+        )
+    return found
 
 
 def step(

@@ -92,6 +92,12 @@ def check_measurement(objective: Objective, data: Data, measurement: Measurement
     refuse_dependence(name, objective.model, function, data, values, objective.batch_size, ids, "query")
 
 
+def query_gradients(objective: Objective, data: Data, kind: Measurement) -> Float[Tensor, "queries p"]:
+    """The gradient of each query's measurement, without the regulariser."""
+    check_query_targets(objective, data, kind)
+    return torch.cat(list(query_gradient_blocks(objective, data, kind)))
+
+
 def query_gradient_blocks(
     objective: Objective, data: Data, measurement: Measurement
 ) -> Iterator[Float[Tensor, "block p"]]:
