@@ -1,7 +1,7 @@
 """What people come for: finding label errors, explaining a prediction. Each task says what its numbers mean."""
 
 from upweight.predictions import Predictions, predictions
-from upweight.tasks.attacks import Aim, Attack, Box, Climb, LeverChoice, Levers, Resources, attack
+from upweight.tasks.attacks import Aim, Attack, AttackError, Box, Climb, LeverChoice, Levers, Resources, attack
 from upweight.tasks.coefficients import GroupFeatures
 from upweight.tasks.compare import ComparedModel, Comparison, compare_models
 from upweight.tasks.distance import InfluenceByDistance, by_distance
@@ -14,6 +14,7 @@ from upweight.tasks.unlearning import Rounds, Unlearned, UnlearningReport, corre
 __all__ = [
     "Aim",
     "Attack",
+    "AttackError",
     "Box",
     "Climb",
     "ComparedModel",

@@ -7,8 +7,21 @@ training images by what they can move; `climb` takes the steps; `together` holds
 
 from upweight.tasks.attacks.attack import attack
 from upweight.tasks.attacks.box import Box, same_bytes
+from upweight.tasks.attacks.climb import AttackError
 from upweight.tasks.attacks.levers import Levers
 from upweight.tasks.attacks.result import Attack, wilson
 from upweight.tasks.attacks.settings import Aim, Climb, LeverChoice, Resources
 
-__all__ = ["Aim", "Attack", "Box", "Climb", "LeverChoice", "Levers", "Resources", "attack", "same_bytes", "wilson"]
+__all__ = [
+    "Aim",
+    "Attack",
+    "AttackError",
+    "Box",
+    "Climb",
+    "LeverChoice",
+    "Levers",
+    "Resources",
+    "attack",
+    "same_bytes",
+    "wilson",
+]
