@@ -1,5 +1,4 @@
-"""Forms of cross-entropy and of the logistic loss, with models of linear outputs, networks and places; what
-they must agree with: torch's own and plain differentiation, in float64."""
+"""Forms of cross-entropy on small models, and whether they agree with torch's own and plain differentiation."""
 
 from dataclasses import dataclass
 from typing import Any
