@@ -1,7 +1,8 @@
 """Bad input of gradients by factors, curvature by rows and every inverse: refused by name, with the mend.
 
-Beside these: `tests/inverse/test_kronecker.py` (fits that meet a NaN gradient), `tests/gradients/test_factored.py`
-(slow and left-out parameters), `tests/curvature/test_rows.py` (what can't be sampled).
+Beside these: `tests/inverse/test_kronecker_refusals.py` (fits that meet a NaN gradient),
+`tests/gradients/test_factored.py` (slow and left-out parameters), `tests/curvature/test_rows.py` (what can't be
+sampled).
 """
 
 import copy

@@ -1,0 +1,173 @@
+"""Objectives, and what they are made of: data, losses, weights, names, penalties, parts of θ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import upweight as uw
+from bad_calls.case import Broken, Form, Row, ignored, linear, made, network, objective, queries, softmax, x, y
+from problems import DOUBLE
+
+
+class Ragged(Broken):
+    """Its examples are of two lengths."""
+
+    def __getitem__(self, i: int) -> Any:
+        return torch.ones(3 + (i == 1)), softmax().y[i]
+
+
+def lists() -> Any:
+    values = np.empty(24, dtype=object)
+    values[:] = [[1]] * 24
+    return values
+
+
+def meta_model() -> nn.Module:
+    return nn.Linear(3, 3, device="meta")
+
+
+def regression(*data: Any) -> uw.Objective:
+    return linear(*data, loss=uw.losses.SquaredError(), model=nn.Linear(3, 1).double())
+
+
+def tokens(*data: Any) -> uw.Objective:
+    return linear(*data, model=nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(8, 3)))
+
+
+TABLE: list[Row] = [
+    ("Objective", "l2", "number", lambda v: made(l2=v)),
+    ("Objective, by name", "l2", "number", lambda v: made(l2={"weight": v})),
+    ("Objective", "batch_size", "whole", lambda v: made(batch_size=v)),
+    ("Objective", "num_workers", "whole", lambda v: made(num_workers=v)),
+    ("Objective", "validate", "flag", lambda v: made(validate=v)),
+    ("select.random", "ratio", "number", lambda v: uw.select.random(v).of(network())),
+    ("select.random", "seed", "seed", lambda v: uw.select.random(0.5, seed=v).of(network())),
+    ("select.random", "per", "choice", lambda v: uw.select.random(0.5, per=v).of(network())),
+    ("select.highest_output", "ratio", "number", lambda v: uw.select.highest_output(v).of(network())),
+    ("select.highest_output", "absolute", "flag", lambda v: uw.select.highest_output(0.5, absolute=v).of(network())),
+    ("CrossEntropy", "temperature", "number", lambda v: uw.losses.CrossEntropy(temperature=v)),
+    ("CrossEntropy", "ignore_index", "any whole", lambda v: uw.losses.CrossEntropy(ignore_index=v)),
+    ("SmoothHinge", "t", "number", lambda v: uw.losses.SmoothHinge(v)),
+    ("SquaredError", "factor", "number", lambda v: uw.losses.SquaredError(v)),
+    ("LogProbability", "target", "whole", lambda v: uw.measurements.LogProbability(v)),
+]
+
+FORMS: dict[str, Form] = {
+    "whole inputs": (
+        lambda: linear(x().long(), y()),
+        r"data: inputs are torch.int64, .*Linear, takes torch.float64; give X",
+    ),
+    "bool inputs": (lambda: linear(x() > 0, y()), r"data: inputs are torch.bool, .*give X.float\(\)"),
+    "complex inputs": (lambda: linear(x() + 0j, y()), r"data: inputs are torch.complex128, .*view_as_real"),
+    "another width": (lambda: linear(x()[:, :2], y()), r"data: inputs have 2 features, shape \[2, 2\]; Linear takes 3"),
+    "swapped": (
+        lambda: regression(y(), x()),
+        r"data: inputs are torch.int64 \[2\] .*looks like \(y, X\); give \(X, y\)",
+    ),
+    "one dimension": (lambda: linear(x()[:, 0], y()), r"data: inputs have one number an example, .*X\[:, None\]"),
+    "sparse": (
+        lambda: linear(x().to_sparse(), y()),
+        r"data: a tensor \[24, 3\] has layout torch.sparse_coo; .*to_dense",
+    ),
+    "meta data": (lambda: linear(x().to("meta"), y()), r"data: a tensor \[24, 3\] is on the meta device"),
+    "meta model": (lambda: linear(x(), y(), model=meta_model()), r"model: 'weight' is on the meta device.*load"),
+    "text": (lambda: linear(np.array([["a"] * 3] * 24), y()), r"data: ndarray can't become a tensor"),
+    "a list of numbers": (lambda: uw.Objective(nn.Linear(3, 3), uw.losses.CrossEntropy(), [1, 2]), r"data: .*batches"),
+    "None": (lambda: uw.Objective(nn.Linear(3, 3), uw.losses.CrossEntropy(), None), r"data: NoneType can't be indexed"),
+    "a name": (lambda: uw.Objective(nn.Linear(3, 3), uw.losses.CrossEntropy(), "train.csv"), r"data: "),
+    "no targets": (
+        lambda: uw.Objective(nn.Linear(3, 3), uw.losses.CrossEntropy(), x()),
+        r"data: this loss needs batches",
+    ),
+    "float tokens": (
+        lambda: tokens(torch.rand(6, 2), torch.arange(6) % 3),
+        r"data: inputs are torch.float32, .*X.long",
+    ),
+    "tokens out of range": (
+        lambda: tokens(torch.full((6, 2), 9), torch.arange(6) % 3),
+        r"data: inputs go from 9 to 9, and Embedding '0' knows 0 … 4",
+    ),
+    "reading fails": (
+        lambda: uw.Objective(nn.Linear(3, 3), uw.losses.CrossEntropy(), Broken()),
+        "data: reading example 7 of",
+    ),
+    "reading fails in a process": (
+        lambda: uw.Objective(nn.Linear(3, 3), uw.losses.CrossEntropy(), Broken(), num_workers=1),
+        "data: reading example 7 of 24 raised KeyError",
+    ),
+    "examples of two lengths": (
+        lambda: uw.Objective(nn.Linear(3, 3), uw.losses.CrossEntropy(), Ragged()),
+        r"data: 2 examples can't be made a batch: shapes \[\[3\], \[\]\] and \[\[4\], \[\]\].*collate",
+    ),
+    "a softmax at the end": (
+        lambda: linear(x(), y(), model=nn.Sequential(nn.Linear(3, 3), nn.Softmax(-1)).double()),
+        "loss: CrossEntropy takes logits, and the model gives probabilities",
+    ),
+    "a sigmoid at the end": (
+        lambda: linear(
+            x(), y() % 2, loss=uw.losses.BinaryLogistic(), model=nn.Sequential(nn.Linear(3, 1), nn.Sigmoid()).double()
+        ),
+        "loss: BinaryLogistic takes outputs before the sigmoid",
+    ),
+    "a loss that raises": (
+        lambda: linear(x(), y(), loss=lambda model, batch: batch["labels"]),
+        "loss: on the first 2 training examples it raised TypeError",
+    ),
+    "a model that raises": (
+        lambda: linear(x(), y(), model=nn.Sequential(nn.Linear(3, 4), nn.Linear(3, 3)).double()),
+        "data: the model fails on its first 2 examples with RuntimeError",
+    ),
+    "weights all zero": (lambda: made(weights=np.zeros(24)), "weights: all 24 are 0"),
+    "weights of text": (lambda: made(weights=["a"] * 24), "weights: give 24 numbers, .*got list"),
+    "weights of text in an array": (
+        lambda: made(weights=np.array(["a"] * 24)),
+        "weights: give 24 numbers, .*got ndarray",
+    ),
+    "losses of another width": (lambda: objective().losses((x()[:3, :2], y()[:3])), "queries: array 0 has examples of"),
+    "outputs of another width": (
+        lambda: objective().outputs((x()[:3, :2], y()[:3])),
+        "queries: array 0 has examples of",
+    ),
+    "a penalty by number": (lambda: made(l2={0: 0.1}), r"l2: names and patterns .* are text, .*got 0"),
+    "parameters by number": (lambda: made(parameters=3), "parameters: give names or patterns, .*got 3"),
+    "parameters by numbers": (
+        lambda: made(parameters=[3]),
+        r"parameters: 3 is no name, parameter or module; give those",
+    ),
+    "a mask for parameters": (
+        lambda: made(parameters=torch.ones(5).bool()),
+        r"select\.masked\(objective\.layout, mask",
+    ),
+    "class names by number": (lambda: made(class_names=3), "class_names: give a list, one name per class.*got 3"),
+    "class names in one word": (lambda: made(class_names="abc"), "class_names: give a list.*got 'abc'"),
+    "class names twice": (lambda: made(class_names=["a", "b", "a"]), "class_names: .*'a' stands 2 times"),
+    "no class names": (lambda: made(class_names=[]), "class_names: give a different name for each class; got none"),
+    "collate by name": (lambda: made(collate="x"), "collate: give a function from a list .*got 'x'"),
+    "no ids": (lambda: made(ids=[None] * 24), "ids: must be unique; None stands 24 times"),
+    "ids that are lists": (lambda: made(ids=lists()), r"ids: must be unique; \[1\] is a list, which can't be a name"),
+    "a θ of another length": (
+        lambda: objective().at(torch.zeros(5)),
+        r"params: give a tensor of p=12 numbers; got \(5,\)",
+    ),
+    "vectors of another length": (
+        lambda: objective().inner(torch.zeros(2, 5, dtype=DOUBLE)),
+        r"vectors: give rows \[k, 12\]; got \(2, 5\)",
+    ),
+    "training data that is all ignored": (
+        lambda: linear(x(), ignored(24)),
+        "data: every target is -100, which the loss ignores, so nothing was learnt",
+    ),
+    "another precision": (lambda: objective().to("nope"), "dtype: give torch.float64 or torch.float32; got 'nope'"),
+    "other data for these weights": (
+        lambda: made(weights=np.ones(24)).replace(data=queries()),
+        "data: 3 examples, and the weights of this objective are of 24; give weights= too",
+    ),
+    "other data for these ids": (
+        lambda: made(ids=range(24)).replace(data=queries()),
+        "data: 3 examples, and the ids of this objective are of 24; give ids= too",
+    ),
+}

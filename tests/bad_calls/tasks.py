@@ -1,0 +1,42 @@
+"""What users come for: explanations, label errors, unlearning, statistics of a regression."""
+
+from __future__ import annotations
+
+import upweight as uw
+from bad_calls.case import Form, Row, linear, made, objective, queries, x, y
+from problems import convex
+
+TABLE: list[Row] = [
+    ("explain", "k", "whole", lambda v: uw.tasks.explain(objective(), queries(), v)),
+    ("explain", "leverage_corrected", "flag", lambda v: uw.tasks.explain(objective(), queries(), leverage_corrected=v)),
+    (
+        "explain",
+        "newton_steps",
+        "whole",
+        lambda v: uw.tasks.explain(objective(), queries(), leverage_corrected=True, newton_steps=v),
+    ),
+    ("label_errors", "method", "choice", lambda v: uw.tasks.label_errors(objective(), method=v)),
+    ("label errors' top", "k", "whole", lambda v: uw.tasks.label_errors(objective()).top(v)),
+    ("unlearning's rounds", "steps", "whole", lambda v: uw.tasks.Rounds(steps=v)),
+    ("unlearning's rounds", "holdout", "number", lambda v: uw.tasks.Rounds(search=True, holdout=v)),
+    ("unlearning's rounds", "search", "flag", lambda v: uw.tasks.Rounds(search=v)),
+    ("unlearning's rounds", "sample", "whole", lambda v: uw.tasks.Rounds(sample=v)),
+    (
+        "unlearn",
+        "seed",
+        "seed",
+        lambda v: uw.tasks.unlearn(objective(), classes=[0], rounds=uw.tasks.Rounds(sample=3), seed=v),
+    ),
+    ("unlearn", "method", "choice", lambda v: uw.tasks.unlearn(objective(), classes=[0], method=v)),
+    ("statistics", "information", "choice", lambda v: uw.statistics(convex("ridge").objective(), information=v)),
+]
+
+FORMS: dict[str, Form] = {
+    "one example's label": (lambda: uw.tasks.label_errors(linear(x()[:1], y()[:1])), "data: all 1 labels are of class"),
+    "two class names for three": (lambda: uw.tasks.label_errors(made(class_names=["a", "b"])), "class_names: 2 names"),
+    "classes of text": (lambda: uw.tasks.unlearn(objective(), classes="0"), "classes: give numbers; got '0'"),
+    "no test data": (
+        lambda: uw.tasks.fix_and_retrain(objective(), {"a": range(24)}, (y() + 1) % 3, None),
+        "test: give examples",
+    ),
+}

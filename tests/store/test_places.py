@@ -1,0 +1,90 @@
+"""Where an attribution is saved: what else is there stays, and no path is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zarr
+
+from problems import close
+from saved import SCORES, attribution, data_of, names
+from upweight.attribution import Attribution
+from upweight.errors import InputError
+
+
+def test_saving_again_replaces_the_result_and_its_data(tmp_path: Path) -> None:
+    attribution().save(tmp_path / "result")
+    attribution(scores=2 * SCORES).save(tmp_path / "result")
+    close(Attribution.load(tmp_path / "result").scores, 2 * SCORES)
+    assert len(names(tmp_path / "result")) == 2
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    attribution().save(tmp_path / "result")
+    (tmp_path / "link").symlink_to("result")
+    attribution(scores=2 * SCORES).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    close(Attribution.load(tmp_path / "result").scores, 2 * SCORES)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("given", [None, 3, "", b"result", [], "x" * 300, "a/" * 3000, "a\0", "\ud800"])
+def test_what_is_no_path_is_refused(given: Any) -> None:
+    for call in (Attribution.load, attribution().save):
+        with pytest.raises(InputError, match=r"^path: "):
+            call(given)
+
+
+@pytest.mark.parametrize(
+    "occupy",
+    [
+        lambda path: path.mkdir() or (path / "thesis.txt").write_text("years of work"),
+        lambda path: path.mkdir() or (path / "data-mine").mkdir(),
+        lambda path: path.write_text("years of work"),
+        lambda path: zarr.open_group(path, mode="w").attrs.update({"mine": 1}),
+    ],
+    ids=["folder", "similar folder", "file", "another zarr"],
+)
+def test_what_is_no_result_is_not_overwritten(tmp_path: Path, occupy: Callable[[Path], object]) -> None:
+    path = tmp_path / "result"
+    occupy(path)
+    before = [(file.relative_to(path), file.read_bytes()) for file in data_of(path)]
+    with pytest.raises(InputError, match="exists and is not a saved attribution; choose another path"):
+        attribution().save(path)
+    assert path.exists()
+    assert [(file.relative_to(path), file.read_bytes()) for file in data_of(path)] == before
+    with pytest.raises(InputError, match="holds no saved attribution"):
+        Attribution.load(path)
+
+
+def test_what_is_not_there_or_not_readable_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no saved attribution"):
+        Attribution.load(tmp_path / "nowhere")
+    (tmp_path / "rubbish").mkdir()
+    (tmp_path / "rubbish" / "zarr.json").write_text("not json")
+    with pytest.raises(InputError, match="holds no saved attribution"):
+        Attribution.load(tmp_path / "rubbish")
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_folder_of_the_users_own_stays(tmp_path: Path, earlier: bool, folder: bool) -> None:
+    """Called by a date, say, beside a saved result; alone it is another result's place."""
+    place, mine = tmp_path / "results", tmp_path / "results" / "data-20261128"
+    if earlier:
+        attribution().save(place)
+    place.mkdir(exist_ok=True)
+    if folder:
+        mine.mkdir()
+        (mine / "m.csv").write_text("1,2")
+    else:
+        mine.write_text("1,2")
+    if earlier:
+        attribution().save(place)
+    else:
+        with pytest.raises(InputError, match="is not a saved attribution"):
+            attribution().save(place)
+    assert (mine / "m.csv" if folder else mine).read_text() == "1,2"
