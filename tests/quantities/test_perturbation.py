@@ -3,15 +3,11 @@
 import pytest
 import torch
 
-import upweight as uw
 from problems import DOUBLE, close, convex, mlp
+from removals import exact
 from upweight.errors import InputError
 
 INDEX = 6
-
-
-def exact(problem, **options):
-    return uw.Influence(problem.objective(**options), uw.inverse.Dense())
 
 
 def query(problem):
