@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import torch
@@ -212,6 +212,29 @@ def test_a_folder_is_removed_once_nobody_writes_it_and_nobody_wants_it(tmp_path:
         assert not files.remove_if_free(place, lambda folder: folder.name != "data")
         assert files.remove_if_free(place)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_took_the_place_of_one_left_behind_stays(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "data"
+    make = (lambda: place.write_text("")) if kind == "file" else place.mkdir
+    make()
+    opened = os.open
+
+    def replaced(*arguments: Any) -> int:
+        descriptor = opened(*arguments)
+        place.rename(tmp_path / "gone")
+        make()
+        return descriptor
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", replaced)
+        assert not files.remove_if_free(place)
+    assert names(tmp_path) == ["data", "gone"]
+    assert files.remove_if_free(place)
+    assert names(tmp_path) == ["gone"]
 
 
 @pytest.mark.parametrize("moment", ["open", "_lock"])

@@ -158,7 +158,8 @@ def remove_if_free(place: Path, unwanted: Callable[[Path], bool] = lambda place:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not unwanted(place):
+        # What was opened may be gone, and another's be at its place.
+        if not _is_at(descriptor, place) or not unwanted(place):
             return False
         if place.is_dir():
             shutil.rmtree(place, ignore_errors=True)
