@@ -123,6 +123,26 @@ def test_pickled_it_gives_equal_scores(name: str) -> None:
         assert torch.equal(other.attribute(problem.queries).scores, scores)
 
 
+@pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning")
+@pytest.mark.parametrize("name", ["TRAK", "TRAK of the loss", "TRAK of models", "TracIn", "ensemble"])
+def test_so_do_attributions_beside_influence(name: str) -> None:
+    objective, queries = mlp().objective(), mlp().queries
+    models = [objective.params, objective.params * 1.1]
+    makers = {
+        "TRAK": lambda: uw.TRAK(objective, dimension=8),
+        "TRAK of the loss": lambda: uw.TRAK(objective, dimension=8, measurement="loss"),
+        "TRAK of models": lambda: uw.TRAK(objective, models, dimension=8),
+        "TracIn": lambda: uw.TracIn(objective, models, 0.1),
+        "ensemble": lambda: uw.Ensemble(objective, models, inverse.EKFAC(FISHER, damping=0.1)),
+    }
+    attributor = makers[name]()
+    early = pickle.loads(pickle.dumps(attributor))
+    scores = attributor.attribute(queries).scores
+    late = pickle.loads(pickle.dumps(attributor))
+    for other in (early, late):
+        assert torch.equal(other.attribute(queries).scores, scores)
+
+
 def test_making_an_influence_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = mlp().objective()
     monkeypatch.setattr(type(objective.model), "forward", lambda *_: pytest.fail("a pass was made"))

@@ -94,3 +94,9 @@ def test_nothing_is_projected_where_it_would_not_shrink():
 def test_settings_out_of_range_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         Projection(**{"p": 10, "dimension": 3, "seed": (0,), **changes})
+
+
+def test_a_seed_of_two_words_is_no_other_seed_with_another_number():
+    """numpy's SeedSequence reads 2³² as the words 0 and 1."""
+    first, second = (Projection(100, 8, seed, "gaussian").column(3) for seed in ((2**32, 0), (0, 1)))
+    assert (first != second).any()

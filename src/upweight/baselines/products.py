@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.data import Data
+from upweight.engine.said import refuse_bad_gradients
 from upweight.gradients import ExampleFunction, Gradients
 from upweight.gradients.blocks import conformed
 from upweight.gradients.denormals import flushed
@@ -30,11 +31,11 @@ def gradient_products(
     function = objective.engine.bind(measurement.bind(objective.loss))
     if function.factored and own.factored:
         blocks = query_factor_blocks(objective, function, data)
-        return torch.cat([_by_factors(objective, own, block, positions, cosine=cosine) for block in blocks])
-    compare = _cosines if cosine else Objective.inner
-    return torch.cat(
-        [compare(objective, block, positions) for block in query_gradient_blocks(objective, data, measurement)]
-    )
+        parts = [_by_factors(objective, own, block, positions, cosine=cosine) for block in blocks]
+    else:
+        compare = _cosines if cosine else Objective.inner
+        parts = [compare(objective, block, positions) for block in query_gradient_blocks(objective, data, measurement)]
+    return _finite(objective, torch.cat(parts))
 
 
 @flushed()
@@ -44,7 +45,14 @@ def squared_norms(objective: Objective, positions: Tensor | None) -> Float[Tenso
     rows = objective.engine.block_rows(numbers(objective, function, objective.data))
     for index, batch in objective.data.batches(positions, rows):
         parts.append(objective.weights[index] * function.each(objective.params, batch).norms())
-    return torch.cat(parts)
+    return _finite(objective, torch.cat(parts))
+
+
+def _finite(objective: Objective, found: Tensor) -> Tensor:
+    """Products that are finite; where they aren't and a training example's gradient is the cause, it is named."""
+    if not torch.isfinite(found).all():
+        refuse_bad_gradients(objective.engine)
+    return found
 
 
 def units(rows: Float[Tensor, "k width"]) -> Float[Tensor, "k width"]:

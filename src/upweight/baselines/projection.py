@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import scalars
-from upweight.baselines.sketch import Sketch
+from upweight.baselines.sketch import Sketch, seeded
 from upweight.data import Data
 from upweight.gradients import ExampleFunction, Gradients
 from upweight.parameters import Layout
@@ -68,7 +68,7 @@ class Projection:
 
     def column(self, number: int) -> Float[np.ndarray, " p"]:
         """One column, in float32 and not yet scaled."""
-        generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence([*self.seed, number])))
+        generator = seeded(*self.seed, number)
         if self.kind == "gaussian":
             return generator.standard_normal(self.p, dtype=np.float32)
         bits = np.unpackbits(np.frombuffer(generator.bytes(-(-self.p // 8)), np.uint8), count=self.p)

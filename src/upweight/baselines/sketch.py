@@ -13,7 +13,7 @@ signs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
 import numpy as np
@@ -22,7 +22,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from upweight.gradients import Block, Gradients
-from upweight.gradients.terms import Outer, Term
+from upweight.gradients.terms import Lookup, Outer, Term
 from upweight.parameters import Layout
 
 PARTS = 4
@@ -35,6 +35,8 @@ SPECTRUM_ELEMENTS = 2**20
 """Numbers in a factor's spectra at a time: what stays in a processor's cache."""
 GRADIENT_ELEMENTS = 2**24
 """Numbers of a block's gradients that are formed at a time."""
+FEWEST = 8
+"""Examples, of which more numbers may be formed, as the bins of all entries are made for each of these."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Places:
         cls, shape: tuple[int, int], parts: int, length: int, seed: Sequence[int], device: torch.device
     ) -> Places:
         """Independent ones, by a seed."""
-        generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed)))
+        generator = seeded(*seed)
         rows, columns = shape
         groups = max(min(GROUPS, rows), 1)
         group = np.arange(rows) * groups // max(rows, 1)
@@ -92,13 +94,17 @@ class Places:
         """Count sketches of a factor by the places of each group."""
         return _counted(factor, self.columns + self.length * self.column_signs, self.length)
 
-    def entries(self) -> Iterator[Int[Tensor, " size"]]:
-        """Of every entry of the matrix the place, and m more where the sign is minus; part by part."""
-        for rows, signs, columns, others in zip(
+    def entries(self, rows: Int[Tensor, "*shape"] | None = None) -> Iterator[Int[Tensor, "*shape c"]]:
+        """Bins of all entries of these rows of the matrix (default: of all), part by part, for `_unwound`.
+
+        A bin is the sum of the row's place and the column's, and 2m more for each of their minus signs.
+        """
+        chosen: Tensor | slice = slice(None) if rows is None else rows
+        group, step = self.group[chosen], 2 * self.length
+        for places, signs, columns, others in zip(
             self.rows, self.row_signs, self.columns, self.column_signs, strict=True
         ):
-            places = (rows[:, None] + columns[self.group]) % self.length
-            yield (places + self.length * (signs[:, None] ^ others[self.group])).flatten()
+            yield (columns + step * others)[group].add_((places + step * signs)[chosen][..., None])
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,9 @@ class Sketch:
         """Examples that are worked on together."""
         if self._by_factors(term):
             return SPECTRUM_ELEMENTS // (term.left.shape[1] * GROUPS * self.dimension)
-        return GRADIENT_ELEMENTS // max(term.shape[0] * term.shape[1], 1)
+        if isinstance(term, Lookup):
+            return GRADIENT_ELEMENTS // max(term.right[0].numel(), 1)
+        return max(GRADIENT_ELEMENTS // max(term.shape[0] * term.shape[1], 1), FEWEST)
 
     def _by_factors(self, term: Term) -> TypeGuard[Outer]:
         if not isinstance(term, Outer):
@@ -162,16 +170,19 @@ class Sketch:
 
     def _of_rows(self, gradients: Gradients) -> Float[Tensor, "b k"]:
         device = next(iter(self.places.values())).rows.device
-        sums = torch.zeros(gradients.examples, self.parts, 2 * self.length, dtype=gradients.dtype, device=device)
+        sums = torch.zeros(gradients.examples, self.parts, 6 * self.length, dtype=gradients.dtype, device=device)
         spectra = torch.fft.rfft(sums[:, :, : self.length])
         for block in gradients.blocks:
-            matrices, factors = self._split(block)
-            for name, values in matrices.items():
+            split = self._split(block)
+            for name, values in split.matrices.items():
                 for part, bins in enumerate(self.places[name].entries()):
-                    sums[:, part].scatter_add_(1, bins.expand(len(values), -1), values)
-            for name, left, right in factors:
-                spectra += self._spectra(self.places[name], left, right)
-        found = _signed(sums) + torch.fft.irfft(spectra, self.length)
+                    sums[:, part].scatter_add_(1, bins.flatten().expand(len(values), -1), values)
+            for term in split.lookups:
+                for part, bins in enumerate(self.places[block.shape.weight].entries(term.index)):
+                    sums[:, part].scatter_add_(1, bins.flatten(1), term.right.flatten(1))
+            for left, right in split.factors:
+                spectra += self._spectra(self.places[block.shape.weight], left, right)
+        found = _unwound(sums) + torch.fft.irfft(spectra, self.length)
         return found.flatten(1) / self.parts**0.5
 
     def _spectra(
@@ -182,22 +193,43 @@ class Sketch:
         second = torch.fft.rfft(places.column_sketches(right.flatten(0, 1)))
         return first.mul_(second).sum(2).unflatten(0, left.shape[:2]).sum(1)
 
-    def _split(self, block: Block) -> tuple[dict[str, Float[Tensor, "b _"]], list[tuple[str, Tensor, Tensor]]]:
-        """By parameter what is counted entry by entry, and the factors of what isn't; a bias is of the former."""
-        shape = block.shape
-        others = tuple(term for term in block.terms if not self._by_factors(term))
-        matrices = shape.named(replace(block, terms=others).materialize()) if others else {}
-        factors = []
+    def _split(self, block: Block) -> _Split:
+        """The block's terms by how they are sketched; a bias is always counted entry by entry."""
+        shape, found = block.shape, _Split()
+        others = []
         for term in block.terms:
-            if not self._by_factors(term):
-                continue
-            left, right = term.left, term.right
-            if shape.bias is not None:
-                own = (left * right[:, :, -1:]).sum(1)
-                matrices[shape.bias] = matrices[shape.bias] + own if others else own
-                right = right[:, :, :-1]
-            factors.append((shape.weight, right, left) if shape.transposed else (shape.weight, left, right))
-        return matrices, factors
+            if isinstance(term, Lookup) and shape.bias is None and not shape.transposed:
+                found.lookups.append(term)
+            elif self._by_factors(term):
+                left, right = term.left, term.right
+                if shape.bias is not None:
+                    found.add(shape.bias, (left * right[:, :, -1:]).sum(1))
+                    right = right[:, :, :-1]
+                found.factors.append((right, left) if shape.transposed else (left, right))
+            else:
+                others.append(term)
+        if others:
+            for name, values in shape.named(replace(block, terms=tuple(others)).materialize()).items():
+                found.add(name, values)
+        return found
+
+
+@dataclass
+class _Split:
+    """A block's gradients: entry by entry by parameter; rows that are looked up; outer products."""
+
+    matrices: dict[str, Float[Tensor, "b _"]] = field(default_factory=dict)
+    lookups: list[Lookup] = field(default_factory=list)
+    factors: list[tuple[Float[Tensor, "b t r"], Float[Tensor, "b t c"]]] = field(default_factory=list)
+
+    def add(self, name: str, values: Float[Tensor, "b _"]) -> None:
+        """More of a parameter's gradients."""
+        self.matrices[name] = self.matrices[name] + values if name in self.matrices else values
+
+
+def seeded(seed: int, *numbers: int) -> np.random.Generator:
+    """Random numbers by a seed and the numbers of what they are for, which no other seed with other numbers gives."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=numbers)))
 
 
 def _counted(
@@ -214,3 +246,9 @@ def _signed(sums: Float[Tensor, "*n twice"]) -> Float[Tensor, "*n length"]:
     """The first half less the second."""
     positive, negative = sums.chunk(2, dim=-1)
     return positive - negative
+
+
+def _unwound(sums: Float[Tensor, "*n six"]) -> Float[Tensor, "*n length"]:
+    """Sums by the bins of `Places.entries`: two rounds for none, one and two minus signs."""
+    none, one, two = sums.unflatten(-1, (3, 2, -1)).sum(-2).unbind(-2)
+    return none - one + two

@@ -18,6 +18,7 @@ from upweight.baselines.projection import Kind, Projection, projected
 from upweight.checkpoints import objective_at, read_checkpoints
 from upweight.curvature import Matrix
 from upweight.data import Data
+from upweight.engine.said import refuse_bad
 from upweight.errors import InputError
 from upweight.gradients import ExampleFunction
 from upweight.gradients.denormals import flushed
@@ -48,14 +49,18 @@ COLUMNS = 256
 
 @dataclass(frozen=True)
 class _Member:
-    """One model: its objective and output function, projection, training examples' features, the kernel's inverse."""
+    """One model: its objective, output function and projection, training examples' features, the kernel's inverse."""
 
     objective: Objective
     measurement: Measurement
-    function: ExampleFunction
     projection: Projection
     features: Float[Tensor, "train k"]
     solver: Solver
+
+    @property
+    def function(self) -> ExampleFunction:
+        """The output function with its derivatives."""
+        return _derivatives(self.objective, self.measurement)
 
     def queries(self, data: Data, measurement: Measurement) -> Float[Tensor, "queries k"]:
         """Projected gradients of the queries' measurement."""
@@ -211,10 +216,10 @@ class TRAK:
 
     def _member(self, objective: Objective, number: int) -> _Member:
         own = Projection(objective.p, self.projection.dimension, (*self.projection.seed, number), self.projection.kind)
-        function = objective.engine.bind(self.measurement.bind(objective.loss))
-        features = _features(objective, function, objective.data, own)
+        features = _features(objective, _derivatives(objective, self.measurement), objective.data, own)
+        refuse_bad(torch.arange(objective.n), features)
         kernel = Matrix(mean_square(features, objective.weights))
-        return _Member(objective, self.measurement, function, own, features, Dense(damping=self.damping).fit(kernel))
+        return _Member(objective, self.measurement, own, features, Dense(damping=self.damping).fit(kernel))
 
     @cached_property
     def _pull(self) -> Float[Tensor, " train"]:
@@ -252,6 +257,12 @@ class TRAK:
         words = f"inner products of gradients projected to {int(facts['dimension']):,} numbers stand for the curvature"
         sizes = Magnitude(False, words)
         return Attribution(scores.to(self.objective.dtype), quantity, ids, names, damping, report, facts, sizes)
+
+
+def _derivatives(objective: Objective, measurement: Measurement) -> ExampleFunction:
+    """An output function of the model with its derivatives, which the objective's engine keeps."""
+    engine = objective.engine
+    return engine.kept(f"TRAK's {measurement.name}", lambda: engine.bind(measurement.bind(objective.loss)))
 
 
 def _features(

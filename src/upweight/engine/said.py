@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from upweight.checks.values import first_bad
 from upweight.engine.engine import Engine
@@ -29,12 +31,17 @@ def say_if_flat(problem: Problem, moments: Moments) -> None:
 def refuse_bad_gradients(engine: Engine) -> None:
     """One pass over the training data, whose gradients must be finite."""
     for index, grads in engine.gradients():
-        finite = torch.isfinite(grads).all(1)
-        if not finite.all():
-            raise InputError(
-                f"gradients: NaN or infinite for training example {first_bad(index, finite)}, though its loss is "
-                "finite; look for a root, a norm or a logarithm at zero in the model, or leave the example out"
-            )
+        refuse_bad(index, grads)
+
+
+def refuse_bad(index: Int[Tensor, " k"], gradients: Float[Tensor, "k width"]) -> None:
+    """Refuse gradients of the training examples at these positions, or projections of them, that aren't finite."""
+    finite = torch.isfinite(gradients).all(1)
+    if not finite.all():
+        raise InputError(
+            f"gradients: NaN or infinite for training example {first_bad(index, finite)}, though its loss is "
+            "finite; look for a root, a norm or a logarithm at zero in the model, or leave the example out"
+        )
 
 
 def say_what_is_slow(engine: Engine) -> None:
