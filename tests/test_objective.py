@@ -166,6 +166,7 @@ def test_what_an_objective_is_can_be_read():
         ([[1, 2], [3, 4]], "of 2 dimensions"),
         ([], "at least one whole-number position below n=24"),
         ([0.5], "whole-number position"),
+        ([1 + 2j], "whole-number position"),
         (None, "whole-number position"),
         (["a"], "whole-number position"),
         ([24], r"must be in 0 … 23; got 24 … 24"),

@@ -6,7 +6,6 @@ aren't among the kinds here (``Any``, arrays in any form, whole numbers with bou
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from upweight.errors import InputError
-from upweight.scalars import plain, shown
+from upweight.scalars import finite, plain, shown
 
 Test = Callable[[Any], bool]
 
@@ -46,7 +45,7 @@ def _able(*methods: str) -> Test:
 
 def _is_finite(value: Any) -> bool:
     given = plain(value)
-    return isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
+    return isinstance(given, Real) and not isinstance(given, bool) and finite(given)
 
 
 def _is_damping(value: Any) -> bool:
@@ -153,6 +152,8 @@ def numbers(name: str, value: Any) -> Tensor:
         found = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: give numbers; got {shown(value)}") from error
+    if found.is_complex():
+        raise InputError(f"{name}: give real numbers; got {shown(value)}")
     if not torch.isfinite(found).all():
         raise InputError(f"{name}: NaN or infinite values; give finite numbers")
     return found

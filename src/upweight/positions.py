@@ -49,7 +49,7 @@ def read(indices: Any, ids: np.ndarray, argument: str = "indices") -> Int[Tensor
         if index.shape != (n,):
             raise InputError(f"{argument}: a mask needs one entry per example, {n}; got {tuple(index.shape)}")
         index = index.nonzero().flatten()
-    if index.is_floating_point() or index.numel() == 0:
+    if index.is_floating_point() or index.is_complex() or index.numel() == 0:
         raise InputError(f"{argument}: give at least one whole-number position below n={n}; got {indices!r}")
     index = index.long().cpu()
     if int(index.min()) < 0 or int(index.max()) >= n:

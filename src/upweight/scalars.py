@@ -16,7 +16,8 @@ import torch
 from upweight.errors import InputError
 
 PRECISIONS = (torch.float32, torch.float64)
-LARGEST_SEED = 2**63 - 1
+LARGEST = 2**63 - 1
+"""The largest whole number that tensors hold."""
 SHOWN = 60
 """Letters of a value in a message."""
 
@@ -34,7 +35,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     given = plain(value)
     wanted = f"a whole number of at least {least:,}" if most is None else f"a whole number from {least:,} to {most:,}"
     is_whole = isinstance(given, Integral) and not isinstance(given, bool)
-    if not is_whole or given < least or (most is not None and given > most):
+    if not is_whole or not least <= given <= (LARGEST if most is None else most):
         raise InputError(f"{name}: give {wanted}; got {value!r}")
     return int(given)
 
@@ -56,7 +57,7 @@ def number(
         If it is something else, NaN and infinity included.
     """
     given = plain(value)
-    is_number = isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
+    is_number = isinstance(given, Real) and not isinstance(given, bool) and finite(given)
     inside = is_number and (
         (least is None or given >= least)
         and (above is None or given > above)
@@ -68,6 +69,14 @@ def number(
         bounds = " and ".join(f"{sign} {bound:g}" for sign, bound in signs if bound is not None)
         raise InputError(f"{name}: give a finite number {bounds}".rstrip() + f"; got {value!r}")
     return float(given)
+
+
+def finite(value: Any) -> bool:
+    """Whether a number is none of NaN and the infinities, nor a whole one beyond them."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def flag(name: str, value: Any) -> bool:
@@ -166,7 +175,7 @@ def seed(name: str, value: Any) -> int:
     InputError
         If it is something else; 1.7 would be 1.
     """
-    return whole(name, value, 0, LARGEST_SEED)
+    return whole(name, value, 0, LARGEST)
 
 
 def generator(value: int) -> torch.Generator:

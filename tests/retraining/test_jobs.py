@@ -50,7 +50,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "below 0": ({"jobs": [([0], 0), ([-1], 0)]}, "jobs, number 1: positions are in 0; got -1"),
     "folder": ({"folder": 3}, "folder: give text, or a path, or None; got 3"),
     "bytes": ({"folder": b"x"}, "folder: give text, or a path, or None; got b'x'"),
-    "empty": ({"folder": ""}, "folder: give the path of a folder; got ''"),
+    "empty": ({"folder": ""}, "folder: give the name of a file or folder; got ''"),
     "no model": ({"model": None}, "model: give a torch.nn.Module; got None"),
     "a class": ({"model": nn.Linear}, "model: give a torch.nn.Module; got the class Linear"),
     "meta": ({"model": nn.Linear(3, 1, device="meta")}, "model: 'weight' is on the meta device"),

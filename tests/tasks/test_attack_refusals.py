@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,16 @@ def test_bad_input_is_refused(change: dict[str, Any], words: str) -> None:
         (lambda: LeverChoice(count=0), "count: give a whole number of at least 1"),
         (lambda: LeverChoice(candidates=0), "candidates: give a whole number of at least 1"),
         (lambda: Aim(targets="all"), "targets: give numbers; got 'all'"),
+        (lambda: Aim(targets=[1 + 2j]), "targets: give real numbers"),
+        (lambda: Aim(targets=1.5), "targets: give positions of queries, whole numbers from 0; got 1.5"),
+        (lambda: Aim(targets=True), "targets: give positions of queries"),
+        (lambda: Aim(targets=-1), "targets: give positions of queries"),
+        (lambda: LeverChoice(positions=math.nan), "positions: give a list"),  # type: ignore[arg-type]
+        (lambda: LeverChoice(positions="3"), "positions: give a list"),
+        (lambda: Climb(step=2.0**70), "step .*: give a finite number > 0 and ≤ 255"),
+        (lambda: Climb(step=10**400), "step: give a finite number"),
+        (lambda: Resources(batch_size=2**70), "batch_size: give a whole number of at least 1"),
+        (lambda: Resources(folder="a\0b"), "folder: 'a.*b' holds a zero byte"),
         (lambda: Aim(together=1), "together: give True or False; got 1"),  # type: ignore[arg-type]
         (lambda: Resources(batch_size=0), "batch_size: give a whole number of at least 1"),
         (lambda: Resources(keep=-1), "keep: give a whole number of at least 0"),

@@ -11,7 +11,6 @@ don't reliably beat a good automatic one.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,6 +130,8 @@ def calibrate(
 
     Parameters
     ----------
+    influence
+        Whose damping is chosen; as a method, its own.
     queries
         Examples whose losses are predicted and measured; some hundred make the curve smooth.
     train
@@ -245,8 +246,11 @@ def _pulls(objective: Objective, subsets: Tensor) -> Float[Tensor, "subsets p"]:
 def _dampings(grid: Sequence[float] | None, centre: float) -> list[float]:
     if grid is None:
         return [float(each) for each in centre * np.geomspace(1 / SPAN, SPAN, POINTS)]
-    dampings = sorted({float(each) for each in grid})
-    if len(dampings) < 2 or not all(math.isfinite(each) and each > 0 for each in dampings):
+    try:
+        dampings = sorted({scalars.number("grid", each, above=0) for each in grid})
+    except InputError:
+        dampings = []
+    if len(dampings) < 2:
         raise InputError(f"grid: two or more absolute dampings, finite and > 0; got {list(grid)}")
     return dampings
 

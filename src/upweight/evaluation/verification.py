@@ -136,6 +136,10 @@ def verify(
 
     Parameters
     ----------
+    influence
+        Whose predictions are compared; as a method, its own.
+    queries
+        Examples in the form of the training data.
     k
         Examples per query: those of largest |score| (``largest``) or ``random`` ones.
     counterfactual

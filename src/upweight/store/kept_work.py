@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from upweight import files
+from upweight import files, places
 from upweight.errors import DamagedFileWarning, InputError, warn
 
 
@@ -40,10 +39,7 @@ class Folder:
         """
         if folder is None:
             return None
-        path = os.fspath(folder) if isinstance(folder, os.PathLike) else folder
-        if not isinstance(path, str) or not path:
-            raise InputError(f"folder: give the path of a folder; got {folder!r}")
-        return cls(Path(path).absolute())
+        return cls(places.place("folder", folder).absolute())
 
     def place(self, job: Keyed) -> Path:
         """The file of a job, there or not."""

@@ -13,6 +13,8 @@ from upweight import kinds
 from upweight.errors import InputError
 from upweight.objective import Objective
 from upweight.plots import checks
+from upweight.positions import read
+from upweight.scalars import shown
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +39,10 @@ class GroupFeatures:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
+        object.__setattr__(self, "positions", tuple(self.positions))
         checks.vector("positions", list(self.positions))
+        if self.names is not None and not all(isinstance(name, str) for name in self.names):
+            raise InputError(f"names: give text for each input; got {shown(self.names)}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def coefficients(objective: Objective, features: GroupFeatures | None) -> Coeffi
         raise InputError("features: the objective holds the weight fixed; leave out features")
     flat = weights.double().cpu().numpy()
     largest = flat[np.abs(flat).argmax(0), np.arange(flat.shape[1])]
-    columns = checks.order("positions", list(features.positions), flat.shape[1])
+    columns = read(list(features.positions), np.arange(flat.shape[1]), "positions").numpy()
     names = features.names
     if names is not None and len(names) != flat.shape[1]:
         raise InputError(f"names: need {flat.shape[1]}, one for each input; got {len(names)}")

@@ -7,7 +7,7 @@ retrained on the changed values errs on a chosen query (Koh & Liang 2017, sectio
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -98,7 +98,9 @@ def attack(
             raise InputError(f"count: {choice.count} images to change, but there are {n} training examples")
         right, wrong = chosen_targets(found.objective, data, aim.targets)
         groups = [right] if aim.together else list(right.split(1))
-        given = None if choice.positions is None else _checked(found.objective, choice, len(groups))
+        given = None
+        if choice.positions is not None:
+            given = _checked(found.objective, choice.positions, (len(groups), choice.count))
         kept = Kept.of(found, data, folder)
         most = min(max(choice.candidates, choice.count), n)
         strongest = ranked(found, data, groups, most, resources.batch_size, partial(kept.ranking, most))
@@ -123,15 +125,15 @@ def attack(
     )
 
 
-def _checked(objective: Objective, levers: LeverChoice, attacks: int) -> Int[Tensor, "attacks count"]:
+def _checked(objective: Objective, positions: Sequence[Any], wanted: tuple[int, int]) -> Int[Tensor, "attacks count"]:
     """The training images that were asked for."""
     try:
-        shape = np.shape(levers.positions)
+        shape: tuple[int, ...] = np.shape(positions)
     except ValueError:  # rows of unequal length
-        shape = (len(levers.positions),)
-    if shape != (attacks, levers.count):
-        raise InputError(f"positions: give shape ({attacks}, {levers.count}), attacks × count; got {shape}")
-    return torch.stack([objective.positions(row) for row in levers.positions])
+        shape = (len(positions),)
+    if shape != wanted:
+        raise InputError(f"positions: give shape {wanted}, attacks × count; got {shape}")
+    return torch.stack([objective.positions(row, "positions") for row in positions])
 
 
 def _run(

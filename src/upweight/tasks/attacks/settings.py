@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from upweight import kinds, scalars
+from upweight.errors import InputError
+from upweight.places import place
 from upweight.tasks.attacks.box import Box
 
 
@@ -27,7 +31,7 @@ class Aim:
     Raises
     ------
     InputError
-        If targets are no numbers, or ``together`` no flag; positions are compared with the queries by `attack`.
+        If targets are no whole numbers from 0, or ``together`` no flag; `attack` compares them with the queries.
     """
 
     targets: Any = None
@@ -36,8 +40,14 @@ class Aim:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
-        if self.targets is not None:
-            kinds.numbers("targets", self.targets)
+        if self.targets is None:
+            return
+        given = kinds.numbers("targets", self.targets)
+        whole = not (given.is_floating_point() or given.dtype == torch.bool)
+        if given.numel() and not (whole and bool((given >= 0).all())):
+            raise InputError(
+                f"targets: give positions of queries, whole numbers from 0; got {scalars.shown(self.targets)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,9 +71,10 @@ class LeverChoice:
 
     count: int = 1
     candidates: int = 24
-    positions: Any = None
+    positions: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
+        kinds.check_fields(self)
         scalars.whole("count", self.count)
         scalars.whole("candidates", self.candidates)
 
@@ -84,7 +95,7 @@ class Climb:
     Raises
     ------
     InputError
-        If the step isn't above 0, or the steps aren't at least 1.
+        If the step isn't above 0 and at most 255, or the steps aren't at least 1.
     """
 
     step: float = 0.02
@@ -93,7 +104,7 @@ class Climb:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
-        scalars.number("step (in levels of 0 … 255)", self.step, above=0)
+        scalars.number("step (in levels of 0 … 255)", self.step, above=0, most=255)
         scalars.whole("iterations", self.iterations)
 
 
@@ -122,5 +133,7 @@ class Resources:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
+        if self.folder is not None:
+            place("folder", self.folder)
         scalars.whole("batch_size", self.batch_size)
         scalars.whole("keep", self.keep, 0)
