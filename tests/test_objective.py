@@ -10,6 +10,8 @@ import upweight as uw
 from problems import DOUBLE, close, convex, mlp
 from upweight.errors import InputError
 
+SQUARES = uw.losses.SquaredError()
+
 
 def test_risk_and_gradient_are_those_of_the_plain_formula(trained):
     objective = trained.objective()
@@ -187,3 +189,31 @@ def test_another_precision_keeps_the_copied_parameters_when_the_model_trains_on(
     with torch.no_grad():
         model.weight.add_(1)
     torch.testing.assert_close(objective.to(torch.float32).params, before.float())
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, [0, 0]), (2, [0, 1]), (3, [0, 1, 2]), (24, [0, 12, 23])])
+def test_derivatives_are_checked_on_examples_from_all_over_the_data(n, expected):
+    x = torch.arange(n, dtype=DOUBLE)[:, None]
+    objective = uw.Objective(torch.nn.Linear(1, 1, dtype=DOUBLE), SQUARES, (x, x), l2=0.1)
+    assert objective.problem.probe()[0].flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("position", [0, -1])
+def test_coverage_looks_at_the_first_example_and_the_last(position):
+    x = torch.ones(100, 2, dtype=DOUBLE)
+    x[:, 1] = 0
+    x[position, 1] = 1  # the only one that the second layer hears of
+
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+
+        def forward(self, x):
+            return self.first(x[:, :1]) + self.second(x[:, 1:])
+
+    targets = torch.full((100, 1), 9.0, dtype=DOUBLE)
+    model = Two().double()
+    model.second.requires_grad_(False)
+    norms = {part.name: part.norm for part in uw.Objective(model, SQUARES, (x, targets), l2=0.1).coverage().parts}
+    assert norms["second.weight"] > 0
