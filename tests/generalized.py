@@ -12,6 +12,7 @@ import upweight as uw
 from problems import mlp
 from upweight.curvature import Hessian
 from upweight.inverse import Dense
+from upweight.quantities.generalized import Equations
 from upweight.select import Subset
 
 METHODS = ("GIF", "FIF", "PIF", "IF", "SIF")
@@ -50,9 +51,11 @@ def system(renormalize: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def response(method: str, **options: Any) -> Any:
-    given = {"curvature": Hessian(), **TIGHT, **options}
-    parameters = given.pop("parameters", subset())
+    """By Hessian and tightly, unless the equations' ``options`` say otherwise."""
+    parameters = options.pop("parameters", subset())
     parameters = None if method == "IF" else parameters
+    renormalize = options.pop("renormalize", False)
+    equations = Equations(**{"curvature": Hessian(), **TIGHT, **options})
     return uw.Influence(objective(), Dense(Hessian())).generalized(
-        uw.Removal(MEMBERS), parameters, method=method, **given
+        uw.Removal(MEMBERS), parameters, method=method, equations=equations, renormalize=renormalize
     )

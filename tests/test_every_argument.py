@@ -84,7 +84,10 @@ def calls() -> dict[str, Call]:
         "perturbation": (influence.perturbation, {"index": 1, "query": queries, "measurement": "loss", "wrt": 0}),
         "replacement": (influence.replacement, {**asked, "indices": [1], "examples": one, "what": "replacement"}),
         "relabel": (influence.relabel, {**asked, "indices": [1], "targets": [0]}),
-        "generalized": (influence.generalized, {"change": uw.Removal([1]), "parameters": None}),
+        "generalized": (
+            influence.generalized,
+            {"change": uw.Removal([1]), "parameters": None, "equations": uw.tasks.Equations(), "further": None},
+        ),
         "Influence.verify": (influence.verify, {**asked, "k": 2, "counterfactual": "retrain", "solver": solver}),
         "measure": (influence.measure, {**asked, "params": objective.params}),
         "query_solution": (influence.query_solution, {**asked, "query_ids": names}),
@@ -163,14 +166,21 @@ def calls() -> dict[str, Call]:
         "predictions": (uw.tasks.predictions, {"objective": objective, "data": queries, "outputs": None}),
         "unlearn": (
             uw.tasks.unlearn,
-            {"objective": network, "remove": [1, 2], "parameters": some, "rounds": uw.tasks.Rounds()},
+            {"objective": network, "remove": [1, 2], "parameters": some, "rounds": uw.tasks.Rounds()}
+            | {"equations": uw.tasks.Equations()},
         ),
         "unlearn, classes": (uw.tasks.unlearn, {"objective": objective, "classes": [0], "parameters": some}),
         "correct_labels": (
             uw.tasks.correct_labels,
-            {"objective": objective, "indices": [1], "targets": [0], "parameters": some},
+            {"objective": objective, "indices": [1], "targets": [0], "parameters": some}
+            | {"equations": uw.tasks.Equations()},
         ),
         "GroupFeatures": (uw.tasks.GroupFeatures, {"positions": [1]}),
+        "Equations": (
+            uw.tasks.Equations,
+            {"curvature": ggn, "damping": 0.1, "examples": 3, "tolerance": 0.1, "max_iterations": 3}
+            | {"preconditioner": solver, "solver": None},
+        ),
         "Rounds": (uw.tasks.Rounds, {"steps": 2, "search": True, "holdout": 0.2, "sample": 3}),
         "Aim": (uw.tasks.Aim, {"together": False}),
         "LeverChoice": (uw.tasks.LeverChoice, {"count": 1, "candidates": 24}),
@@ -250,7 +260,6 @@ ALIASES = {
     ("examples", "queries"),
     ("test", "queries"),
     ("train", "indices"),
-    ("remove", "indices"),
     ("jobs", "subsets"),
     ("patterns", "parameters"),
     ("masks", "parameters"),
@@ -263,6 +272,7 @@ NOTHING = {
     *("inverse", "layer", "marks", "measurement", "models", "names", "network", "outputs", "parameters", "params"),
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
     *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
+    *("examples", "further"),
 }
 """Arguments that may be None."""
 TEXT = {
@@ -273,7 +283,7 @@ TEXT = {
 NUMBERS = {
     *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
-    *("candidates", "count", "iterations", "keep", "sample", "step", "steps"),
+    *("candidates", "count", "examples", "iterations", "keep", "sample", "step", "steps"),
 }
 """Arguments that may be 3."""
 OTHERS = {

@@ -109,8 +109,16 @@ def one_seed(seed: int) -> dict[str, Any]:
     for words, (method, rule) in METHODS.items():
         parameters = RULES[rule] if rule else select.everything(whole.layout)
         begin = time.process_time()
-        given = {"parameters": parameters, "method": method, "rounds": uw.tasks.Rounds(**ROUNDS), "seed": seed}
-        made = uw.tasks.correct_labels(whole, chosen, truth, **given, **SOLVES)
+        made = uw.tasks.correct_labels(
+            whole,
+            chosen,
+            truth,
+            parameters=parameters,
+            method=method,
+            rounds=uw.tasks.Rounds(**ROUNDS),
+            equations=uw.tasks.Equations(**SOLVES),
+            seed=seed,
+        )
         seconds = time.process_time() - begin
         found[words] = {
             "test": figures(made.model, test),

@@ -95,9 +95,15 @@ def one_method(
 ) -> dict[str, Any]:
     """Accuracy on the remaining and the removed class by each protocol, and what it cost."""
     begin = time.process_time()
-    rounds = uw.tasks.Rounds(steps=steps, **ROUNDS)
-    given = {"parameters": rule, "method": method, "rounds": rounds, "seed": seed, **SOLVES}
-    made = uw.tasks.unlearn(whole, classes=[FORGOTTEN], **given)
+    made = uw.tasks.unlearn(
+        whole,
+        classes=[FORGOTTEN],
+        parameters=rule,
+        method=method,
+        rounds=uw.tasks.Rounds(steps=steps, **ROUNDS),
+        equations=uw.tasks.Equations(**SOLVES),
+        seed=seed,
+    )
     seconds = time.process_time() - begin
     first, report = made.responses[0], made.report(test, retrained)
     unit = first.step / first.step.norm() * SHARE * whole.params.norm()

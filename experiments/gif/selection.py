@@ -13,7 +13,7 @@ from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
 from upweight import plots, select
 from upweight.errors import NotConvergedWarning
-from upweight.tasks import Rounds, unlearn
+from upweight.tasks import Equations, Rounds, unlearn
 
 RATIOS = (0.1, 1.0) if QUICK else (0.02, 0.05, 0.1, 0.3, 1.0)
 CRITERIA = {
@@ -44,8 +44,15 @@ def one_seed(seed: int) -> dict[str, Any]:
                 rows.append(everything)
                 continue
             chosen = rule(ratio, per="global", seed=seed) if rule is select.random else rule(ratio, per="global")
-            given = {"parameters": chosen, "method": METHOD, "rounds": Rounds(**ROUNDS), "seed": seed}
-            made = unlearn(whole, classes=[FORGOTTEN], **given, **SOLVES)
+            made = unlearn(
+                whole,
+                classes=[FORGOTTEN],
+                parameters=chosen,
+                method=METHOD,
+                rounds=Rounds(**ROUNDS),
+                equations=Equations(**SOLVES),
+                seed=seed,
+            )
             rows.append([*both(made.model, test), made.subset.share, made.seconds])
             if ratio == 1:
                 everything = rows[-1]

@@ -99,12 +99,14 @@ def solved(
             uw.Removal(positions),
             subset,
             method="GIF",
-            curvature=uw.curvature.GGN(),
-            damping=damping,
-            examples=SAMPLE,
-            tolerance=1e-12,
-            max_iterations=limit,
-            solver=solver,
+            equations=uw.tasks.Equations(
+                curvature=uw.curvature.GGN(),
+                damping=damping,
+                examples=SAMPLE,
+                tolerance=1e-12,
+                max_iterations=limit,
+                solver=solver,
+            ),
             seed=SEED,
         ).history
         for way, (solver, limit) in WAYS.items()
@@ -136,8 +138,15 @@ def peaks(train: problems.Split) -> dict[str, float]:
 
     def forget() -> None:
         rule = select.highest_output(0.05, per="global")
-        rounds, solves = uw.tasks.Rounds(**ROUNDS), {**SOLVES, "max_iterations": 2}
-        uw.tasks.unlearn(whole, classes=[FORGOTTEN], parameters=rule, method="FIF", rounds=rounds, **solves)
+        equations = uw.tasks.Equations(**{**SOLVES, "max_iterations": 2})
+        uw.tasks.unlearn(
+            whole,
+            classes=[FORGOTTEN],
+            parameters=rule,
+            method="FIF",
+            rounds=uw.tasks.Rounds(**ROUNDS),
+            equations=equations,
+        )
 
     return {"training": _peak(step), "unlearning": _peak(forget)}
 

@@ -42,6 +42,7 @@ from upweight.quantities import (
     self_influence,
 )
 from upweight.quantities.attributor import Attributor
+from upweight.quantities.generalized.equations import Equations
 from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
 from upweight.quantities.measured import measured
@@ -437,12 +438,32 @@ class Influence(Attributor):
         examples = with_targets(batch, given)
         return self.replacement(positions, examples, queries, measurement=measurement, what="relabelling")
 
-    def generalized(self, change: Any, parameters: Any = None, **options: Any) -> Response:
+    def generalized(
+        self,
+        change: Any,
+        parameters: Any = None,
+        *,
+        method: str = "GIF",
+        equations: Equations = Equations(),
+        renormalize: bool = False,
+        further: Float[Tensor, " p"] | None = None,
+        seed: int = 0,
+    ) -> Response:
         """How chosen parameters answer to a change of the data (see `quantities.generalized`).
 
-        GIF, FIF, PIF, IF or SIF by ``method=``; the curvature is the changed risk's own, not this influence's inverse.
+        GIF, FIF, PIF, IF or SIF by ``method``; the curvature is the changed risk's own, by ``equations``, not this
+        influence's inverse.
         """
-        found = generalized(self.objective, change, parameters, **options)
+        found = generalized(
+            self.objective,
+            change,
+            parameters,
+            method=method,
+            equations=equations,
+            renormalize=renormalize,
+            further=further,
+            seed=seed,
+        )
         _ = self.stationarity
         return found
 

@@ -84,6 +84,7 @@ KINDS = {
     "Box": Kind(_of_class("Box"), "tasks.Box(radius)"),
     "Resources": Kind(_of_class("Resources"), "tasks.Resources(folder=…)"),
     "Rounds": Kind(_of_class("Rounds"), "tasks.Rounds(steps=…, search=True)"),
+    "Equations": Kind(_of_class("Equations"), "tasks.Equations(damping=…)"),
     "GroupFeatures": Kind(_of_class("GroupFeatures"), "tasks.GroupFeatures(positions=[…])"),
     "Rows": Kind(_of_class("Rows"), "curvature.GGN().rows(objective)"),
     "Curvature": Kind(
@@ -92,6 +93,8 @@ KINDS = {
     "RowCurvature": Kind(
         _able("of", "rows"), "curvature.GGN(), Fisher() or EmpiricalFisher() (a damping goes by name, damping=…)"
     ),
+    "Hessian": Kind(_of_class("Hessian"), "curvature.Hessian()"),
+    "GGN": Kind(_of_class("GGN"), "curvature.GGN()"),
     "Damping": Kind(
         lambda value: _is_damping(value),
         "a finite number ≥ 0, 'auto', inverse.MeanEigenvalue(multiple) or inverse.MeanLeverage(share)",
@@ -99,6 +102,7 @@ KINDS = {
     "Operator": Kind(_able("apply", "size"), "a matrix: curvature.GGN().of(objective) or curvature.Matrix(tensor)"),
     "Inverse": Kind(_able("fit"), "one of upweight.inverse, such as inverse.CG()"),
     "Solver": Kind(_able("solve", "with_damping"), "a fitted inverse, such as inverse.CG().fit(objective)"),
+    "Neumann": Kind(_of_class("Neumann"), "inverse.Neumann()"),
     "nn.Module": Kind(lambda value: isinstance(value, nn.Module), "a torch.nn.Module"),
     "Tensor": Kind(lambda value: isinstance(value, Tensor), "a tensor"),
     "str": Kind(lambda value: isinstance(value, str), "text"),
@@ -146,7 +150,7 @@ def numbers(name: str, value: Any) -> Tensor:
     Raises
     ------
     InputError
-        If they can't be one, or hold NaN or infinity.
+        If they can't be one, are complex, or hold NaN or infinity.
     """
     try:
         found = torch.as_tensor(value)
@@ -157,6 +161,23 @@ def numbers(name: str, value: Any) -> Tensor:
     if not torch.isfinite(found).all():
         raise InputError(f"{name}: NaN or infinite values; give finite numbers")
     return found
+
+
+def whole_numbers(name: str, value: Any) -> Tensor:
+    """Whole numbers, in whatever they come, as a tensor of int64; 2.0 is one, True is none.
+
+    Raises
+    ------
+    InputError
+        If they can't be one, or one of them is a fraction: 1.7 would be 1.
+    """
+    found = numbers(name, value)
+    if found.dtype == torch.bool:
+        raise InputError(f"{name}: give whole numbers; got {shown(value)}")
+    fractions = found[found != found.round()] if found.is_floating_point() else found.new_empty(0)
+    if fractions.numel():
+        raise InputError(f"{name}: give whole numbers; got {float(fractions[0]):g}")
+    return found.long()
 
 
 def _check(name: str, value: Any, kinds: tuple[Kind, ...]) -> None:

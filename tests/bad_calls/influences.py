@@ -45,9 +45,8 @@ TABLE: list[Row] = [
     ),
     ("top", "k", "whole", lambda v: attribution().top(v)),
     ("bottom", "k", "whole", lambda v: attribution().bottom(v)),
-    ("generalized", "max_iterations", "whole", lambda v: influence().generalized(uw.Removal([0]), max_iterations=v)),
-    ("generalized", "damping", "number", lambda v: influence().generalized(uw.Removal([0]), damping=v)),
-    ("generalized", "tolerance", "number", lambda v: influence().generalized(uw.Removal([0]), tolerance=v)),
+    ("generalized", "seed", "seed", lambda v: influence().generalized(uw.Removal([0]), seed=v)),
+    ("generalized", "renormalize", "flag", lambda v: influence().generalized(uw.Removal([0]), renormalize=v)),
     ("generalized", "method", "choice", lambda v: influence().generalized(uw.Removal([0]), method=v)),
 ]
 

@@ -136,6 +136,17 @@ def test_what_does_not_fit_is_refused() -> None:
         compare_models({"one": objective, "two": other}, {"one": queries, "two": queries}, inputs, query_inputs)
 
 
+def test_labels_are_whole_numbers_in_whatever_they_come() -> None:
+    objective, queries = linear()
+    inputs, labels, query_inputs, query_labels = data()
+    attribution = uw.Influence(objective).attribute(queries)
+    numbered, asked = (labels > 0).long(), (query_labels > 0).long()
+    expected = by_distance(attribution, inputs, query_inputs, numbered, asked).same_class
+    for kind in (torch.bool, torch.float32, torch.uint8):
+        found = by_distance(attribution, inputs, query_inputs, numbered.to(kind), asked.to(kind).tolist())
+        assert torch.equal(found.same_class, expected)
+
+
 def test_examples_without_influence_are_told_apart() -> None:
     objective, queries = kernel()
     inputs, labels, query_inputs, query_labels = data()

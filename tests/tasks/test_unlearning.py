@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,53 +10,26 @@ import torch
 from torch import nn
 
 import upweight as uw
-from problems import DOUBLE, close, convex
+from problems import close, convex
+from unlearned import CLASSES, LOOSE, SOLVE, blobs, objective, trained
 from upweight import select
 from upweight.errors import InputError
 from upweight.predictions import given_labels, predictions
-from upweight.tasks import Rounds, correct_labels, unlearn
+from upweight.quantities.generalized.changes import changed
+from upweight.tasks import Equations, Rounds, correct_labels, unlearn
 from upweight.tasks.unlearning import Judgement, membership_advantage
 from upweight.tasks.unlearning.judgement import wanted
 from upweight.tasks.unlearning.lengths import best_length
-from upweight.tasks.unlearning.problem import held_out, posed, sampled
+from upweight.tasks.unlearning.problem import held_out, left, posed, sampled
 
 pytestmark = pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")  # trained shortly
-CLASSES = 4
-SOLVE = {"damping": 1e-3, "tolerance": 1e-6, "max_iterations": 300}
-
-
-def blobs(seed: int, n: int = 240) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(CLASSES, 6, generator=torch.Generator().manual_seed(7), dtype=DOUBLE) * 2
-    labels = torch.arange(n) % CLASSES
-    return centres[labels] + 0.7 * torch.randn(n, 6, generator=generator, dtype=DOUBLE), labels
-
-
-@cache
-def trained(without: int | None = None) -> nn.Module:
-    x, y = blobs(0)
-    if without is not None:
-        x, y = x[y != without], y[y != without]
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, CLASSES)).double()
-    optimiser = torch.optim.Adam(model.parameters(), 0.02, weight_decay=1e-3)
-    for _ in range(150):
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimiser.step()
-    return model.eval()
-
-
-@cache
-def objective() -> uw.Objective:
-    return uw.Objective(trained(), uw.losses.CrossEntropy(), blobs(0), l2=1e-3)
 
 
 @pytest.mark.parametrize("method", ["GIF", "FIF"])
 def test_a_class_is_forgotten_and_the_others_are_kept(method: str) -> None:
     before = {name: value.clone() for name, value in trained().state_dict().items()}
     half, rounds = select.highest_output(0.5), Rounds(search=True, steps=3)
-    found = unlearn(objective(), classes=[1], parameters=half, method=method, rounds=rounds, **SOLVE)
+    found = unlearn(objective(), classes=[1], parameters=half, method=method, rounds=rounds, equations=SOLVE)
     report = found.report(blobs(1), trained(without=1), retraining_seconds=2.5)
     assert report.seconds == (found.seconds, 2.5)
     assert report.removed[0] > 0.9
@@ -75,9 +47,9 @@ def test_a_class_is_forgotten_and_the_others_are_kept(method: str) -> None:
 
 def test_one_step_is_that_of_generalized_influence() -> None:
     members = [0, 5, 9]
-    found = unlearn(objective(), members, parameters=select.highest_output(0.3), **SOLVE)
+    found = unlearn(objective(), members, parameters=select.highest_output(0.3), equations=SOLVE)
     expected = uw.Influence(objective()).generalized(
-        uw.Removal(members), select.highest_output(0.3), method="GIF", **SOLVE
+        uw.Removal(members), select.highest_output(0.3), method="GIF", equations=SOLVE
     )
     close(found.after.params, expected.params())
     assert found.lengths == (1.0,)
@@ -87,9 +59,14 @@ def test_linearised_anew_steps_come_to_the_retrained_model() -> None:
     """Newton's method on R′: with all of θ moving and squared curvature right, it arrives."""
     problem = convex("softmax")
     whole, members = problem.objective(), [0, 1, 2, 3, 4, 5]
-    exact = {"damping": 0.0, "tolerance": 1e-12, "max_iterations": 2000}
+    exact = Equations(tolerance=1e-12, max_iterations=2000)
     found = unlearn(
-        whole, members, parameters=select.everything(whole.layout), method="IF", rounds=Rounds(steps=5), **exact
+        whole,
+        members,
+        parameters=select.everything(whole.layout),
+        method="IF",
+        rounds=Rounds(steps=5),
+        equations=exact,
     )
     retrained = uw.retraining.leave_out(whole, [members])
     close(found.after.params, retrained.params[0], rtol=1e-6, atol=1e-8)
@@ -100,7 +77,7 @@ def test_relabelling_learns_the_new_labels() -> None:
     index = (y == 2).nonzero().flatten()
     given = torch.full((len(index),), 3)
     half, rounds = select.highest_output(0.5), Rounds(search=True, steps=3)
-    found = correct_labels(objective(), index, given, parameters=half, rounds=rounds, **SOLVE)
+    found = correct_labels(objective(), index, given, parameters=half, rounds=rounds, equations=SOLVE)
     with torch.no_grad():
         said = found.model(x[index]).argmax(1)
         others = found.model(x[y != 2]).argmax(1)
@@ -110,10 +87,10 @@ def test_relabelling_learns_the_new_labels() -> None:
 
 def test_lengths_are_judged_without_a_look_at_what_steps_are_computed_from() -> None:
     half, rounds = select.highest_output(0.5), Rounds(search=True, holdout=0.25)
-    found = unlearn(objective(), classes=[0], parameters=half, rounds=rounds, **SOLVE)
+    found = unlearn(objective(), classes=[0], parameters=half, rounds=rounds, equations=SOLVE)
     response = found.responses[0]
     assert response.objective.n == 240 - 4 * 15
-    again = unlearn(objective(), classes=[0], parameters=half, rounds=rounds, **SOLVE)
+    again = unlearn(objective(), classes=[0], parameters=half, rounds=rounds, equations=SOLVE)
     close(again.after.params, found.after.params)
 
 
@@ -126,36 +103,23 @@ def test_membership_is_the_largest_gap_of_the_losses_distributions() -> None:
     assert np.isnan(membership_advantage(members, others[:0]))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "remove: give positions of training examples, or classes"),
-        ({"remove": [0], "classes": [1]}, "remove: give positions of training examples, or classes"),
-        ({"classes": []}, "classes: got none; give at least one label"),
-        ({"classes": [9]}, r"classes: \[9\] aren't among the training labels \[0, 1, 2, 3\]"),
-        ({"classes": [0, 1, 2, 3]}, "remove: they are all 240 training examples"),
-        ({"remove": [0], "rounds": Rounds(search=True)}, "holdout: 0.1 of 1 examples leaves none on one side"),
-        ({"remove": [0], "parameters": ["9.*"]}, "matches none"),
-    ],
-)
-def test_what_cannot_be_unlearned_is_refused_with_the_mend(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        unlearn(objective(), **options)
-    with pytest.raises(InputError, match="targets: need one for each of the 2 indices; got 1"):
-        correct_labels(objective(), [0, 1], [2])
+def test_classes_may_come_in_any_form_of_whole_numbers() -> None:
+    expected = (blobs(0)[1] == 1).nonzero().flatten().tolist()
+    for classes in (1, [1], [1.0], np.array([1], dtype=np.uint8), torch.tensor(1)):
+        found = unlearn(objective(), classes=classes, parameters=["2.*"], equations=LOOSE)
+        assert found.changed.tolist() == expected
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": 0}, "steps: give a whole number of at least 1; got 0"),
-        ({"sample": 0}, "sample: give a whole number of at least 1"),
-        ({"holdout": 1.5}, "holdout: give a finite number > 0 and < 1"),
-    ],
-)
-def test_rounds_are_refused_when_they_are_made(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Rounds(**options)
+def test_units_are_ranked_once_on_the_first_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked: list[Any] = []
+    of = select.Rule.of
+    monkeypatch.setattr(select.Rule, "of", lambda *given: ranked.append(given) or of(*given))
+    rounds = Rounds(steps=3, sample=20)
+    found = unlearn(objective(), classes=[1], parameters=select.highest_output(0.5), rounds=rounds, equations=LOOSE)
+    assert len(ranked) == 1
+    first = sampled(posed(objective(), found.changed, None), 20, 0)
+    assert torch.equal(ranked[0][2], first.positions)
+    assert torch.equal(of(select.highest_output(0.5), first.objective, first.positions).mask, found.subset.mask)
 
 
 @pytest.mark.parametrize("relabelled", [False, True])
@@ -179,13 +143,27 @@ def test_a_sample_stands_for_all_in_the_mean(relabelled: bool) -> None:
 
 def test_a_sample_of_everybody_is_everybody() -> None:
     members = (blobs(0)[1] == 1).nonzero().flatten()
-    options: dict[str, Any] = {"classes": [1], "parameters": select.highest_output(0.3), **SOLVE}
+    options: dict[str, Any] = {"classes": [1], "parameters": select.highest_output(0.3), "equations": SOLVE}
     close(
         unlearn(objective(), rounds=Rounds(steps=2, sample=240), **options).after.params,
         unlearn(objective(), rounds=Rounds(steps=2), **options).after.params,
         rtol=1e-6,
     )
     assert sampled(posed(objective(), members, None), None, 0).objective is objective()
+
+
+@pytest.mark.parametrize("relabelled", [False, True])
+@pytest.mark.parametrize("sample", [None, 7, 70])
+@pytest.mark.parametrize("holdout", [None, 0.25])
+def test_how_many_are_left_is_known_before_a_sample_is_drawn(
+    relabelled: bool, sample: int | None, holdout: float | None
+) -> None:
+    members = (blobs(0)[1] == 1).nonzero().flatten()
+    problem = posed(objective(), members, torch.full((len(members),), 2) if relabelled else None)
+    if holdout is not None:
+        problem, _ = held_out(problem, holdout, None, 0)
+    drawn = sampled(problem, sample, 0)
+    assert left(problem, sample) == changed(drawn.objective, drawn.change).count
 
 
 def test_what_is_held_out_is_never_computed_from() -> None:
@@ -221,7 +199,7 @@ def test_the_score_is_the_likelihood_of_what_is_wanted() -> None:
 
 def test_a_judged_step_is_never_worse_than_none() -> None:
     half, rounds = select.highest_output(0.5), Rounds(search=True, steps=3, sample=30)
-    found = unlearn(objective(), classes=[1], parameters=half, rounds=rounds, **SOLVE)
+    found = unlearn(objective(), classes=[1], parameters=half, rounds=rounds, equations=SOLVE)
     _, judge = held_out(posed(objective(), found.changed, None), 0.1, 30, 0)
     assert found.score == pytest.approx(judge.score(found.after.params))
     assert found.score > judge.score(objective().params)

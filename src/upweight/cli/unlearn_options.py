@@ -60,16 +60,14 @@ def settings(
     method: str, steps: int, search: bool, damping: float, examples: int | None, sample: int | None, seed: int
 ) -> dict[str, Any]:
     """The settings of `tasks.unlearn` that the options give."""
-    from upweight.tasks import Rounds
+    from upweight.tasks import Equations, Rounds
 
     return {
         "method": method,
         "rounds": Rounds(steps=steps, search=search, sample=sample),
-        "damping": damping,
-        "examples": examples,
+        # A tolerance far below what linearising costs.
+        "equations": Equations(damping=damping, examples=examples, tolerance=1e-4, max_iterations=300),
         "seed": seed,
-        "tolerance": 1e-4,  # far below what linearising costs
-        "max_iterations": 300,
     }
 
 

@@ -163,6 +163,8 @@ def by_name(objective: Trained, patterns: str | Sequence[str]) -> Subset:
         raise InputError(f"parameters: got no names; give some of {list(objective.layout.names)}")
     layout = objective.layout
     for pattern in wanted:
+        if not isinstance(pattern, str):
+            raise InputError(f"parameters: give names or shell patterns; got {scalars.shown(pattern)} among them")
         if not fnmatch.filter(layout.names, pattern):
             raise InputError(
                 f"parameters: {pattern!r} matches none of those that training changed, {list(layout.names)}"

@@ -169,13 +169,16 @@ def by_distance(
         raise InputError(
             f"query_inputs: {near.shape[1]} numbers an example, where the training inputs have {far.shape[1]}"
         )
-    classes, asked = (
-        kinds.numbers(name, values).reshape(-1).cpu().long()
-        for name, values in (("labels", labels), ("query_labels", query_labels))
-    )
+    classes, asked = (_classes(name, values) for name, values in (("labels", labels), ("query_labels", query_labels)))
     if len(asked) != len(near):
         raise InputError(f"query_labels: need one for each of the {len(near)} queries; got {len(asked)}")
     return InfluenceByDistance(attribution, torch.cdist(near, far), classes, asked)
+
+
+def _classes(name: str, values: Any) -> Int[Tensor, " _"]:
+    given = kinds.numbers(name, values)
+    classes = given.long() if given.dtype == torch.bool else kinds.whole_numbers(name, given)
+    return classes.reshape(-1).cpu()
 
 
 def _flat(name: str, values: Any) -> Float[Tensor, "m d"]:

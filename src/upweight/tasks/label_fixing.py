@@ -144,6 +144,8 @@ def fix_and_retrain(
     truth = kinds.numbers("true_labels", true_labels).to(targets.device)
     if truth.shape != targets.shape:
         raise InputError(f"true_labels: need {tuple(targets.shape)}, as the targets are; got {tuple(truth.shape)}")
+    if truth.is_floating_point() and not targets.is_floating_point():
+        truth = kinds.whole_numbers("true_labels", truth)
     truth = truth.to(targets.dtype)
     wrong = (truth != targets).reshape(objective.n, -1).any(1).cpu().numpy()
     if not wrong.any():

@@ -16,6 +16,7 @@ from problems import DOUBLE, close, convex, mlp
 from upweight.curvature import GGN, Hessian
 from upweight.errors import NotStationaryWarning
 from upweight.inverse import LSMR, Dense
+from upweight.quantities.generalized import Equations
 from upweight.quantities.generalized.changes import changed, curvature_after
 from upweight.select import Subset
 
@@ -73,7 +74,7 @@ def test_all_agree_where_the_curvature_has_no_entries_between_the_parts() -> Non
     first = torch.zeros(8, dtype=torch.bool)
     first[:4] = True
     steps = [
-        uw.Influence(apart).generalized(uw.Removal([1, 2]), first, method=method, **TIGHT).step
+        uw.Influence(apart).generalized(uw.Removal([1, 2]), first, method=method, equations=Equations(**TIGHT)).step
         for method in ("GIF", "FIF", "PIF")
     ]
     close(steps[1], steps[0], rtol=1e-8, atol=1e-11)
@@ -122,7 +123,7 @@ def test_a_rank_deficient_system_has_the_shortest_answer() -> None:
     h = curvature_after(posed, GGN(), 0.0, None, 0).dense()
     mask = torch.tensor([True, True, False, True, False, False])
     with pytest.warns(NotStationaryWarning):  # nothing was trained
-        found = uw.Influence(plain, LSMR()).generalized(uw.Removal([0]), mask, method="GIF", **TIGHT)
+        found = uw.Influence(plain, LSMR()).generalized(uw.Removal([0]), mask, equations=Equations(**TIGHT))
     close(found.step[mask], torch.linalg.pinv(h[:, mask], rtol=1e-10) @ posed.gradient, rtol=1e-7, atol=1e-10)
 
 
@@ -140,7 +141,7 @@ def test_second_order_is_that_of_the_paper() -> None:
 
 def test_a_newton_step_is_exact_for_squared_error() -> None:
     ridge = convex("ridge")
-    found = uw.Influence(ridge.objective()).generalized(uw.Removal(MEMBERS), method="IF", **TIGHT)
+    found = uw.Influence(ridge.objective()).generalized(uw.Removal(MEMBERS), method="IF", equations=Equations(**TIGHT))
     retrained = uw.retraining.leave_out(ridge.objective(), [MEMBERS])
     close(found.params(), retrained.params[0], rtol=1e-7, atol=1e-9)
 
@@ -162,7 +163,9 @@ def test_every_example_may_be_relabelled(make: Any, method: str) -> None:
     whole = make().objective()
     targets = (make().y + 1) % 3
     found = uw.Influence(whole, Dense(GGN())).generalized(
-        uw.Relabelling(range(whole.n), targets), method=method, curvature=GGN(), damping=0.1, tolerance=1e-10
+        uw.Relabelling(range(whole.n), targets),
+        method=method,
+        equations=Equations(curvature=GGN(), damping=0.1, tolerance=1e-10),
     )
     changed_ = whole.replace(data=(make().x, targets))
     g = whole.gradient() - changed_.gradient()

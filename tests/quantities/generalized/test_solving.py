@@ -14,6 +14,7 @@ from problems import DOUBLE, close
 from upweight.curvature import GGN, Hessian
 from upweight.errors import NegativeCurvatureWarning, NotConvergedWarning
 from upweight.inverse import CG, EKFAC, Dense, Neumann
+from upweight.quantities.generalized import Equations
 
 
 @pytest.mark.parametrize("nu", [0.5, 1.5])
@@ -28,7 +29,9 @@ def test_the_neumann_series_comes_to_the_same_whatever_nu(nu: float) -> None:
 @pytest.mark.parametrize("batch_size", [1, 4, None])
 def test_the_batch_size_changes_nothing(batch_size: int | None) -> None:
     parted = problem().objective(batch_size=batch_size)
-    found = uw.Influence(parted).generalized(uw.Removal(MEMBERS), subset(), method="GIF", curvature=Hessian(), **TIGHT)
+    found = uw.Influence(parted).generalized(
+        uw.Removal(MEMBERS), subset(), equations=Equations(curvature=Hessian(), **TIGHT)
+    )
     close(found.step, response("GIF").step, rtol=1e-7, atol=1e-9)
 
 
@@ -57,11 +60,13 @@ def test_negative_curvature_is_said_with_its_figure_and_the_mend() -> None:
     lowest = float(torch.linalg.eigvalsh(Hessian().of(untrained).dense())[0])
     assert lowest < -0.01
     influence = uw.Influence(untrained)
+    given = Equations(curvature=Hessian(), tolerance=1e-6)
     with pytest.warns(NegativeCurvatureWarning, match=r"negative in some direction, -.*Take damping > .*, or the GGN"):
-        found = influence.generalized(uw.Removal([0]), method="IF", curvature=Hessian(), tolerance=1e-6)
+        found = influence.generalized(uw.Removal([0]), method="IF", equations=given)
     assert found.smallest_curvature == pytest.approx(lowest, rel=0.5)
     assert found.smallest_curvature >= lowest - 0.01
-    assert influence.generalized(uw.Removal([0]), method="IF", damping=1.0, tolerance=1e-6).smallest_curvature > 0
+    damped = Equations(damping=1.0, tolerance=1e-6)
+    assert influence.generalized(uw.Removal([0]), method="IF", equations=damped).smallest_curvature > 0
 
 
 def test_a_preconditioner_may_be_any_solver() -> None:
@@ -85,7 +90,7 @@ def test_a_positive_system_goes_by_conjugate_gradients_to_the_same_answer(method
         uw.Removal(MEMBERS),
         None if method == "IF" else subset(),
         method=method,
-        **{**TIGHT, "curvature": GGN(), "damping": 0.01, "tolerance": 1e-11},
+        equations=Equations(**{**TIGHT, "curvature": GGN(), "damping": 0.01, "tolerance": 1e-11}),
     )
     close(quick.step, slow.step, rtol=1e-6, atol=1e-9)
     assert quick.products < 0.7 * slow.products

@@ -69,7 +69,7 @@ class Substitution:
 
 @dataclass(frozen=True, eq=False)
 class ChangedRisk:
-    """An objective with a change of its data.
+    """An objective with a change of its data; made without a pass over the model.
 
     Attributes
     ----------
@@ -77,17 +77,17 @@ class ChangedRisk:
         The examples that go, ``[u]``.
     added
         What comes in their place.
-    scale
-        What one example's loss counts after the change: 1/n or 1/(n−u).
-    gradient
-        g = −∇R′(θ) as it would be if θ were the optimum of R, ``[p]``.
+    renormalize
+        Whether the mean is taken over the n − u examples left.
+    further
+        What g has more, ``[p]``.
     """
 
     objective: Objective
     positions: Int[Tensor, " u"]
     added: Data | None
-    scale: float
-    gradient: Float[Tensor, " p"]
+    renormalize: bool = False
+    further: Float[Tensor, " p"] | None = None
 
     @cached_property
     def kept(self) -> Int[Tensor, " kept"]:
@@ -101,15 +101,45 @@ class ChangedRisk:
         """How many examples there are after the change."""
         return len(self.kept) + (0 if self.added is None else len(self.added))
 
+    @property
+    def scale(self) -> float:
+        """What one example's loss counts after the change: 1/n or 1/(n−u)."""
+        return 1 / (self.count if self.renormalize else self.objective.n)
 
-def changed(objective: Objective, change: Any, *, renormalize: bool = False) -> ChangedRisk:
+    @cached_property
+    def gradient(self) -> Float[Tensor, " p"]:
+        """g = −∇R′(θ) as it would be if θ were the optimum of R, and ``further``; a pass over the examples that change.
+
+        Raises
+        ------
+        InputError
+            If targets are out of range.
+        """
+        objective = self.objective
+        total = torch.zeros_like(objective.params)
+        for index, batch in objective.data.batches(self.positions, objective.batch_size):
+            total += objective.engine.function.gradient(objective.params, batch, objective.weights[index])[1]
+        if self.renormalize:
+            total += len(self.positions) * objective.l2 * objective.params
+        if self.added is not None:
+            weights = objective.weights[self.positions]
+            for index, batch in self.added.batches(None, objective.batch_size):
+                refuse_bad_targets(objective.problem, batch)
+                total -= objective.engine.function.gradient(objective.params, batch, weights[index])[1]
+        g = total / (self.count if self.renormalize else objective.n)
+        return g if self.further is None else g + self.further
+
+
+def changed(
+    objective: Objective, change: Any, *, renormalize: bool = False, further: Float[Tensor, " p"] | None = None
+) -> ChangedRisk:
     """Pose a change.
 
     Raises
     ------
     InputError
-        If it touches nothing, or removes all; if targets or substitutes aren't one each, or targets are out of range;
-        if ``renormalize`` is asked of a change that keeps the number of examples.
+        If it touches nothing, or removes all; if targets or substitutes aren't one each; if ``renormalize`` is asked of
+        a change that keeps the number of examples; if ``further`` is of another θ.
     """
     if not isinstance(change, Removal | Relabelling | Substitution):
         raise InputError(f"change: give Removal, Relabelling or Substitution; got {type(change).__name__}")
@@ -120,18 +150,9 @@ def changed(objective: Objective, change: Any, *, renormalize: bool = False) -> 
         raise InputError(f"indices: they are all {n} training examples; nothing would be left to train on")
     if renormalize and added is not None:
         raise InputError("renormalize: belongs to a removal; relabelled and substituted examples keep their weight")
-    total = torch.zeros_like(objective.params)
-    for index, batch in objective.data.batches(positions, objective.batch_size):
-        total += objective.engine.function.gradient(objective.params, batch, objective.weights[index])[1]
-    if added is None and renormalize:
-        pull = (total + u * objective.l2 * objective.params) / (n - u)
-        return ChangedRisk(objective, positions, None, 1 / (n - u), pull)
-    if added is not None:
-        weights = objective.weights[positions]
-        for index, batch in added.batches(None, objective.batch_size):
-            refuse_bad_targets(objective.problem, batch)
-            total -= objective.engine.function.gradient(objective.params, batch, weights[index])[1]
-    return ChangedRisk(objective, positions, added, 1 / n, total / n)
+    if further is not None and len(further) != objective.p:
+        raise InputError(f"further: give {objective.p:,} numbers, one for each entry of θ; got {len(further):,}")
+    return ChangedRisk(objective, positions, added, renormalize, further)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,24 +212,12 @@ class ChangedCurvature(OfObjective):
 
 
 def curvature_after(
-    change: ChangedRisk, curvature: Any, damping: float, examples: int | None, seed: int
+    change: ChangedRisk, curvature: Hessian | GGN, damping: float, examples: int | None, seed: int
 ) -> ChangedCurvature:
-    """H′ + δI, from all examples after the change or from a random choice of them.
-
-    Raises
-    ------
-    InputError
-        If the curvature is neither Hessian nor GGN, the damping is negative, or there are fewer examples.
-    """
-    if not isinstance(curvature, Hessian | GGN):
-        raise InputError(f"curvature: curvature.Hessian() or curvature.GGN(); got {curvature!r}")
-    curvature.of(change.objective)  # refuses a loss without a split
-    scalars.number("damping", damping, least=0)
-    scalars.seed("seed", seed)
+    """H′ + δI, from all examples after the change or from a random choice of so many of them."""
     kept, chosen = change.kept, torch.arange(change.count)
     generator = scalars.generator(seed)
     if examples is not None:
-        scalars.whole("examples", examples, 1, change.count)
         order = torch.randperm(change.count, generator=generator)
         chosen = order[:examples].sort().values
     stays, comes = kept[chosen[chosen < len(kept)]], chosen[chosen >= len(kept)] - len(kept)

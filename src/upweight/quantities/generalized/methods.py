@@ -23,14 +23,13 @@ from typing import Any, cast, get_args
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight import scalars
-from upweight.curvature import GGN, Hessian
+from upweight import kinds, scalars
 from upweight.errors import InputError, NegativeCurvatureWarning, NotConvergedWarning, warn
-from upweight.inverse.interface import Solver, default_tolerance
-from upweight.inverse.neumann import Neumann
+from upweight.inverse.interface import default_tolerance
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
-from upweight.quantities.generalized.changes import ChangedRisk, changed, curvature_after
+from upweight.quantities.generalized.changes import changed, curvature_after
+from upweight.quantities.generalized.equations import Equations
 from upweight.quantities.generalized.response import Method, Response
 from upweight.quantities.generalized.system import System
 from upweight.select import Rule, Subset, by_name, everything, masked
@@ -43,15 +42,9 @@ def generalized(
     parameters: Any = None,
     *,
     method: str = "GIF",
-    curvature: Any = None,
-    damping: float = 0.0,
-    examples: int | None = None,
+    equations: Equations = Equations(),
     renormalize: bool = False,
     further: Float[Tensor, " p"] | None = None,
-    preconditioner: Solver | None = None,
-    solver: Neumann | None = None,
-    tolerance: float | None = None,
-    max_iterations: int = 1000,
     seed: int = 0,
 ) -> Response:
     """The answer of chosen parameters to a change of the training data.
@@ -63,27 +56,21 @@ def generalized(
     parameters
         J: a `select.Subset`, a rule such as ``select.highest_output(0.05)`` (which then looks at the examples that
         change), names or patterns, or a mask; default everything.
-    curvature
-        ``Hessian()`` or ``GGN()``, of the risk after the change (default: the GGN where the loss has one).
-    damping
-        δ, added to its diagonal.
-    examples
-        How many of the examples after the change the curvature is estimated from (default: all).
+    method
+        ``GIF``, ``FIF``, ``PIF``, ``IF`` or ``SIF``.
+    equations
+        Curvature, damping and how to solve; what isn't to be had of this objective is refused before any pass over it.
     renormalize
         For a removal: the mean is taken over the examples left (default: weights stay 1/n).
     further
         A vector added to g: where θ has left the optimum θ̂ of R, −(∇R(θ) − ∇R(θ̂)) makes it −∇R′ again.
-    preconditioner
-        A fitted inverse, symmetric and positive definite, e.g. ``EKFAC().fit(objective)``.
-    solver
-        ``Neumann()`` for the paper's own series, with GIF only; default LSMR.
-    tolerance
-        Of the method's own equations, relative (default 1e-10 in float64, 1e-5 in float32).
+    seed
+        Of the examples that the curvature is estimated from.
 
     Raises
     ------
     InputError
-        For an empty or impossible change or selection, an unknown method, negative damping.
+        For an empty or impossible change or selection, an unknown method, equations that don't fit the objective.
 
     Warns
     -----
@@ -94,44 +81,50 @@ def generalized(
 
     Source: Lyu et al. 2023, sections 3 and 4; for SIF, Basu et al. 2020.
     """
-    scalars.one_of("method", method, get_args(Method))
-    scalars.whole("max_iterations", max_iterations)
-    if tolerance is not None:
-        scalars.number("tolerance", tolerance, above=0, below=1)
-    if solver is not None and method != "GIF":
-        raise InputError(f"solver: the Neumann series is GIF's; {method} goes by LSMR")
-    posed = changed(objective, change, renormalize=renormalize)
-    if further is not None:
-        posed = replace(posed, gradient=posed.gradient + further)
-    subset = resolved(objective, parameters, posed)
-    if method == "IF" and subset.size < objective.p:
-        raise InputError(
-            f"method: IF answers with all {objective.p:,} entries of θ, of which {subset.size:,} are chosen; PIF is IF "
-            "cut to those, or give no parameters"
-        )
-    chosen = curvature or (GGN() if objective.engine.function.split else Hessian())
-    operator = curvature_after(posed, chosen, damping, examples, seed)
+    kinds.check(generalized, locals())
+    scalars.seed("seed", seed)
+    chosen = asked(objective, parameters, method, equations)
+    posed = changed(objective, change, renormalize=renormalize, further=further)
+    equations.refuse_more_examples(posed.count)
+    _ = posed.gradient  # the loss says what it thinks of new targets before units are ranked
+    subset = chosen.of(objective, posed.positions) if isinstance(chosen, Rule) else chosen
+    _refuse_a_part(method, subset)
+    operator = curvature_after(
+        posed, equations.curvature_of(objective), float(equations.damping), equations.examples, seed
+    )
     start = time.perf_counter()
-    system = System(operator, posed, subset, preconditioner, tolerance or default_tolerance(objective.dtype))
+    system = System(
+        operator, posed, subset, equations.preconditioner, equations.tolerance or default_tolerance(objective.dtype)
+    )
     found = replace(
-        system.response(cast("Method", method), solver, max_iterations), seconds=time.perf_counter() - start
+        system.response(cast("Method", method), equations.solver, equations.max_iterations),
+        seconds=time.perf_counter() - start,
     )
     _say(found)
     return found
 
 
-def resolved(objective: Objective, parameters: Any, change: ChangedRisk) -> Subset:
-    """The subset that the argument means.
+def asked(objective: Objective, parameters: Any, method: str, equations: Equations) -> Subset | Rule:
+    """The subset that the argument means, or the rule for one, with method and equations that fit it and the objective.
 
     Raises
     ------
     InputError
-        If it is empty, or of another objective.
+        If one of them doesn't; before any pass over the model.
     """
+    scalars.one_of("method", method, get_args(Method))
+    equations.refuse_unfit(objective, method)
+    chosen = _read(objective, parameters)
+    if isinstance(chosen, Subset):
+        _refuse_a_part(method, chosen)
+    return chosen
+
+
+def _read(objective: Objective, parameters: Any) -> Subset | Rule:
     if parameters is None:
         return everything(objective.layout)
     if isinstance(parameters, Rule):
-        return parameters.of(objective, change.positions)
+        return parameters
     if isinstance(parameters, Subset):
         if parameters.layout != objective.layout:
             raise InputError("parameters: the subset is of another θ than this objective's")
@@ -144,6 +137,14 @@ def resolved(objective: Objective, parameters: Any, change: ChangedRisk) -> Subs
             f"{scalars.shown(parameters)}"
         )
     return by_name(objective, parameters)
+
+
+def _refuse_a_part(method: str, subset: Subset) -> None:
+    if method == "IF" and subset.size < subset.layout.p:
+        raise InputError(
+            f"method: IF answers with all {subset.layout.p:,} entries of θ, of which {subset.size:,} are chosen; PIF "
+            "is IF cut to those, or give no parameters"
+        )
 
 
 def _say(found: Response) -> None:

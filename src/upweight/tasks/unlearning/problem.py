@@ -72,6 +72,15 @@ def posed(objective: Objective, positions: Int[Tensor, " u"], targets: Tensor | 
     return Problem(objective, positions, targets)
 
 
+def left(problem: Problem, sample: int | None) -> int:
+    """How many examples there are after the change in what `sampled` gives, which runs the model on a few."""
+    changes = problem.changes if problem.among is None else problem.changes[problem.among]
+    gone, others = int(changes.sum()), int((~changes).sum())
+    if sample is not None:
+        gone, others = min(gone, sample), min(others, sample)
+    return others if problem.targets is None else others + gone
+
+
 def sampled(problem: Problem, sample: int | None, seed: int) -> Problem:
     """The problem of the examples that may be computed from, or of so many that change and so many others, at random.
 

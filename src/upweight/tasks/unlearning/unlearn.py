@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -25,11 +25,11 @@ from upweight.losses import with_targets
 from upweight.objective import Objective
 from upweight.predictions import given_labels, predictions
 from upweight.progress import track
-from upweight.quantities.generalized.methods import generalized
+from upweight.quantities.generalized.equations import Equations
+from upweight.quantities.generalized.methods import asked, generalized
 from upweight.quantities.generalized.response import Response
-from upweight.quantities.generalized.system import Method
 from upweight.tasks.unlearning.lengths import LENGTHENED, SHORTENED, best_length
-from upweight.tasks.unlearning.problem import Problem, held_out, posed, sampled
+from upweight.tasks.unlearning.problem import Problem, held_out, left, posed, sampled
 from upweight.tasks.unlearning.report import UnlearningReport, compared
 from upweight.tasks.unlearning.rounds import Rounds
 
@@ -105,6 +105,17 @@ class Unlearned:
         return list(zip(self.lengths, self.responses, strict=True))
 
 
+@dataclass(frozen=True, eq=False)
+class Way:
+    """How a model is moved, read and checked before any pass over it."""
+
+    chosen: select.Subset | select.Rule
+    method: str
+    rounds: Rounds
+    equations: Equations
+    seed: int
+
+
 @random_states_kept()
 def unlearn(
     objective: Objective,
@@ -114,8 +125,8 @@ def unlearn(
     parameters: Any = None,
     method: str = "GIF",
     rounds: Rounds | None = None,
+    equations: Equations = Equations(),
     seed: int = 0,
-    **options: Any,
 ) -> Unlearned:
     """Forget training examples, a group of them, or whole classes.
 
@@ -131,19 +142,19 @@ def unlearn(
         ``GIF``, ``FIF``, ``PIF``, ``IF`` or ``SIF`` (see `quantities.generalized`).
     rounds
         Steps, their lengths and samples (default: ``Rounds()``, one step of the computed length).
+    equations
+        Of each step: curvature, damping and how to solve; δ is that of the first.
     seed
         Of the examples held out and of samples.
-    **options
-        As for `quantities.generalized`: curvature, damping, examples, preconditioner, tolerance …
 
     Raises
     ------
     InputError
-        If nothing or everything would be removed, or a class isn't there.
+        If nothing or everything would be removed, a class isn't there, or equations don't fit the objective.
     """
     kinds.check(unlearn, locals())
-    problem = posed(objective, _removed(objective, remove, classes), None)
-    return _moved(problem, parameters, rounds or Rounds(), {**options, "method": method, "seed": seed})
+    way = _way(objective, parameters, method, rounds, equations, seed)
+    return _moved(posed(objective, _removed(objective, remove, classes), None), way)
 
 
 @random_states_kept()
@@ -155,8 +166,8 @@ def correct_labels(
     parameters: Any = None,
     method: str = "GIF",
     rounds: Rounds | None = None,
+    equations: Equations = Equations(),
     seed: int = 0,
-    **options: Any,
 ) -> Unlearned:
     """Take other labels for training examples: ``targets``, one for each of ``indices``; the rest as for `unlearn`.
 
@@ -164,22 +175,30 @@ def correct_labels(
     functions predict instead, and `retraining.relabel` trains on the other labels.
     """
     kinds.check(correct_labels, locals())
+    way = _way(objective, parameters, method, rounds, equations, seed)
     positions = objective.positions(indices)
     given = torch.atleast_1d(kinds.numbers("targets", targets)).to(objective.device)
-    problem = posed(objective, positions, given)
-    return _moved(problem, parameters, rounds or Rounds(), {**options, "method": method, "seed": seed})
+    return _moved(posed(objective, positions, given), way)
+
+
+def _way(
+    objective: Objective, parameters: Any, method: str, rounds: Rounds | None, equations: Equations, seed: int
+) -> Way:
+    scalars.seed("seed", seed)
+    rule = select.highest_output(0.05) if parameters is None and method != "IF" else parameters
+    return Way(asked(objective, rule, method, equations), method, rounds or Rounds(), equations, seed)
 
 
 def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u"]:
     if (remove is None) == (classes is None):
         raise InputError("remove: give positions of training examples, or classes=…, one of the two")
     if classes is None:
-        positions = objective.positions(remove)
+        positions = objective.positions(remove, "remove")
     else:
-        given = given_labels(objective).cpu()
-        wanted = torch.atleast_1d(kinds.numbers("classes", classes)).long()
+        wanted = torch.atleast_1d(kinds.whole_numbers("classes", classes)).cpu()
         if not len(wanted):
             raise InputError("classes: got none; give at least one label, or remove=…")
+        given = given_labels(objective).cpu()
         missing = [int(label) for label in wanted if not bool((given == label).any())]
         if missing:
             raise InputError(f"classes: {missing} aren't among the training labels {given.unique().tolist()}")
@@ -189,24 +208,20 @@ def _removed(objective: Objective, remove: Any, classes: Any) -> Int[Tensor, " u
     return positions
 
 
-def _moved(problem: Problem, parameters: Any, rounds: Rounds, options: dict[str, Any]) -> Unlearned:
-    """The model after all rounds; ``options`` are those of `quantities.generalized`."""
-    method, seed = options["method"], options["seed"]
-    scalars.one_of("method", method, get_args(Method))
-    scalars.seed("seed", seed)
+def _moved(problem: Problem, way: Way) -> Unlearned:
+    """The model after all rounds."""
     start = time.perf_counter()
     objective, positions, targets = problem.objective, problem.positions, problem.targets
+    rounds, seed, chosen, equations = way.rounds, way.seed, way.chosen, way.equations
     judge = None
     if rounds.search:
         problem, judge = held_out(problem, rounds.holdout, rounds.sample, seed)
+    equations.refuse_more_examples(left(problem, rounds.sample))
     drawn = sampled(problem, rounds.sample, seed)
-    rule = select.highest_output(0.05) if parameters is None and method != "IF" else parameters
-    subset = rule.of(drawn.objective, drawn.positions) if isinstance(rule, select.Rule) else rule
     responses: list[Response] = []
     lengths: list[float] = []
     params, slope = objective.params, None
-    settings = dict(options)
-    for number in track(range(rounds.steps), f"{method} of {len(positions):,} examples, step by step"):
+    for number in track(range(rounds.steps), f"{way.method} of {len(positions):,} examples, step by step"):
         current, further = drawn.objective, None
         if number:
             if rounds.sample is not None:
@@ -214,13 +229,16 @@ def _moved(problem: Problem, parameters: Any, rounds: Rounds, options: dict[str,
             slope = drawn.objective.gradient() if slope is None else slope
             current = drawn.objective.at(params)
             further = slope - current.gradient()
-        response = generalized(current, drawn.change, subset, further=further, **settings)
+        response = generalized(
+            current, drawn.change, chosen, method=way.method, equations=equations, further=further, seed=seed
+        )
         length = 1.0 if judge is None else best_length(lambda x, step=response: judge.score(step.params(x)))  # type: ignore[misc]
+        chosen = response.subset  # ranked once, on the examples of the first step
         responses.append(response)
         lengths.append(length)
         params = response.params(length)
         if judge is not None and length != 1:
-            settings["damping"] = response.damping * (SHORTENED if length < 1 else LENGTHENED)
+            equations = replace(equations, damping=response.damping * (SHORTENED if length < 1 else LENGTHENED))
     return Unlearned(
         before=objective,
         after=objective.at(params),
