@@ -16,9 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 import unequal
 from upweight.retraining.fingerprint import UnknownContentError, fingerprint
+from upweight.retraining.fingerprint.readers import reader
+from upweight.retraining.fingerprint.walk import Walk
 
 MODULE = '''
 import functools
@@ -265,3 +268,10 @@ def test_a_table_of_a_million_numbers_takes_no_time() -> None:
     started = time.perf_counter()
     fingerprint(function(frame))
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize("function", [os.path.join, functools.wraps, nn.functional.relu])
+def test_functions_that_come_with_python_or_a_package_are_told_by_their_names(function: Any) -> None:
+    """Those of modules that are frozen into Python too, whose code has no file."""
+    parts = list(Walk(reader).parts(function))
+    assert parts == [f"function {function.__qualname__}".encode(), str(function.__module__).encode()]
