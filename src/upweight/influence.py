@@ -379,6 +379,7 @@ class Influence(Attributor):
         members = groups.read_members(self.objective, indices)
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
+        check_measurement(self.objective, data, kind)
         names = query_names(data, query_ids)
         score, evaluated = removal.score_of_steps(self.objective, data, kind, order == "newton")
         solve = Recorded(self.solve)
