@@ -27,7 +27,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "an unknown way": (lambda: inverse.KFAC(approximation="other"), r"approximation: one of 'expand'.* got 'other'"),
     "memory": (lambda: inverse.Dual(memory=-1), r"memory, in bytes: "),
     "a preconditioner's class": (lambda: inverse.CG(preconditioner=inverse.KFAC), r"preconditioner: .*class KFAC"),
-    "a budget": (lambda: uw.Budget(gradients=-1), r"gradients: "),
+    "a budget": (lambda: uw.Budget(kept=-1), r"kept, in bytes: "),
 }
 
 

@@ -118,7 +118,8 @@ class Objective:
             model, loss, data, l2, parameters, weights, ids, class_names, batch_size, num_workers, collate
         )
         problem = problem_of(given)
-        self._begin(validated(problem, loss) if validate else problem, budget)
+        sizes = Engine(problem, budget).sizes
+        self._begin(validated(problem, loss, sizes) if validate else problem, budget)
 
     def _begin(self, problem: Problem, budget: Budget | None) -> None:
         object.__setattr__(self, "problem", problem)
@@ -225,7 +226,7 @@ class Objective:
 
     def batches(self, indices: Any = None) -> Iterator[tuple[Int[Tensor, " batch"], Batch]]:
         """Training examples batch by batch: pairs of positions and batch, in order."""
-        return self.problem.batches(indices)
+        return self.engine.batches(None if indices is None else self.positions(indices))
 
     def queries(self, queries: Any) -> Data:
         """Examples in the same form as the training data, read and checked like them."""

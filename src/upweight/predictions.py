@@ -70,7 +70,7 @@ def predictions(objective: Objective, data: Any = None, outputs: Tensor | None =
     loss = _classifying(objective)
     values = objective.outputs(source) if outputs is None else outputs
     parts, compared, start = [], [], 0
-    for _, batch in source.batches(None, objective.batch_size):
+    for _, batch in source.batches(None, objective.engine.rows):
         targets = _single_labels(batch)
         chunk = values[start : start + len(targets)]
         start += len(targets)
@@ -96,7 +96,7 @@ def given_labels(objective: Objective) -> Int[Tensor, " train"]:
     """
     _classifying(objective)
     single = objective.outputs(objective.data.take([0]))[0].numel() == 1
-    parts = [_single_labels(batch) for _, batch in objective.data.batches(None, objective.batch_size)]
+    parts = [_single_labels(batch) for _, batch in objective.data.batches(None, objective.engine.rows)]
     return _numbered(torch.cat(parts), single)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,10 +87,6 @@ class Problem:
     def named(self) -> dict[str, Tensor]:
         """θ as named tensors."""
         return self.layout.unflatten(self.params)
-
-    def batches(self, indices: Any = None) -> Iterator[tuple[Int[Tensor, " batch"], Batch]]:
-        """Training examples batch by batch: pairs of positions and batch, in order."""
-        return self.data.batches(None if indices is None else self.positions(indices), self.batch_size)
 
     def probe(self) -> Batch:
         """A few examples, spread over the data, on which derivatives are checked; a single one twice."""

@@ -95,7 +95,7 @@ def test_example_weights_and_penalties_by_parameter_are_in_the_curvature(kind):
 def test_linear_curvature_is_the_same_in_any_blocks(kept, rows, monkeypatch):
     problem = convex("softmax")
     monkeypatch.setattr("upweight.curvature.objective.LINEAR_ROWS", rows)
-    objective = problem.objective(batch_size=rows, budget=uw.Budget() if kept else uw.Budget(kept_features=0))
+    objective = problem.objective(batch_size=rows, budget=uw.Budget() if kept else uw.Budget(kept=0))
     assert (objective.engine.linear_factors is not None) == kept
     v = vectors(problem)
     close(Hessian().of(objective).dense(), problem.hessian())

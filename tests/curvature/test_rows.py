@@ -164,7 +164,7 @@ def test_spectra_of_the_outputs_are_made_in_batches_of_bounded_memory(monkeypatc
     data = (torch.randn(40, 6, 2), torch.randint(0, 5, (40, 6)))
     model = nn.Linear(2, 5)
     whole = GGN().rows(uw.Objective(model, CrossEntropy(), data, l2=0.1))
-    few = uw.Budget(output_hessians=7 * 6 * 5 * 5)
+    few = uw.Budget(memory=7 * 6 * 5 * 5 * 8)
     seen = []
     monkeypatch.setattr(
         "upweight.curvature.rows.output_spectrum",

@@ -85,7 +85,7 @@ def test_without_kept_factors_and_of_some_examples() -> None:
     objective, vectors = linear(CrossEntropy(), LABELS), torch.randn(2, (D + 1) * CLASSES, dtype=DOUBLE)
     kept = GGN().of(objective).apply(vectors)
     some = GGN().of(objective).share([1, 5]).apply(vectors)
-    again = linear(CrossEntropy(), LABELS).replace(budget=uw.Budget(kept_features=1))
+    again = linear(CrossEntropy(), LABELS).replace(budget=uw.Budget(kept=1))
     assert again.engine.linear_factors is None
     close(GGN().of(again).apply(vectors), kept)
     close(GGN().of(again).share([1, 5]).apply(vectors), some)

@@ -56,7 +56,7 @@ def _inputs(objective: Objective, model: nn.Module, name: str, data: Data) -> It
     seen: list[Any] = []
     handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0] if args else None))
     try:
-        for _, batch in data.batches(None, objective.batch_size):
+        for _, batch in data.batches(None, objective.engine.rows):
             seen.clear()
             with torch.no_grad():
                 run(model, batch)

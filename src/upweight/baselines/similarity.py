@@ -26,7 +26,7 @@ def euclidean_distance(objective: Objective, queries: Any) -> Attribution:
     """−‖x_train − x_query‖ of the flattened inputs, ``[queries, train]``."""
     kinds.check(euclidean_distance, locals())
     data = objective.queries(queries)
-    wanted = torch.cat([_inputs(batch) for _, batch in data.batches(None, objective.batch_size)])
+    wanted = torch.cat([_inputs(batch) for _, batch in data.batches(None, objective.engine.rows)])
     parts = [_nearness(wanted, _inputs(batch)) for _, batch in objective.batches()]
     meaning = meanings.similarity("euclidean distance", "negative distance of the inputs", "units of the input")
     return _result(objective, torch.cat(parts, dim=1), meaning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from upweight.gradients.substituted import called, substituted
 from upweight.losses import Split
 from upweight.parameters import Layout
 
-SPREAD = 64
-"""Examples that are compared in several batches."""
+FEWEST, SPREAD = 8, 64
+"""Examples that are compared in several batches: so many at least, and at most, as they fit a pass twice."""
 RELATIVE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Share of a value that may differ between batches, by the precision of θ: what is smaller matters to no score."""
 FLOAT32 = (2.0**-23, 100)
@@ -28,6 +29,27 @@ TENSOR_CORES = (2.0**-11, 10)
 """The same where products of float32 may be made in TF32, which some kernels use and others don't."""
 
 Value = Callable[[nn.Module, Batch], Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many examples are looked at together.
+
+    Attributes
+    ----------
+    rows
+        Of a pass.
+    fitting
+        As many as memory would hold.
+    """
+
+    rows: int
+    fitting: int
+
+    @property
+    def spread(self) -> int:
+        """Examples that are compared in several batches: four more evaluations of each."""
+        return min(max(self.fitting // 2, FEWEST), SPREAD)
 
 
 def refuse_shape(name: str, values: Any, count: int, examples: str = "examples") -> None:
@@ -78,13 +100,13 @@ def refuse_dependence(
     function: Value,
     data: Data,
     values: Float[Tensor, " n"],
-    batch_size: int | None,
+    sizes: Sizes,
     ids: Sequence[Any] | Any,
     word: str = "example",
 ) -> None:
     """Refuse values that depend on the other examples of a batch.
 
-    A spread of up to `SPREAD` examples is evaluated in two orders and two splits (one of them by value, so that
+    A spread of examples (`Sizes.spread`) is evaluated in two orders and two splits (one of them by value, so that
     whatever mines, ranks or counts sees other company), the first and the last alone too, and all compared with
     ``values``. A batch that can't be made or evaluated (one example alone under batch-norm) is left out; the others are
     compared.
@@ -93,6 +115,8 @@ def refuse_dependence(
     ----------
     values
         Of all examples, in batches as they come.
+    sizes
+        Of those batches.
     ids, word
         What the examples are called, and what they are.
 
@@ -102,8 +126,8 @@ def refuse_dependence(
         If a difference is more than rounding; names the example and its two values.
     """
     n = len(data)
-    spread = torch.linspace(0, n - 1, min(n, SPREAD)).long().unique()
-    size = max(min(batch_size or data.rows, SPREAD), 4)
+    spread = torch.linspace(0, n - 1, min(n, sizes.spread)).long().unique()
+    size = max(min(sizes.rows, sizes.spread), 4)
     scale = RELATIVE.get(values.dtype, 1e-3)
     worst: tuple[float, int, float, Tensor] | None = None
     noise = None

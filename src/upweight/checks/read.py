@@ -22,7 +22,7 @@ from upweight.checks.arguments import (
 )
 from upweight.checks.forms import refuse_probabilities, refuse_squeezed
 from upweight.checks.own_loss import refuse_another_loss
-from upweight.checks.per_example import refuse_cut_off
+from upweight.checks.per_example import Sizes, refuse_cut_off
 from upweight.checks.recognised import recognised
 from upweight.checks.values import refuse_bad_values
 from upweight.data import Batch, as_data
@@ -106,7 +106,7 @@ def problem_of(given: Arguments, *, is_own: bool = False) -> Problem:
     )
 
 
-def validated(problem: Problem, loss: Any) -> Problem:
+def validated(problem: Problem, loss: Any, sizes: Sizes) -> Problem:
     """The problem, once its model has run over its data and nothing was to be refused.
 
     A ``loss`` that was given as a function and is a known one in other words is that one from here on.
@@ -120,7 +120,7 @@ def validated(problem: Problem, loss: Any) -> Problem:
     like = None
     if isinstance(problem.loss, Function) and problem.loss is not loss:
         like = recognised(problem.loss, model, problem.data)
-    same = refuse_bad_values(problem, like)
+    same = refuse_bad_values(problem, sizes, like)
     if same and like is not None:
         refuse_another_loss(like, model, problem.data, pair)
     return problem.with_loss(like) if same and like is not None else problem

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from upweight.checks.forms import SHOWN, checked
-from upweight.checks.per_example import batch_statistics, refuse_dependence, refuse_shape
+from upweight.checks.per_example import Sizes, batch_statistics, refuse_dependence, refuse_shape
 from upweight.checks.recognised import agree
 from upweight.data import Batch
 from upweight.errors import InputError
@@ -15,13 +15,13 @@ from upweight.losses import Function, Loss, all_ignored
 from upweight.problem import Problem
 
 
-def refuse_bad_values(problem: Problem, like: Loss | None = None) -> bool:
+def refuse_bad_values(problem: Problem, sizes: Sizes, like: Loss | None = None) -> bool:
     """One pass over the training data, whose losses must be finite, whose targets the loss's; then each its own.
 
     Returns whether a loss that the objective's function is ``like`` has all its values.
     """
     found, same, is_empty = [], like is not None, True
-    for index, batch in problem.batches():
+    for index, batch in problem.data.batches(None, sizes.rows):
         values, agrees = _losses(problem, index, batch, like if same else None)
         found.append(values)
         same = same and agrees
@@ -38,9 +38,7 @@ def refuse_bad_values(problem: Problem, like: Loss | None = None) -> bool:
             f"data: every target is {ignored}, which the loss ignores, so nothing was learnt from; give labels, or "
             "another ignore_index"
         )
-    refuse_dependence(
-        "loss", problem.model, problem.loss, problem.data, torch.cat(found), problem.batch_size, problem.ids
-    )
+    refuse_dependence("loss", problem.model, problem.loss, problem.data, torch.cat(found), sizes, problem.ids)
     return same
 
 

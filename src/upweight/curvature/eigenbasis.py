@@ -17,6 +17,7 @@ from upweight.curvature.kronecker import single
 from upweight.curvature.operators import OfObjective
 from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
+from upweight.gradients.workspace import pieces
 from upweight.objective import Objective
 
 
@@ -70,6 +71,21 @@ class Basis:
         if left is not self.left and self.left is not None:
             summed = self.left.T @ summed
         return Direct(summed if right is self.right else _times(summed, self.right))
+
+    def squares(self, block: Block) -> Float[Tensor, "r2 c2"]:
+        """Σ over examples of the squared entries of their gradients in this basis, few of them formed at a time."""
+        term = single(block)
+        first = term.values if isinstance(term, Direct) else term.right
+        if isinstance(term, Outer) and not self.flat:
+            left, right = self._before(term)
+            if left is self.left and right is self.right:
+                return self.term(block).squares()
+        total: Tensor | None = None
+        for part in pieces(len(first), self.shape.rows * self.shape.columns, first.device):
+            found = self.term(block.take(part)).squares()
+            total = found if total is None else total.add_(found)
+        assert total is not None
+        return total
 
     def _before(self, term: Outer) -> tuple[Tensor | None, Tensor | None]:
         """The rotations that cost less before the sum over positions."""

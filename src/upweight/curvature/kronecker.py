@@ -20,14 +20,15 @@ A side longer than `LONGEST_SIDE` is kept as a diagonal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.curvature.moments import SecondMoment
 from upweight.curvature.rows import Rows
 from upweight.errors import InputError
 from upweight.gradients import Block, Gradients, Shape
@@ -45,7 +46,7 @@ LONGEST_SIDE = 8192
 
 @dataclass(frozen=True, eq=False)
 class Kronecker:
-    """left ⊗ right, in float64; a side is a symmetric matrix ``[d, d]`` or the diagonal of one ``[d]``.
+    """left ⊗ right; a side is a symmetric matrix ``[d, d]`` or the diagonal of one ``[d]``.
 
     Attributes
     ----------
@@ -58,52 +59,29 @@ class Kronecker:
     flat: bool
 
 
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """The sides summed over rows, and by how much their product is too large; of gradients that are no products too."""
-
-    left: Tensor
-    right: Tensor
-    count: Float[Tensor, ""]
-    flat: bool
-    of_gradients: bool = False
-
-    def __add__(self, other: _Sums) -> _Sums:
-        return replace(
-            self, left=self.left + other.left, right=self.right + other.right, count=self.count + other.count
-        )
-
-
 def kronecker_factors(
     rows: Rows, approximation: Approximation = "expand", which: Inputs = "active"
 ) -> dict[Shape, Kronecker]:
-    """The two sides of every block; one pass over the rows.
+    """The two sides of every block, in the precision of the rows; one pass over them.
 
     Raises
     ------
     InputError
         If a row holds NaN or infinite values; names the training example.
     """
-    inputs, mixed = input_weights(rows), set[Shape]()
+    inputs, mixed = input_weights(rows), frozenset[Shape]()
     while True:
-        forms: dict[Shape, bool] = {}
-
-        def sums(block: Block, chosen: Tensor, forms: dict[Shape, bool] = forms) -> _Sums | None:
-            if block.shape in mixed:
-                block = replace(block, terms=(Direct(block.materialize()),))
-            found = _sums(block, inputs[chosen], approximation, which)
-            if found is not None and forms.setdefault(block.shape, found.of_gradients) != found.of_gradients:
-                raise _MixedForms(block.shape)
-            return found
-
-        try:
-            return {shape: _normalised(shape, found, inputs) for shape, found in summed(rows, sums).items()}
-        except _MixedForms as error:  # products in some batches and not in others: as gradients in all
-            mixed.add(error.args[0])
-
-
-class _MixedForms(Exception):
-    """A block's gradients are products in one batch and no products in another."""
+        sums: dict[Shape, _Sides] = {}
+        with flushed():
+            for chosen, factors in blocks(rows):
+                for block in factors.blocks:
+                    sides = sums.setdefault(block.shape, _Sides(block.shape, block.shape in mixed))
+                    sides.add(block, inputs[chosen], approximation, which)
+        refuse_not_finite(rows, [part for sides in sums.values() for part in sides.parts])
+        again = frozenset(shape for shape, sides in sums.items() if sides.is_mixed)
+        if not again:
+            return {shape: sides.kronecker(inputs) for shape, sides in sums.items()}
+        mixed |= again  # products in some batches and not in others: as gradients in all
 
 
 def input_weights(rows: Rows) -> Float[Tensor, " rows"]:
@@ -113,39 +91,33 @@ def input_weights(rows: Rows) -> Float[Tensor, " rows"]:
     return (weights / shares.clamp_min(1))[rows.positions.to(weights.device)]
 
 
-Part = TypeVar("Part")
+def blocks(rows: Rows) -> Iterator[tuple[Tensor, Gradients]]:
+    """All rows as factors, in blocks that fit memory with the largest matrix that is made of one at a time."""
+    first = rows.factors(torch.arange(min(2, len(rows))))
+    matrices = [block.shape.rows * block.shape.columns for block in first.blocks if positions(block) != 1]
+    size = rows.objective.engine.rows_beside(max(matrices, default=0))
+    yield from track(rows.blocks(size), f"rows of the {rows.name}", total=-(-len(rows) // size))
 
 
-def summed(rows: Rows, part: Callable[[Block, Tensor], Part | None]) -> dict[Shape, Part | None]:
-    """Σ over all rows of what ``part`` makes of some rows' block and their numbers; None counts as nothing."""
-    total: dict[Shape, Part | None] = {}
-    with flushed():
-        for chosen, factors in finite_blocks(rows):
-            found = {block.shape: part(block, chosen) for block in factors.blocks}
-            total = {shape: _added(total.get(shape), value) for shape, value in found.items()}
-    return total
-
-
-def _added(first: Part | None, second: Part | None) -> Part | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return first + second  # type: ignore[operator]
-
-
-def finite_blocks(rows: Rows) -> Iterator[tuple[Tensor, Gradients]]:
-    """All rows as factors, in blocks whose factors and largest matrices fit in memory.
+def refuse_not_finite(rows: Rows, sums: Iterable[Tensor] = ()) -> None:
+    """Look for NaN and infinite values where sums over all rows aren't finite; without sums, in any case.
 
     Raises
     ------
     InputError
-        If a row holds NaN or infinite values; names the training example.
+        Names the training example, or the parameter whose gradients are finite and too large for their squares.
     """
-    first = rows.factors(torch.arange(min(2, len(rows))))
-    matrices = [block.shape.rows * block.shape.columns for block in first.blocks if positions(block) != 1]
-    size = rows.objective.engine.block_rows(first.numbers + max(matrices, default=0))
-    for chosen, factors in track(rows.blocks(size), f"rows of the {rows.name}", total=-(-len(rows) // size)):
-        _refuse_not_finite(rows, chosen, factors)
-        yield chosen, factors
+    totals = [part.sum() for part in sums]
+    if totals and bool(torch.isfinite(torch.stack(totals)).all()):
+        return
+    for chosen, factors in blocks(rows):
+        for block in factors.blocks:
+            _refuse_block(rows, chosen, block)
+    if totals:
+        raise InputError(
+            f"gradients: squares of the rows of the {rows.name} overflow in {rows.objective.dtype}; give an objective "
+            "in a wider precision, objective.to(torch.float64)"
+        )
 
 
 def positions(block: Block) -> int | None:
@@ -170,39 +142,96 @@ def exact(shape: Shape) -> bool:
     return shape.rows * shape.columns <= EXACT
 
 
-def _sums(block: Block, inputs: Float[Tensor, " b"], approximation: Approximation, which: Inputs) -> _Sums | None:
-    """One block of rows."""
-    term = single(block)
-    if isinstance(term, Direct):
-        return _gradient_sums(term.values, exact(block.shape))
-    if isinstance(term, Outer) and approximation == "reduce":
-        term = _reduced(term, which)
-    counted = inputs[:, None].expand(term.right.shape[:2])
-    if counted.shape[1] > 1 and which == "active":
-        counted = counted * _active(term)
-    flat = counted.reshape(-1)
+class _Sides:
+    """Both sides of one block, summed over rows: of products, and of gradients that are none."""
+
+    def __init__(self, shape: Shape, is_gradients: bool):
+        self._shape, self._is_gradients = shape, is_gradients
+        self._products: tuple[SecondMoment | Tensor, SecondMoment, Tensor] | None = None
+        self._others: tuple[SecondMoment | None, SecondMoment, Tensor] | None = None
+
+    def add(self, block: Block, inputs: Float[Tensor, " b"], approximation: Approximation, which: Inputs) -> None:
+        """Some rows' block."""
+        term = Direct(block.materialize()) if self._is_gradients else single(block)
+        if isinstance(term, Direct):
+            self._add_gradients(term.values)
+        else:
+            self._add_products(_reduced(term, which) if approximation == "reduce" else term, inputs, which)
+
+    def _add_products(self, term: Outer | Lookup, inputs: Float[Tensor, " b"], which: Inputs) -> None:
+        """Σ g gᵀ, and Σ a aᵀ of the inputs that count."""
+        shape, counted = self._shape, inputs[:, None].expand(term.right.shape[:2])
+        if counted.shape[1] > 1 and which == "active":
+            counted = counted * _active(term)
+        flat, count = counted.reshape(-1), inputs.new_zeros((), dtype=torch.float64)
+        if self._products is None:
+            left = inputs.new_zeros(term.rows) if isinstance(term, Lookup) else _second_moment(shape.rows, inputs)
+            self._products = (left, _second_moment(shape.columns, inputs), count)
+        left, right, count = self._products
+        count += flat.sum()
+        if isinstance(term, Lookup):
+            assert isinstance(left, Tensor)
+            left.index_add_(0, term.index.reshape(-1), flat)
+            right.add(term.right.flatten(0, 1))
+            return
+        assert isinstance(left, SecondMoment)
+        left.add(term.left.flatten(0, 1))
+        right.add(term.right.flatten(0, 1) * flat.sqrt()[:, None])
+
+    def _add_gradients(self, values: Float[Tensor, "b r c"]) -> None:
+        """vec(M) vec(M)ᵀ, or MMᵀ and MᵀM."""
+        count, rows, columns = values.shape
+        if self._others is None:
+            sizes = (None, rows * columns) if exact(self._shape) else (rows, columns)
+            left, right = (None if size is None else _second_moment(size, values) for size in sizes)
+            assert right is not None
+            self._others = (left, right, values.new_zeros((), dtype=torch.float64))
+        left, right, total = self._others
+        if left is None:
+            right.add(values.flatten(1))
+            return
+        left.add(values.mT.reshape(count * columns, rows))
+        right.add(values.reshape(count * rows, columns))
+        total += (values**2).sum()
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """All that was summed."""
+        found = [*(self._products or ()), *(self._others or ())]
+        return [part.matrix if isinstance(part, SecondMoment) else part for part in found if part is not None]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether gradients were products in some batches and no products in others, where they don't vanish."""
+        return self._products is not None and self._others is not None and bool(self._others[1].matrix.any())
+
+    def kronecker(self, like: Tensor) -> Kronecker:
+        """The matrices, those of a block without gradients zero."""
+        if self._products is not None:
+            left, right, count = self._products
+            first = left if isinstance(left, Tensor) else left.matrix
+            found = first, right.matrix, count
+        elif self._others is not None and self._others[0] is None:
+            ones = like.new_ones(1, 1)
+            found = ones, self._others[1].matrix, like.new_ones((), dtype=torch.float64)
+        else:
+            assert self._others is not None
+            assert self._others[0] is not None
+            found = self._others[0].matrix, self._others[1].matrix, self._others[2]
+        first, second, total = found
+        if not (total > 0 and bool(first.any()) and bool(second.any())):
+            return Kronecker(like.new_zeros(self._shape.rows), like.new_zeros(self._shape.columns), False)
+        return Kronecker(first, second / total.to(second), self._products is None and exact(self._shape))
+
+
+def _second_moment(size: int, like: Tensor) -> SecondMoment:
+    return SecondMoment(size, like, is_diagonal=size > LONGEST_SIDE)
+
+
+def _reduced(term: Outer | Lookup, which: Inputs) -> Outer | Lookup:
+    """One position: the sum of g, and the mean of a, where g isn't zero or everywhere; of lookups as they are."""
     if isinstance(term, Lookup):
-        histogram = torch.bincount(term.index.reshape(-1), flat, minlength=term.rows)
-        return _Sums(histogram.double(), _second_moment(term.right.flatten(0, 1)), flat.sum().double(), False)
-    right = term.right.flatten(0, 1) * flat.sqrt()[:, None]
-    return _Sums(_second_moment(term.left.flatten(0, 1)), _second_moment(right), flat.sum().double(), False)
-
-
-def _gradient_sums(values: Float[Tensor, "b r c"], whole: bool) -> _Sums | None:
-    """None where every gradient vanishes, as those of a parameter that these examples don't use."""
-    if not values.any():
-        return None
-    count, rows, columns = values.shape
-    if whole:
-        ones = values.new_ones(1, 1, dtype=torch.float64)
-        return _Sums(ones * count, _second_moment(values.flatten(1)), ones[0, 0] * count, True, True)
-    left = _second_moment(values.mT.reshape(count * columns, rows))
-    right = _second_moment(values.reshape(count * rows, columns))
-    return _Sums(left, right, (values**2).sum().double(), False, True)
-
-
-def _reduced(term: Outer, which: Inputs) -> Outer:
-    """One position: the sum of g, and the mean of a, where g isn't zero or everywhere."""
+        return term
     active = _active(term)[:, :, None] if which == "active" else torch.ones_like(term.left[:, :, :1])
     mean = (term.right * active).sum(1, keepdim=True) / active.sum(1, keepdim=True).clamp_min(1)
     return Outer(term.left.sum(1, keepdim=True), mean)
@@ -214,31 +243,15 @@ def _active(term: Outer | Lookup) -> Float[Tensor, "b t"]:
     return (gradient != 0).any(2).to(gradient.dtype)
 
 
-def _second_moment(rows: Float[Tensor, "m d"]) -> Tensor:
-    """Σ v vᵀ over rows v, or its diagonal if it is too large."""
-    found = (rows**2).sum(0) if rows.shape[1] > LONGEST_SIDE else rows.T @ rows
-    return found.double()
-
-
-def _normalised(shape: Shape, sums: _Sums | None, like: Tensor) -> Kronecker:
-    if sums is None or not (sums.count > 0 and bool(sums.left.any()) and bool(sums.right.any())):
-        zeros = [like.new_zeros(length, dtype=torch.float64) for length in (shape.rows, shape.columns)]
-        return Kronecker(zeros[0], zeros[1], False)
-    return Kronecker(sums.left, sums.right / sums.count, sums.flat)
-
-
-def _refuse_not_finite(rows: Rows, chosen: Tensor, factors: Gradients) -> None:
-    for block in factors.blocks:
-        for side in (side for term in block.terms for side in _sides(term)):
-            if torch.isfinite(side.sum()):
-                continue
-            bad = (~torch.isfinite(side)).flatten(1).any(1).nonzero()
-            if len(bad):
-                position = int(rows.positions[chosen[int(bad[0, 0])]])
-                raise InputError(
-                    f"gradients: NaN or infinite for training example {position}, at {' and '.join(block.shape.names)};"
-                    " look for a root, a norm or a logarithm at zero in the model, or leave the example out"
-                )
+def _refuse_block(rows: Rows, chosen: Tensor, block: Block) -> None:
+    for side in (side for term in block.terms for side in _sides(term)):
+        bad = (~torch.isfinite(side)).flatten(1).any(1).nonzero()
+        if len(bad):
+            position = int(rows.positions[chosen[int(bad[0, 0])]])
+            raise InputError(
+                f"gradients: NaN or infinite for training example {position}, at {' and '.join(block.shape.names)};"
+                " look for a root, a norm or a logarithm at zero in the model, or leave the example out"
+            )
 
 
 def _sides(term: Term) -> tuple[Tensor, ...]:

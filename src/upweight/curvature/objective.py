@@ -144,7 +144,7 @@ class ObjectiveCurvature(OfObjective):
                 total += linear.product(features, curvature, vectors)
         else:
             product = function.hessian_product if self.name == Hessian.name else function.ggn_product
-            for index, batch in objective.data.batches(self.indices, objective.batch_size):
+            for index, batch in objective.data.batches(self.indices, objective.engine.rows):
                 total += product(objective.params, batch, objective.weights[index], vectors)
         if not torch.isfinite(total).all() and torch.isfinite(vectors).all():
             refuse_no_second_derivative(objective.engine, self.indices, self.name)
@@ -173,7 +173,7 @@ class ObjectiveCurvature(OfObjective):
             features, curvatures = factors.features[every], factors.curvatures.take(every)
             yield from zip(features.split(LINEAR_ROWS), curvatures.split(LINEAR_ROWS), strict=True)
             return
-        for index, batch in objective.data.batches(self.indices, objective.batch_size):
+        for index, batch in objective.data.batches(self.indices, objective.engine.rows):
             features, _, curvature = function.output_curvature(objective.params, batch)
             yield features, curvature.weighted(objective.weights[index])
 

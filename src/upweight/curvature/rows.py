@@ -203,9 +203,9 @@ class Spectra:
         for index, batch in _bounded(objective):
             spectrum = output_spectrum(objective, batch, objective.weights[index])
             values.append(spectrum[0])
-            held += spectrum[1].numel()
+            held += spectrum[1].nbytes
             if found is not None:
-                found = [*found, (index, spectrum)] if held <= objective.engine.budget.kept_spectra else None
+                found = [*found, (index, spectrum)] if held <= objective.engine.budget.kept else None
         return cls(torch.cat(values), None if found is None else tuple(found))
 
     def again(self, objective: Objective) -> Iterator[tuple[Tensor, OutputSpectrum]]:
@@ -221,9 +221,7 @@ def _bounded(objective: Objective) -> Iterator[tuple[Tensor, Batch]]:
     """The training data in batches whose Hessians in the outputs fit the budget."""
     shape = outputs_of(objective, objective.data.take([0])).shape[1:]
     numbers = math.prod(shape) * (shape[-1] if isinstance(objective.loss, CrossEntropy) else math.prod(shape))
-    rows = max(
-        min(objective.batch_size or objective.data.rows, objective.engine.budget.output_hessians // max(numbers, 1)), 1
-    )
+    rows = min(objective.batch_size or objective.data.rows, objective.engine.fitting(numbers, torch.float64))
     return objective.data.batches(None, rows)
 
 

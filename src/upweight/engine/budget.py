@@ -1,10 +1,18 @@
-"""How much a pass may hold at a time, and what may be kept between passes; in numbers, whatever their precision."""
+"""How much a pass may hold at a time, and what may be kept between passes; in bytes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass
+
+import torch
 
 from upweight import scalars
+
+USUAL = 2**29
+"""Bytes that a pass holds on a CPU, where larger ones are no faster."""
+SHARE = {"cuda": 1 / 4, "cpu": 1 / 16}
+"""Of what is free on a GPU, and of all that a machine has: what is free there changes, and batches with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,25 +21,34 @@ class Budget:
 
     Attributes
     ----------
-    gradients
-        Numbers in a block of materialised per-example gradients, or of what stands for them.
-    factors
-        Numbers in the factors of a batch's largest operation.
-    kept_features
-        Numbers of the features, slopes and curvatures of a linear model that are kept between passes (1 GiB in
-        float64).
-    output_hessians
-        Numbers of the outputs' Hessians of a batch.
-    kept_spectra
-        Numbers of eigenvectors of the outputs' Hessians that are kept between passes.
+    memory
+        Bytes that a pass may hold beside model and data: activations, factors, and the largest temporary. None: a
+        quarter of what is free on a GPU; on a CPU half a GiB, or a sixteenth of the machine's memory if that is less.
+    kept
+        Bytes of each thing that is kept between passes: features, slopes and curvatures of a linear model, eigenvectors
+        of the outputs' Hessians.
     """
 
-    gradients: int = 2**25
-    factors: int = 2**23
-    kept_features: int = 2**27
-    output_hessians: int = 2**26
-    kept_spectra: int = 2**24
+    memory: int | None = None
+    kept: int = 2**30
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            scalars.whole(each.name, getattr(self, each.name), 0)
+        scalars.whole("kept, in bytes", self.kept, 0)
+        if self.memory is not None:
+            scalars.whole("memory, in bytes", self.memory)
+
+    def bytes_on(self, device: torch.device) -> int:
+        """Bytes that a pass may hold there."""
+        if self.memory is not None:
+            return self.memory
+        if device.type == "cuda":
+            return int(SHARE["cuda"] * torch.cuda.mem_get_info(device)[0])
+        return min(USUAL, int(SHARE["cpu"] * installed()))
+
+
+def installed() -> int:
+    """Bytes of the machine's memory; enough for `USUAL` where the system doesn't tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return int(USUAL / SHARE["cpu"])

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.data import ArrayData, Data
+from upweight.checks.per_example import Sizes
+from upweight.data import ArrayData, Batch, Data, batch_length
 from upweight.engine.budget import Budget
 from upweight.engine.stationarity import Moments
 from upweight.gradients import ExampleFunction, Gradients, LinearFactors, example_function
+from upweight.gradients.saved import saved_numbers
 from upweight.gradients.substituted import substituted
 from upweight.kept import random_states_kept
 from upweight.losses import as_split
 from upweight.problem import Problem
 
 T = TypeVar("T")
-FEWEST = 8
-"""Examples that a pass by factors takes at least."""
 
 
 class Engine:
@@ -44,7 +45,7 @@ class Engine:
         self._kept: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"problem": self.problem, "budget": self.budget, "_kept": {}}
+        return {"problem": self.problem, "budget": self.budget, "_kept": {}}  # memory: of the machine that has it now
 
     def kept(self, name: str, make: Callable[[], T]) -> T:
         """What ``make`` gives, made once: it may depend on the problem alone."""
@@ -85,7 +86,7 @@ class Engine:
         function, problem = self.function.linear, self.problem
         if function is None:
             return None
-        if problem.n * (function.features_count + function.curvature_numbers) > self.budget.kept_features:
+        if self.bytes(problem.n * (function.features_count + function.curvature_numbers)) > self.budget.kept:
             return None
         parts = []
         # Held whole anyway: one batch of arrays is a view, not a copy.
@@ -98,28 +99,75 @@ class Engine:
 
     # Sizes of batches
 
+    def bytes(self, numbers: int) -> int:
+        """Bytes of so many numbers in the precision of θ."""
+        return numbers * self.problem.dtype.itemsize
+
+    @cached_property
+    def memory(self) -> int:
+        """Bytes that a pass may hold; the same for all of them."""
+        return self.budget.bytes_on(self.problem.device)
+
     def block_rows(self, numbers: int) -> int:
         """Examples per block where each takes ``numbers`` numbers: bounded by memory, and by a pass's own batch."""
-        return min(max(self.budget.gradients // numbers, 1), self.problem.batch_size or self.problem.data.rows)
+        return min(self.fitting(numbers), self.problem.batch_size or self.problem.data.rows)
+
+    @cached_property
+    def activations(self) -> int:
+        """Numbers that a forward pass keeps of each example for the backward pass."""
+        problem, probe = self.problem, self.problem.probe()
+        try:
+            with random_states_kept(), torch.enable_grad(), saved_numbers() as saved:
+                leaves = {name: value.detach().requires_grad_() for name, value in problem.named.items()}
+                substituted(problem.model, problem.loss, twice=False)(leaves, probe)
+        except Exception:  # of the user's model: the checks that follow say what
+            return 0
+        return saved.beside(leaves.values()) // batch_length(probe)
+
+    @property
+    def rows(self) -> int:
+        """Examples per pass through the model, whose activations fit the memory."""
+        return self.problem.batch_size or min(self.problem.data.rows, self.fitting(self.activations))
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many examples the checks look at together."""
+        return Sizes(self.rows, self.fitting(self.activations))
 
     @property
     def pass_rows(self) -> int:
-        """Examples per pass that reads factors of a model's operations: the largest operation's fit the memory."""
-        fitting = max(self.budget.factors // self.function.peak, FEWEST)
-        return self.problem.batch_size or min(self.problem.data.rows, fitting)
+        """Examples per pass that reads factors of a model's operations."""
+        return self.rows_beside(0)
+
+    def rows_beside(self, numbers: int) -> int:
+        """Examples per pass by factors, where ``numbers`` more of each are made on the way."""
+        return self.problem.batch_size or min(self.problem.data.rows, self.fitting(self.held + numbers))
+
+    @property
+    def held(self) -> int:
+        """Numbers of each example that a pass by factors holds."""
+        return self.function.factors + (0 if self.is_linear else self.activations)
+
+    def fitting(self, numbers: int, dtype: torch.dtype | None = None) -> int:
+        """Examples of so many numbers that fit the memory of a pass, in the precision of θ or another."""
+        return max(self.memory // (max(numbers, 1) * (dtype or self.problem.dtype).itemsize), 1)
 
     # Passes
 
+    def batches(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Batch]]:
+        """Training examples batch by batch: pairs of positions and batch, in order."""
+        return self.problem.data.batches(positions, self.rows)
+
     def losses(self, params: Float[Tensor, " p"], source: Data | None = None) -> Float[Tensor, " examples"]:
         """The loss of each example, of the training data unless a ``source`` is given."""
-        data, size = self.problem.data if source is None else source, self.problem.batch_size
-        return torch.cat([self.function.values(params, batch) for _, batch in data.batches(None, size)])
+        data = self.problem.data if source is None else source
+        return torch.cat([self.function.values(params, batch) for _, batch in data.batches(None, self.rows)])
 
     def outputs(self, source: Data | None = None) -> Tensor:
         """The model's outputs on examples, as the loss sees them."""
         problem = self.problem
         outputs_of = substituted(problem.model, as_split(problem.loss).outputs)
-        batches = (problem.data if source is None else source).batches(None, problem.batch_size)
+        batches = (problem.data if source is None else source).batches(None, self.rows)
         with torch.no_grad():
             return torch.cat([outputs_of(problem.named, batch) for _, batch in batches])
 
@@ -128,16 +176,16 @@ class Engine:
         problem = self.problem
         risks = torch.zeros(len(params), dtype=problem.dtype, device=problem.device)
         grads = torch.zeros_like(params)
-        for index, batch in problem.batches():
+        for index, batch in self.batches():
             totals, sums = self.function.gradients(params, batch, problem.weights[index])
             risks += totals
             grads += sums
         return risks / problem.n + problem.penalty(params), grads / problem.n + problem.l2 * params
 
-    def each(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Gradients]]:
-        """Pairs of positions and gradients w_i ∇ℓ_i as factors, in batches of bounded size."""
+    def each(self, positions: Tensor | None = None, rows: int | None = None) -> Iterator[tuple[Tensor, Gradients]]:
+        """Pairs of positions and gradients w_i ∇ℓ_i as factors, in batches of ``rows``, or as many as memory holds."""
         problem = self.problem
-        for index, batch in problem.data.batches(positions, self.pass_rows):
+        for index, batch in problem.data.batches(positions, rows or self.pass_rows):
             yield index, self.function.each(problem.params, batch).weighted(problem.weights[index])
 
     def gradients(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Float[Tensor, "batch p"]]]:
@@ -157,7 +205,11 @@ class Engine:
 
     def moments(self) -> Moments:
         """Sums of the gradients and of their squared norms; one pass over the data."""
-        kept, function, moments = self.linear_factors, self.function.linear, Moments(self.problem.params)
+        kept, function, moments = (
+            self.linear_factors,
+            self.function.linear,
+            Moments(self.problem.params, self.problem.layout),
+        )
         if kept is not None and function is not None:
             moments.add_gradients(function.outers(kept.features, kept.slopes))
             return moments

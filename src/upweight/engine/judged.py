@@ -16,5 +16,5 @@ def judged(engine: Engine, moments: Moments) -> Stationarity:
     if not torch.isfinite(moments.total).all():
         refuse_bad_gradients(engine)
     say_if_flat(problem, moments)
-    warn_of_enormous_gradients(engine, torch.cat(moments.each))
+    warn_of_enormous_gradients(engine, moments.each)
     return moments.judged(problem.n, problem.l2 * problem.params)

@@ -169,7 +169,7 @@ def refuse_no_second_derivative(engine: Engine, indices: Tensor | None, name: st
     product = function.hessian_product if name == "Hessian" else function.ggn_product
     vector = torch.ones_like(problem.params)[None] / problem.p**0.5
     one = problem.weights.new_ones(1)
-    for index, batch in problem.data.batches(indices, problem.batch_size):
+    for index, batch in engine.batches(indices):
         if bool(torch.isfinite(product(problem.params, batch, problem.weights[index], vector)).all()):
             continue
         for position in index.tolist():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from upweight.gradients import Gradients
+from upweight.gradients import Block, Gradients
+from upweight.parameters import Layout
 
 NOTABLE = 1.5
 """‖∇R‖ over its sampling noise from which it is spoken of: 1 is what an optimum of other data of the same kind has."""
@@ -59,21 +61,39 @@ class Stationarity:
 class Moments:
     """Σ w_i∇ℓ_i and Σ ‖w_i∇ℓ_i‖² over examples, gathered on the way of any pass that has their gradients."""
 
-    def __init__(self, like: Float[Tensor, " p"]):
+    def __init__(self, like: Float[Tensor, " p"], layout: Layout):
         self.total = torch.zeros_like(like, dtype=torch.float64)
-        self.squares = 0.0
-        self.each: list[Tensor] = []
+        self._parts = layout.unflatten(self.total)  # views
+        self._each: list[Tensor] = []
 
-    def add(self, total: Float[Tensor, " p"], squares: Float[Tensor, " b"]) -> None:
-        """A batch's Σ w_i∇ℓ_i, and its ‖w_i∇ℓ_i‖²."""
-        self.total += total
-        self.each.append(squares.detach().double())
-        self.squares += float(squares.sum(dtype=torch.float64))
+    @property
+    def each(self) -> Float[Tensor, " examples"]:
+        """‖w_i∇ℓ_i‖² of every example, in the order of the pass."""
+        return torch.cat(self._each) if self._each else self.total.new_zeros(0)
+
+    @property
+    def squares(self) -> float:
+        """Σ ‖w_i∇ℓ_i‖²."""
+        return float(self.each.sum())
+
+    def batch(self, examples: int) -> Callable[[Block], None]:
+        """What takes the blocks of so many examples' weighted gradients, one after the other."""
+        squares = self.total.new_zeros(examples)
+        self._each.append(squares)
+
+        def see(block: Block) -> None:
+            ones = self.total.new_ones(1, examples)
+            for name, total in block.shape.named(block.combine(ones.to(block.dtype))).items():
+                self._parts[name].view(-1).add_(total[0])
+            squares.add_(block.norms())
+
+        return see
 
     def add_gradients(self, gradients: Gradients) -> None:
         """A batch's weighted gradients."""
-        ones = self.total.new_ones(1, gradients.examples, dtype=gradients.dtype)
-        self.add(gradients.combine(ones)[0], gradients.norms())
+        see = self.batch(gradients.examples)
+        for block in gradients.blocks:
+            see(block.formed())
 
     def judged(self, n: int, pull: Float[Tensor, " p"]) -> Stationarity:
         """Of n examples, ``pull`` being the penalty's gradient λθ."""

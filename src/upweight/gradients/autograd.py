@@ -95,9 +95,9 @@ class AutogradFunction:
         self._vmap_works = True
 
     @property
-    def peak(self) -> int:
-        """Numbers per example in the largest block."""
-        return max(shape.rows * shape.columns for shape in self.plan.shapes)
+    def factors(self) -> int:
+        """Numbers of an example's gradient."""
+        return sum(self.layout.sizes)
 
     def _leaves(self, params: Tensor) -> dict[str, Tensor]:
         return {name: v.detach().requires_grad_() for name, v in self.layout.unflatten(params).items()}

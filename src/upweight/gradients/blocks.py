@@ -9,16 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from upweight.gradients.terms import Direct, Lookup, Outer, Term, compact, gram, pair_work
+from upweight.gradients.workspace import Workspace
 from upweight.parameters import Layout
 
 Cotangents = Tensor | Callable[[Tensor], Tensor]
 """u of each example in its outputs ``[batch, ...]``, or a function of the outputs that gives them."""
+
+
+Seen = Callable[["Block"], None]
+"""What is shown the blocks of a batch, one after the other, each in the form in which it was used."""
+
+
+def unseen(block: Block) -> None:
+    """Nobody looks."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Products of some gradients with a batch's others."""
+
+    def __call__(self, train: Gradients, seen: Seen = unseen) -> Float[Tensor, "q n"]:
+        """For every one of them and every example of the batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -124,6 +143,22 @@ class Block:
                 scaled.append(replace(term, right=term.right * rows[:, None, None]))
         return replace(self, terms=tuple(scaled))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the gradients."""
+        term = self.terms[0]
+        return term.values.dtype if isinstance(term, Direct) else term.right.dtype
+
+    def formed(self, workspace: Workspace | None = None) -> Block:
+        """The form in which several products with it cost least: sums of many positions are summed once.
+
+        ``workspace``: memory for the sums, which its next user overwrites.
+        """
+        term = self.terms[0]
+        if len(self.terms) == 1 and isinstance(term, Outer) and term.left.shape[1] > 1:
+            return replace(self, terms=(term.formed(workspace or Workspace()),))
+        return self
+
     def compact(self) -> Block:
         """Each term, or their sum, in the form that holds fewest numbers."""
         terms = tuple(compact(term) for term in self.terms)
@@ -157,8 +192,7 @@ class Gradients:
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the gradients."""
-        term = self.blocks[0].terms[0]
-        return term.values.dtype if isinstance(term, Direct) else term.right.dtype
+        return self.blocks[0].dtype
 
     @property
     def pair_work(self) -> int:
@@ -220,6 +254,13 @@ class Gradients:
     def compact(self) -> Gradients:
         """The form that holds fewest numbers."""
         return replace(self, blocks=tuple(block.compact() for block in self.blocks))
+
+    def shown(self, seen: Seen) -> Gradients:
+        """Itself, each block shown; nothing is formed where nobody looks."""
+        if seen is not unseen:
+            for block in self.blocks:
+                seen(block.formed())
+        return self
 
     def take(self, rows: Tensor | slice) -> Gradients:
         """Some of the examples."""

@@ -44,13 +44,13 @@ class FactoredFunction(AutogradFunction):
     def __init__(self, model: nn.Module, function: Any, layout: Layout, params: Float[Tensor, " p"], probe: Batch):
         super().__init__(model, function, layout)
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
-        self._peak = 1  # as far as batches have shown
+        self._factors = 1
         self.plan = self._settled_plan(params, probe)
 
     @property
-    def peak(self) -> int:
-        """Numbers per example in the largest operation's factors, which bounds a batch."""
-        return self._peak
+    def factors(self) -> int:
+        """Numbers of an example's factors, as far as batches have shown."""
+        return self._factors
 
     def each(
         self, params: Float[Tensor, " p"], batch: Batch, cotangents: Cotangents | None = None, *, compacted: bool = True
@@ -104,6 +104,7 @@ class FactoredFunction(AutogradFunction):
             output_gradients(root, unproved, row.reshape(-1, *[1] * (seed.dim() - 1)) * seed) for row in multipliers
         ]
         terms: dict[str, list[Term]] = {}
+        numbers = 0
         times = Counter(use.name for use in found)
         shapes = {shape.weight: shape for shape in plan.shapes}
         for use, at in zip(found, ways, strict=True):
@@ -125,10 +126,11 @@ class FactoredFunction(AutogradFunction):
             if term is None:
                 other.add(use.name)
                 continue
-            self._peak = max(self._peak, term.numbers)
+            numbers += term.numbers
             if compacted:
                 term = compact(term)
             terms.setdefault(use.name, []).append(term)
+        self._factors = max(self._factors, numbers)
         return terms, other
 
     def _block(

@@ -32,8 +32,8 @@ class ExampleFunction(Protocol):
         ...
 
     @property
-    def peak(self) -> int:
-        """Numbers per example in the largest operation's factors, as far as batches have shown: it bounds a batch."""
+    def factors(self) -> int:
+        """Numbers of an example's factors, as far as batches have shown; of its gradient, where it has none."""
         ...
 
     def values(self, params: Float[Tensor, " p"], batch: Batch) -> Float[Tensor, " batch"]:

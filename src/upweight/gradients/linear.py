@@ -82,8 +82,8 @@ class LinearFunction:
         return self
 
     @property
-    def peak(self) -> int:
-        """Numbers per example in the factors: features and slopes."""
+    def factors(self) -> int:
+        """Numbers of an example's factors: features and slopes."""
         return self.outputs_count + self.features_count
 
     @property

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from upweight.gradients.workspace import Workspace, pieces
+
 GRAM_ELEMENTS = 2**26
 """Numbers in the largest temporary of an inner product between two sets."""
 
@@ -41,6 +43,11 @@ class Outer:
     def materialize(self) -> Float[Tensor, "b r c"]:
         """The gradients themselves."""
         return self.left.mT @ self.right
+
+    def formed(self, workspace: Workspace) -> Direct:
+        """The gradients themselves, in memory that is used again."""
+        shape = (len(self.left), *self.shape)
+        return Direct(torch.bmm(self.left.mT, self.right, out=workspace.empty(shape, self.left)))
 
     def inner(self, matrices: Float[Tensor, "k r c"]) -> Float[Tensor, "k b"]:
         """Inner product of k matrices with every example's gradient."""
@@ -80,9 +87,13 @@ class Outer:
 
     def squares(self) -> Float[Tensor, "r c"]:
         """Σ_b of the squared entries of the gradients: one product where t = 1, nothing is materialised."""
-        if self.left.shape[1] == 1:
+        count, positions, rows = self.left.shape
+        if positions == 1:
             return (self.left[:, 0] ** 2).T @ self.right[:, 0] ** 2
-        return Direct(self.materialize()).squares()
+        total = self.left.new_zeros(self.shape)
+        for part in pieces(count, rows * self.right.shape[2], total.device):
+            total += Direct(self.take(part).materialize()).squares()
+        return total
 
     def take(self, rows: Tensor | slice) -> Outer:
         """Some of the examples."""

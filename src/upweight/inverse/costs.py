@@ -99,7 +99,7 @@ class Counts:
     @property
     def activations(self) -> float:
         """Bytes of a batch's factors."""
-        return 3.0 * self.objective.engine.function.peak * self.objective.engine.pass_rows * self.item
+        return float(self.objective.engine.held) * self.objective.engine.pass_rows * self.item
 
 
 def dual_stages(counts: Counts, rows: int) -> list[Stage]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from upweight import kinds
 from upweight.curvature import EmpiricalFisher, Operator, RowCurvature, RowsOperator
-from upweight.curvature.kronecker import finite_blocks
+from upweight.curvature.kronecker import blocks, refuse_not_finite
 from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.denormals import flushed
@@ -96,8 +96,9 @@ class DataInfSolver:
         rows = self.operator.rows
         total = torch.zeros_like(scaled)
         with flushed():
-            for _, factors in finite_blocks(rows):
+            for _, factors in blocks(rows):
                 total += _pulled(factors.scaled(metric), scaled, len(rows))
+        refuse_not_finite(rows, [total])
         return (scaled - total) * metric
 
 

@@ -8,8 +8,6 @@ Cholesky factor and no pass over the data.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
@@ -19,10 +17,10 @@ from torch import Tensor
 
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Operator, RowCurvature, Rows, RowsOperator
-from upweight.curvature.kronecker import finite_blocks
+from upweight.curvature.kronecker import refuse_not_finite
 from upweight.errors import InputError
 from upweight.gradients import Gradients
-from upweight.gradients.blocks import concatenated
+from upweight.gradients.blocks import Scorer, Seen, concatenated, unseen
 from upweight.inverse.costs import Counts, Work, dual_stages
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import quadrature
@@ -89,7 +87,7 @@ class Dual:
         kept = DualRows(rows, groups, self.memory - need)
         gram = kept.gram()
         if not torch.isfinite(gram).all():
-            deque(finite_blocks(rows), maxlen=0)  # says whose gradient it is
+            refuse_not_finite(rows)  # says whose gradient it is
         operator = RowsOperator(target, rows, rows.name)
         damping = resolve(self.damping, operator, lambda: row_spectrum(gram.sum(0)))
         return DualSolver(operator, damping, kept, levels, gram)
@@ -258,13 +256,13 @@ class DualSolver:
     def _product(self, x: Tensor) -> Tensor:
         return self._combine(self._inner(x)) + x / self.inverse_metric()
 
-    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
+    def scorer(self, queries: Gradients) -> Scorer:
         """∇L_qᵀ(AᵀA + D)⁻¹∇ℓ_z of every query and every example of a batch; nothing of length p is made."""
         parts = [self._metric_gram(queries, self.dual.block(chosen)) for chosen in self.dual.blocks()]
         weights = torch.cholesky_solve(torch.cat(parts, dim=1).T, self.factor).T
 
-        def scores(train: Gradients) -> Tensor:
-            found = self._metric_gram(queries, train)
+        def scores(train: Gradients, seen: Seen = unseen) -> Tensor:
+            found = self._metric_gram(queries, train.shown(seen))
             for chosen in self.dual.blocks():
                 found -= weights[:, chosen] @ self._metric_gram(self.dual.block(chosen), train)
             return found

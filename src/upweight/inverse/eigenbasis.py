@@ -12,17 +12,18 @@ from torch import Tensor
 
 from upweight.curvature import RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
-from upweight.curvature.kronecker import Kronecker
+from upweight.curvature.kronecker import Kronecker, single
 from upweight.errors import InputError
 from upweight.gradients import Block, Gradients, Shape
-from upweight.gradients.blocks import conformed
-from upweight.gradients.terms import Outer
+from upweight.gradients.blocks import Scorer, Seen, conformed, unseen
+from upweight.gradients.terms import Outer, Term
+from upweight.gradients.workspace import Workspace
 from upweight.inverse.costs import Counts, Work, ekfac_stages
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, layerwise_damping
 from upweight.inverse.interface import Solution, checked, unmeasured
 from upweight.inverse.separable import pair_scores, separable
-from upweight.linalg.eigh import eigh
+from upweight.linalg.eigh import eigenvectors
 from upweight.linalg.traces import Spectrum
 from upweight.objective import Objective
 
@@ -43,7 +44,7 @@ def rows_of(target: object, curvature: RowCurvature, name: str) -> Rows:
 
 
 def eigenbasis(shape: Shape, factors: Kronecker, dtype: torch.dtype) -> tuple[Basis, Tensor, Tensor]:
-    """The eigenvectors of left ⊗ right, by float64, and the eigenvalues of each side, none negative."""
+    """The eigenvectors of left ⊗ right, and the eigenvalues of each side, none negative."""
     (left, left_values), (right, right_values) = (_side(side, dtype) for side in (factors.left, factors.right))
     return Basis(shape, left, right, factors.flat), left_values, right_values
 
@@ -51,8 +52,8 @@ def eigenbasis(shape: Shape, factors: Kronecker, dtype: torch.dtype) -> tuple[Ba
 def _side(side: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
     if side.dim() == 1 or len(side) == 1:
         return None, side.reshape(-1).to(dtype)
-    values, vectors = eigh(side)
-    return vectors.to(dtype), values.clamp_min(0).to(dtype)
+    values, vectors = eigenvectors(side, dtype)
+    return vectors, values.clamp_min(0)
 
 
 def resolved(damping: Damping, operator: EigenOperator) -> float:
@@ -139,7 +140,7 @@ class EigenSolver:
         """V times the inverse, which is positive definite."""
         return self.operator.scaled(vectors, [1 / values for values in self.denominators])
 
-    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
+    def scorer(self, queries: Gradients) -> Scorer:
         """∇L_qᵀ(H + δI)⁻¹∇ℓ_z of every query and every example of a batch.
 
         Queries are solved for in the eigenbasis. Then either they leave it, once, or the training gradients enter it,
@@ -148,12 +149,16 @@ class EigenSolver:
         """
         shapes = [basis.shape for basis in self.operator.bases]
         queries = conformed(queries, shapes)
-        parts = [self._block_scorer(number, block) for number, block in enumerate(queries.blocks)]
+        workspace = Workspace()
+        parts = [self._block_scorer(number, block, workspace) for number, block in enumerate(queries.blocks)]
 
-        def scores(train: Gradients) -> Tensor:
-            blocks = conformed(train, shapes).blocks
-            found = [part(block) for part, block in zip(parts, blocks, strict=True)]
-            return torch.stack(found).sum(0)
+        def scores(train: Gradients, seen: Seen = unseen) -> Tensor:
+            total: Tensor | None = None
+            for part, block in zip(parts, conformed(train, shapes).blocks, strict=True):
+                found = part(block, seen)
+                total = found if total is None else total.add_(found)
+            assert total is not None
+            return total
 
         return scores
 
@@ -161,20 +166,39 @@ class EigenSolver:
         """∇ℓ_zᵀ(H + δI)⁻¹∇ℓ_z of every example of a batch."""
         return quadratic(self.operator, [1 / values for values in self.denominators], train)
 
-    def _block_scorer(self, number: int, queries: Block) -> Callable[[Block], Float[Tensor, "q n"]]:
+    def _block_scorer(
+        self, number: int, queries: Block, workspace: Workspace
+    ) -> Callable[[Block, Seen], Float[Tensor, "q n"]]:
         """One block's part of the scores."""
         basis, values = self.operator.bases[number], self.denominators[number]
         term = basis.term(queries)
+
+        def inside(score: Callable[[Term], Tensor]) -> Callable[[Block, Seen], Tensor]:
+            def scores_inside(train: Block, seen: Seen) -> Tensor:
+                if seen is not unseen:
+                    seen(train.formed(workspace))
+                return score(basis.term(train))
+
+            return scores_inside
+
         if isinstance(term, Outer) and term.left.shape[1] == 1:
             sides = self._separable(number)
             if sides is not None:
                 scores = pair_scores(term, sides)
-                return lambda train: scores(basis.term(train))
+                return inside(scores)
         solved = term.materialize() / values
-        if self.operator.objective.n * basis.cost(queries) < len(solved) * _rotation(basis):
-            return lambda train: basis.term(train).inner(solved)
+        # Whoever looks at training gradients wants them as they were, formed once more if they enter the basis.
+        entering = basis.cost(queries) + _forming(single(queries))
+        if self.operator.objective.n * entering < len(solved) * _rotation(basis):
+            return inside(lambda term: term.inner(solved))
         outside = basis.out_of(solved)
-        return lambda train: train.inner(outside)
+
+        def scores_outside(train: Block, seen: Seen) -> Tensor:
+            formed = train.formed(workspace)
+            seen(formed)
+            return formed.inner(outside)
+
+        return scores_outside
 
     def _separable(self, number: int) -> tuple[Tensor, Tensor] | None:
         if number not in self._known:
@@ -198,6 +222,13 @@ def quadratic(operator: EigenOperator, inverses: Sequence[Tensor], train: Gradie
         else:
             parts.append((term.materialize() ** 2 * inverse).sum((1, 2)))
     return torch.stack(parts).sum(0)
+
+
+def _forming(term: Term) -> int:
+    """Multiplications of a sum over several positions."""
+    if not isinstance(term, Outer) or term.left.shape[1] == 1:
+        return 0
+    return term.left.shape[1] * term.shape[0] * term.shape[1]
 
 
 def _rotation(basis: Basis) -> int:

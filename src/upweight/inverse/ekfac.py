@@ -11,7 +11,9 @@ from torch import Tensor
 from upweight import kinds, scalars
 from upweight.curvature import Fisher, Operator, RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
-from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors, summed
+from upweight.curvature.kronecker import Approximation, Inputs, blocks, kronecker_factors, refuse_not_finite
+from upweight.gradients import Shape
+from upweight.gradients.denormals import flushed
 from upweight.inverse.costs import Counts, Work, ekfac_stages
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import EigenSolver, eigenbasis, rows_of
@@ -73,7 +75,11 @@ class EKFAC:
 
 def diagonalised(rows: Rows, bases: Sequence[Basis], name: str, *, penalized: bool = True) -> EigenOperator:
     """Λ = Σ over rows of their squared entries in the basis: with one position a product of squared factors."""
-    by_shape = {basis.shape: basis for basis in bases}
-    moments = summed(rows, lambda block, _: by_shape[block.shape].term(block).squares().double())
-    values: list[Tensor] = [value.to(rows.objective.dtype) for value in moments.values() if value is not None]
-    return EigenOperator(rows.objective, tuple(bases), tuple(values), name, penalized)
+    by_shape, values = {basis.shape: basis for basis in bases}, dict[Shape, Tensor]()
+    with flushed():
+        for _, factors in blocks(rows):
+            for block in factors.blocks:
+                squares = by_shape[block.shape].squares(block)
+                values[block.shape] = values[block.shape].add_(squares) if block.shape in values else squares
+    refuse_not_finite(rows, values.values())
+    return EigenOperator(rows.objective, tuple(bases), tuple(values.values()), name, penalized)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -16,7 +15,7 @@ from upweight.curvature import Fisher, Operator, RowCurvature
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors
 from upweight.gradients import Block, Gradients
-from upweight.gradients.blocks import conformed
+from upweight.gradients.blocks import Scorer, Seen, conformed, unseen
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
 from upweight.inverse.costs import Counts, Work, ekfac_stages
 from upweight.inverse.damping import Damping
@@ -154,13 +153,17 @@ class FactoredSolver:
             found.append((_inverse(basis.left, left), _inverse(basis.right, right)))
         return found
 
-    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
+    def scorer(self, queries: Gradients) -> Scorer:
         """∇L_qᵀ(H + δI)⁻¹∇ℓ_z of every query and every example of a batch, by the factors of both."""
         shapes = [basis.shape for basis in self.operator.bases]
         queries = conformed(queries, shapes)
         triples = zip(self.operator.bases, queries.blocks, self.inverses, strict=True)
         solved = replace(queries, blocks=tuple(_solved(*triple) for triple in triples))
-        return lambda train: solved.gram(conformed(train, shapes))
+
+        def scores(train: Gradients, seen: Seen = unseen) -> Tensor:
+            return solved.gram(conformed(train.shown(seen), shapes))
+
+        return scores
 
     def quadratic(self, train: Gradients) -> Float[Tensor, " n"]:
         """∇ℓ_zᵀ(H + δI)⁻¹∇ℓ_z of every example of a batch."""

@@ -12,6 +12,8 @@ from upweight.linalg.rows import relative
 
 ROUNDING = 10.0
 """Multiples of the precision up to which an eigenvalue of a matrix with a unit diagonal is rounding."""
+GOOD, PROBES = 50.0, 8
+"""Multiples of the precision by which eigenvectors may miss, and vectors on which they are tried."""
 
 
 def eigh(matrix: Float[Tensor, "r r"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "r r"]]:
@@ -19,6 +21,37 @@ def eigh(matrix: Float[Tensor, "r r"]) -> tuple[Float[Tensor, " r"], Float[Tenso
     wide = matrix.detach().cpu().double()
     values, vectors = torch.linalg.eigh((wide + wide.T) / 2)
     return values.to(matrix), vectors.to(matrix)
+
+
+def eigenvectors(matrix: Float[Tensor, "r r"], dtype: torch.dtype) -> tuple[Float[Tensor, " r"], Float[Tensor, "r r"]]:
+    """Eigenvalues, ascending, and eigenvectors as columns, in a precision, and by it wherever that is good enough.
+
+    Good enough are vectors that are orthogonal, and invariant under the matrix, to `GOOD` times the precision, tried on
+    `PROBES` random vectors; else float64 on the CPU decides.
+    """
+    if dtype == torch.float64:
+        return eigh(matrix.double())
+    size = matrix.abs().max()
+    scaled = (matrix / torch.where(size > 0, size, 1.0)).to(dtype)  # squares of small numbers are denormal
+    try:
+        values, vectors = torch.linalg.eigh(scaled)
+    except torch.linalg.LinAlgError:
+        values, vectors = scaled.new_full((len(scaled),), torch.nan), scaled
+    if bool(_misses(scaled, values, vectors) <= GOOD * torch.finfo(dtype).eps):
+        return values * size.to(dtype), vectors
+    values, vectors = eigh(matrix.double())
+    return values.to(dtype), vectors.to(dtype)
+
+
+def _misses(matrix: Float[Tensor, "r r"], values: Float[Tensor, " r"], vectors: Float[Tensor, "r r"]) -> Tensor:
+    """By how much vectors miss being orthogonal, and the matrix's, relative to its norm; whichever is more."""
+    drawn = torch.randn(len(values), PROBES, generator=torch.Generator().manual_seed(len(values)), dtype=torch.float64)
+    probes = drawn.to(matrix)
+    turned = vectors @ probes
+    apart = (vectors.T @ turned - probes).norm() / probes.norm()
+    moved = (matrix @ turned - vectors @ (values[:, None] * probes)).norm() / turned.norm()
+    largest = values.abs().max()
+    return torch.maximum(apart, torch.where(largest > 0, moved / largest, moved))
 
 
 def unit_diagonal(

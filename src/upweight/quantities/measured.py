@@ -23,7 +23,7 @@ def measured(
     function = as_measurement(measurement).bind(objective.loss)
     named = objective.layout.unflatten(objective.theta(params))
     parts = []
-    for index, batch in data.batches(None, objective.batch_size):
+    for index, batch in data.batches(None, objective.engine.rows):
         values = called(objective.model, function, batch, named)
         refuse_shape("measurement", values, len(index), "queries")
         parts.append(values.detach())

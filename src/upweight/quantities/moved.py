@@ -128,7 +128,7 @@ class Moved:
         self._refuse_infinite()
 
     def _batches(self) -> Any:
-        return self.data.batches(None, self.objective.batch_size)
+        return self.data.batches(None, self.objective.engine.rows)
 
     def _refuse_infinite(self) -> None:
         finite = torch.isfinite(torch.cat(self.start))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor
 from upweight.data import Data
 from upweight.engine.stationarity import Moments
 from upweight.gradients import Gradients
-from upweight.gradients.blocks import concatenated, conformed
+from upweight.gradients.blocks import Scorer, concatenated, conformed
+from upweight.gradients.terms import Outer
 from upweight.inverse import Solver
 from upweight.measurements import Measurement
 from upweight.objective import Objective
@@ -29,8 +29,8 @@ class PairSolver(Solver, Protocol):
         """The solver in words."""
         ...
 
-    def scorer(self, queries: Gradients) -> Callable[[Gradients], Float[Tensor, "q n"]]:
-        """A function of a batch's factors that gives ∇L_qᵀ(H+δI)⁻¹∇ℓ_z."""
+    def scorer(self, queries: Gradients) -> Scorer:
+        """A function of a batch's factors that gives ∇L_qᵀ(H+δI)⁻¹∇ℓ_z, and shows each block on its way."""
         ...
 
     def quadratic(self, train: Gradients) -> Float[Tensor, " n"]:
@@ -67,12 +67,22 @@ def pair_scores(
     objective: Objective, solver: PairSolver, queries: Gradients, positions: Tensor | None
 ) -> tuple[Float[Tensor, "q n"], Moments]:
     """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and the sums of their gradients on its way."""
-    score, parts, moments = solver.scorer(queries), [], Moments(objective.params)
+    score, parts, moments = solver.scorer(queries), [], Moments(objective.params, objective.layout)
     n = objective.n if positions is None else len(positions)
-    for _, found in track(objective.engine.each(positions), "scoring", -(-n // objective.engine.pass_rows)):
-        parts.append(score(found))
-        moments.add_gradients(found)
+    rows = objective.engine.rows_beside(largest(queries))
+    for _, found in track(objective.engine.each(positions, rows), "scoring", -(-n // rows)):
+        parts.append(score(found, moments.batch(found.examples)))
     return torch.cat(parts, dim=1), moments
+
+
+def largest(gradients: Gradients) -> int:
+    """Numbers of the largest matrix that is made of an example's gradient on the way, if any is."""
+    formed = [
+        shape.rows * shape.columns
+        for shape, block in zip(gradients.shapes, gradients.blocks, strict=True)
+        if any(isinstance(term, Outer) and term.left.shape[1] > 1 for term in block.terms)
+    ]
+    return max(formed, default=0)
 
 
 def self_scores(objective: Objective, solver: PairSolver, positions: Tensor | None) -> Float[Tensor, " n"]:

@@ -50,7 +50,7 @@ def check_query_targets(objective: Objective, data: Data, measurement: Measureme
     if not (measurement.reads_targets or by_target):
         return
     unmeasured = []
-    for index, batch in data.batches(None, objective.batch_size):
+    for index, batch in data.batches(None, objective.engine.rows):
         if measurement.reads_targets:
             refuse_bad_targets(objective.problem, batch)
         if by_target:
@@ -78,7 +78,7 @@ def check_measurement(objective: Objective, data: Data, measurement: Measurement
     if function is objective.loss or isinstance(function, OfOutputs):
         return
     name, found = f"measurement {measurement.name!r}" if measurement.name != "measurement" else "measurement", []
-    for index, batch in data.batches(None, objective.batch_size):
+    for index, batch in data.batches(None, objective.engine.rows):
         values = called(objective.model, function, batch, objective.layout.unflatten(objective.params))
         refuse_shape(name, values, len(index), "queries")
         finite = torch.isfinite(values)
@@ -89,7 +89,7 @@ def check_measurement(objective: Objective, data: Data, measurement: Measurement
     first = data.take(list(range(min(len(data), 2))))
     refuse_cut_off(name, objective.model, function, objective.layout, objective.params, first)
     values, ids = torch.cat(found), range(len(data))
-    refuse_dependence(name, objective.model, function, data, values, objective.batch_size, ids, "query")
+    refuse_dependence(name, objective.model, function, data, values, objective.engine.sizes, ids, "query")
 
 
 def query_gradients(objective: Objective, data: Data, kind: Measurement) -> Float[Tensor, "queries p"]:

@@ -22,7 +22,7 @@ def scores(
         raise InputError(f"examples: need one for each of the {len(positions)} indices; got {len(data)}")
     weights = objective.weights[positions]
     parts = []
-    for index, batch in data.batches(None, objective.batch_size):
+    for index, batch in data.batches(None, objective.engine.rows):
         refuse_bad_targets(objective.problem, batch)
         parts.append(weights[index] * objective.engine.function.each(objective.params, batch).inner(directions))
     return (objective.inner(directions, positions) - torch.cat(parts, dim=1)) / objective.n

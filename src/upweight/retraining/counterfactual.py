@@ -141,7 +141,7 @@ def replace(
     total = sum(len(group) for group in members)
     if len(data) != total:
         raise InputError(f"examples: need one for each of the {total} positions; got {len(data)}")
-    for _, batch in data.batches(None, objective.batch_size):
+    for _, batch in data.batches(None, objective.engine.rows):
         refuse_bad_targets(objective.problem, batch)
     places = torch.arange(total).split([len(group) for group in members])
     changes = [

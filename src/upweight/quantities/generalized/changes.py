@@ -117,13 +117,13 @@ class ChangedRisk:
         """
         objective = self.objective
         total = torch.zeros_like(objective.params)
-        for index, batch in objective.data.batches(self.positions, objective.batch_size):
+        for index, batch in objective.data.batches(self.positions, objective.engine.rows):
             total += objective.engine.function.gradient(objective.params, batch, objective.weights[index])[1]
         if self.renormalize:
             total += len(self.positions) * objective.l2 * objective.params
         if self.added is not None:
             weights = objective.weights[self.positions]
-            for index, batch in self.added.batches(None, objective.batch_size):
+            for index, batch in self.added.batches(None, objective.engine.rows):
                 refuse_bad_targets(objective.problem, batch)
                 total -= objective.engine.function.gradient(objective.params, batch, weights[index])[1]
         g = total / (self.count if self.renormalize else objective.n)
@@ -187,7 +187,7 @@ class ChangedCurvature(OfObjective):
         if change.added is not None:
             product = self._product()
             weights = objective.weights[change.positions]
-            for where, batch in change.added.batches(self.comes, objective.batch_size):
+            for where, batch in change.added.batches(self.comes, objective.engine.rows):
                 total = total + scale * product(objective.params, batch, weights[where], vectors)
         return total + self.damping * vectors
 

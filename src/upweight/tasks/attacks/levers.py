@@ -111,7 +111,7 @@ def _feature_slopes(subject: Subject, direction: Float[Tensor, " p"]) -> Float[T
     return torch.cat(
         [
             subject.perturbation(objective.params, direction, index, batch)
-            for index, batch in objective.data.batches(None, objective.batch_size)
+            for index, batch in objective.data.batches(None, objective.engine.rows)
         ]
     )
 

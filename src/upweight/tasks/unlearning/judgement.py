@@ -56,7 +56,7 @@ def wanted(
     outputs_of = substituted(objective.model, as_split(objective.loss).outputs)
     named = objective.layout.unflatten(params)
     total, count = 0.0, 0
-    for _, batch in data.batches(positions, objective.batch_size):
+    for _, batch in data.batches(positions, objective.engine.rows):
         with torch.no_grad():
             values = _likelihoods(predictions(objective, batch, outputs=outputs_of(named, batch)), right)
         total += float(values.sum())

@@ -1,0 +1,42 @@
+"""Σ v vᵀ summed in place, batch by batch, at half the multiplications of a product: the upper triangle by strips."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+STRIPS, NARROWEST = 4, 256
+"""Strips of the upper triangle, (s + 1)/2s of the whole matrix; and rows of one, below which a product is slow."""
+
+
+class SecondMoment:
+    """Σ v vᵀ over rows v, or its diagonal.
+
+    Parameters
+    ----------
+    size
+        Entries of a row.
+    like
+        Precision and place of the sum.
+    is_diagonal
+        Whether only Σ v² is kept.
+    """
+
+    def __init__(self, size: int, like: Tensor, *, is_diagonal: bool = False):
+        self._sum = like.new_zeros(size) if is_diagonal else like.new_zeros(size, size)
+
+    def add(self, rows: Float[Tensor, "m d"]) -> None:
+        """Add the outer products of some rows."""
+        if self._sum.dim() == 1:
+            self._sum += (rows**2).sum(0)
+            return
+        size = len(self._sum)
+        step = max(-(-size // STRIPS), NARROWEST)
+        for first in range(0, size, step):
+            strip = rows[:, first : first + step]
+            self._sum[first : first + step, first:].addmm_(strip.T, rows[:, first:])
+
+    @property
+    def matrix(self) -> Tensor:
+        """The sum ``[d, d]``, or its diagonal ``[d]``."""
+        return self._sum if self._sum.dim() == 1 else self._sum.triu() + self._sum.triu(1).T

@@ -1,0 +1,38 @@
+"""How many numbers a forward pass keeps for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Saved:
+    """Storages that a graph holds, each counted once."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[int, int] = {}
+        self._kept: list[Tensor] = []  # while they live no two storages have one address
+
+    def note(self, tensor: Tensor) -> Tensor:
+        """One saved tensor."""
+        storage = tensor.untyped_storage()
+        self._bytes[storage.data_ptr()] = storage.nbytes()
+        self._kept.append(tensor.detach())
+        return tensor
+
+    def beside(self, others: Iterable[Tensor]) -> int:
+        """Numbers of the first of ``others``' precision in all that is saved, storages of ``others`` left out."""
+        others = list(others)
+        known = {tensor.untyped_storage().data_ptr() for tensor in others}
+        return sum(size for place, size in self._bytes.items() if place not in known) // others[0].dtype.itemsize
+
+
+@contextmanager
+def saved_numbers() -> Iterator[Saved]:
+    """Counts what graphs save that are made within."""
+    saved = Saved()
+    with torch.autograd.graph.saved_tensors_hooks(saved.note, lambda tensor: tensor):
+        yield saved
