@@ -261,6 +261,5 @@ class Unpenalized:
         return self.operator.apply(rows.to(self.operator.dtype)).to(rows.dtype) - self.penalty * rows
 
     def gaussian(self, rows: int, generator: torch.Generator) -> Float[Tensor, "k p"]:
-        """Standard normal rows, drawn on the CPU so that a seed means the same on every device."""
-        drawn = torch.randn(rows, self.operator.size, generator=generator, dtype=self.penalty.dtype)
-        return drawn.to(self.operator.device)
+        """Standard normal rows, drawn on the CPU and in float64: a seed means the same everywhere."""
+        return torch.randn(rows, self.operator.size, generator=generator, dtype=torch.float64).to(self.penalty)
