@@ -73,6 +73,7 @@ class TestCGByLiSSA(InverseTests):
 
 class TestLSMR(InverseTests):
     inverse = LSMR(damping=0.1)
+    models = ("linear", "network")  # for speed
 
 
 class TestLiSSAOfAllExamples(InverseTests):
@@ -82,6 +83,7 @@ class TestLiSSAOfAllExamples(InverseTests):
 
 class TestLiSSA(InverseTests):
     inverse = LiSSA(damping=0.1, batch_size=4, repeats=2, depth=20, seed=3)
+    models = ("linear", "network")  # for speed
     exact = False  # an estimate
     symmetric = False  # a product of different batches' matrices
     ordered = True  # batches are drawn by position
