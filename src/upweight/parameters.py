@@ -46,7 +46,7 @@ class Layout:
         for name, shape in zip(self.names, self.shapes, strict=True):
             value = values[name]
             leading = value.shape[: value.dim() - len(shape)]
-            parts.append(value.reshape(*leading, -1))
+            parts.append(value.reshape(*leading, math.prod(shape)))
         return torch.cat(parts, dim=-1)
 
     def unflatten(self, vectors: Shaped[Tensor, "*k p"]) -> dict[str, Tensor]:

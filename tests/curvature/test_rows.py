@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call, jacrev
 
 import upweight as uw
-from problems import close, conv, mlp
+from problems import close, mlp
 from upweight.curvature import GGN, EmpiricalFisher, Fisher
 from upweight.curvature.rows import output_spectrum
 from upweight.errors import InputError
@@ -40,23 +40,6 @@ def test_truncated_rows_are_the_ones_of_largest_trace_and_say_their_share() -> N
     close(kept.sort().values, outputs.sort().values[-20:])
     assert some.share == pytest.approx(float(kept.sum() / outputs.sum()))
     assert f"{some.share:.1%}" in some.name
-
-
-def test_the_exact_fisher_of_a_likelihood_is_its_ggn() -> None:
-    problem = mlp()
-    close(Fisher(samples=None).of(problem.objective()).dense(), problem.ggn(), rtol=1e-8, atol=1e-8)
-
-
-def test_the_empirical_fisher_is_the_mean_of_gradient_products() -> None:
-    problem = mlp()
-    weights = torch.rand(problem.n, dtype=DOUBLE)
-    objective = problem.objective(weights=weights)
-    grads = problem.gradients()
-    truth = torch.einsum("n,np,nq->pq", weights, grads, grads) / problem.n + torch.diag(objective.l2)
-    operator = EmpiricalFisher().of(objective)
-    close(operator.dense(), truth)
-    vectors = torch.randn(3, objective.p, dtype=DOUBLE)
-    close(operator.apply(vectors), vectors @ truth)
 
 
 def test_sampled_fishers_average_to_the_exact_one() -> None:
@@ -120,11 +103,6 @@ def test_ignored_positions_have_no_rows() -> None:
     moved = uw.Objective(model, CrossEntropy(), (x, y.masked_fill(y == -100, 0)))
     both = [Fisher(2).rows(given).factors(torch.arange(12)).norms().sum() for given in (objective, moved)]
     assert both[0] < both[1]
-
-
-def test_a_convolution_has_rows_too() -> None:
-    problem = conv()
-    close(products(GGN().rows(problem.objective()), problem.objective()), problem.ggn(), rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("loss", [uw.losses.SquaredHinge(), lambda model, batch: (model(batch[0]) ** 2).sum(1)])

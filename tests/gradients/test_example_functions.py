@@ -1,79 +1,21 @@
-"""Every derivative, of every kind of model, is that of torch.func on the plain function of θ."""
+"""Which function serves a model; padding, and vectors by the chunk."""
 
 import pytest
 import torch
 from torch import nn
 
-from gradients.functions import CASES, CE, WEIGHTS, N, Reference, classes, network, normal
+from gradients.functions import CASES, CE, WEIGHTS, N, classes, network, normal
+from gradients.interface import case_of, reference_of
 from problems import DOUBLE, close
 from upweight.gradients import AutogradFunction, FactoredFunction, LinearFunction, example_function
 from upweight.parameters import select
 
 
-@pytest.fixture(params=CASES)
-def case(request):
-    torch.manual_seed(0)
-    made = CASES[request.param]()
-    made.model = made.model.to(DOUBLE).eval()
-    return made
-
-
-@pytest.fixture
-def reference(case):
-    layout = select(case.model, case.parameters)
-    params = layout.flatten(dict(case.model.named_parameters())).detach().clone()
-    return Reference(case, layout, params)
-
-
-@pytest.fixture(params=["chosen", "autograd"])
-def function(request, case, reference):
-    if request.param == "autograd":
-        return AutogradFunction(case.model, case.loss, reference.layout)
-    return example_function(case.model, case.loss, reference.layout, reference.params, case.batch)
-
-
-def test_the_linear_form_serves_where_outputs_are_linear_in_theta(case, reference):
+@pytest.mark.parametrize("name", CASES)
+def test_the_linear_form_serves_where_outputs_are_linear_in_theta(name):
+    case, reference = case_of(name), reference_of(name)
     chosen = example_function(case.model, case.loss, reference.layout, reference.params, case.batch)
     assert isinstance(chosen, LinearFunction if case.linear else FactoredFunction)
-
-
-def test_values_and_gradients_are_those_of_torch_func(case, reference, function):
-    params, rows = reference.params, reference.gradients()
-    close(function.values(params, case.batch), reference.values(params))
-    close(function.each(params, case.batch).materialize(), rows)
-    total, gradient = function.gradient(params, case.batch, WEIGHTS)
-    close(total, WEIGHTS @ reference.values(params))
-    close(gradient, WEIGHTS @ rows)
-    vectors = normal(3, len(params))
-    close(function.each(params, case.batch).inner(vectors), vectors @ rows.T)
-
-
-def test_gradients_at_several_parameters_are_those_at_each(case, reference, function):
-    several = torch.stack([reference.params, reference.params + 0.1, -reference.params])
-    totals, gradients = function.gradients(several, case.batch, WEIGHTS)
-    for params, total, gradient in zip(several, totals, gradients, strict=True):
-        there = Reference(case, reference.layout, params)
-        close(total, WEIGHTS @ there.values(params))
-        close(gradient, WEIGHTS @ there.gradients())
-
-
-def test_hessian_products_are_those_of_the_whole_hessian(case, reference, function):
-    vectors = normal(3, len(reference.params))
-    matrix = reference.hessian(WEIGHTS)
-    close(function.hessian_product(reference.params, case.batch, WEIGHTS, vectors), vectors @ matrix)
-
-
-def test_ggn_products_and_output_factors_are_those_of_whole_jacobians(case, reference, function):
-    if not function.split:
-        pytest.skip("no outputs to split at")
-    jacobian, slope, curvature = reference.output_factors()
-    got = function.output_factors(reference.params, case.batch)
-    for actual, expected in zip(got, (jacobian, slope, curvature), strict=True):
-        close(actual, expected)
-    close(torch.einsum("ncp,nc->np", jacobian, slope), reference.gradients())
-    matrix = torch.einsum("n,ncp,ncd,ndq->pq", WEIGHTS, jacobian, curvature, jacobian)
-    vectors = normal(3, len(reference.params))
-    close(function.ggn_product(reference.params, case.batch, WEIGHTS, vectors), vectors @ matrix)
 
 
 @pytest.mark.parametrize("padding", [0, 4])

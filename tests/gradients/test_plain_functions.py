@@ -3,14 +3,13 @@
 import warnings
 
 import pytest
-import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gradients.functions import CE, WEIGHTS, N, classes, network, normal
+from gradients.functions import CE, N, classes, network, normal
 from problems import DOUBLE, close
 from upweight import losses
-from upweight.errors import InputError, SlowPathWarning
+from upweight.errors import SlowPathWarning
 from upweight.gradients import AutogradFunction
 from upweight.parameters import select
 
@@ -44,16 +43,3 @@ def test_what_cannot_be_vectorised_is_looped_over_with_a_warning(loss):
     close(again, expected)
     assert not first.requires_grad
     close(function.each(params, batch).inner(expected), expected @ expected.T)
-
-
-def test_the_ggn_of_a_plain_function_is_refused():
-    model = nn.Linear(3, 2).to(DOUBLE)
-    function = AutogradFunction(model, losses.as_loss(ask_item), select(model, None))
-    params = torch.zeros(8, dtype=DOUBLE)
-    batch = (normal(N, 3), classes(N))
-    for call in (
-        lambda: function.ggn_product(params, batch, WEIGHTS, params[None]),
-        lambda: function.output_factors(params, batch),
-    ):
-        with pytest.raises(InputError, match=r"GGN and leverages need a loss with the split.*use the Hessian"):
-            call()

@@ -63,13 +63,6 @@ def test_exact_where_the_data_are_one_example() -> None:
         close(x[:, block], torch.linalg.solve(matrix[block][:, block], vectors[:, block].T).T)
 
 
-@pytest.mark.parametrize("size", [1, 7])
-def test_the_batch_size_changes_nothing(size: int) -> None:
-    vectors = mlp().query_gradients()
-    whole, cut = (DataInf(damping=0.1).fit(mlp().objective(batch_size=b)).solve(vectors).x for b in (None, size))
-    close(cut, whole)
-
-
 def test_other_rows_and_dampings() -> None:
     objective, vectors = mlp().objective(), mlp().query_gradients()
     solver = DataInf(Fisher(samples=2), damping=MeanEigenvalue(0.5)).fit(objective)

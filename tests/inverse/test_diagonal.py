@@ -41,13 +41,6 @@ def test_penalties_by_parameter_are_exact() -> None:
     close(solver.solve(vectors).x, vectors / (EmpiricalFisher().of(objective).dense().diagonal() + 0.01))
 
 
-@pytest.mark.parametrize("size", [1, 7])
-def test_the_batch_size_changes_nothing(size: int) -> None:
-    vectors = mlp().query_gradients()
-    whole, cut = (Diagonal(damping=0.1).fit(mlp().objective(batch_size=b)).solve(vectors).x for b in (None, size))
-    close(cut, whole)
-
-
 def test_it_preconditions_cg_where_features_differ_in_scale() -> None:
     problem = convex("ridge")
     objective = problem.objective(l2=1e-6, data=(problem.x * torch.tensor([1.0, 100.0, 0.01]), problem.y))

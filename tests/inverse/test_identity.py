@@ -2,12 +2,10 @@
 
 import math
 
-import pytest
 import torch
 
 import upweight as uw
 from problems import DOUBLE, close, convex, mlp
-from upweight.errors import InputError
 from upweight.inverse import CG, Identity
 
 
@@ -32,12 +30,6 @@ def test_the_identity_promises_nothing_and_ignores_damping():
         assert solution.report.residuals.isnan().all()
         assert math.isnan(solution.report.tolerance)
         assert solution.report.converged
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_the_identity_refuses_vectors_of_the_wrong_shape():
-    with pytest.raises(InputError, match=r"vectors: expected rows \[k, 4\]"):
-        Identity().fit(convex("ridge").objective()).solve(torch.ones(2, 5, dtype=DOUBLE))
 
 
 def test_preconditioning_by_the_identity_changes_nothing():

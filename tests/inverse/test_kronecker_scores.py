@@ -46,18 +46,6 @@ def test_the_batch_size_changes_nothing(size: int, inverse: Any, problem: Any) -
     close(cut, whole, rtol=1e-7, atol=1e-9)
 
 
-@settings(max_examples=4, deadline=None)
-@given(order=st.permutations(range(30)), inverse=st.sampled_from(BOTH))
-def test_the_order_of_examples_changes_nothing(order: list[int], inverse: Any) -> None:
-    problem = mlp()
-    shuffled = problem.objective(data=(problem.x[order], problem.y[order]))
-    vectors = problem.query_gradients()
-    x, other = (
-        inverse(EmpiricalFisher(), damping=0.1).fit(o).solve(vectors).x for o in (problem.objective(), shuffled)
-    )
-    close(other, x, rtol=1e-7, atol=1e-9)
-
-
 @pytest.mark.parametrize("inverse", BOTH)
 def test_queries_of_another_form_are_scored_all_the_same(inverse: Any) -> None:
     problem = mlp()

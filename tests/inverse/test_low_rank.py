@@ -206,16 +206,6 @@ def test_the_seed_decides(kind):
     assert not torch.allclose(one, other)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_batches_change_rounding_only(kind):
-    problem = mlp()
-    vectors = problem.query_gradients()
-    whole, parts = (
-        kind(6, damping=0.01).fit(problem.objective(batch_size=size)).solve(vectors).x for size in (None, 7)
-    )
-    close(whole, parts, rtol=1e-8, atol=1e-8)
-
-
 INDEFINITE = [*np.linspace(0.5, 2, 6), -1.0, -0.3]
 
 

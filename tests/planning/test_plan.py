@@ -8,9 +8,23 @@ from torch import nn
 
 import upweight as uw
 from problems import convex, mlp
-from upweight.curvature import GGN, Hessian
+from upweight.curvature import GGN, EmpiricalFisher, Fisher, Hessian
 from upweight.errors import InputError, UpweightWarning
-from upweight.inverse import CG, EKFAC, KFAC, LSMR, Dense, Dual, LiSSA
+from upweight.inverse import (
+    CG,
+    EKFAC,
+    KFAC,
+    LSMR,
+    Arnoldi,
+    DataInf,
+    Dense,
+    Diagonal,
+    Dual,
+    Identity,
+    Inverse,
+    LiSSA,
+    Nystrom,
+)
 from upweight.inverse.advice import lsmr_limit
 from upweight.inverse.costs import Counts, dual_stages, ekfac_stages, iterative_stages
 from upweight.planning.choice import impurity
@@ -97,6 +111,11 @@ def test_the_plan_of_a_fitted_solver_is_that_of_its_settings() -> None:
         EKFAC(damping=0.1),
         KFAC(damping=0.1),
         Dense(damping=0.1, curvature=GGN()),
+        Nystrom(7, damping=0.1),
+        Arnoldi(7, damping=0.1, residuals=False),
+        Diagonal(damping=0.1),
+        DataInf(Fisher(samples=3), damping=0.1),
+        Identity(),
     ):
         fitted = uw.Influence(given, inverse.fit(given)).plan(10)
         assert fitted.stages == uw.Influence(given, inverse).plan(10).stages
@@ -125,6 +144,26 @@ def test_iterations_are_planned_as_assumed_and_at_their_limit(inverse: object, a
     assert 0 < plan.seconds <= plan.most_seconds
     assert ("at most" in str(plan)) == bool(plan.most)
     assert "assumed" in plan.reason or "depth 80 × 3 repeats" in plan.reason
+
+
+def test_what_does_not_iterate_is_planned_by_what_it_makes() -> None:
+    """Not by products for each query; 200 examples and 837 parameters."""
+    given = objective()
+    one = 4 / 3 * 6.0 * 837 * 200
+
+    def stages(inverse: Inverse) -> dict[str, float]:
+        return {stage.name: stage.flops for stage in uw.Influence(given, inverse).plan(10).stages}
+
+    for inverse, products in ((Nystrom(7, damping=0.1), 7), (Arnoldi(7, damping=0.1), 14)):
+        found = stages(inverse)
+        small = 4 * products**2 * 837 + 25 * products**3
+        assert found[f"eigenvectors, by {products} products"] == pytest.approx(products * one + small)
+        assert found["residuals"] == pytest.approx(10 * one)
+    assert "residuals" not in stages(Nystrom(7, damping=0.1, residuals=False))
+    assert list(stages(Identity())) == ["queries", "scores"]
+    assert list(stages(Diagonal())) == ["second moments", "queries", "scores"]
+    rows = [stages(DataInf(kind))["pass over the rows"] for kind in (EmpiricalFisher(), Fisher(samples=3), GGN())]
+    assert rows == pytest.approx([rows[0], 3 * rows[0], 5 * rows[0]])
 
 
 def test_the_matrix_of_a_network_is_planned_as_it_is_made() -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature.kronecker import single
-from upweight.curvature.operators import OfObjective
+from upweight.curvature.operators import OfObjective, refuse_other_rows
 from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
 from upweight.gradients.workspace import pieces
@@ -153,6 +153,7 @@ class EigenOperator(OfObjective):
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows; no pass over the data."""
+        refuse_other_rows(vectors, self.size)
         return self.scaled(vectors, self.values) + self.l2 * vectors
 
     def trace(self) -> float:

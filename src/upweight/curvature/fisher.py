@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
-from upweight.curvature.operators import OfObjective
+from upweight.curvature.operators import OfObjective, refuse_other_rows
 from upweight.curvature.rows import Rows, empirical, sampleable, sampled, spectral
-from upweight.errors import InputError
 from upweight.objective import Objective
 
 
@@ -75,8 +74,7 @@ class RowsOperator(OfObjective):
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows; one pass over the matrix's rows."""
-        if vectors.dim() != 2 or vectors.shape[1] != self.size:
-            raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")
+        refuse_other_rows(vectors, self.size)
         total = self.objective.l2 * vectors
         for _, factors in self.rows.blocks(self.objective.engine.pass_rows, compacted=True):
             total = total + factors.combine(factors.inner(vectors))

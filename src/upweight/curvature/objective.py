@@ -12,7 +12,7 @@ from torch import Tensor
 
 from upweight import kinds
 from upweight.curvature.assembled import assembled
-from upweight.curvature.operators import OfObjective, Operator
+from upweight.curvature.operators import OfObjective, Operator, refuse_other_rows
 from upweight.curvature.rows import Rows, spectral
 from upweight.engine.kinks import refuse_no_second_derivative
 from upweight.errors import InputError
@@ -136,8 +136,7 @@ class ObjectiveCurvature(OfObjective):
         """Product with k vectors, given as rows; one pass over the examples."""
         kinds.check(ObjectiveCurvature.apply, locals())
         objective, function, linear = self.objective, *self._functions
-        if vectors.dim() != 2 or vectors.shape[1] != self.size:
-            raise InputError(f"vectors: expected [k, {self.size}] (rows); got {tuple(vectors.shape)}")
+        refuse_other_rows(vectors, self.size)
         total = torch.zeros_like(vectors)
         if linear is not None:
             for features, curvature in self._linear_blocks(linear):

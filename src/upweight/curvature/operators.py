@@ -43,6 +43,18 @@ class Operator(Protocol):
         ...
 
 
+def refuse_other_rows(vectors: Tensor, size: int) -> None:
+    """Refuse what isn't rows of this length.
+
+    Raises
+    ------
+    InputError
+        Names the form that was expected, and that given.
+    """
+    if vectors.dim() != 2 or vectors.shape[1] != size:
+        raise InputError(f"vectors: expected [k, {size}] (rows); got {tuple(vectors.shape)}")
+
+
 @runtime_checkable
 class Traced(Protocol):
     """An operator that knows its trace, or can have it for less than a few products."""
@@ -101,6 +113,7 @@ class Matrix:
 
     def apply(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """Product with k vectors, given as rows."""
+        refuse_other_rows(vectors, self.size)
         return vectors @ self.matrix
 
     def dense(self) -> Float[Tensor, "p p"]:

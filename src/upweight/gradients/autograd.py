@@ -53,7 +53,7 @@ def derivative(
     """Vector-Jacobian products, zero where outputs don't depend on an input; ``batched``: seeds lead with k."""
     pairs = [(out, None if seeds is None else seeds[i]) for i, out in enumerate(outputs) if out.requires_grad]
     k = () if not batched or seeds is None else (seeds[0].shape[0],)
-    if not pairs:
+    if not pairs or k == (0,):
         return [value.new_zeros(*k, *value.shape) for value in inputs]
     try:
         results = torch.autograd.grad(

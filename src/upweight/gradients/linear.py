@@ -202,9 +202,9 @@ class LinearFunction:
         """Σ (Λ_i V a_i) ⊗ a_i from features a and (weighted) output curvatures Λ."""
         parts = []
         for chunk in vectors.split(self._chunk(len(a))):
-            pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), -1, self.outputs_count)
+            pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), len(chunk), self.outputs_count)
             curved = curvature.apply(pushed).flatten(1)
-            parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, -1))
+            parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, self.features_count))
         return self.vector(torch.cat(parts))
 
     def dense(

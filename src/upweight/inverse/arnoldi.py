@@ -14,6 +14,7 @@ from typing import get_args
 
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Operator
+from upweight.inverse.costs import Counts, Work, low_rank_stages, name_of_curvature
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import operator_of
 from upweight.inverse.low_rank import (
@@ -74,11 +75,28 @@ class Arnoldi:
         scalars.seed("seed", self.seed)
         scalars.flag("residuals", self.residuals)
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        name, p = name_of_curvature(self), counts.objective.p
+        stages = low_rank_stages(
+            counts,
+            name,
+            min(self.rank, p),
+            self._products(p),
+            together=False,
+            residuals=self.residuals,
+            timed=timed,
+        )
+        return Work(tuple(stages))
+
+    def _products(self, size: int) -> int:
+        return min(2 * self.rank, size) if self.iterations is None else self.iterations
+
     def fit(self, target: Objective | Operator) -> LowRankSolver:
         """Run the iteration and keep what dominates."""
         operator = operator_of(target, self.curvature)
         scalars.whole("rank", self.rank, 1, operator.size)
-        iterations = min(2 * self.rank, operator.size) if self.iterations is None else self.iterations
+        iterations = self._products(operator.size)
         scalars.whole("iterations", iterations, self.rank, operator.size)
         damping = resolve(self.damping, operator)
         matrix = Unpenalized.of(operator)
@@ -95,4 +113,6 @@ class Arnoldi:
         values, turn = eigh(found.tridiagonal[0])
         kept = values.abs().argsort(descending=True)[: self.rank]
         pairs = Eigenpairs(values[kept], turn[:, kept].T @ found.basis[0], matrix.penalty, ROUNDING * found.error)
-        return LowRankSolver.of(operator, pairs, damping, self.complement, self.residuals, "Arnoldi projection")
+        return LowRankSolver.of(
+            operator, pairs, damping, self.complement, self.residuals, "Arnoldi projection", iterations
+        )

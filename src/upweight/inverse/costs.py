@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from upweight.curvature import GGN, Hessian, ObjectiveCurvature
+from upweight.curvature import GGN, Fisher, Hessian, ObjectiveCurvature, RowCurvature
 from upweight.curvature.assembled import pass_flops, products_flops, rows_flops, takes_rows
 from upweight.gradients.autograd import VECTORS_AT_ONCE
 from upweight.objective import Objective
@@ -102,6 +102,14 @@ class Counts:
         return float(self.objective.engine.held) * self.objective.engine.pass_rows * self.item
 
 
+def example_rows(objective: Objective, curvature: RowCurvature) -> int:
+    """Rows that an example has in a curvature, if none of them is left out."""
+    samples = curvature.samples if isinstance(curvature, Fisher) else 1
+    if isinstance(curvature, GGN) or samples is None:
+        return objective.outputs(objective.data.take([0])).numel()
+    return samples
+
+
 def dual_stages(counts: Counts, rows: int) -> list[Stage]:
     """The work of `Dual`."""
     n, q, w, item, p = counts.objective.n, counts.queries, counts.pair, counts.item, counts.objective.p
@@ -131,8 +139,69 @@ def ekfac_stages(counts: Counts) -> list[Stage]:
             "second moments", counts.pass_flops + 2.0 * n * (numbers + p), (numbers + 2 * p) * item + counts.activations
         ),
         Stage("queries", counts.pass_flops * q / n + 2 * q * rotations, 3.0 * q * p * item),
-        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+        scores_stage(counts),
     ]
+
+
+def diagonal_stages(counts: Counts) -> list[Stage]:
+    """The work of `Diagonal`."""
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    return [
+        Stage("second moments", counts.pass_flops + 2.0 * n * p, 2 * p * item + counts.activations),
+        Stage("queries", counts.pass_flops * q / n + q * p, 2.0 * q * p * item),
+        scores_stage(counts),
+    ]
+
+
+def datainf_stages(counts: Counts, rows: int) -> list[Stage]:
+    """The work of `DataInf`: one pass over its rows for all queries."""
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    return [
+        Stage("queries", counts.pass_flops * q / n, q * p * item),
+        Stage(
+            "pass over the rows",
+            counts.pass_flops * rows / n + 2.0 * rows * p * (2 * q + 1),
+            3.0 * q * p * item + counts.activations,
+        ),
+        scores_stage(counts),
+    ]
+
+
+def identity_stages(counts: Counts) -> list[Stage]:
+    """The work of `Identity`: gradients and their products."""
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    return [Stage("queries", counts.pass_flops * q / n, q * p * item), scores_stage(counts)]
+
+
+def low_rank_stages(
+    counts: Counts, curvature: str, rank: int, products: int, *, together: bool, residuals: bool, timed: bool = True
+) -> list[Stage]:
+    """The work of `Nystrom` and `Arnoldi`, of so many ``products``, all ``together`` or one after the other.
+
+    ``residuals``: whether a product more measures each solution.
+    """
+    q, item, p = counts.queries, counts.item, counts.objective.p
+    each = product_seconds(counts, curvature, products if together else 1) if timed else None
+    one = 4.0 / 3 * counts.pass_flops
+    found = [
+        Stage(
+            f"eigenvectors, by {products:,} products",
+            products * one + 4.0 * products**2 * p + EIGEN_COST * products**3,
+            4.0 * products * p * item + counts.activations,
+            None if each is None else products * each,
+        ),
+        Stage("queries", counts.pass_flops * q / counts.objective.n + 4.0 * q * rank * p, 2.0 * q * p * item),
+    ]
+    if residuals:
+        each = product_seconds(counts, curvature, q) if timed else None
+        found.append(Stage("residuals", q * one, 3.0 * q * p * item, None if each is None else q * each))
+    return [*found, scores_stage(counts)]
+
+
+def scores_stage(counts: Counts) -> Stage:
+    """Products of the queries' solutions with every training gradient, in one pass."""
+    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
+    return Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations)
 
 
 def iterative_stages(
@@ -148,7 +217,7 @@ def iterative_stages(
     return [
         Stage("queries", counts.pass_flops * q / n, q * p * item),
         Stage(words or f"{passes} products", flops, 6.0 * q * p * item, seconds),
-        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+        scores_stage(counts),
     ]
 
 
@@ -170,7 +239,7 @@ def dense_stages(counts: Counts, curvature: str, *, spectrum: bool, timed: bool 
         Stage(name, matrix, 2.0 * p * p * item, seconds),
         factor or Stage("Cholesky factor", p**3 / 3, 3.0 * p * p * item),
         Stage("queries", counts.pass_flops * q / n + 2.0 * q * p * p, 2.0 * q * p * item),
-        Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations),
+        scores_stage(counts),
     ]
 
 

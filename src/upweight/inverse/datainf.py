@@ -15,6 +15,7 @@ from upweight.curvature.kronecker import blocks, refuse_not_finite
 from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.denormals import flushed
+from upweight.inverse.costs import Counts, Work, datainf_stages, example_rows
 from upweight.inverse.damping import Damping, MeanEigenvalue, resolve
 from upweight.inverse.eigenbasis import rows_of
 from upweight.inverse.interface import Solution, SolveReport, checked
@@ -49,6 +50,10 @@ class DataInf:
     def __post_init__(self) -> None:
         kinds.check_fields(self)
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(datainf_stages(counts, counts.objective.n * example_rows(counts.objective, self.curvature))))
+
     def fit(self, target: Objective | Operator) -> DataInfSolver:
         """Bind to the rows."""
         rows = rows_of(target, self.curvature, "DataInf")
@@ -68,6 +73,10 @@ class DataInfSolver:
             raise InputError(
                 f"damping: one example's matrix is singular where l2 = 0; give damping > 0 (got {self.damping:g})"
             )
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(datainf_stages(counts, len(self.operator.rows))))
 
     def with_damping(self, damping: Damping) -> DataInfSolver:
         """The same rows with another δ."""

@@ -9,6 +9,7 @@ import torch
 from upweight import kinds
 from upweight.curvature import Fisher, Operator, RowCurvature
 from upweight.curvature.eigenbasis import Basis
+from upweight.inverse.costs import Counts, Work, diagonal_stages
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import EigenSolver, rows_of
 from upweight.inverse.ekfac import diagonalised
@@ -38,6 +39,10 @@ class Diagonal:
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(diagonal_stages(counts)))
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """One pass over the rows."""

@@ -21,7 +21,7 @@ from upweight.curvature.kronecker import refuse_not_finite
 from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import Scorer, Seen, concatenated, unseen
-from upweight.inverse.costs import Counts, Work, dual_stages
+from upweight.inverse.costs import Counts, Work, dual_stages, example_rows
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import quadrature
 from upweight.inverse.interface import Solution, SolveReport, checked, default_tolerance
@@ -117,8 +117,8 @@ def fitting(memory: int, levels: int, dtype: torch.dtype) -> int:
 def most_rows(counts: Counts, curvature: RowCurvature) -> int:
     """Rows that there are, or whose Gram matrix fits."""
     objective = counts.objective
-    outputs = objective.outputs(objective.data.take([0])).numel() if isinstance(curvature, GGN) else 1
-    return min(objective.n * outputs, fitting(counts.memory, len(objective.l2.unique()), objective.dtype))
+    rows = objective.n * example_rows(objective, curvature)
+    return min(rows, fitting(counts.memory, len(objective.l2.unique()), objective.dtype))
 
 
 def row_spectrum(gram: Float[Tensor, "r r"]) -> Spectrum:

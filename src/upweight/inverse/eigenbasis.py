@@ -18,7 +18,7 @@ from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.blocks import Scorer, Seen, conformed, unseen
 from upweight.gradients.terms import Outer, Term
 from upweight.gradients.workspace import Workspace
-from upweight.inverse.costs import Counts, Work, ekfac_stages
+from upweight.inverse.costs import Counts, Work, diagonal_stages, ekfac_stages
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, layerwise_damping
 from upweight.inverse.interface import Solution, checked, unmeasured
@@ -114,7 +114,8 @@ class EigenSolver:
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
-        return Work(tuple(ekfac_stages(counts)))
+        is_diagonal = all(basis.left is None and basis.right is None for basis in self.operator.bases)
+        return Work(tuple((diagonal_stages if is_diagonal else ekfac_stages)(counts)))
 
     @cached_property
     def denominators(self) -> tuple[Tensor, ...]:

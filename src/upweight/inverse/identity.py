@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight.curvature import Hessian, Operator
+from upweight.inverse.costs import Counts, Work, identity_stages
 from upweight.inverse.damping import Damping
 from upweight.inverse.interface import Solution, SolveReport, checked, operator_of
 from upweight.objective import Objective
@@ -21,6 +22,10 @@ from upweight.objective import Objective
 @dataclass(frozen=True)
 class Identity:
     """x = v: no matrix is built, multiplied with or damped; there is nothing to choose."""
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(identity_stages(counts)))
 
     def fit(self, target: Objective | Operator) -> IdentitySolver:
         """Bind to a matrix, of which only the size matters."""
@@ -33,6 +38,10 @@ class IdentitySolver:
 
     operator: Operator
     damping: float = 0.0
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        return Work(tuple(identity_stages(counts)))
 
     def with_damping(self, damping: Damping) -> IdentitySolver:
         """Itself, whatever the damping: (1+δ)⁻¹ would only scale every score."""

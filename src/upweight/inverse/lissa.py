@@ -28,6 +28,7 @@ from upweight.inverse.interface import (
     default_tolerance,
     name_of,
     operator_of,
+    unmeasured,
 )
 from upweight.linalg.power import power
 from upweight.linalg.rows import relative, smallest_quotient
@@ -148,6 +149,15 @@ class LiSSASolver:
         """See `upweight.inverse.costs.Costed`."""
         return _work(counts, self.settings, name_of_curvature(self), timed)
 
+    @property
+    def name(self) -> str:
+        """The solver in words."""
+        scale, depth, repeats = self.settings.scale, self.settings.depth, self.settings.repeats
+        return (
+            f"LiSSA on the {name_of(self.operator)} (scale {scale:.3g}, depth {depth} × {repeats} repeats, batch "
+            f"{self.settings.batch_size or 'all'})"
+        )
+
     def with_damping(self, damping: Damping) -> LiSSASolver:
         """The same matrix with another δ: scale and depth follow, where they weren't given, from the eigenvalue met."""
         return self.requested._bound(self.operator, resolve(damping, self.operator), self.largest)
@@ -155,6 +165,8 @@ class LiSSASolver:
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """The mean of the repeats, each a row-wise estimate of V (H+δI)⁻¹."""
         vectors = checked(vectors, self.operator)
+        if not len(vectors):
+            return Solution(vectors.clone(), unmeasured(self.name, self.damping, vectors))
         settings = self.settings
         made, steps = self._made(vectors)
         repeats = torch.stack([made[0]] * settings.repeats if self.runs == 1 else made)
@@ -169,8 +181,7 @@ class LiSSASolver:
             spread = repeats.std(0).norm(dim=1) / math.sqrt(settings.repeats)
             error = spread / x.norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
         report = SolveReport(
-            solver=f"LiSSA on the {name_of(self.operator)} (scale {settings.scale:.3g}, depth {settings.depth} × "
-            f"{settings.repeats} repeats, batch {settings.batch_size or 'all'})",
+            solver=self.name,
             damping=self.damping,
             iterations=steps,
             residuals=residuals,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from upweight.curvature import Operator
 from upweight.errors import InputError, NegativeCurvatureError, NegativeCurvatureWarning, warn
+from upweight.inverse.costs import Counts, Work, low_rank_stages, name_of_curvature
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import Solution, SolveReport, checked, name_of
 from upweight.linalg.eigh import eigh
@@ -181,6 +182,8 @@ class LowRankSolver:
         Whether a solve measures its residual, by one product of each solution with the matrix.
     name
         The algorithm in words.
+    products
+        With the matrix, which the fit took.
     """
 
     operator: Operator
@@ -190,6 +193,7 @@ class LowRankSolver:
     complement: Complement
     residuals: bool
     name: str
+    products: int
 
     @classmethod
     def of(
@@ -200,9 +204,19 @@ class LowRankSolver:
         complement: Complement,
         residuals: bool,
         name: str,
+        products: int,
     ) -> LowRankSolver:
         """The solver of these eigenpairs at this damping."""
-        return cls(operator, damping, pairs, pairs.damped(damping, complement), complement, residuals, name)
+        damped = pairs.damped(damping, complement)
+        return cls(operator, damping, pairs, damped, complement, residuals, name, products)
+
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        rank, name = len(self.pairs.values), name_of_curvature(self)
+        stages = low_rank_stages(
+            counts, name, rank, self.products, together=True, residuals=self.residuals, timed=timed
+        )
+        return Work(tuple(stages))
 
     def with_damping(self, damping: Damping) -> LowRankSolver:
         """The same eigenpairs with another δ: the fit is not repeated."""
@@ -261,6 +275,5 @@ class Unpenalized:
         return self.operator.apply(rows.to(self.operator.dtype)).to(rows.dtype) - self.penalty * rows
 
     def gaussian(self, rows: int, generator: torch.Generator) -> Float[Tensor, "k p"]:
-        """Standard normal rows, drawn on the CPU so that a seed means the same on every device."""
-        drawn = torch.randn(rows, self.operator.size, generator=generator, dtype=self.penalty.dtype)
-        return drawn.to(self.operator.device)
+        """Standard normal rows, drawn on the CPU and in float64: a seed means the same everywhere."""
+        return torch.randn(rows, self.operator.size, generator=generator, dtype=torch.float64).to(self.penalty)

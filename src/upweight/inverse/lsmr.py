@@ -19,6 +19,7 @@ from upweight.inverse.interface import (
     default_tolerance,
     name_of,
     operator_of,
+    unmeasured,
 )
 from upweight.linalg.lsmr import least_squares
 from upweight.linalg.rows import smallest_quotient
@@ -82,6 +83,11 @@ class LSMRSolver:
         """See `upweight.inverse.costs.Costed`."""
         return _work(counts, self.settings, name_of_curvature(self), timed)
 
+    @property
+    def name(self) -> str:
+        """The solver in words."""
+        return f"LSMR on the {name_of(self.operator)}"
+
     def with_damping(self, damping: Damping) -> LSMRSolver:
         """The same matrix with another δ."""
         return replace(self, damping=resolve(damping, self.operator))
@@ -89,6 +95,8 @@ class LSMRSolver:
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """X = V (H+δI)⁻¹, or the shortest least-squares solution if that is singular."""
         vectors = checked(vectors, self.operator)
+        if not len(vectors):
+            return Solution(vectors.clone(), unmeasured(self.name, self.damping, vectors))
         tolerance = self.settings.tolerance or default_tolerance(vectors.dtype)
 
         def damped(rows: Tensor) -> Tensor:
@@ -105,7 +113,7 @@ class LSMRSolver:
             why = pace if found.ahead else f"the limit of {limit:,} iterations"
             stopped = f"{why}; {against_slowness(self.operator, self.damping)} helps"
         report = SolveReport(
-            solver=f"LSMR on the {name_of(self.operator)}",
+            solver=self.name,
             damping=self.damping,
             iterations=len(found.history) - 1,
             residuals=found.reached,

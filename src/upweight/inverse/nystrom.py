@@ -14,6 +14,7 @@ import torch
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Operator
 from upweight.errors import NegativeCurvatureError
+from upweight.inverse.costs import Counts, Work, low_rank_stages, name_of_curvature
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.interface import name_of, operator_of
 from upweight.inverse.low_rank import (
@@ -67,6 +68,12 @@ class Nystrom:
         scalars.seed("seed", self.seed)
         scalars.flag("residuals", self.residuals)
 
+    def work(self, counts: Counts, *, timed: bool = True) -> Work:
+        """See `upweight.inverse.costs.Costed`."""
+        name, rank = name_of_curvature(self), min(self.rank, counts.objective.p)
+        stages = low_rank_stages(counts, name, rank, rank, together=True, residuals=self.residuals, timed=timed)
+        return Work(tuple(stages))
+
     def fit(self, target: Objective | Operator) -> LowRankSolver:
         """Sketch the matrix."""
         operator = operator_of(target, self.curvature)
@@ -82,4 +89,6 @@ class Nystrom:
                 f"{name_of(operator)} is not positive semi-definite. Use curvature.GGN(), or inverse.Arnoldi(rank)"
             ) from None
         pairs = Eigenpairs(values, vectors, matrix.penalty, noise)
-        return LowRankSolver.of(operator, pairs, damping, self.complement, self.residuals, "Nyström approximation")
+        return LowRankSolver.of(
+            operator, pairs, damping, self.complement, self.residuals, "Nyström approximation", self.rank
+        )
