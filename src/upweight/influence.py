@@ -47,7 +47,7 @@ from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
 from upweight.quantities.measured import measured
 from upweight.quantities.moved import linear_outputs
-from upweight.quantities.pairs import PairSolver, pair_scores, pays, query_factors
+from upweight.quantities.pairs import PairSolver, largest, pair_scores, pays, query_factors
 from upweight.quantities.queries import check_measurement, query_gradients, query_names
 from upweight.quantities.recorded import Recorded
 
@@ -241,7 +241,10 @@ class Influence(Attributor):
         if isinstance(self.solver, PairSolver) and not renormalize:
             factors = query_factors(objective, data, kind)
             if pays(self.solver, factors, objective.n, objective.p):
-                found, moments = pair_scores(objective, self.solver, factors, positions)
+                rows, handed = objective.engine.rows_beside(largest(factors)), [factors]
+                del factors  # as large as the queries' gradients, which the scorer has in its own form
+                score = self.solver.scorer(handed.pop())
+                found, moments = pair_scores(objective, score, rows, positions)
                 if positions is None and "stationarity" not in self.__dict__:
                     self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
                 nothing = found.new_zeros(len(found))

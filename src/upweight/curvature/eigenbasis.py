@@ -5,7 +5,7 @@ K-FAC, EK-FAC and the diagonal are all of this form; they differ in Q and in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -138,15 +138,22 @@ class EigenOperator(OfObjective):
 
     @cached_property
     def penalty(self) -> tuple[Tensor, ...]:
-        """The diagonal of λ in each block's basis, which is all of it where weight and bias have the same λ."""
+        """The diagonal of λ in each block's basis, which is all of it where weight and bias have the same λ.
+
+        Of a block with one λ it is that number, in all bases.
+        """
         found = []
         for basis, (matrix,) in zip(self.bases, self.frame.matrices(self.l2[None]), strict=True):
+            low, high = matrix.aminmax()
+            if low == high:
+                found.append(low)
+                continue
             left, right = (None if q is None else q**2 for q in (basis.left, basis.right))
             squared = Basis(basis.shape, left, right, basis.flat)
             found.append(squared.into(matrix[None])[0])
         return tuple(found)
 
-    def scaled(self, vectors: Float[Tensor, "k p"], factors: Sequence[Tensor]) -> Float[Tensor, "k p"]:
+    def scaled(self, vectors: Float[Tensor, "k p"], factors: Iterable[Tensor]) -> Float[Tensor, "k p"]:
         """Q diag(factors) Qᵀ times k vectors, given as rows."""
         pairs = zip(self.bases, self.frame.matrices(vectors), factors, strict=True)
         return self.frame.vectors([basis.out_of(basis.into(matrix) * factor) for basis, matrix, factor in pairs])

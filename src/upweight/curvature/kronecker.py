@@ -198,30 +198,30 @@ class _Sides:
     def parts(self) -> list[Tensor]:
         """All that was summed."""
         found = [*(self._products or ()), *(self._others or ())]
-        return [part.matrix if isinstance(part, SecondMoment) else part for part in found if part is not None]
+        return [part.entries if isinstance(part, SecondMoment) else part for part in found if part is not None]
 
     @property
     def is_mixed(self) -> bool:
         """Whether gradients were products in some batches and no products in others, where they don't vanish."""
-        return self._products is not None and self._others is not None and bool(self._others[1].matrix.any())
+        return self._products is not None and self._others is not None and bool(self._others[1].entries.any())
 
     def kronecker(self, like: Tensor) -> Kronecker:
         """The matrices, those of a block without gradients zero."""
         if self._products is not None:
             left, right, count = self._products
-            first = left if isinstance(left, Tensor) else left.matrix
-            found = first, right.matrix, count
+            first = left if isinstance(left, Tensor) else left.matrix()
+            found = first, right.matrix(), count
         elif self._others is not None and self._others[0] is None:
             ones = like.new_ones(1, 1)
-            found = ones, self._others[1].matrix, like.new_ones((), dtype=torch.float64)
+            found = ones, self._others[1].matrix(), like.new_ones((), dtype=torch.float64)
         else:
             assert self._others is not None
             assert self._others[0] is not None
-            found = self._others[0].matrix, self._others[1].matrix, self._others[2]
+            found = self._others[0].matrix(), self._others[1].matrix(), self._others[2]
         first, second, total = found
         if not (total > 0 and bool(first.any()) and bool(second.any())):
             return Kronecker(like.new_zeros(self._shape.rows), like.new_zeros(self._shape.columns), False)
-        return Kronecker(first, second / total.to(second), self._products is None and exact(self._shape))
+        return Kronecker(first, second.div_(total.to(second)), self._products is None and exact(self._shape))
 
 
 def _second_moment(size: int, like: Tensor) -> SecondMoment:

@@ -37,6 +37,13 @@ class SecondMoment:
             self._sum[first : first + step, first:].addmm_(strip.T, rows[:, first:])
 
     @property
+    def entries(self) -> Tensor:
+        """What was summed, the upper triangle and some of the lower."""
+        return self._sum
+
     def matrix(self) -> Tensor:
-        """The sum ``[d, d]``, or its diagonal ``[d]``."""
-        return self._sum if self._sum.dim() == 1 else self._sum.triu() + self._sum.triu(1).T
+        """The sum ``[d, d]`` in its own memory, or its diagonal ``[d]``; it can be added to no more then."""
+        if self._sum.dim() == 1:
+            return self._sum
+        upper = self._sum.triu(1)
+        return self._sum.triu_().add_(upper.T)

@@ -9,7 +9,7 @@ import torch
 
 from upweight import scalars
 
-USUAL = 2**29
+USUAL = 2**28
 """Bytes that a pass holds on a CPU, where larger ones are no faster."""
 SHARE = {"cuda": 1 / 4, "cpu": 1 / 16}
 """Of what is free on a GPU, and of all that a machine has: what is free there changes, and batches with it."""
@@ -23,7 +23,7 @@ class Budget:
     ----------
     memory
         Bytes that a pass may hold beside model and data: activations, factors, and the largest temporary. None: a
-        quarter of what is free on a GPU; on a CPU half a GiB, or a sixteenth of the machine's memory if that is less.
+        quarter of what is free on a GPU; on a CPU 256 MiB, or a sixteenth of the machine's memory if that is less.
     kept
         Bytes of each thing that is kept between passes: features, slopes and curvatures of a linear model, eigenvectors
         of the outputs' Hessians.

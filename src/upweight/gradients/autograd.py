@@ -182,15 +182,21 @@ class AutogradFunction:
         return {name: value.detach() for name, value in found.items()}
 
     def one_by_one(
-        self, params: Tensor, batch: Batch, cotangents: Tensor | None, names: Sequence[str]
+        self,
+        params: Tensor,
+        batch: Batch,
+        cotangents: Tensor | None,
+        names: Sequence[str],
+        examples: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
-        """The same, a backward pass for each example."""
+        """The same, a backward pass for each example, or for some ``examples`` of the batch."""
         with self._forward(params, batch, cotangents is not None) as (leaves, root):
             values = (
                 root if cotangents is None else (root * cotangents.reshape(root.shape)).reshape(len(root), -1).sum(1)
             )
             chosen = [leaves[name] for name in names]
-            rows = [derivative([value], chosen, None) for value in values]
+            wanted = values if examples is None else [values[example] for example in examples]
+            rows = [derivative([value], chosen, None) for value in wanted]
         columns = zip(*rows, strict=True)
         return {name: torch.stack(column).detach() for name, column in zip(names, columns, strict=True)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -49,6 +49,12 @@ def eigenbasis(shape: Shape, factors: Kronecker, dtype: torch.dtype) -> tuple[Ba
     return Basis(shape, left, right, factors.flat), left_values, right_values
 
 
+def eigenbases(found: dict[Shape, Kronecker], dtype: torch.dtype) -> Iterator[tuple[Basis, Tensor, Tensor]]:
+    """`eigenbasis` of every block, whose factors are let go on the way: they are as large as the vectors."""
+    for shape in list(found):
+        yield eigenbasis(shape, found.pop(shape), dtype)
+
+
 def _side(side: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
     if side.dim() == 1 or len(side) == 1:
         return None, side.reshape(-1).to(dtype)
@@ -70,7 +76,7 @@ def resolved(damping: Damping, operator: EigenOperator) -> float:
 
 
 def refuse_singular(
-    operator: EigenOperator, damping: float, denominators: Sequence[Tensor], shifts: Sequence[Tensor | float]
+    operator: EigenOperator, damping: float, denominators: Iterable[Tensor], shifts: Sequence[Tensor | float]
 ) -> None:
     """Refuse denominators that are zero to rounding where neither l2 nor damping holds them up.
 
@@ -110,18 +116,21 @@ class EigenSolver:
 
     def __post_init__(self) -> None:
         shifts = [penalty + self.damping for penalty in self.operator.penalty]
-        refuse_singular(self.operator, self.damping, self.denominators, shifts)
+        refuse_singular(self.operator, self.damping, map(self.denominators, range(len(shifts))), shifts)
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
         is_diagonal = all(basis.left is None and basis.right is None for basis in self.operator.bases)
         return Work(tuple((diagonal_stages if is_diagonal else ekfac_stages)(counts)))
 
-    @cached_property
-    def denominators(self) -> tuple[Tensor, ...]:
-        """Λ + λ + δ of every block."""
-        pairs = zip(self.operator.values, self.operator.penalty, strict=True)
-        return tuple(values + penalty + self.damping for values, penalty in pairs)
+    def denominators(self, number: int) -> Tensor:
+        """Λ + λ + δ of a block."""
+        return self.operator.values[number] + self.operator.penalty[number] + self.damping
+
+    @property
+    def _inverses(self) -> Iterator[Tensor]:
+        """1/(Λ + λ + δ), block after block."""
+        return (1 / self.denominators(number) for number in range(len(self.operator.bases)))
 
     @property
     def name(self) -> str:
@@ -139,7 +148,7 @@ class EigenSolver:
 
     def precondition(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
         """V times the inverse, which is positive definite."""
-        return self.operator.scaled(vectors, [1 / values for values in self.denominators])
+        return self.operator.scaled(vectors, self._inverses)
 
     def scorer(self, queries: Gradients) -> Scorer:
         """∇L_qᵀ(H + δI)⁻¹∇ℓ_z of every query and every example of a batch.
@@ -149,9 +158,9 @@ class EigenSolver:
         may be a short sum of outer products instead (`upweight.inverse.separable`), to the root of the precision.
         """
         shapes = [basis.shape for basis in self.operator.bases]
-        queries = conformed(queries, shapes)
-        workspace = Workspace()
-        parts = [self._block_scorer(number, block, workspace) for number, block in enumerate(queries.blocks)]
+        blocks, workspace = list(conformed(queries, shapes).blocks), Workspace()
+        del queries  # block by block what is done with is let go, if the caller has
+        parts = [self._block_scorer(number, blocks.pop(0), workspace) for number in range(len(blocks))]
 
         def scores(train: Gradients, seen: Seen = unseen) -> Tensor:
             total: Tensor | None = None
@@ -165,13 +174,13 @@ class EigenSolver:
 
     def quadratic(self, train: Gradients) -> Float[Tensor, " n"]:
         """∇ℓ_zᵀ(H + δI)⁻¹∇ℓ_z of every example of a batch."""
-        return quadratic(self.operator, [1 / values for values in self.denominators], train)
+        return quadratic(self.operator, self._inverses, train)
 
     def _block_scorer(
         self, number: int, queries: Block, workspace: Workspace
     ) -> Callable[[Block, Seen], Float[Tensor, "q n"]]:
         """One block's part of the scores."""
-        basis, values = self.operator.bases[number], self.denominators[number]
+        basis, values = self.operator.bases[number], self.denominators(number)
         term = basis.term(queries)
 
         def inside(score: Callable[[Term], Tensor]) -> Callable[[Block, Seen], Tensor]:
@@ -203,7 +212,7 @@ class EigenSolver:
 
     def _separable(self, number: int) -> tuple[Tensor, Tensor] | None:
         if number not in self._known:
-            self._known[number] = separable(1 / self.denominators[number], self.operator.values[number])
+            self._known[number] = separable(1 / self.denominators(number), self.operator.values[number])
         return self._known[number]
 
     @cached_property
@@ -212,7 +221,7 @@ class EigenSolver:
         return {}
 
 
-def quadratic(operator: EigenOperator, inverses: Sequence[Tensor], train: Gradients) -> Float[Tensor, " n"]:
+def quadratic(operator: EigenOperator, inverses: Iterable[Tensor], train: Gradients) -> Float[Tensor, " n"]:
     """Σ of each gradient's squared entries in the basis over the damped eigenvalues, block by block."""
     parts = []
     blocks = conformed(train, [basis.shape for basis in operator.bases]).blocks

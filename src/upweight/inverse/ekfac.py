@@ -16,7 +16,7 @@ from upweight.gradients import Shape
 from upweight.gradients.denormals import flushed
 from upweight.inverse.costs import Counts, Work, ekfac_stages
 from upweight.inverse.damping import Damping
-from upweight.inverse.eigenbasis import EigenSolver, eigenbasis, rows_of
+from upweight.inverse.eigenbasis import EigenSolver, eigenbases, rows_of
 from upweight.objective import Objective
 
 
@@ -68,7 +68,7 @@ class EKFAC:
         rows = rows_of(target, self.curvature, "EKFAC")
         dtype = rows.objective.dtype
         found = kronecker_factors(rows, self.approximation, self.inputs)
-        bases = [eigenbasis(shape, factors, dtype)[0] for shape, factors in found.items()]
+        bases = [basis for basis, _, _ in eigenbases(found, dtype)]
         name = f"EK-FAC of the {rows.name}" + ("" if self.penalized else ", without the penalty")
         return EigenSolver.of(diagonalised(rows, bases, name, penalized=self.penalized), self.damping)
 

@@ -21,7 +21,7 @@ from upweight.inverse.costs import Counts, Work, ekfac_stages
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import (
     EigenSolver,
-    eigenbasis,
+    eigenbases,
     quadratic,
     refuse_singular,
     resolved,
@@ -85,7 +85,7 @@ class KFAC:
         rows = rows_of(target, self.curvature, "KFAC")
         dtype = rows.objective.dtype
         found = kronecker_factors(rows, self.approximation, self.inputs)
-        parts = [eigenbasis(shape, factors, dtype) for shape, factors in found.items()]
+        parts = list(eigenbases(found, dtype))
         bases, sides = tuple(basis for basis, _, _ in parts), tuple((left, right) for _, left, right in parts)
         values = tuple(torch.outer(left, right) for left, right in sides)
         operator = EigenOperator(rows.objective, bases, values, f"K-FAC ({self.approximation}) of the {rows.name}")

@@ -64,12 +64,17 @@ def pays(solver: Solver, queries: Gradients, n: int, p: int) -> bool:
 
 
 def pair_scores(
-    objective: Objective, solver: PairSolver, queries: Gradients, positions: Tensor | None
+    objective: Objective, score: Scorer, rows: int, positions: Tensor | None
 ) -> tuple[Float[Tensor, "q n"], Moments]:
-    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and the sums of their gradients on its way."""
-    score, parts, moments = solver.scorer(queries), [], Moments(objective.params, objective.layout)
+    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and the sums of their gradients on its way.
+
+    Parameters
+    ----------
+    score, rows
+        Of the queries: a solver's `scorer`, and training examples that fit memory at a time.
+    """
+    parts, moments = [], Moments(objective.params, objective.layout)
     n = objective.n if positions is None else len(positions)
-    rows = objective.engine.rows_beside(largest(queries))
     for _, found in track(objective.engine.each(positions, rows), "scoring", -(-n // rows)):
         parts.append(score(found, moments.batch(found.examples)))
     return torch.cat(parts, dim=1), moments
