@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, wraps
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from upweight.objective import Objective
 from upweight.planning.choice import DEFAULT_MEMORY, choose
 from upweight.planning.long import LongWork
 from upweight.planning.plan import DEFAULT_QUERIES, Plan, plan
+from upweight.precision import ROUGHER, Precision, products, refuse_precision
 from upweight.quantities import (
     further,
     groups,
@@ -47,9 +48,22 @@ from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
 from upweight.quantities.measured import measured
 from upweight.quantities.moved import linear_outputs
-from upweight.quantities.pairs import PairSolver, largest, pair_scores, pays, query_factors
+from upweight.quantities.pairs import SAMPLED, PairSolver, largest, order_kept, pair_scores, pays, query_factors
 from upweight.quantities.queries import check_measurement, query_gradients, query_names
 from upweight.quantities.recorded import Recorded
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _working(method: Method) -> Method:
+    """A method's work: the global random states stay as they were, products have the influence's precision."""
+
+    @wraps(method)
+    def within(self: Influence, *args: Any, **kwargs: Any) -> Any:
+        with random_states_kept(), products(self.precision):
+            return method(self, *args, **kwargs)
+
+    return cast(Method, within)
 
 
 class Influence(Attributor):
@@ -64,6 +78,9 @@ class Influence(Attributor):
         form of the model and ``memory``. ``choice`` says what was chosen and why, `plan` what it will cost.
     memory
         Bytes that the curvature may take, beyond model and data.
+    precision
+        Of the factors of float32 products while it works: ``"float32"``, ``"tf32"`` (GPUs) or ``"bfloat16"`` (CPUs);
+        sums are float32. Default: as torch is set. How far scores of pairs keep their order stands in the report.
 
     Notes
     -----
@@ -71,7 +88,14 @@ class Influence(Attributor):
     I_up,loss(z, q) = −∇L(q)ᵀ(H+δI)⁻¹∇ℓ(z) (Koh & Liang 2017, eqs. 1 and 2); leaving z out is ε = −1/n.
     """
 
-    def __init__(self, objective: Objective, inverse: Inverse | Solver | None = None, *, memory: int = DEFAULT_MEMORY):
+    def __init__(
+        self,
+        objective: Objective,
+        inverse: Inverse | Solver | None = None,
+        *,
+        memory: int = DEFAULT_MEMORY,
+        precision: Precision | None = None,
+    ):
         if not isinstance(objective, Objective):
             raise InputError(
                 f"objective: got {type(objective).__name__}; give upweight.Objective(model, loss, data) or "
@@ -83,19 +107,21 @@ class Influence(Attributor):
             raise InputError(
                 f"inverse: {scalars.shown(inverse)} is not one of upweight.inverse, such as inverse.EKFAC()"
             )
+        refuse_precision(precision, objective.dtype, objective.device)
         self.objective, self.memory = objective, scalars.whole("memory, in bytes", memory)
+        self.precision = precision
         self._given = inverse
 
     def with_inverse(self, inverse: Inverse | Solver | None) -> Influence:
         """The same objective with another inverse, fitted or not."""
-        return Influence(self.objective, inverse, memory=self.memory)
+        return Influence(self.objective, inverse, memory=self.memory, precision=self.precision)
 
     def __repr__(self) -> str:
         inverse, _ = self.__dict__.get("_chosen", (self._given, ""))
         return f"Influence({self.objective!r}, {'an inverse chosen when needed' if inverse is None else repr(inverse)})"
 
     @cached_property
-    @random_states_kept()
+    @_working
     def _chosen(self) -> tuple[Inverse | Solver, str]:
         if self._given is not None:
             return self._given, "given"
@@ -116,7 +142,7 @@ class Influence(Attributor):
         return LongWork(self.objective, self.inverse, self.memory)
 
     @cached_property
-    @random_states_kept()
+    @_working
     def solver(self) -> Solver:
         """The inverse fitted to the objective's curvature; made at first use, then kept."""
         self._long.warn(1)
@@ -128,7 +154,7 @@ class Influence(Attributor):
             raise
 
     @cached_property
-    @random_states_kept()
+    @_working
     def stationarity(self) -> Stationarity:
         """How near θ is to an optimum; warns when the gradient is larger than its sampling noise."""
         return _said(self.objective.stationarity())
@@ -147,14 +173,14 @@ class Influence(Attributor):
         count = scalars.whole("queries", queries) if is_single else len(self.objective.queries(queries))
         return plan(self.objective, self.inverse, self.choice, count, self.memory)
 
-    @random_states_kept()
+    @_working
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:
         """(H+δI)⁻¹ of k vectors as rows; warns if the solver's tolerance was not reached."""
         kinds.check(Influence.solve, locals())
         _ = self.stationarity
         return warned(self.solver.solve(vectors))
 
-    @random_states_kept()
+    @_working
     def attribute(
         self,
         queries: Any,
@@ -242,18 +268,23 @@ class Influence(Attributor):
             factors = query_factors(objective, data, kind)
             if pays(self.solver, factors, objective.n, objective.p):
                 rows, handed = objective.engine.rows_beside(largest(factors)), [factors]
+                few = factors.take(slice(0, SAMPLED[0])) if self.precision in ROUGHER else None
                 del factors  # as large as the queries' gradients, which the scorer has in its own form
                 score = self.solver.scorer(handed.pop())
                 found, moments = pair_scores(objective, score, rows, positions)
+                words = [self.solver.name, getattr(score, "words", "")]
+                if few is not None:
+                    kept = order_kept(objective, self.solver, few, found, positions)
+                    words.append(f"products in {self.precision} ({kept})")
                 if positions is None and "stationarity" not in self.__dict__:
                     self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
                 nothing = found.new_zeros(len(found))
-                return found, nothing, unmeasured(self.solver.name, self.solver.damping, found)
+                return found, nothing, unmeasured(", ".join(filter(None, words)), self.solver.damping, found)
         solution = self.solve(query_gradients(objective, data, kind))
         penalties = solution.x @ (objective.l2 * objective.params)
         return objective.engine.inner(solution.x, positions), penalties, solution.report
 
-    @random_states_kept()
+    @_working
     def query_solution(
         self, queries: Any, measurement: Any = None, query_ids: Sequence[Any] | None = None
     ) -> tuple[Solution, np.ndarray]:
@@ -262,14 +293,14 @@ class Influence(Attributor):
         names = query_names(data, query_ids)
         return self.solve(self.query_gradients(data, measurement)), names
 
-    @random_states_kept()
+    @_working
     def measure(
         self, queries: Any, measurement: Any = None, params: Float[Tensor, " p"] | None = None
     ) -> Float[Tensor, " queries"]:
         """The measurement of each query, at the trained θ or another."""
         return measured(self.objective, queries, measurement, params)
 
-    @random_states_kept()
+    @_working
     def query_gradients(self, queries: Any, measurement: Any = None) -> Float[Tensor, "queries p"]:
         """Gradient of each query's measurement, without the regulariser."""
         data, kind = self.objective.queries(queries), as_measurement(measurement)
@@ -314,7 +345,7 @@ class Influence(Attributor):
             ),
         )
 
-    @random_states_kept()
+    @_working
     def self_influence(
         self, *, train: Any = None, renormalize: bool = False, leverage_corrected: bool = False
     ) -> Attribution:
@@ -338,7 +369,7 @@ class Influence(Attributor):
         scores, report = self_influence.quadratic(self, positions, renormalize)
         return self.result(scores, meaning, report, positions, np.array([]))
 
-    @random_states_kept()
+    @_working
     def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
         """I_up,params(z) = −(H+δI)⁻¹∇ℓ(z): derivative of θ̂ by the weight ε of each example (eq. 1).
 
@@ -348,7 +379,7 @@ class Influence(Attributor):
         blocks = [-self.solve(grads).x for _, grads in self.objective.example_gradients(positions)]
         return torch.cat(blocks)
 
-    @random_states_kept()
+    @_working
     def group(
         self,
         indices: Any,
@@ -391,7 +422,7 @@ class Influence(Attributor):
         found, numbers = score(steps), np.arange(len(members))
         return self.result(found, meaning, solve.report, None, names, numbers, losses=self._losses(data, kind))
 
-    @random_states_kept()
+    @_working
     def perturbation(
         self, index: int | str, query: Any, *, measurement: Any = None, wrt: Any = None
     ) -> perturbation.Perturbation:
@@ -414,7 +445,7 @@ class Influence(Attributor):
         unit = as_measurement(measurement).unit(self.objective.loss)
         return perturbation.perturbation(self.objective, direction, position, wrt, unit)
 
-    @random_states_kept()
+    @_working
     def replacement(
         self, indices: Any, examples: Any, queries: Any, *, measurement: Any = None, what: str = "replacement"
     ) -> Attribution:
@@ -431,7 +462,7 @@ class Influence(Attributor):
         meaning = meanings.replacement(kind, self.objective.loss, what)
         return self.result(scores, meaning, solution.report, positions, names)
 
-    @random_states_kept()
+    @_working
     def relabel(self, indices: Any, targets: Any, queries: Any, *, measurement: Any = None) -> Attribution:
         """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``."""
         positions = self.objective.positions(indices)

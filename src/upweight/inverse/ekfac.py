@@ -12,6 +12,7 @@ from upweight import kinds, scalars
 from upweight.curvature import Fisher, Operator, RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Approximation, Inputs, blocks, kronecker_factors, refuse_not_finite
+from upweight.errors import InputError
 from upweight.gradients import Shape
 from upweight.gradients.denormals import flushed
 from upweight.inverse.costs import Counts, Work, ekfac_stages
@@ -39,11 +40,20 @@ class EKFAC:
         Whether the objective's l2 is part of the matrix, as it is of the objective's curvature. False is for networks
         far from fitting their data, where all damping harms the ranks (measured: `upweight.inverse.effective`). Sizes
         are then to be read even less: removals of halves were overrated twice as much as with the penalty.
+    tolerance
+        Relative error up to which 1/(Λ+λ+δ) of a layer is a short sum of outer products, so that a pair of query and
+        example of one position each costs in + out: only where all pairs by all its entries are long work (2e11
+        operations), and the order of a sample of pairs stays (Spearman ≥ .99; the report says which). 0: always to the
+        root of the precision.
+    query_rank
+        Rank to which every query's solved gradient is cut, layer by layer, for less memory (the report says how much is
+        kept of each); default: not.
 
     Raises
     ------
     InputError
-        If a gradient is NaN, with its training example; if Λ + λ + δ is 0 in a direction.
+        If a gradient is NaN, with its training example; if Λ + λ + δ is 0 in a direction; if no layer has a
+        ``query_rank``.
     """
 
     curvature: RowCurvature = field(default_factory=Fisher)
@@ -52,12 +62,17 @@ class EKFAC:
     penalized: bool = True
     approximation: Approximation = "expand"
     inputs: Inputs = "active"
+    tolerance: float = 0.02
+    query_rank: int | None = None
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
         scalars.one_of("approximation", self.approximation, get_args(Approximation))
         scalars.one_of("inputs", self.inputs, get_args(Inputs))
         scalars.flag("penalized", self.penalized)
+        scalars.number("tolerance", self.tolerance, least=0, below=1)
+        if self.query_rank is not None:
+            scalars.whole("query_rank", self.query_rank)
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
@@ -66,11 +81,22 @@ class EKFAC:
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """Eigenvectors from one pass over the rows, second moments in them from another."""
         rows = rows_of(target, self.curvature, "EKFAC")
+        self._refuse_rank(rows.objective.engine.function.plan.shapes)
         dtype = rows.objective.dtype
         found = kronecker_factors(rows, self.approximation, self.inputs)
         bases = [basis for basis, _, _ in eigenbases(found, dtype)]
         name = f"EK-FAC of the {rows.name}" + ("" if self.penalized else ", without the penalty")
-        return EigenSolver.of(diagonalised(rows, bases, name, penalized=self.penalized), self.damping)
+        operator = diagonalised(rows, bases, name, penalized=self.penalized)
+        return EigenSolver.of(operator, self.damping, self.tolerance, self.query_rank)
+
+    def _refuse_rank(self, shapes: Sequence[Shape]) -> None:
+        """Refuse a rank that no layer has."""
+        most, largest = max((min(shape.rows, shape.columns), shape.weight) for shape in shapes)
+        if self.query_rank is not None and self.query_rank > most:
+            raise InputError(
+                f"query_rank: {self.query_rank} is above what any layer has, {most} in {largest!r}; give less, or "
+                "leave it out"
+            )
 
 
 def diagonalised(rows: Rows, bases: Sequence[Basis], name: str, *, penalized: bool = True) -> EigenOperator:

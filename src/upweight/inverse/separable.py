@@ -26,17 +26,19 @@ WORTH = 2
 
 
 def separable(
-    inverse: Float[Tensor, "r c"], moments: Float[Tensor, "r c"]
+    inverse: Float[Tensor, "r c"], moments: Float[Tensor, "r c"], tolerance: float | None = None
 ) -> tuple[Float[Tensor, "R r"], Float[Tensor, "R c"]] | None:
     """u and v with Σ_k u_k ⊗ v_k ≈ ``inverse``, or None where it takes too many.
 
     The best approximation in the norm that weighs an entry by the gradients' own root mean squares in its row and
-    column, to a relative error of √ε of the precision. It depends on Λ and δ alone, never on queries or batches.
+    column, to a relative error of ``tolerance``. It depends on Λ and δ alone, never on queries or batches.
 
     Parameters
     ----------
     moments
         Λ: second moments of the gradients.
+    tolerance
+        Default √ε of the precision.
     """
     rows, columns = inverse.shape
     sums = (moments.double().sum(1), moments.double().sum(0))
@@ -48,7 +50,8 @@ def separable(
     wide = weighted.T if flipped else weighted
     values, vectors = eigh(wide @ wide.T)
     tails = values.clamp_min(0).cumsum(0)
-    rank = int((tails > torch.finfo(inverse.dtype).eps * tails[-1]).sum())
+    squared = torch.finfo(inverse.dtype).eps if tolerance is None else tolerance**2
+    rank = max(int((tails > squared * tails[-1]).sum()), 1)
     if WORTH * rank * (rows + columns) >= rows * columns:
         return None
     chosen = vectors[:, len(vectors) - rank :].T

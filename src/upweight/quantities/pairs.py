@@ -14,10 +14,15 @@ from upweight.gradients import Gradients
 from upweight.gradients.blocks import Scorer, concatenated, conformed
 from upweight.gradients.terms import Outer
 from upweight.inverse import Solver
+from upweight.linalg.ranks import rank_agreement
 from upweight.measurements import Measurement
 from upweight.objective import Objective
+from upweight.precision import products
 from upweight.progress import track
 from upweight.quantities.queries import check_query_targets, query_factor_blocks
+
+SAMPLED, PART = (4, 64), 4
+"""Queries and training examples of which scores are compared with those in float32, a quarter of all at most."""
 
 
 @runtime_checkable
@@ -78,6 +83,24 @@ def pair_scores(
     for _, found in track(objective.engine.each(positions, rows), "scoring", -(-n // rows)):
         parts.append(score(found, moments.batch(found.examples)))
     return torch.cat(parts, dim=1), moments
+
+
+def order_kept(
+    objective: Objective,
+    solver: PairSolver,
+    queries: Gradients,
+    scores: Float[Tensor, "q n"],
+    positions: Tensor | None,
+) -> str:
+    """How far the first queries' scores have the order that they have with products in float32, in words."""
+    chosen = torch.arange(objective.n) if positions is None else positions
+    count = min(SAMPLED[1], max(len(chosen) // PART, 2), len(chosen))
+    spread = torch.linspace(0, len(chosen) - 1, count).long()
+    with products("float32"):
+        score = solver.scorer(queries)
+        exact = torch.cat([score(found) for _, found in objective.engine.each(chosen[spread])], dim=1)
+    agreement = rank_agreement(scores[: len(exact), spread.to(scores.device)], exact)
+    return f"Spearman {agreement:.4f} with float32, on {exact.shape[0]} × {exact.shape[1]} pairs"
 
 
 def largest(gradients: Gradients) -> int:
