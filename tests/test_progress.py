@@ -1,6 +1,8 @@
 """One progress bar at a time, and none where nobody looks."""
 
 import io
+import weakref
+from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
@@ -15,9 +17,9 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     drawn: list[str] = []
 
     class Counted(Progress):
-        def track(self, *arguments, description="", **options):
+        def add_task(self, description, **options):
             drawn.append(description)
-            return super().track(*arguments, description=description, **options)
+            return super().add_task(description, **options)
 
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=io.StringIO(), force_terminal=True))
     monkeypatch.setattr(progress, "Progress", Counted)
@@ -30,6 +32,26 @@ def test_work_within_work_draws_no_bar_of_its_own(bars: list[str]) -> None:
     assert bars == ["outer"]
     assert list(progress.track([1], "after")) == [1]
     assert bars == ["outer", "after"]
+
+
+def test_an_item_is_let_go_before_the_next_is_made(bars: list[str]) -> None:
+    class Item:
+        pass
+
+    made: list[weakref.ref[Item]] = []
+
+    def items() -> Iterator[Item]:
+        for _ in range(3):
+            assert all(each() is None for each in made)
+            item = Item()
+            made.append(weakref.ref(item))
+            yield item
+            del item
+
+    for item in progress.track(items(), "drawn"):
+        assert item is not None
+        del item
+    assert len(made) == 3
 
 
 def test_a_bar_that_is_left_early_makes_way(bars: list[str]) -> None:

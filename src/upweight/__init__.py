@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         NotConvergedWarning,
         NotStationaryWarning,
         SlowPathWarning,
+        SmallerPassesWarning,
         UpweightWarning,
     )
     from upweight.estimators import from_estimator
@@ -69,6 +70,7 @@ __all__ = [
     "Relabelling",
     "Removal",
     "SlowPathWarning",
+    "SmallerPassesWarning",
     "SolveReport",
     "Study",
     "Substitution",
@@ -99,6 +101,7 @@ _HOMES = {
     "SolveReport": "solve_report",
     "UpweightWarning": "errors",
     "SlowPathWarning": "errors",
+    "SmallerPassesWarning": "errors",
     "NotStationaryWarning": "errors",
     "NotConvergedWarning": "errors",
     "NegativeCurvatureWarning": "errors",

@@ -11,6 +11,7 @@
                          NegativeCurvatureWarning  directions left out of an inverse
                          NotConvergedWarning       stopped before its tolerance
                          SlowPathWarning           correct, but slow
+                         SmallerPassesWarning      the device's memory was too small for a pass
                          KinkWarning               an operation nearly undefined
                          DamagedFileWarning        finished work that was cut or altered
                          UndeterminedWarning       an example that alone determines a direction of θ
@@ -83,6 +84,10 @@ class NotConvergedWarning(UpweightWarning):
 
 class SlowPathWarning(UpweightWarning):
     """A correct but slow way was taken because the fast one does not apply."""
+
+
+class SmallerPassesWarning(UpweightWarning):
+    """A pass was more than the device's memory holds; smaller ones do the work, to the same result."""
 
 
 class KinkWarning(UpweightWarning):

@@ -15,6 +15,7 @@ from torch import Tensor
 from upweight import kinds, scalars
 from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
+from upweight.engine.exhausted import is_out_of_memory
 from upweight.engine.judged import judged
 from upweight.engine.stationarity import Stationarity
 from upweight.errors import InputError, NotStationaryWarning, warn
@@ -56,12 +57,21 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _working(method: Method) -> Method:
-    """A method's work: the global random states stay as they were, products have the influence's precision."""
+    """A method's work: the global random states stay as they were, products have the influence's precision.
+
+    Where the device's memory is too small, passes become smaller, and the work begins again.
+    """
 
     @wraps(method)
     def within(self: Influence, *args: Any, **kwargs: Any) -> Any:
-        with random_states_kept(), products(self.precision):
-            return method(self, *args, **kwargs)
+        while True:
+            try:
+                with random_states_kept(), products(self.precision):
+                    return method(self, *args, **kwargs)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self.objective.engine.halve()  # here, where nothing holds what the failed pass had made
 
     return cast(Method, within)
 

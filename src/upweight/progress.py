@@ -46,9 +46,12 @@ def track(items: Iterable[T], description: str | Callable[[], str], total: int |
     try:
         with Progress(*columns, console=console, transient=True) as progress:
             said = description if callable(description) else lambda: description
-            for item in progress.track(items, total=total, description=said()):
-                progress.update(progress.task_ids[0], description=said())
+            task = progress.add_task(said(), total=total)
+            for item in items:
+                progress.update(task, description=said())
                 yield item
+                del item  # before the next one is made
+                progress.advance(task)
     finally:
         _drawing.set(False)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -26,7 +28,8 @@ from upweight.inverse import (
     Nystrom,
 )
 from upweight.inverse.advice import lsmr_limit
-from upweight.inverse.costs import Counts, dual_stages, ekfac_stages, iterative_stages
+from upweight.inverse.costs import Counts, dual_stages, iterative_stages
+from upweight.inverse.layer_costs import ekfac_stages
 from upweight.planning.choice import impurity
 
 pytestmark = pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")  # untrained models
@@ -229,9 +232,14 @@ def test_each_stage_is_counted_as_the_work_is_done() -> None:
     ekfac = {stage.name: stage for stage in ekfac_stages(counts)}
     squares = sum(r**2 + c**2 for r, c in sides)
     rotated = sum(2 * r * c * (r + c) for r, c in sides)
-    assert ekfac["second moments"].flops == pytest.approx(a_pass + 2 * n * (squares + p))
-    assert ekfac["queries"].flops == pytest.approx(a_pass * q / n + 2 * q * rotated)
-    assert ekfac["scores"].flops == pytest.approx(a_pass + 2 * q * n * p)
+    to_outputs = 2 / 3 * a_pass  # forward, and backward to the layers' outputs
+    assert ekfac["Kronecker factors"].flops == pytest.approx(to_outputs + 1.25 * n * squares)
+    assert ekfac["eigenvectors"].flops == pytest.approx(25 * sum(r**3 + c**3 for r, c in sides))
+    assert ekfac["second moments"].flops == pytest.approx(to_outputs + 2 * n * (squares + p))
+    assert ekfac["queries"].flops == pytest.approx(to_outputs * q / n + q * (2 * squares + 2 * p + rotated))
+    assert ekfac["scores"].flops == pytest.approx(to_outputs + 2 * q * n * p + 2 * n * p)
+    few = {stage.name: stage for stage in ekfac_stages(replace(counts, queries=10**6), 0.02)}
+    assert few["scores"].flops == pytest.approx(to_outputs + 2 * 10**6 * n * 8 * pair)
 
     iterative = {stage.name: stage for stage in iterative_stages(counts, 30)}
     assert iterative["queries"].flops == pytest.approx(a_pass * q / n)

@@ -77,6 +77,7 @@ def kronecker_factors(
                 for block in factors.blocks:
                     sides = sums.setdefault(block.shape, _Sides(block.shape, block.shape in mixed))
                     sides.add(block, inputs[chosen], approximation, which)
+                del factors  # before the next ones are made
         refuse_not_finite(rows, [part for sides in sums.values() for part in sides.parts])
         again = frozenset(shape for shape, sides in sums.items() if sides.is_mixed)
         if not again:

@@ -14,6 +14,7 @@ from upweight.checks.per_example import Sizes
 from upweight.data import ArrayData, Batch, Data, batch_length
 from upweight.engine.budget import Budget
 from upweight.engine.stationarity import Moments
+from upweight.errors import InputError, SmallerPassesWarning, warn
 from upweight.gradients import ExampleFunction, Gradients, LinearFactors, example_function
 from upweight.gradients.saved import saved_numbers
 from upweight.gradients.substituted import substituted
@@ -150,7 +151,35 @@ class Engine:
 
     def fitting(self, numbers: int, dtype: torch.dtype | None = None) -> int:
         """Examples of so many numbers that fit the memory of a pass, in the precision of θ or another."""
-        return max(self.memory // (max(numbers, 1) * (dtype or self.problem.dtype).itemsize), 1)
+        size = max(numbers, 1) * (dtype or self.problem.dtype).itemsize
+        if self.budget.memory is not None and size > self.budget.memory:
+            raise InputError(
+                f"budget: a pass of one example holds {size:,} bytes here, and memory={self.budget.memory:,} are "
+                f"allowed; give Budget(memory={size}) or more, or leave memory out"
+            )
+        return max(self.memory // size, 1)
+
+    def halve(self) -> None:
+        """Half the memory for the passes to come, after one that the device could not hold.
+
+        Raises
+        ------
+        InputError
+            If a pass held one example only.
+        """
+        rows, one = min(self.pass_rows, self.problem.n), self.bytes(self.held)
+        if rows == 1 or self.problem.batch_size is not None:
+            raise InputError(
+                f"memory: the device can't hold a pass of {rows} example{'s' if rows > 1 else ''} ({one * rows:,} bytes"
+                " of activations and factors, beside model, data and curvature); give a smaller batch_size, a smaller "
+                "model or fewer of its parameters, or a device with more memory"
+            )
+        self.__dict__["memory"] = min(self.memory, rows * one) // 2
+        warn(
+            f"memory: the device couldn't hold a pass of {self.memory * 2:,} bytes; it goes on with {self.memory:,}, "
+            "which changes no result by more than rounding",
+            SmallerPassesWarning,
+        )
 
     # Passes
 
@@ -215,4 +244,5 @@ class Engine:
             return moments
         for _, found in self.each():
             moments.add_gradients(found)
+            del found  # before the next batch is made
         return moments

@@ -17,10 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight.gradients.workspace import Workspace, pieces
-
-GRAM_ELEMENTS = 2**26
-"""Numbers in the largest temporary of an inner product between two sets."""
+from upweight.gradients.workspace import Workspace, pieces, rows_at_once
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Outer:
         if t > 1 and k * t > k + t:  # k products with each of t outer products cost more than their sum and k more
             return Direct(self.materialize()).inner(matrices)
         parts = []
-        for chunk in matrices.split(max(GRAM_ELEMENTS // max(b * t * min(r, c), 1), 1)):
+        for chunk in matrices.split(rows_at_once(b * t * min(r, c), self.left.device)):
             if r <= c:
                 pushed = self.right.reshape(b * t, c) @ chunk.reshape(-1, c).T
                 parts.append(torch.einsum("btkr,btr->kb", pushed.reshape(b, t, -1, r), self.left))
@@ -71,7 +68,7 @@ class Outer:
             return Direct(self.materialize()).combine(weights)
         parts = []
         flat = self.right.reshape(b * t, c)
-        for chunk in weights.split(max(GRAM_ELEMENTS // max(b * t * r, 1), 1)):
+        for chunk in weights.split(rows_at_once(b * t * r, self.left.device)):
             weighted = chunk[:, :, None, None] * self.left
             parts.append((weighted.permute(0, 3, 1, 2).reshape(-1, b * t) @ flat).reshape(len(chunk), r, c))
         return torch.cat(parts)
@@ -131,7 +128,7 @@ class Lookup:
     def inner(self, matrices: Float[Tensor, "k r c"]) -> Float[Tensor, "k b"]:
         """Inner product of k matrices with every example's gradient: rows are looked up, not multiplied."""
         b, t, c = self.right.shape
-        size = max(GRAM_ELEMENTS // max(b * t * c, 1), 1)
+        size = rows_at_once(b * t * c, self.right.device)
         parts = [torch.einsum("kbtc,btc->kb", chunk[:, self.index], self.right) for chunk in matrices.split(size)]
         return torch.cat(parts)
 
@@ -249,7 +246,7 @@ def _by_positions(first: Outer, second: Outer) -> Float[Tensor, "m n"]:
     (m, t, r), (n, s, c) = first.left.shape, second.right.shape
     other_left, other_right = second.left.reshape(n * s, r).T, second.right.reshape(n * s, c).T
     parts = []
-    for rows in torch.arange(m, device=first.left.device).split(max(GRAM_ELEMENTS // (t * n * s), 1)):
+    for rows in torch.arange(m, device=first.left.device).split(rows_at_once(t * n * s, first.left.device)):
         products = first.left[rows].reshape(-1, r) @ other_left
         products *= first.right[rows].reshape(-1, c) @ other_right
         parts.append(products.reshape(len(rows), t, n, s).sum((1, 3)))
@@ -258,6 +255,6 @@ def _by_positions(first: Outer, second: Outer) -> Float[Tensor, "m n"]:
 
 def _lookups(first: Lookup, second: Lookup) -> Float[Tensor, "m n"]:
     """Only positions with the same row meet; the smaller side is written out in blocks."""
-    size = max(GRAM_ELEMENTS // max(first.rows * first.shape[1], 1), 1)
+    size = rows_at_once(first.rows * first.shape[1], first.right.device)
     blocks = torch.arange(len(first.index), device=first.index.device).split(size)
     return torch.cat([second.inner(first.take(rows).materialize()) for rows in blocks])

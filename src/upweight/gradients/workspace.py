@@ -30,7 +30,12 @@ class Workspace:
         return memory[:numbers].view(shape)
 
 
+def rows_at_once(numbers: int, device: torch.device) -> int:
+    """How many of something, with so many numbers each, make a temporary of moderate size."""
+    return max((SMALL if device.type == "cpu" else LARGE) // max(numbers, 1), 1)
+
+
 def pieces(count: int, numbers: int, device: torch.device) -> Iterator[slice]:
     """Slices of ``count`` examples, each with so many numbers in a temporary of moderate size."""
-    rows = max((SMALL if device.type == "cpu" else LARGE) // max(numbers, 1), 1)
+    rows = rows_at_once(numbers, device)
     yield from (slice(start, start + rows) for start in range(0, count, rows))

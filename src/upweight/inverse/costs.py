@@ -127,22 +127,6 @@ def dual_stages(counts: Counts, rows: int) -> list[Stage]:
     ]
 
 
-def ekfac_stages(counts: Counts) -> list[Stage]:
-    """The work of `EKFAC` and `KFAC`."""
-    n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
-    sides, numbers = counts.sides, sum(r * r + c * c for r, c in counts.sides)
-    rotations = sum(2.0 * r * c * (r + c) for r, c in sides)
-    return [
-        Stage("Kronecker factors", counts.pass_flops + 2.0 * n * numbers, 3 * numbers * item + counts.activations),
-        Stage("eigenvectors", sum(EIGEN_COST * (r**3 + c**3) for r, c in sides), 24.0 * numbers),
-        Stage(
-            "second moments", counts.pass_flops + 2.0 * n * (numbers + p), (numbers + 2 * p) * item + counts.activations
-        ),
-        Stage("queries", counts.pass_flops * q / n + 2 * q * rotations, 3.0 * q * p * item),
-        scores_stage(counts),
-    ]
-
-
 def diagonal_stages(counts: Counts) -> list[Stage]:
     """The work of `Diagonal`."""
     n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p

@@ -18,10 +18,11 @@ from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.blocks import Seen, concatenated, conformed, unseen
 from upweight.gradients.terms import Outer, Term
 from upweight.gradients.workspace import Workspace
-from upweight.inverse.costs import Counts, Work, diagonal_stages, ekfac_stages
+from upweight.inverse.costs import Counts, Work, diagonal_stages
 from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, layerwise_damping
 from upweight.inverse.interface import Solution, checked, unmeasured
+from upweight.inverse.layer_costs import EXACT_WORK, ekfac_stages
 from upweight.inverse.separable import pair_scores, separable
 from upweight.linalg.eigh import eigenvectors
 from upweight.linalg.ranks import rank_agreement
@@ -29,8 +30,6 @@ from upweight.linalg.traces import Spectrum
 from upweight.linalg.truncated import truncated
 from upweight.objective import Objective
 
-EXACT_WORK = 2e11
-"""Operations of pairs that no machine minds: they are scored to the root of the precision."""
 LEAST_AGREEMENT, STEPS = 0.99, 3
 """Spearman with exact scores from which a shorter sum is taken, and tolerances that are tried, each a quarter."""
 SAMPLED = (16, 256)
@@ -191,7 +190,7 @@ class EigenSolver:
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
         is_diagonal = all(basis.left is None and basis.right is None for basis in self.operator.bases)
-        return Work(tuple((diagonal_stages if is_diagonal else ekfac_stages)(counts)))
+        return Work(tuple(diagonal_stages(counts) if is_diagonal else ekfac_stages(counts, self.tolerance)))
 
     def denominators(self, number: int) -> Tensor:
         """Λ + λ + δ of a block."""

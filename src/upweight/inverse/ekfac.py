@@ -15,9 +15,10 @@ from upweight.curvature.kronecker import Approximation, Inputs, blocks, kronecke
 from upweight.errors import InputError
 from upweight.gradients import Shape
 from upweight.gradients.denormals import flushed
-from upweight.inverse.costs import Counts, Work, ekfac_stages
+from upweight.inverse.costs import Counts, Work
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import EigenSolver, eigenbases, rows_of
+from upweight.inverse.layer_costs import ekfac_stages
 from upweight.objective import Objective
 
 
@@ -76,7 +77,7 @@ class EKFAC:
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
-        return Work(tuple(ekfac_stages(counts)))
+        return Work(tuple(ekfac_stages(counts, self.tolerance)))
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """Eigenvectors from one pass over the rows, second moments in them from another."""
@@ -107,5 +108,6 @@ def diagonalised(rows: Rows, bases: Sequence[Basis], name: str, *, penalized: bo
             for block in factors.blocks:
                 squares = by_shape[block.shape].squares(block)
                 values[block.shape] = values[block.shape].add_(squares) if block.shape in values else squares
+            del factors  # before the next ones are made
     refuse_not_finite(rows, values.values())
     return EigenOperator(rows.objective, tuple(bases), tuple(values.values()), name, penalized)

@@ -17,7 +17,7 @@ from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factor
 from upweight.gradients import Block, Gradients
 from upweight.gradients.blocks import Scorer, Seen, conformed, unseen
 from upweight.gradients.terms import Direct, Lookup, Outer, Term
-from upweight.inverse.costs import Counts, Work, ekfac_stages
+from upweight.inverse.costs import Counts, Work
 from upweight.inverse.damping import Damping
 from upweight.inverse.eigenbasis import (
     EigenSolver,
@@ -28,6 +28,7 @@ from upweight.inverse.eigenbasis import (
     rows_of,
 )
 from upweight.inverse.interface import Solution, checked, unmeasured
+from upweight.inverse.layer_costs import ekfac_stages
 from upweight.objective import Objective
 
 DampingRule = Literal["factored", "eigenvalue"]
@@ -78,7 +79,7 @@ class KFAC:
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
-        return Work(tuple(ekfac_stages(counts)))
+        return Work(tuple(ekfac_stages(counts, by_factors=self.damping_rule == "factored")))
 
     def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
         """Gradients from one pass over the rows, and their eigenvectors."""
@@ -112,7 +113,7 @@ class FactoredSolver:
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
-        return Work(tuple(ekfac_stages(counts)))
+        return Work(tuple(ekfac_stages(counts, by_factors=True)))
 
     def __post_init__(self) -> None:
         damped = [torch.outer(*sides) for sides in self.damped]

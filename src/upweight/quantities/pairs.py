@@ -78,11 +78,16 @@ def pair_scores(
     score, rows
         Of the queries: a solver's `scorer`, and training examples that fit memory at a time.
     """
-    parts, moments = [], Moments(objective.params, objective.layout)
+    moments, scores, begin = Moments(objective.params, objective.layout), None, 0
     n = objective.n if positions is None else len(positions)
     for _, found in track(objective.engine.each(positions, rows), "scoring", -(-n // rows)):
-        parts.append(score(found, moments.batch(found.examples)))
-    return torch.cat(parts, dim=1), moments
+        part = score(found, moments.batch(found.examples))
+        scores = part.new_empty(len(part), n) if scores is None else scores
+        scores[:, begin : begin + found.examples] = part
+        begin += found.examples
+        del found  # before the next batch is made
+    assert scores is not None
+    return scores, moments
 
 
 def order_kept(
