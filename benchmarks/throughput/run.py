@@ -91,8 +91,9 @@ def measure(
         console.print(f"{name}, {precision}: {facts['failed']}", highlight=False)
         return
     old = found.get(name, {}).get(precision, {})
-    kept = old.get("rows", {}) if sizes(old.get("facts", {})) == sizes(facts) else {}
-    case: Case = {"facts": facts, "machine": described(options), "rows": kept}
+    place = described(options)
+    is_alike = old and sizes(old["facts"]) == sizes(facts) and old["machine"] == place
+    case: Case = {"facts": facts, "machine": place, "rows": old["rows"] if is_alike else {}}
     found.setdefault(name, {})[precision] = case
     with tempfile.TemporaryDirectory() as folder:
         scripts = systems(name, options.systems)
