@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quick test-data lint types reproduce benchmark benchmark-fidelity mutants kills clean help
+.PHONY: demo test quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput mutants kills clean help
 
 help:            ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "upweight needs Python 3.11 or newer, not " + sys.version)'
@@ -43,6 +43,9 @@ benchmark: $(READY) ## speed beside pyDVL, each in its own environment
 
 benchmark-fidelity: $(READY) ## agreement with retraining, seconds and memory beside peers (20 minutes)
 	$(BIN)/python -m benchmarks.fidelity.run
+
+benchmark-throughput: $(READY) ## seconds and memory on networks of usual size beside kronfluence (on a GPU: benchmarks.throughput.gpu)
+	$(BIN)/python -m benchmarks.throughput.run
 
 mutants: $(READY) ## does a test notice small wrong changes? 60 of them, in a copy (an hour or two; goes on where it was)
 	$(BIN)/python -m benchmarks.mutants

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from benchmarks.fidelity import environments, problems, record
-from benchmarks.fidelity.environments import ROOT
+from benchmarks.fidelity import problems, record
 from benchmarks.fidelity.models import CONVEX
 from benchmarks.fidelity.plan import OURS, Measurement
 from benchmarks.fidelity.stored import path
-
-STARTING = 30
-"""Seconds that a process may take to import and read, beyond its limit."""
+from benchmarks.processes import found_by, machine
 
 
 class Bench:
@@ -43,28 +32,7 @@ class Bench:
     ) -> dict[str, Any]:
         """The JSON in the last line that the script prints, or ``failed`` with the reason in a few words."""
         limit = limit or self.limit
-        try:
-            interpreter = sys.executable if system == OURS else str(environments.python(system))
-        except environments.Unavailable as reason:
-            return {"failed": str(reason)}
-        with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(
-                [interpreter, "-m", f"benchmarks.fidelity.{script}", *map(str, arguments)],
-                cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
-            try:
-                out, _ = process.communicate(timeout=limit + STARTING)
-            except subprocess.TimeoutExpired:
-                return {"failed": f"not finished in {limit:.0f} s"}
-            finally:
-                stop(process)
-            errors.seek(0)
-            return answer(out, errors.read(), process.returncode)
+        return found_by(system, f"benchmarks.fidelity.{script}", *arguments, threads=threads, limit=limit)
 
     def on(
         self, task: str, script: str, *arguments: object, system: str = OURS, limit: float | None = None
@@ -128,40 +96,3 @@ class Bench:
 def module(system: str) -> str:
     """Where the system's script is."""
     return "ours" if system == OURS else f"peers.{system}"
-
-
-def stop(process: subprocess.Popen) -> None:
-    """End the process and all that it started."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answer(out: str, errors: str, code: int) -> dict[str, Any]:
-    """What a finished process found."""
-    lines = out.strip().splitlines()
-    if code == 0 and lines:
-        return json.loads(lines[-1])
-    words = (errors.strip().splitlines() or [""])[-1]
-    return {"failed": f"killed by signal {-code}" if code < 0 else words[:240] or f"exit status {code}"}
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What figures of seconds belong to."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__.split("+")[0],
-    }
-
-
-def processor() -> str:
-    """The processor's name as the system tells it."""
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

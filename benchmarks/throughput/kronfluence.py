@@ -17,12 +17,23 @@ from benchmarks.throughput.problems import Problem
 from benchmarks.throughput.script import DAMPING, Clock, main
 
 
+class Tracked(Classification):
+    """The task with the layers that are attributed to."""
+
+    def __init__(self, layers: list[str] | None):
+        super().__init__()
+        self._layers = layers
+
+    def get_influence_tracked_modules(self) -> list[str] | None:
+        """Names of modules, or all that can be hooked."""
+        return self._layers
+
+
 def score(problem: Problem, clock: Clock, device: torch.device, precision: str, folder: Path) -> Tensor:
     """Removals in nats."""
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     model, train, queries = problem.made()
-    task = Classification()
-    with clock.stage("objective"):
+    with clock.stage("set-up"):
+        task = Tracked(problem.layers(model))
         analyzer = Analyzer(
             "throughput",
             prepare_model(model, task),
@@ -35,8 +46,7 @@ def score(problem: Problem, clock: Clock, device: torch.device, precision: str, 
     if precision == "bfloat16":
         factors = all_low_precision_factor_arguments("ekfac", torch.bfloat16)
         factors.use_empirical_fisher = True
-        scores = all_low_precision_score_arguments(torch.bfloat16)
-        scores.damping_factor = DAMPING
+        scores = all_low_precision_score_arguments(DAMPING, dtype=torch.bfloat16)
     data, asked = TensorDataset(*train), TensorDataset(*queries)
     with clock.stage("covariances"):
         analyzer.fit_covariance_matrices("f", data, per_device_batch_size=problem.batch, factor_args=factors)

@@ -3,92 +3,172 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.fidelity.measure import MIB, Growth, resident
 from benchmarks.fidelity.models import loss
-from benchmarks.throughput.problems import PROBLEMS, Problem
+from benchmarks.throughput.problems import PROBLEMS, Problem, problem
 
 DAMPING = 1e-4
 """Of both systems' EK-FAC, absolute; large enough that the scores don't hang on rounding."""
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""``tf32``: float32 whose products may be made of TF32 on a GPU; ``bfloat16``: under torch's autocast, or as a peer
+offers it."""
 
 
 class Clock:
-    """Seconds of each stage, each waited for."""
+    """Seconds of each stage, each waited for; what happens in an inner stage isn't counted in the outer one.
+
+    Attributes
+    ----------
+    stages
+        Seconds by stage.
+    waits
+        Of them seconds that the host only waited for the device at a stage's end: near 0 it was the host that was late.
+    known
+        Further figures that a system gives.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
         self.stages: dict[str, float] = {}
+        self.waits: dict[str, float] = {}
+        self.known: dict[str, float] = {}
+        self._inner: list[float] = []
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Counts what happens within."""
         self._wait()
+        self._inner.append(0.0)
         start = time.perf_counter()
         yield
+        handed = time.perf_counter()
         self._wait()
-        self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
+        end = time.perf_counter()
+        self.stages[name] = self.stages.get(name, 0.0) + end - start - self._inner.pop()
+        self.waits[name] = self.waits.get(name, 0.0) + end - handed
+        if self._inner:
+            self._inner[-1] += end - start
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
+class Peak:
+    """Bytes ``held`` before a ``with`` block, and at the ``peak`` within: of the device's tensors, or of this process.
+
+    A process is looked at every two milliseconds, on Linux; elsewhere both are 0.
+    """
+
+    def __init__(self, device: torch.device):
+        self._device, self._growth = device, Growth()
+
+    def __enter__(self) -> Peak:
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self.held = torch.cuda.memory_allocated(self._device)
+        else:
+            self.held = resident()
+            self._growth.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._device.type == "cuda":
+            self.peak = torch.cuda.max_memory_allocated(self._device)
+        else:
+            self._growth.__exit__(*error)
+            self.peak = self.held + int(self._growth.mib * MIB)
+
+
 Score = Callable[[Problem, Clock, torch.device, str, Path], Tensor]
 """Removals in nats ``[queries, train]`` by EK-FAC of the empirical Fisher, in a precision, with a folder for files."""
 
 
-def main(score: Score) -> None:
-    """Run the system on the problem that the command line names."""
-    given = arguments()
-    device = torch.device(given.device)
-    problem, clock = PROBLEMS[given.problem].of(given.train, given.queries), Clock(device)
-    with tempfile.TemporaryDirectory() as folder:
-        floor(problem, clock, device)
-        before = peak(device)
-        scores = score(problem, clock, device, given.precision, Path(folder))
-    if given.answer is not None:
-        torch.save(scores.float().cpu(), given.answer)
-    stages, first = clock.stages, clock.stages.pop("floor")
-    print(json.dumps({"floor": first, "stages": stages, "peak": peak(device), "before": before}))
+def measured(score: Score, problem: Problem, device: torch.device, precision: str) -> tuple[dict[str, Any], Tensor]:
+    """Floor, stages and waits in seconds, and memory in bytes; and the scores."""
+    clock = Clock(device)
+    with tf32(precision == "tf32"), tempfile.TemporaryDirectory() as folder:
+        floor(problem, clock, device, precision)
+        first = clock.stages.pop("floor")
+        clock.waits.clear()
+        with Peak(device) as memory:
+            scores = score(problem, clock, device, precision, Path(folder))
+    found = {"floor": first, "stages": clock.stages, "held": memory.held, "peak": memory.peak, **clock.known}
+    return found | ({"waits": clock.waits} if device.type == "cuda" else {}), scores.float().cpu()
 
 
-def floor(problem: Problem, clock: Clock, device: torch.device) -> None:
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Products and convolutions of float32 on a GPU, by TF32 or not; then as it was."""
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.allow_tf32 = was
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bfloat16 where torch finds it safe, if that is the precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def floor(problem: Problem, clock: Clock, device: torch.device, precision: str) -> None:
     """One forward and one backward pass over the training data, after a first batch that isn't counted."""
     model, (x, y), _ = problem.made()
-    model.to(device)
+    model.to(device).train()  # the same function, and cuDNN's LSTM has a backward pass only here
     batches = list(zip(x.split(problem.batch), y.split(problem.batch), strict=True))
-    one = [part.to(device) for part in batches[0]]
-    loss(model, *one).sum().backward()
+
+    def both(inputs: Tensor, targets: Tensor) -> None:
+        with autocast(device, precision):
+            value = loss(model, inputs.to(device), targets.to(device)).sum()
+        value.backward()
+
+    both(*batches[0])
     with clock.stage("floor"):
-        for inputs, targets in batches:
-            loss(model, inputs.to(device), targets.to(device)).sum().backward()
+        for batch in batches:
+            both(*batch)
 
 
-def peak(device: torch.device) -> int:
-    """Bytes at the peak so far: of the device's tensors, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+def main(score: Score) -> None:
+    """Run the system on the problem that the command line names."""
+    given = arguments().parse_args()
+    found, scores = measured(score, asked(given), torch.device(given.device), given.precision)
+    if given.answer is not None:
+        torch.save(scores, given.answer)
+    print(json.dumps(found))
 
 
-def arguments() -> argparse.Namespace:
+def asked(given: argparse.Namespace) -> Problem:
+    """The problem of the command line."""
+    return problem(given.problem, small=given.small).of(given.train, given.queries)
+
+
+def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--problem", choices=list(PROBLEMS), required=True)
+    parser.add_argument("--small", action="store_true", help="the same form at a size that takes no time")
     parser.add_argument("--train", type=int, help="training examples (default: the problem's)")
     parser.add_argument("--queries", type=int)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"])
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS)
     parser.add_argument("--answer", type=Path, help="a file for the scores")
-    return parser.parse_args()
+    return parser
