@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.fidelity.peers.kronfluence import Classification
 from benchmarks.throughput.problems import Problem
-from benchmarks.throughput.script import DAMPING, Clock, main
+from benchmarks.throughput.script import DAMPING, Clock, lowered, main
 
 
 class Tracked(Classification):
@@ -43,28 +43,29 @@ def score(problem: Problem, clock: Clock, device: torch.device, precision: str, 
             disable_tqdm=True,
         )
     factors, scores = FactorArguments(use_empirical_fisher=True), ScoreArguments(damping_factor=DAMPING)
-    if precision == "bfloat16":
+    if precision == "bfloat16" and device.type != "cpu":
         factors = all_low_precision_factor_arguments("ekfac", torch.bfloat16)
         factors.use_empirical_fisher = True
         scores = all_low_precision_score_arguments(DAMPING, dtype=torch.bfloat16)
-    data, asked = TensorDataset(*train), TensorDataset(*queries)
-    with clock.stage("covariances"):
-        analyzer.fit_covariance_matrices("f", data, per_device_batch_size=problem.batch, factor_args=factors)
-    with clock.stage("eigenvectors"):
-        analyzer.perform_eigendecomposition("f", factor_args=factors)
-    with clock.stage("second moments"):
-        analyzer.fit_lambda_matrices("f", data, per_device_batch_size=problem.batch, factor_args=factors)
-    with clock.stage("scores"):
-        analyzer.compute_pairwise_scores(
-            "s",
-            "f",
-            asked,
-            data,
-            per_device_query_batch_size=len(asked),
-            per_device_train_batch_size=problem.batch,
-            score_args=scores,
-        )
-        return analyzer.load_pairwise_scores("s")["all_modules"] / len(data)
+    with lowered(device, "float32" if device.type != "cpu" else precision):
+        data, asked = TensorDataset(*train), TensorDataset(*queries)
+        with clock.stage("covariances"):
+            analyzer.fit_covariance_matrices("f", data, per_device_batch_size=problem.batch, factor_args=factors)
+        with clock.stage("eigenvectors"):
+            analyzer.perform_eigendecomposition("f", factor_args=factors)
+        with clock.stage("second moments"):
+            analyzer.fit_lambda_matrices("f", data, per_device_batch_size=problem.batch, factor_args=factors)
+        with clock.stage("scores"):
+            analyzer.compute_pairwise_scores(
+                "s",
+                "f",
+                asked,
+                data,
+                per_device_query_batch_size=len(asked),
+                per_device_train_batch_size=problem.batch,
+                score_args=scores,
+            )
+            return analyzer.load_pairwise_scores("s")["all_modules"] / len(data)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import upweight as uw
 from benchmarks.throughput.problems import Problem
-from benchmarks.throughput.script import DAMPING, Clock, autocast, main
+from benchmarks.throughput.script import DAMPING, Clock, lowered, main
 from upweight.inverse import ekfac
 
 STAGES = {"kronecker_factors": "covariances", "eigenbases": "eigenvectors", "diagonalised": "second moments"}
@@ -23,7 +23,7 @@ STAGES = {"kronecker_factors": "covariances", "eigenbases": "eigenvectors", "dia
 def score(problem: Problem, clock: Clock, device: torch.device, precision: str, folder: Path) -> Tensor:
     """Removals in nats, of the empirical Fisher."""
     model, train, queries = problem.made()
-    with autocast(device, precision):
+    with lowered(device, precision):
         with clock.stage("set-up"):
             influence = influence_on(problem, model.to(device), train)
         clock.known["planned"] = influence.plan(queries).peak_bytes

@@ -125,9 +125,22 @@ def tf32(allowed: bool) -> Iterator[None]:
             place.allow_tf32 = was
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 where torch finds it safe, if that is the precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+@contextmanager
+def lowered(device: torch.device, precision: str) -> Iterator[None]:
+    """bfloat16, if that is the precision: on a CPU torch's products of float32 in it, elsewhere where autocast has it."""
+    if precision != "bfloat16":
+        yield
+        return
+    if device.type != "cpu":
+        with torch.autocast(device.type, torch.bfloat16):
+            yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def floor(problem: Problem, clock: Clock, device: torch.device, precision: str) -> None:
@@ -137,9 +150,9 @@ def floor(problem: Problem, clock: Clock, device: torch.device, precision: str) 
     batches = list(zip(x.split(problem.batch), y.split(problem.batch), strict=True))
 
     def both(inputs: Tensor, targets: Tensor) -> None:
-        with autocast(device, precision):
+        with lowered(device, precision):
             value = loss(model, inputs.to(device), targets.to(device)).sum()
-        value.backward()
+            value.backward()
 
     both(*batches[0])
     with clock.stage("floor"):
