@@ -169,10 +169,21 @@ def test_rows_that_are_no_number_are_refused(rows):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_refused_whole_or_in_part(dtype):
+def test_models_of_16_bits_are_those_of_32_with_the_same_numbers(dtype):
+    model, data = copy.deepcopy(mlp().model).to(dtype), (mlp().x, mlp().y)
+    objective, wide = uw.Objective(model, CE, data), uw.Objective(copy.deepcopy(model).float(), CE, data)
+    assert objective.dtype == torch.float32
+    assert {value.dtype for value in model.parameters()} == {dtype}
+    assert torch.equal(objective.params, wide.params)
+    assert torch.equal(objective.losses(), wide.losses())
+    queries = (mlp().x[:3], mlp().y[:3])
+    found, expected = (uw.Influence(each, EKFAC(damping=0.1)).attribute(queries).scores for each in (objective, wide))
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bits_beside_64_are_refused(dtype):
     model, data = copy.deepcopy(mlp().model), (mlp().x, mlp().y)
-    with pytest.raises(InputError, match=rf"model: parameters are {dtype}, .*give copy\.deepcopy\(model\)\.float\(\)"):
-        uw.Objective(copy.deepcopy(model).to(dtype), CE, data)
     model[0].to(dtype)
     with pytest.raises(InputError, match=rf"model: parameters are of {dtype} and torch\.float64; .*\.float\(\)"):
         uw.Objective(model, CE, data)

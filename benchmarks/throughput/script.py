@@ -127,7 +127,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 @contextmanager
 def lowered(device: torch.device, precision: str) -> Iterator[None]:
-    """bfloat16, if that is the precision: on a CPU torch's products of float32 in it, elsewhere where autocast has it."""
+    """bfloat16, if that is the precision: on a CPU by torch's products of float32 in it, elsewhere by autocast."""
     if precision != "bfloat16":
         yield
         return

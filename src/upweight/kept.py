@@ -85,6 +85,17 @@ def copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(value): value.detach().clone() for value in made})
 
 
+def widened(model: nn.Module) -> nn.Module:
+    """The model itself with parameters and buffers of 16 bits in float32, in which curvature can be inverted.
+
+    Every number stays what it is; the model computes more exactly than it did.
+    """
+    found = {value.dtype for value in model.parameters() if value.is_floating_point()}
+    if found & {torch.bfloat16, torch.float16} and torch.float64 not in found:
+        model.float()
+    return model
+
+
 def fresh_buffers(model: nn.Module) -> dict[str, Tensor]:
     """Copies of a model's buffers under all their names, which a pass may write into."""
     copies: dict[int, Tensor] = {}

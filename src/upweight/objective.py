@@ -43,7 +43,8 @@ class Objective:
     ----------
     model
         A trained ``nn.Module``, in eval mode if it has dropout or batch-norm. It is copied as it is now, parameters
-        held fixed and buffers included; the model itself is neither run nor changed.
+        held fixed and buffers included; the model itself is neither run nor changed. Of one in bfloat16 or float16 the
+        copy computes in float32.
     loss
         One of `upweight.losses`, or a function ``(model, batch) -> [batch]`` of one value per example. torch's
         ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss`` are taken with their options, so that R

@@ -30,3 +30,22 @@ def test_a_padded_transformer_has_the_gradient_of_its_risk() -> None:
         outputs = objective.model(x)
     torch.testing.assert_close(objective.outputs(), outputs.detach())
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_recurrent_layers_are_differentiated_without_cudnn_and_evaluated_as_torch_is_set() -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    class Watched(nn.LSTM):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((torch.is_grad_enabled(), torch.backends.cudnn.enabled))
+            return super().forward(x)[0][:, -1]
+
+    model = nn.Sequential(Watched(3, 4, batch_first=True), nn.Linear(4, 2)).double().eval()
+    data = torch.randn(6, 5, 3, dtype=torch.float64), torch.arange(6) % 2
+    before = torch.backends.cudnn.enabled
+    objective = uw.Objective(model, uw.losses.CrossEntropy(), data, l2=0.1)
+    objective.gradient()
+    uw.curvature.Hessian().of(objective).apply(torch.ones(2, objective.p, dtype=torch.float64))
+    assert torch.backends.cudnn.enabled == before
+    assert {enabled for graded, enabled in seen if graded} == {False}
+    assert {enabled for graded, enabled in seen if not graded} == {before}

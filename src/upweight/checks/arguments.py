@@ -64,10 +64,7 @@ def refuse_precision(model: nn.Module, layout: Layout) -> None:
     if not dtype.is_floating_point:
         raise InputError(f"model: parameters are {dtype}; influence needs floating point")
     if dtype not in (torch.float32, torch.float64):
-        raise InputError(
-            f"model: parameters are {dtype}, in which curvature can't be inverted; give "
-            "copy.deepcopy(model).float(), which predicts the same"
-        )
+        raise InputError(f"model: parameters are {dtype}; give torch.float32, torch.float64 or 16 bits of either kind")
 
 
 def refuse_bad_loss(loss: AnyLoss, model: nn.Module, pair: Batch) -> None:

@@ -27,7 +27,7 @@ from upweight.checks.recognised import recognised
 from upweight.checks.values import refuse_bad_values
 from upweight.data import Batch, as_data
 from upweight.errors import InputError
-from upweight.kept import snapshot
+from upweight.kept import snapshot, widened
 from upweight.losses import Function, as_loss
 from upweight.parameters import Selection, select
 from upweight.penalty import penalties
@@ -80,12 +80,12 @@ def problem_of(given: Arguments, *, is_own: bool = False) -> Problem:
     refuse_model(given.model)
     model, parameters, l2 = given.model, given.parameters, given.l2
     if isinstance(parameters, Subset):
-        model = model if is_own else snapshot(model)
+        model = model if is_own else widened(snapshot(model))
         model, parameters, l2 = parameters.restricted(model, l2)
         layout = select(model, parameters)
     else:
         layout = select(model, parameters)  # told by identity, so before the model is copied
-        model = model if is_own else snapshot(model)
+        model = model if is_own else widened(snapshot(model))
     refuse_precision(model, layout)
     params = layout.flatten(dict(model.named_parameters())).detach().clone()
     data = as_data(given.data, num_workers=num_workers, collate=given.collate).to(params.dtype, params.device)

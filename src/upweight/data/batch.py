@@ -20,7 +20,8 @@ def cast(batch: Batch, dtype: torch.dtype, device: torch.device) -> Batch:
     def move(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        return leaf.to(device=device, dtype=dtype if leaf.is_floating_point() else None)
+        kind = dtype if leaf.is_floating_point() else None
+        return leaf.to(device=device, dtype=kind, non_blocking=leaf.is_pinned() if device.type == "cuda" else False)
 
     return pytree.tree_map(move, batch)
 

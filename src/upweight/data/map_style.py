@@ -58,7 +58,13 @@ class MapData:
             return
         named: Any = _Named(self.dataset, self.name)
         source = named if indices is None else Subset(named, indices.tolist())
-        loader = DataLoader(source, batch_size=size, num_workers=self.num_workers, collate_fn=self._collated)
+        loader = DataLoader(
+            source,
+            batch_size=size,
+            num_workers=self.num_workers,
+            collate_fn=self._collated,
+            pin_memory=self.device is not None and self.device.type == "cuda",  # the copies don't wait
+        )
         for chunk, batch in zip(positions.split(size), loader, strict=True):
             yield chunk, self._cast(batch)
 

@@ -87,7 +87,6 @@ class FactoredFunction(AutogradFunction):
         with ExitStack() as stack:
             if self._recurrent:  # fused recurrent kernels hide the products inside them
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             yield stack.enter_context(super()._forward(params, batch, outputs))
 
     def _terms(

@@ -41,12 +41,15 @@ def substituted(
     module = _Call(model, function)
     places, modules = slots(model), parts(model)
     mode = rewritten(model, twice=twice)
+    recurrent = any(isinstance(part, nn.RNNBase) for part in modules)
 
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
         values = {f"model.{slot}": named[name] for slot, name in places.items() if name in named}
         fresh = {f"model.{name}": value for name, value in fresh_buffers(model).items()}
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
-        with modules_kept(modules), _one_path(), attention, mode():
+        # cuDNN differentiates recurrent layers in training mode only, and once.
+        cells = torch.backends.cudnn.flags(enabled=False) if recurrent and torch.is_grad_enabled() else nullcontext()
+        with modules_kept(modules), _one_path(), attention, cells, mode():
             # Tied parameters have all their places named, so torch needn't look for them: where a module stands under
             # two names it would put back the wrong tensors.
             return functional_call(module, {**fresh, **values}, (batch,), tie_weights=False)
