@@ -159,3 +159,18 @@ def test_other_errors_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(FactoredFunction, "each", fails)
     with pytest.raises(RuntimeError, match="something else"):
         scores(objective)
+
+
+@pytest.mark.parametrize("curvature", [uw.curvature.GGN(), uw.curvature.Hessian()])
+@pytest.mark.parametrize("k", [1, 12])
+def test_products_with_the_curvature_fit_the_memory_too(curvature: uw.curvature.GGN, k: int) -> None:
+    torch.manual_seed(0)
+    memory = 2**23
+    given = uw.Objective(Tokens().eval(), uw.losses.CrossEntropy(), sequences(60), budget=uw.Budget(memory=memory))
+    vectors = torch.randn(k, given.p)
+    operator = curvature.of(given)
+    with Tracked() as tracked:
+        found = operator.apply(vectors)
+    held = 3 * vectors.nbytes  # the vectors' products, and those of a batch
+    assert tracked.peak < held + 1.25 * memory
+    close(found, curvature.of(given.replace(batch_size=60)).apply(vectors), rtol=1e-3, atol=1e-4)

@@ -17,6 +17,7 @@ from upweight.curvature.rows import Rows, spectral
 from upweight.engine.kinks import refuse_no_second_derivative
 from upweight.errors import InputError
 from upweight.gradients import ExampleFunction, LinearFunction, OutputCurvature
+from upweight.gradients.autograd import VECTORS_AT_ONCE
 from upweight.losses import Loss
 from upweight.objective import Objective
 
@@ -44,6 +45,8 @@ class RowCurvature(Curvature, Protocol):
         ...
 
 
+TWICE, BY_VECTOR = 3.0, {"Hessian": 2.0, "GGN": 0.5}
+"""Multiples of the activations that a product holds, and of those for each vector, on a transformer; others less."""
 LINEAR_ROWS = 1024
 """Examples per matrix product where features are held in memory: a block that stays in cache is read once."""
 
@@ -143,7 +146,9 @@ class ObjectiveCurvature(OfObjective):
                 total += linear.product(features, curvature, vectors)
         else:
             product = function.hessian_product if self.name == Hessian.name else function.ggn_product
-            for index, batch in objective.data.batches(self.indices, objective.engine.rows):
+            held = TWICE + BY_VECTOR[self.name] * min(len(vectors), VECTORS_AT_ONCE)
+            rows = objective.engine.rows_of(int(held * objective.engine.activations))
+            for index, batch in objective.data.batches(self.indices, rows):
                 total += product(objective.params, batch, objective.weights[index], vectors)
         if not torch.isfinite(total).all() and torch.isfinite(vectors).all():
             refuse_no_second_derivative(objective.engine, self.indices, self.name)

@@ -24,16 +24,20 @@ class Budget:
     memory
         Bytes that a pass may hold beside model and data: activations, factors, and the largest temporary. None: a
         quarter of what is free on a GPU; on a CPU 256 MiB, or a sixteenth of the machine's memory if that is less.
+    queries
+        Bytes of queries' gradients that share a pass over the training data.
     kept
         Bytes of each thing that is kept between passes: features, slopes and curvatures of a linear model, eigenvectors
         of the outputs' Hessians.
     """
 
     memory: int | None = None
+    queries: int = 2**29
     kept: int = 2**30
 
     def __post_init__(self) -> None:
         scalars.whole("kept, in bytes", self.kept, 0)
+        scalars.whole("queries, in bytes", self.queries)
         if self.memory is not None:
             scalars.whole("memory, in bytes", self.memory)
 

@@ -128,7 +128,11 @@ class Engine:
     @property
     def rows(self) -> int:
         """Examples per pass through the model, whose activations fit the memory."""
-        return self.problem.batch_size or min(self.problem.data.rows, self.fitting(self.activations))
+        return self.rows_of(self.activations)
+
+    def rows_of(self, numbers: int) -> int:
+        """Examples per pass that holds so many numbers of each: the user's, or as many as fit the memory."""
+        return self.problem.batch_size or min(self.problem.data.rows, self.fitting(numbers))
 
     @property
     def sizes(self) -> Sizes:
@@ -142,12 +146,16 @@ class Engine:
 
     def rows_beside(self, numbers: int) -> int:
         """Examples per pass by factors, where ``numbers`` more of each are made on the way."""
-        return self.problem.batch_size or min(self.problem.data.rows, self.fitting(self.held + numbers))
+        return self.rows_of(self.held + numbers)
 
     @property
     def held(self) -> int:
         """Numbers of each example that a pass by factors holds."""
         return self.function.factors + (0 if self.is_linear else self.activations)
+
+    def queries(self, numbers: int) -> int:
+        """Queries of so many numbers that share a pass over the training data."""
+        return max(self.budget.queries // self.bytes(max(numbers, 1)), 1)
 
     def fitting(self, numbers: int, dtype: torch.dtype | None = None) -> int:
         """Examples of so many numbers that fit the memory of a pass, in the precision of θ or another."""

@@ -23,9 +23,6 @@ from upweight.measurements import Measurement, OfOutputs
 from upweight.names import distinct
 from upweight.objective import Objective
 
-QUERY_ELEMENTS = 2**27
-"""Numbers in a block of query gradients (512 MiB in float32); each block costs a pass over the training data."""
-
 
 def query_names(data: Data, query_ids: Sequence[Any] | None) -> np.ndarray:
     """The names given, one per query, or positions."""
@@ -110,7 +107,7 @@ def query_gradient_blocks(
     """
     function = objective.engine.bind(measurement.bind(objective.loss))
     rows = objective.engine.block_rows(objective.p)
-    for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // objective.p, 1)):
+    for block in torch.arange(len(data)).split(objective.engine.queries(objective.p)):
         parts = [function.each(objective.params, batch).materialize() for _, batch in data.batches(block, rows)]
         gradients = torch.cat(parts)
         refuse_infinite(gradients, int(block[0]))
@@ -135,7 +132,7 @@ def query_factor_blocks(objective: Objective, function: ExampleFunction, data: D
     """
     each = numbers(objective, function, data)
     rows = min(objective.engine.block_rows(each), objective.engine.pass_rows)
-    for block in torch.arange(len(data)).split(max(QUERY_ELEMENTS // each, 1)):
+    for block in torch.arange(len(data)).split(objective.engine.queries(each)):
         found = concatenated([function.each(objective.params, batch) for _, batch in data.batches(block, rows)])
         refuse_infinite(found.norms()[:, None], int(block[0]))
         yield found
