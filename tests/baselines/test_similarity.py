@@ -76,12 +76,11 @@ def expected_products():
 def test_products_do_not_depend_on_batches_or_blocks_of_queries(batch_size, queries_at_once, factored):
     problem = mlp()
     objective = problem.objective(batch_size=batch_size) if factored else by_differentiation(problem, batch_size)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("upweight.quantities.queries.QUERY_ELEMENTS", queries_at_once * objective.p)
-        for scores, expected in zip(
-            (similarity.gradient_dot, similarity.gradient_cosine), expected_products(), strict=True
-        ):
-            close(scores(objective, problem.queries).scores, expected, rtol=1e-8)
+    objective.engine.budget = uw.Budget(queries=queries_at_once * objective.p * 8)
+    for scores, expected in zip(
+        (similarity.gradient_dot, similarity.gradient_cosine), expected_products(), strict=True
+    ):
+        close(scores(objective, problem.queries).scores, expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("factored", [True, False])
