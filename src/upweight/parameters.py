@@ -54,7 +54,7 @@ class Layout:
         parts = vectors.split(self.sizes, dim=-1)
         leading = vectors.shape[:-1]
         return {
-            name: part.reshape((*leading, *shape))
+            name: part if len(shape) == 1 else part.reshape((*leading, *shape))
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
 

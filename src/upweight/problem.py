@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight import positions, scalars
-from upweight.data import Batch, Data
+from upweight.data import Batch, Data, sent
 from upweight.errors import InputError
 from upweight.losses import AnyLoss
 from upweight.parameters import Layout
@@ -95,6 +95,10 @@ class Problem:
     def positions(self, indices: Any, argument: str = "indices") -> Int[Tensor, " k"]:
         """Positions of training examples, checked (`upweight.positions`)."""
         return positions.read(indices, self.ids, argument)
+
+    def weights_at(self, positions: Int[Tensor, " k"]) -> Float[Tensor, " k"]:
+        """w_i of some training examples, for whose positions the device isn't waited for."""
+        return self.weights[sent(positions, self.weights.device)]
 
     def theta(self, params: Any = None) -> Float[Tensor, " p"]:
         """The trained θ, or other parameters, checked, in its precision and place."""

@@ -20,16 +20,17 @@ A side longer than `LONGEST_SIDE` is kept as a diagonal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from upweight.curvature.moments import SecondMoment
 from upweight.curvature.rows import Rows
+from upweight.data import sent
 from upweight.errors import InputError
 from upweight.gradients import Block, Gradients, Shape
 from upweight.gradients.denormals import flushed
@@ -74,14 +75,15 @@ def kronecker_factors(
         sums: dict[Shape, _Sides] = {}
         with flushed():
             for chosen, factors in blocks(rows):
+                counted = inputs[sent(chosen, inputs.device)]
                 for block in factors.blocks:
                     sides = sums.setdefault(block.shape, _Sides(block.shape, block.shape in mixed))
-                    sides.add(block, inputs[chosen], approximation, which)
+                    sides.add(block, counted, approximation, which)
                 del factors  # before the next ones are made
         refuse_not_finite(rows, [part for sides in sums.values() for part in sides.parts])
         again = frozenset(shape for shape, sides in sums.items() if sides.is_mixed)
         if not again:
-            return {shape: sides.kronecker(inputs) for shape, sides in sums.items()}
+            return _kronecker(sums, inputs)
         mixed |= again  # products in some batches and not in others: as gradients in all
 
 
@@ -161,23 +163,24 @@ class _Sides:
 
     def _add_products(self, term: Outer | Lookup, inputs: Float[Tensor, " b"], which: Inputs) -> None:
         """Σ g gᵀ, and Σ a aᵀ of the inputs that count."""
-        shape, counted = self._shape, inputs[:, None].expand(term.right.shape[:2])
-        if counted.shape[1] > 1 and which == "active":
-            counted = counted * _active(term)
-        flat, count = counted.reshape(-1), inputs.new_zeros((), dtype=torch.float64)
+        shape, several, counted = self._shape, term.right.shape[1] > 1, inputs[:, None]
+        if several:
+            counted = counted * _active(term) if which == "active" else counted.expand(term.right.shape[:2])
+        flat = counted.reshape(-1, 1)
         if self._products is None:
+            count = inputs.new_zeros((), dtype=torch.float64)
             left = inputs.new_zeros(term.rows) if isinstance(term, Lookup) else _second_moment(shape.rows, inputs)
             self._products = (left, _second_moment(shape.columns, inputs), count)
         left, right, count = self._products
         count += flat.sum()
         if isinstance(term, Lookup):
             assert isinstance(left, Tensor)
-            left.index_add_(0, term.index.reshape(-1), flat)
+            left.index_add_(0, term.index.reshape(-1), flat[:, 0])
             right.add(term.right.flatten(0, 1))
             return
         assert isinstance(left, SecondMoment)
         left.add(term.left.flatten(0, 1))
-        right.add(term.right.flatten(0, 1) * flat.sqrt()[:, None])
+        right.add(term.right.flatten(0, 1) * flat.sqrt())
 
     def _add_gradients(self, values: Float[Tensor, "b r c"]) -> None:
         """vec(M) vec(M)ᵀ, or MMᵀ and MᵀM."""
@@ -206,23 +209,36 @@ class _Sides:
         """Whether gradients were products in some batches and no products in others, where they don't vanish."""
         return self._products is not None and self._others is not None and bool(self._others[1].entries.any())
 
-    def kronecker(self, like: Tensor) -> Kronecker:
-        """The matrices, those of a block without gradients zero."""
+    def matrices(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Left, right times a number, and the number."""
         if self._products is not None:
             left, right, count = self._products
             first = left if isinstance(left, Tensor) else left.matrix()
-            found = first, right.matrix(), count
-        elif self._others is not None and self._others[0] is None:
-            ones = like.new_ones(1, 1)
-            found = ones, self._others[1].matrix(), like.new_ones((), dtype=torch.float64)
+            return first, right.matrix(), count
+        assert self._others is not None
+        rows, columns, total = self._others
+        if rows is None:
+            return like.new_ones(1, 1), columns.matrix(), like.new_ones((), dtype=torch.float64)
+        return rows.matrix(), columns.matrix(), total
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the whole matrix was kept."""
+        return self._products is None and exact(self._shape)
+
+
+def _kronecker(sums: Mapping[Shape, _Sides], like: Tensor) -> dict[Shape, Kronecker]:
+    """The two sides of every block, those of a block without gradients zero; the device is asked once for all."""
+    found = {shape: sides.matrices(like) for shape, sides in sums.items()}
+    there = [torch.stack([left.any(), right.any(), total > 0]).all() for left, right, total in found.values()]
+    made: dict[Shape, Kronecker] = {}
+    for shape, is_there in zip(list(found), torch.stack(there).tolist(), strict=True):
+        left, right, total = found.pop(shape)
+        if is_there:
+            made[shape] = Kronecker(left, right.div_(total.to(right)), sums[shape].is_flat)
         else:
-            assert self._others is not None
-            assert self._others[0] is not None
-            found = self._others[0].matrix(), self._others[1].matrix(), self._others[2]
-        first, second, total = found
-        if not (total > 0 and bool(first.any()) and bool(second.any())):
-            return Kronecker(like.new_zeros(self._shape.rows), like.new_zeros(self._shape.columns), False)
-        return Kronecker(first, second.div_(total.to(second)), self._products is None and exact(self._shape))
+            made[shape] = Kronecker(like.new_zeros(shape.rows), like.new_zeros(shape.columns), False)
+    return made
 
 
 def _second_moment(size: int, like: Tensor) -> SecondMoment:
@@ -233,15 +249,14 @@ def _reduced(term: Outer | Lookup, which: Inputs) -> Outer | Lookup:
     """One position: the sum of g, and the mean of a, where g isn't zero or everywhere; of lookups as they are."""
     if isinstance(term, Lookup):
         return term
-    active = _active(term)[:, :, None] if which == "active" else torch.ones_like(term.left[:, :, :1])
+    active = _active(term)[:, :, None] if which == "active" else torch.ones_like(term.left[:, :, :1], dtype=torch.bool)
     mean = (term.right * active).sum(1, keepdim=True) / active.sum(1, keepdim=True).clamp_min(1)
     return Outer(term.left.sum(1, keepdim=True), mean)
 
 
-def _active(term: Outer | Lookup) -> Float[Tensor, "b t"]:
-    """1 at positions with a gradient, 0 at others."""
-    gradient = term.left if isinstance(term, Outer) else term.right
-    return (gradient != 0).any(2).to(gradient.dtype)
+def _active(term: Outer | Lookup) -> Bool[Tensor, "b t"]:
+    """Whether a position has a gradient."""
+    return ((term.left if isinstance(term, Outer) else term.right) != 0).any(2)
 
 
 def _refuse_block(rows: Rows, chosen: Tensor, block: Block) -> None:

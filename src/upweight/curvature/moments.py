@@ -31,6 +31,9 @@ class SecondMoment:
             self._sum += (rows**2).sum(0)
             return
         size = len(self._sum)
+        if size <= NARROWEST:
+            self._sum.addmm_(rows.T, rows)
+            return
         step = max(-(-size // STRIPS), NARROWEST)
         for first in range(0, size, step):
             strip = rows[:, first : first + step]

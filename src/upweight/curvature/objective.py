@@ -149,7 +149,7 @@ class ObjectiveCurvature(OfObjective):
             held = TWICE + BY_VECTOR[self.name] * min(len(vectors), VECTORS_AT_ONCE)
             rows = objective.engine.rows_of(int(held * objective.engine.activations))
             for index, batch in objective.data.batches(self.indices, rows):
-                total += product(objective.params, batch, objective.weights[index], vectors)
+                total += product(objective.params, batch, objective.problem.weights_at(index), vectors)
         if not torch.isfinite(total).all() and torch.isfinite(vectors).all():
             refuse_no_second_derivative(objective.engine, self.indices, self.name)
         total *= self.factor
@@ -179,7 +179,7 @@ class ObjectiveCurvature(OfObjective):
             return
         for index, batch in objective.data.batches(self.indices, objective.engine.rows):
             features, _, curvature = function.output_curvature(objective.params, batch)
-            yield features, curvature.weighted(objective.weights[index])
+            yield features, curvature.weighted(objective.problem.weights_at(index))
 
     def dense(self) -> Float[Tensor, "p p"]:
         """The matrix: from factors where the outputs are linear in θ, else from the Jacobian's rows or p products."""

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight.data import Batch, batch_length
+from upweight.data import Batch, batch_length, sent
 from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.autograd import output_derivatives
@@ -48,7 +48,7 @@ class Draws:
     def cotangents(self, outputs: Tensor, batch: Batch, positions: Tensor, chosen: Tensor) -> Tensor:
         """∂ℓ/∂outputs at the drawn targets, one for each row."""
         shape = self.loss.draws(outputs)
-        uniform = uniforms(positions, chosen % self.samples, shape, self.seed).to(outputs.device)
+        uniform = sent(uniforms(positions, chosen % self.samples, shape, self.seed), outputs.device)
         return self.loss.drawn_slope(outputs, batch, uniform)
 
 
@@ -91,9 +91,9 @@ class Rows:
                 return source.cotangents(outputs, batch, positions, chosen)
 
         else:
-            given = None if source is None else source[chosen]  # type: ignore[assignment]
+            given = None if source is None else source[sent(chosen, source.device)]  # type: ignore[assignment]
         found = objective.engine.function.each(objective.params, batch, given, compacted=compacted)
-        return found.weighted(self.weights[chosen])
+        return found.weighted(self.weights[sent(chosen, self.weights.device)])
 
     def blocks(self, size: int, *, compacted: bool = False) -> Iterator[tuple[Tensor, Gradients]]:
         """All rows, in blocks of at most ``size`` and of what a pass of the objective may hold."""

@@ -7,7 +7,7 @@ result can name the example by its position.
 """
 
 from upweight.data.arrays import ArrayData
-from upweight.data.batch import Batch, batch_length, cast, join, plain, tensors
+from upweight.data.batch import Batch, batch_length, cast, join, plain, sent, tensors
 from upweight.data.interface import Data
 from upweight.data.map_style import MapData
 from upweight.data.read import as_data, is_list_of_arrays
@@ -23,5 +23,6 @@ __all__ = [
     "is_list_of_arrays",
     "join",
     "plain",
+    "sent",
     "tensors",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from upweight.data.batch import Batch, batch_length, cast, tensors
+from upweight.data.batch import Batch, batch_length, cast, sent, tensors
 
 # A batch of arrays holds about this many numbers of input: small enough for a core's cache and for
 # activations, large enough for the matrix products to run at full speed.
@@ -29,7 +29,7 @@ class ArrayData:
     def take(self, indices: Sequence[int] | Tensor) -> Batch:
         """The examples at these positions, as one batch."""
         index = torch.as_tensor(indices, dtype=torch.long)
-        return pytree.tree_map(lambda leaf: leaf[index.to(leaf.device)], self.arrays)
+        return pytree.tree_map(lambda leaf: leaf[sent(index, leaf.device)], self.arrays)
 
     def batches(self, indices: Tensor | None, batch_size: int | None) -> Iterator[tuple[Tensor, Batch]]:
         """Pairs of positions and batch, in the order of ``indices`` (default: all)."""

@@ -14,14 +14,21 @@ from upweight.errors import InputError
 Batch = Any
 
 
+def sent(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """The tensor on a device (in a precision), without waiting for it: what is sent is copied before the call returns.
+
+    What comes from a device must be waited for.
+    """
+    return tensor.to(device=device, dtype=dtype, non_blocking=device.type == "cuda")
+
+
 def cast(batch: Batch, dtype: torch.dtype, device: torch.device) -> Batch:
     """Move the tensors of a batch to ``device``, floating-point ones also to ``dtype``."""
 
     def move(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        kind = dtype if leaf.is_floating_point() else None
-        return leaf.to(device=device, dtype=kind, non_blocking=leaf.is_pinned() if device.type == "cuda" else False)
+        return sent(leaf, device, dtype if leaf.is_floating_point() else None)
 
     return pytree.tree_map(move, batch)
 

@@ -94,7 +94,7 @@ class Engine:
         whole = problem.n if isinstance(problem.data, ArrayData) else problem.batch_size
         for index, batch in problem.data.batches(None, whole):
             features, slope, curvature = function.output_curvature(problem.params, batch)
-            weight = problem.weights[index]
+            weight = problem.weights_at(index)
             parts.append(LinearFactors(features, weight[:, None] * slope, curvature.weighted(weight)))
         return LinearFactors.joined(parts)
 
@@ -214,7 +214,7 @@ class Engine:
         risks = torch.zeros(len(params), dtype=problem.dtype, device=problem.device)
         grads = torch.zeros_like(params)
         for index, batch in self.batches():
-            totals, sums = self.function.gradients(params, batch, problem.weights[index])
+            totals, sums = self.function.gradients(params, batch, problem.weights_at(index))
             risks += totals
             grads += sums
         return risks / problem.n + problem.penalty(params), grads / problem.n + problem.l2 * params
@@ -223,14 +223,14 @@ class Engine:
         """Pairs of positions and gradients w_i ∇ℓ_i as factors, in batches of ``rows``, or as many as memory holds."""
         problem = self.problem
         for index, batch in problem.data.batches(positions, rows or self.pass_rows):
-            yield index, self.function.each(problem.params, batch).weighted(problem.weights[index])
+            yield index, self.function.each(problem.params, batch).weighted(problem.weights_at(index))
 
     def gradients(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Float[Tensor, "batch p"]]]:
         """The same written out ``[batch, p]``, in blocks of bounded size."""
         problem = self.problem
         for index, batch in problem.data.batches(positions, self.block_rows(problem.p)):
             gradients = self.function.each(problem.params, batch).materialize()
-            yield index, problem.weights[index, None] * gradients
+            yield index, problem.weights_at(index)[:, None] * gradients
 
     def inner(self, vectors: Float[Tensor, "k p"], positions: Tensor | None = None) -> Float[Tensor, "k train"]:
         """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them."""

@@ -63,7 +63,7 @@ class Moments:
 
     def __init__(self, like: Float[Tensor, " p"], layout: Layout):
         self.total = torch.zeros_like(like, dtype=torch.float64)
-        self._parts = layout.unflatten(self.total)  # views
+        self._parts = {name: part.view(-1) for name, part in layout.unflatten(self.total).items()}  # of the total
         self._each: list[Tensor] = []
 
     @property
@@ -82,9 +82,9 @@ class Moments:
         self._each.append(squares)
 
         def see(block: Block) -> None:
-            ones = self.total.new_ones(1, examples)
-            for name, total in block.shape.named(block.combine(ones.to(block.dtype))).items():
-                self._parts[name].view(-1).add_(total[0])
+            ones = self.total.new_ones(1, examples, dtype=block.dtype)
+            for name, total in block.shape.named(block.combine(ones)).items():
+                self._parts[name].add_(total[0])
             squares.add_(block.norms())
 
         return see

@@ -111,7 +111,7 @@ def oriented(use: Use, term: Term, shape: Shape) -> Term:
         # Not as factors with sides exchanged: inputs and gradients must not mix in one side's statistics.
         return Direct(term.materialize().mT)
     if isinstance(term, Direct):  # a rule for broadcasts gives a column of all entries
-        return Direct(term.values.reshape(len(term.values), shape.rows, -1))
+        return term if term.shape[0] == shape.rows else Direct(term.values.reshape(len(term.values), shape.rows, -1))
     return term
 
 
@@ -127,9 +127,10 @@ def merged(terms: list[Term]) -> tuple[Term, ...]:
     outer = [term for term in terms if isinstance(term, Outer)]
     direct = [term for term in terms if isinstance(term, Direct)]
     merged: list[Term] = [term for term in terms if not isinstance(term, Outer | Direct)]
-    if outer:
-        sides = [torch.cat([getattr(term, side) for term in outer], dim=1) for side in ("left", "right")]
-        merged.append(outer[0] if len(outer) == 1 else Outer(*sides))
+    if len(outer) == 1:
+        merged += outer
+    elif outer:
+        merged.append(Outer(*(torch.cat([getattr(term, side) for term in outer], dim=1) for side in ("left", "right"))))
     if direct:
         total = direct[0].values
         for term in direct[1:]:

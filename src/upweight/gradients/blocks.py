@@ -134,13 +134,14 @@ class Block:
     def weighted(self, rows: Float[Tensor, " b"]) -> Block:
         """Every example's gradient multiplied by its own number."""
         scaled: list[Term] = []
+        each = rows.reshape(-1, 1, 1)
         for term in self.terms:
             if isinstance(term, Direct):
-                scaled.append(Direct(term.values * rows[:, None, None]))
+                scaled.append(Direct(term.values * each))
             elif isinstance(term, Outer):
-                scaled.append(Outer(term.left * rows[:, None, None], term.right))
+                scaled.append(Outer(term.left * each, term.right))
             else:
-                scaled.append(replace(term, right=term.right * rows[:, None, None]))
+                scaled.append(replace(term, right=term.right * each))
         return replace(self, terms=tuple(scaled))
 
     @property

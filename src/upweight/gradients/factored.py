@@ -23,9 +23,11 @@ from upweight.errors import SlowPathWarning, warn
 from upweight.gradients.assemble import joins, merged, needs_transposition, oriented, term_of, with_ones
 from upweight.gradients.autograd import AutogradFunction
 from upweight.gradients.blocks import Block, Cotangents, Gradients, Shape
+from upweight.gradients.form import Forms, Found, walked
 from upweight.gradients.graph import Use, uses
 from upweight.gradients.locate import located, output_gradients, scattered
 from upweight.gradients.owners import lying, owners, seeds
+from upweight.gradients.places import Answers
 from upweight.gradients.plan import Key, Plan
 from upweight.gradients.rules import ROW_DIMS, RULES, Examples
 from upweight.gradients.terms import Direct, Outer, Term, compact
@@ -45,6 +47,7 @@ class FactoredFunction(AutogradFunction):
         super().__init__(model, function, layout)
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
         self._factors = 1
+        self._forms = Forms()
         self.plan = self._settled_plan(params, probe)
 
     @property
@@ -68,7 +71,7 @@ class FactoredFunction(AutogradFunction):
         with self._forward(params, batch, cotangents is not None) as (leaves, root):
             if callable(cotangents):
                 cotangents = cotangents(root.detach())
-            seed = torch.ones_like(root) if cotangents is None else cotangents.reshape(root.shape)
+            seed = None if cotangents is None else cotangents.reshape(root.shape)
             found, other = self._terms(plan, root, leaves, seed, batch, compacted)
         if other:  # e.g. bags of unequal length
             warn(
@@ -90,23 +93,21 @@ class FactoredFunction(AutogradFunction):
             yield stack.enter_context(super()._forward(params, batch, outputs))
 
     def _terms(
-        self, plan: Plan, root: Tensor, leaves: dict[str, Tensor], seed: Tensor, batch: Batch, compacted: bool
+        self, plan: Plan, root: Tensor, leaves: dict[str, Tensor], seed: Tensor | None, batch: Batch, compacted: bool
     ) -> tuple[dict[str, list[Term]], set[str]]:
         """The terms of every use of every parameter that goes the fast way, and weights that can't in this batch."""
         count, other = batch_length(batch), set[str]()
-        found = [use for use in uses([root], leaves, plan.unbatched) if use.name not in plan.slow]
+        read = [(use, at) for use, at in self._read(plan, root, leaves, count) if use.name not in plan.slow]
+        found = [use for use, _ in read]
         gradients = output_gradients(root, found, seed)
-        ways = _ways(plan, root, found, gradients, count)
-        unproved = [use for use, at in zip(found, ways, strict=True) if at is None and use.kind in RULES]
-        multipliers = seeds(count, root.detach()) if unproved else root.new_empty(0, count)
-        seeded = [
-            output_gradients(root, unproved, row.reshape(-1, *[1] * (seed.dim() - 1)) * seed) for row in multipliers
-        ]
+        unproved = [use for use, at in read if at is None and use.kind in RULES]
+        rows = [row.reshape(-1, *[1] * (root.dim() - 1)) for row in seeds(count, root.detach())] if unproved else []
+        seeded = [output_gradients(root, unproved, row if seed is None else row * seed) for row in rows]
         terms: dict[str, list[Term]] = {}
         numbers = 0
         times = Counter(use.name for use in found)
         shapes = {shape.weight: shape for shape in plan.shapes}
-        for use, at in zip(found, ways, strict=True):
+        for use, at in read:
             shape = shapes.get(use.name)
             if shape is None:
                 continue  # a bias: one more column of its weight
@@ -132,6 +133,16 @@ class FactoredFunction(AutogradFunction):
         self._factors = max(self._factors, numbers)
         return terms, other
 
+    def _read(self, plan: Plan, root: Tensor, leaves: dict[str, Tensor], count: int) -> Found:
+        """Every use, and how the examples lie in it, as far as the graph proves it: kept for batches of one form."""
+        nodes, key = walked(root, leaves)
+        known = self._forms.known(key, nodes)
+        if known is None:
+            answers: Answers = {}
+            known = _ways(plan, root, list(uses([root], leaves, plan.unbatched)), count, answers)
+            self._forms.keep(key, nodes, known, answers)
+        return known
+
     def _block(
         self,
         shape: Shape,
@@ -153,7 +164,7 @@ class FactoredFunction(AutogradFunction):
         with self._forward(params, probe, outputs=False) as (leaves, root):
             examples, unbatched, slow, found = self._settled(root, leaves, count)
             unused = tuple(name for name in self.layout.names if name not in {use.name for use in found})
-            gradients = output_gradients(root, found, torch.ones_like(root))
+            gradients = output_gradients(root, found)
             shapes = tuple(self._shapes(found, slow, leaves, gradients))
         return self._agreeing(Plan(shapes, examples, unbatched, slow, unused), params, probe)
 
@@ -235,24 +246,18 @@ class FactoredFunction(AutogradFunction):
         return plan
 
 
-def _ways(
-    plan: Plan, root: Tensor, found: list[Use], gradients: Mapping[Any, Tensor], count: int
-) -> list[Examples | None]:
+def _ways(plan: Plan, root: Tensor, found: list[Use], count: int, answers: Answers) -> Found:
     """How the examples lie in the output of each use: one alone everywhere, several as the graph proves, if it does."""
-    ways: list[Examples | None] = []
-    places = {} if count == 1 else traced(root, count)
+    if count == 1:  # torch takes other operations where a batch is one
+        known = [plan.examples.get((use.name, use.kind, use.slot)) for use in found]
+        return [(use, Examples(0 if at is None else at.dim, 1)) for use, at in zip(found, known, strict=True)]
+    places = traced(root, count, answers)
+    ways: Found = []
     for use in found:
-        known, g = plan.examples.get((use.name, use.kind, use.slot)), gradients.get(use.node)
-        if count == 1:  # torch takes other operations where a batch is one
-            ways.append(Examples(0 if known is None else known.dim, 1))
-            continue
         at = places.get((use.node, 0))
-        allowed = (
-            g is not None
-            and at is not None
-            and (use.kind not in ROW_DIMS or at.dim in ROW_DIMS[use.kind](use, g.shape))
-        )
-        ways.append(at if allowed else None)
+        dims = ROW_DIMS.get(use.kind)
+        allowed = at is None or dims is None or at.dim in dims(use, use.node._input_metadata[0].shape)
+        ways.append((use, at if allowed else None))
     return ways
 
 

@@ -13,17 +13,20 @@ from upweight.gradients.owners import Owned
 from upweight.gradients.rules import ROW_DIMS, Examples
 
 
-def output_gradients(root: Tensor, found: list[Use], seed: Tensor) -> dict[Any, Tensor]:
-    """Gradients at the outputs of the operations that hold parameters; no gradient of a parameter is computed."""
+def output_gradients(root: Tensor, found: list[Use], seed: Tensor | None = None) -> dict[Any, Tensor]:
+    """Gradients at the outputs of the operations that hold parameters; no gradient of a parameter is computed.
+
+    ``seed``: what each entry of ``root`` counts (default: 1).
+    """
     nodes = list(dict.fromkeys(use.node for use in found))
     if not nodes:
         return {}
     # A number rather than ``root`` with ``seed`` as its gradient, for which torch imports a system of symbolic algebra.
-    value = (root * seed).sum()
+    value = root.sum() if seed is None else (root * seed).sum()
     gradients = torch.autograd.grad(
         value, [GradientEdge(node, 0) for node in nodes], retain_graph=True, allow_unused=True
     )
-    return {node: g.detach() for node, g in zip(nodes, gradients, strict=True) if g is not None}
+    return {node: g for node, g in zip(nodes, gradients, strict=True) if g is not None}
 
 
 def located(use: Use, rows: list[Tensor], count: int, known: Examples | None) -> Examples | None:

@@ -28,12 +28,10 @@ ROUNDING = {torch.float64: 1e-7, torch.float32: 2e-3}
 
 def seeds(count: int, like: Tensor) -> Tensor:
     """Multipliers of the examples' values, ``[digits + 1, count]``: the last are random, the same in every process."""
-    numbers, digits = torch.arange(count, device=like.device), []
-    while True:
+    numbers, digits = torch.arange(count, device=like.device), list[Tensor]()
+    while not digits or BASE ** len(digits) < count:
         digits.append(1 + (numbers % BASE).to(like.dtype) / BASE)
         numbers = numbers // BASE
-        if not numbers.any():
-            break
     drawn = torch.rand(count, generator=torch.Generator().manual_seed(count), dtype=torch.float64)
     return torch.stack([*digits, 1 + drawn.to(like)])
 

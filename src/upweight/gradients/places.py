@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -26,6 +27,9 @@ SHARED = Shared()
 Place = Examples | Shared | None
 """Where the examples lie; None: not known."""
 
+Answers = dict[tuple[Node, str], Any]
+"""What rules read of operations: each attribute's value, None where there is none."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -41,6 +45,8 @@ class Step:
         Shapes of the output and of the input.
     count
         Number of examples.
+    answers
+        Takes down what a rule asks of the operation beside shapes: where that is the same the rule says the same.
     """
 
     node: Node
@@ -49,15 +55,22 @@ class Step:
     out: Shape
     given: Shape
     count: int
+    answers: Answers = field(default_factory=dict)
 
     @property
     def dim(self) -> int:
         """The output's dimension that holds the examples."""
         return self.at.dim
 
+    def asked(self, name: str) -> Any:
+        """What the operation remembers under this name; None if nothing."""
+        attribute = f"_saved_{name}"
+        value = self.answers[self.node, attribute] = getattr(self.node, attribute, None)
+        return value
+
     def saved(self, name: str) -> list[int]:
         """Dimensions that the operation remembers, counted from the left of its input; [] where it names none."""
-        value = getattr(self.node, f"_saved_{name}", None)
+        value = self.asked(name)
         numbers = [] if value is None else [value] if isinstance(value, int) else list(value)
         return [_signed(number) % max(len(self.given), 1) for number in numbers]
 
@@ -92,7 +105,8 @@ def reduced(step: Step) -> Place:
     dims = step.saved("dim")
     if not dims:
         return None
-    if getattr(step.node, "_saved_keepdim", len(step.out) == len(step.given)):
+    keeps = step.asked("keepdim")
+    if len(step.out) == len(step.given) if keeps is None else keeps:
         return None if step.dim in dims else step.same(step.dim)
     kept = [dim for dim in range(len(step.given)) if dim not in dims]
     return step.same(kept[step.dim]) if step.dim < len(kept) else None
@@ -150,7 +164,7 @@ def split(step: Step) -> Place:
 
 def stacked(step: Step) -> Place:
     """Inputs along a new dimension."""
-    dim = _signed(step.node._saved_dim) % len(step.out)
+    dim = _signed(step.asked("dim")) % len(step.out)
     return None if dim == step.dim else step.same(step.dim - (step.dim > dim))
 
 
@@ -166,13 +180,13 @@ def turned(step: Step) -> Place:
 
 def repeated(step: Step) -> Place:
     """The whole several times along some dimensions."""
-    times = list(step.node._saved_repeats)
+    times = list(step.asked("repeats"))
     return entrywise(step) if times[step.dim] == 1 else None
 
 
 def padded(step: Step) -> Place:
     """Entries added at the ends of the last dimensions."""
-    pad = getattr(step.node, "_saved_pad", getattr(step.node, "_saved_padding", None))
+    pad = step.asked("padding") if step.asked("pad") is None else step.asked("pad")
     if pad is None or step.dim >= len(step.out) - len(pad) // 2:
         return None
     return step.same(step.dim)
@@ -214,7 +228,7 @@ def convolved(step: Step) -> Place:
 
 def normalised(step: Step) -> Place:
     """The last dimensions by their mean and variance."""
-    trailing = len(step.node._saved_normalized_shape)
+    trailing = len(step.asked("normalized_shape"))
     if step.slot > 0:
         return SHARED
     return step.same(step.dim) if step.dim < len(step.out) - trailing else None
@@ -227,7 +241,7 @@ def normalised_by_group(step: Step) -> Place:
 
 def normalised_by_channel(step: Step) -> Place:
     """Channels by means and variances that were learnt before; of the batch's own, everybody has a part."""
-    if getattr(step.node, "_saved_training", True):
+    if step.asked("training") is not False:
         return None
     return SHARED if step.slot else step.same(step.dim) if step.dim != 1 else None
 
@@ -248,7 +262,7 @@ def negative_log(step: Step) -> Place:
 
 def picked(step: Step) -> Place:
     """Entries by their numbers: those of other dimensions, or one of each example in their order."""
-    indices = list(step.node._saved_indices)
+    indices = list(step.asked("indices"))
     given = [dim for dim, index in enumerate(indices) if index is not None]
     if step.dim != 0 or given[-1] - given[0] >= len(given):
         return None
@@ -257,7 +271,8 @@ def picked(step: Step) -> Place:
         return step.same(0)
     if any(indices[dim].dim() != 1 or indices[dim].dtype == torch.bool for dim in given):
         return None
-    return step.same(0) if torch.equal(first, torch.arange(step.given[0]).to(first)) else None
+    in_order = torch.arange(step.given[0], device=first.device, dtype=first.dtype)
+    return step.same(0) if torch.equal(first, in_order) else None
 
 
 def looked_up(step: Step) -> Place:

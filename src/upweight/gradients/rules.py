@@ -38,6 +38,8 @@ class Examples:
 
     def split(self, tensor: Tensor, count: int) -> Tensor:
         """The examples first, ``[count, rows, *others]``; the other dimensions keep their order."""
+        if self.dim == 0 and (self.before == 1 or tensor.shape[0] == count):  # as they are: one view
+            return tensor.reshape(count, tensor.shape[0] // count, *tensor.shape[1:])
         moved = tensor.movedim(self.dim, 0)
         rest = moved.shape[0] // count
         before = rest if self.before == 0 else self.before
@@ -60,6 +62,8 @@ TermRule = Callable[[Use, Tensor, Context], Term | None]
 def by_rows(tensor: Tensor, at: Context, trailing: int) -> Tensor:
     """``[examples, rows, features]``: the last ``trailing`` dimensions are features, the others rows."""
     parted = at.examples.split(tensor, at.count)
+    if trailing == 1 and parted.dim() == 3:
+        return parted
     return parted.reshape(at.count, -1, math.prod(tensor.shape[tensor.dim() - trailing :]))
 
 
@@ -129,7 +133,7 @@ def convolution(use: Use, g: Tensor, at: Context) -> Term | None:
         return None
     spatial = g.dim() - 2
     if use.slot == 2:
-        return Direct(at.examples.split(g, at.count).transpose(1, 2).flatten(2).sum(2)[:, :, None])
+        return _by_channel(g, at)
     if use.slot != 1 or spatial not in (1, 2, 3):
         return None
     x, kernel, groups = node._saved_input, at.shape[2:], int(node._saved_groups)
@@ -152,6 +156,8 @@ def convolution(use: Use, g: Tensor, at: Context) -> Term | None:
 
 def _joined_rows(side: Tensor, at: Context) -> Tensor:
     """[images, positions, features] as [examples, rows, features]: an example may be several images."""
+    if len(side) == at.count:
+        return side
     parted = at.examples.split(side, at.count)
     return parted.reshape(at.count, -1, side.shape[2])
 
@@ -220,7 +226,9 @@ def batch_norm(use: Use, g: Tensor, at: Context) -> Term | None:
 
 
 def _by_channel(g: Tensor, at: Context) -> Term:
-    return Direct(at.examples.split(g, at.count).transpose(1, 2).flatten(2).sum(2)[:, :, None])
+    """Sums over an example's images and their places."""
+    parted = at.examples.split(g, at.count)
+    return Direct(parted.sum([1, *range(3, parted.dim())])[:, :, None])
 
 
 def embedding(use: Use, g: Tensor, at: Context) -> Term | None:

@@ -16,12 +16,20 @@ class Saved:
         self._bytes: dict[int, int] = {}
         self._kept: list[Tensor] = []  # while they live no two storages have one address
 
-    def note(self, tensor: Tensor) -> Tensor:
-        """One saved tensor."""
+    def note(self, tensor: Tensor) -> int:
+        """One saved tensor; the graph has its number, as an operation that held its own output would never go."""
         storage = tensor.untyped_storage()
         self._bytes[storage.data_ptr()] = storage.nbytes()
-        self._kept.append(tensor.detach())
-        return tensor
+        self._kept.append(tensor)
+        return len(self._kept) - 1
+
+    def noted(self, number: int) -> Tensor:
+        """The tensor of this number."""
+        return self._kept[number]
+
+    def let_go(self) -> None:
+        """Hold no tensors any more; what they took stays known."""
+        self._kept.clear()
 
     def beside(self, others: Iterable[Tensor]) -> int:
         """Numbers of the first of ``others``' precision in all that is saved, storages of ``others`` left out."""
@@ -34,5 +42,8 @@ class Saved:
 def saved_numbers() -> Iterator[Saved]:
     """Counts what graphs save that are made within."""
     saved = Saved()
-    with torch.autograd.graph.saved_tensors_hooks(saved.note, lambda tensor: tensor):
-        yield saved
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(saved.note, saved.noted):
+            yield saved
+    finally:
+        saved.let_go()

@@ -172,7 +172,7 @@ class Direct:
     @property
     def numbers(self) -> int:
         """Numbers held per example."""
-        return self.values[0].numel()
+        return self.values.shape[1] * self.values.shape[2]
 
     def materialize(self) -> Float[Tensor, "b r c"]:
         """The gradients themselves."""

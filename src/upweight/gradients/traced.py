@@ -15,21 +15,24 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from upweight.gradients.graph import Node
-from upweight.gradients.places import RULES, Place, Shape, Step
+from upweight.gradients.places import RULES, Answers, Place, Shape, Step
 from upweight.gradients.rules import Examples
 
 Places = dict[Node, dict[int, Place]]
 """Of each operation, by the number of its output."""
 
 
-def traced(root: Tensor, count: int) -> dict[tuple[Node, int], Examples]:
+def traced(root: Tensor, count: int, answers: Answers | None = None) -> dict[tuple[Node, int], Examples]:
     """Where ``count`` examples lie in the outputs of the operations that ``root`` was made by, as far as is proved.
 
     Parameters
     ----------
     root
         Values or outputs with the examples first.
+    answers
+        Takes down what was asked of operations beside their shapes: all that the result hangs on.
     """
+    answers = {} if answers is None else answers
     if root.grad_fn is None:
         return {}
     places: Places = {root.grad_fn: {root.output_nr: Examples(0, 1)}}
@@ -37,7 +40,8 @@ def traced(root: Tensor, count: int) -> dict[tuple[Node, int], Examples]:
         for slot, (child, number) in enumerate(node.next_functions):
             if child is None:
                 continue
-            found, known = _through(node, slot, child, number, places, count), places.setdefault(child, {})
+            found = _through(node, slot, child, number, places, count, answers)
+            known = places.setdefault(child, {})
             # Where a part of it is everybody's, or another's on another way, no row is one example's for certain.
             known[number] = found if known.get(number, found) == found else None
     return {
@@ -48,7 +52,7 @@ def traced(root: Tensor, count: int) -> dict[tuple[Node, int], Examples]:
     }
 
 
-def _through(node: Node, slot: int, child: Node, number: int, places: Places, count: int) -> Place:
+def _through(node: Node, slot: int, child: Node, number: int, places: Places, count: int, answers: Answers) -> Place:
     """Where the examples lie in one input of an operation, as all its outputs have it."""
     rule, given = RULES.get(node.name()), _shape(child, number)
     found: set[Place] = set()
@@ -58,7 +62,7 @@ def _through(node: Node, slot: int, child: Node, number: int, places: Places, co
             place = (
                 None
                 if rule is None or out is None or given is None
-                else rule(Step(node, slot, place, out, given, count))
+                else rule(Step(node, slot, place, out, given, count, answers))
             )
         found.add(place)
     return found.pop() if len(found) == 1 else None

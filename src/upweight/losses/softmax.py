@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.data import sent
 from upweight.errors import InputError
 
 ClassWeights = tuple[float, ...] | None
@@ -89,4 +90,4 @@ def _smoothed(probabilities: Tensor, smoothing: float) -> Tensor:
 
 
 def _weights(weight: tuple[float, ...], outputs: Tensor) -> Tensor:
-    return torch.tensor(weight, dtype=outputs.dtype, device=outputs.device)
+    return sent(torch.tensor(weight, dtype=outputs.dtype), outputs.device)

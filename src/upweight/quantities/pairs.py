@@ -124,5 +124,5 @@ def self_scores(objective: Objective, solver: PairSolver, positions: Tensor | No
     function, parts = objective.engine.function, []
     batches = objective.data.batches(positions, objective.engine.pass_rows)
     for index, batch in track(batches, "self-influence", -(-n // objective.engine.pass_rows)):
-        parts.append(objective.weights[index] * solver.quadratic(function.each(objective.params, batch)))
+        parts.append(objective.problem.weights_at(index) * solver.quadratic(function.each(objective.params, batch)))
     return torch.cat(parts)
