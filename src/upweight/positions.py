@@ -50,7 +50,9 @@ def read(indices: Any, ids: np.ndarray, argument: str = "indices") -> Int[Tensor
             raise InputError(f"{argument}: a mask needs one entry per example, {n}; got {tuple(index.shape)}")
         index = index.nonzero().flatten()
     if index.is_floating_point() or index.is_complex() or index.numel() == 0:
-        raise InputError(f"{argument}: give at least one whole-number position below n={n}; got {indices!r}")
+        raise InputError(
+            f"{argument}: give at least one whole-number position below n={n}; got {reprlib.repr(indices)}"
+        )
     index = index.long().cpu()
     if int(index.min()) < 0 or int(index.max()) >= n:
         raise InputError(

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from upweight.checks.forms import first_pass
 from upweight.checks.per_example import refuse_shape
-from upweight.data import Batch, batch_length
+from upweight.data import Batch, as_tensor, batch_length
 from upweight.errors import InputError
 from upweight.losses import AnyLoss
 from upweight.names import distinct, repeated
@@ -23,8 +24,12 @@ COPIED_NUMBERS = 2**28
 
 
 def refuse_meta(model: nn.Module) -> None:
-    """Parameters on the meta device have shapes and no numbers."""
+    """Parameters on the meta device have shapes and no numbers, those of lazy modules not even shapes."""
     for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value):
+            raise InputError(
+                f"model: {name!r} is of a lazy module that has met no data; call the model on a batch, and train it"
+            )
         if value.is_meta:
             raise InputError(
                 f"model: {name!r} is on the meta device, which holds no numbers; load the trained weights first, e.g. "
@@ -111,13 +116,20 @@ def example_weights(weights: Any, n: int, params: Tensor) -> Float[Tensor, " tra
     if weights is None:
         return params.new_ones(n)
     try:
-        values = torch.as_tensor(weights).to(dtype=params.dtype, device=params.device)
-    except (TypeError, ValueError, RuntimeError) as error:
+        given = as_tensor(weights, "weights")
+    except InputError as error:
+        raise InputError(f"weights: give {n} numbers, one per example; {str(error).partition(': ')[2]}") from error
+    if given.shape != (n,) or given.is_complex():
+        kind = f"{given.dtype} of " if given.is_complex() else ""
+        raise InputError(f"weights: need {n} finite numbers ≥ 0, one per example; got {kind}shape {tuple(given.shape)}")
+    values = given.to(dtype=params.dtype, device=params.device)
+    wrong = torch.nonzero(~(torch.isfinite(values) & (values >= 0))).flatten()
+    if len(wrong):
+        first = int(wrong[0])
         raise InputError(
-            f"weights: give {n} numbers, one per example; got {type(weights).__name__} ({error})"
-        ) from error
-    if values.shape != (n,) or not torch.isfinite(values).all() or (values < 0).any():
-        raise InputError(f"weights: need {n} finite numbers ≥ 0, one per example; got shape {tuple(values.shape)}")
+            f"weights: need {n} finite numbers ≥ 0, one per example; got {float(values[first]):.4g} at position {first}"
+            + (f", the first of {len(wrong)} such" if len(wrong) > 1 else "")
+        )
     if not values.any():
         raise InputError(f"weights: all {n} are 0, so nothing was learnt from; leave weights out, or give some > 0")
     return values

@@ -11,6 +11,7 @@ from upweight.data.batch import Batch, batch_length, cast, join, plain, tensors
 from upweight.data.interface import Data
 from upweight.data.map_style import MapData
 from upweight.data.read import as_data, is_list_of_arrays
+from upweight.data.values import as_tensor
 
 __all__ = [
     "ArrayData",
@@ -18,6 +19,7 @@ __all__ = [
     "Data",
     "MapData",
     "as_data",
+    "as_tensor",
     "batch_length",
     "cast",
     "is_list_of_arrays",
