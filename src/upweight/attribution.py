@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight import scalars
-from upweight.data import dense
+from upweight.arrays import dense
 from upweight.errors import InputError
 from upweight.optional import imported
 from upweight.places import place

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from upweight import scalars
 from upweight.errors import InputError
 from upweight.kept import copied
 from upweight.objective import Objective
@@ -35,6 +36,8 @@ def read_checkpoints(objective: Objective, checkpoints: Any, name: str) -> list[
         checkpoints, Sequence | Tensor | np.ndarray
     ):
         raise InputError(f"{name}: give a list, one entry a model; got {type(checkpoints).__name__}")
+    if getattr(checkpoints, "ndim", 1) == 0:
+        raise InputError(f"{name}: give a list, one entry a model; got {scalars.shown(checkpoints)}")
     if not len(checkpoints):
         raise InputError(f"{name}: the list is empty; give at least one")
     states = [_state(objective, given, f"{name}[{k}]") for k, given in enumerate(checkpoints)]

@@ -227,6 +227,24 @@ FORMS: dict[str, Form] = {
         lambda: objective().at(torch.zeros(5)),
         r"params: give a tensor of p=12 numbers; got \(5,\)",
     ),
+    "a complex θ": (lambda: objective().at(torch.zeros(12) + 0j), r"params: give real numbers; got torch\.complex64"),
+    "a θ of the meta device": (
+        lambda: objective().losses(queries(), params=torch.zeros(12, device="meta")),
+        r"params: a tensor \[12\] is on the meta device",
+    ),
+    "a sparse θ": (lambda: objective().at(torch.zeros(12).to_sparse()), r"params: .*torch\.sparse_coo; give a dense"),
+    "vectors of the meta device, in an inner product": (
+        lambda: objective().inner(torch.ones(1, 12, device="meta")),
+        r"vectors: a tensor \[1, 12\] is on the meta device, which holds no numbers",
+    ),
+    "a complex loss": (
+        lambda: linear(x(), y(), loss=lambda model, batch: model(batch[0])[:, 0] + 0j),
+        r"loss: returned torch\.complex128; give real numbers",
+    ),
+    "masks of the meta device": (
+        lambda: uw.select.masked(objective().layout, torch.ones(12, dtype=torch.bool, device="meta")),
+        r"masks: a tensor \[12\] is on the meta device",
+    ),
     "vectors of another length": (
         lambda: objective().inner(torch.zeros(2, 5, dtype=DOUBLE)),
         r"vectors: give rows \[k, 12\]; got \(2, 5\)",

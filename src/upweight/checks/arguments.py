@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from upweight.arrays import as_tensor
 from upweight.checks.forms import first_pass
 from upweight.checks.per_example import refuse_shape
-from upweight.data import Batch, as_tensor, batch_length
+from upweight.data import Batch, batch_length
 from upweight.errors import InputError
 from upweight.losses import AnyLoss
 from upweight.names import distinct, repeated

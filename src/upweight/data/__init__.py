@@ -11,7 +11,6 @@ from upweight.data.batch import Batch, batch_length, cast, join, plain, tensors
 from upweight.data.interface import Data
 from upweight.data.map_style import MapData
 from upweight.data.read import as_data, is_list_of_arrays
-from upweight.data.values import as_tensor, dense
 
 __all__ = [
     "ArrayData",
@@ -19,10 +18,8 @@ __all__ = [
     "Data",
     "MapData",
     "as_data",
-    "as_tensor",
     "batch_length",
     "cast",
-    "dense",
     "is_list_of_arrays",
     "join",
     "plain",

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Subset, default_collate
 
+from upweight.arrays import dense
 from upweight.data.batch import Batch, cast, plain, tensors
-from upweight.data.values import dense
 from upweight.errors import InputError
 
 MAP_ROWS = 256

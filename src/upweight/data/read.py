@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
+from upweight.arrays import as_tensor
 from upweight.data.arrays import ArrayData
 from upweight.data.batch import Batch, tensors
 from upweight.data.interface import Data
 from upweight.data.map_style import MapData
-from upweight.data.values import as_tensor
 from upweight.errors import InputError
 
 

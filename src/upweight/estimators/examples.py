@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
-from upweight.data import as_tensor
+from upweight.arrays import as_tensor
 from upweight.errors import InputError
 
 DENSE_NUMBERS = 2**28

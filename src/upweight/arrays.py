@@ -30,7 +30,7 @@ def as_tensor(value: Any, name: str) -> Tensor:
         return dense(torch.as_tensor(value), name).detach()
     except InputError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(
             f"{name}: {type(value).__name__} can't become a tensor ({error}); give arrays or tensors of numbers"
             + _instead(value)
