@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 
 import upweight as uw
@@ -136,6 +137,26 @@ FORMS: dict[str, Form] = {
         lambda: influence().parameters([10**5000]),
         "indices: give at least one whole-number position below n=24; got a list",
     ),
+    "groups in a dict": (
+        lambda: influence().group({"a": [1]}, queries()),
+        r"indices: give a list of positions, or a list of such groups; got {'a': \[1\]}",
+    ),
+    "groups in a frame": (
+        lambda: influence().group(pd.DataFrame({"a": [1, 2]}), queries()),
+        "indices: give a list of positions, or a list of such groups; got a DataFrame",
+    ),
+    **{
+        f"checkpoints that are {name}": (
+            lambda given=given: uw.Ensemble(objective(), [given]),
+            rf"models\[0\].*{words}",
+        )
+        for name, given, words in (
+            ("meta", torch.ones(12, device="meta"), "is on the meta device"),
+            ("sparse", torch.ones(12).to_sparse(), r"torch\.sparse_coo; give a dense one"),
+            ("complex", torch.ones(12) + 0j, r"'weight' is torch\.complex64; give real numbers"),
+            ("masked", np.ma.masked_array(np.ones(12), mask=np.arange(12) == 1), "a masked array"),
+        )
+    },
     "a measurement that raises": (
         lambda: influence().attribute(queries(), measurement=lambda model, batch: model(batch["x"])[:, 0]),
         "measurement: on queries 0 … 2 it raised TypeError: .*; call it yourself on the model and such a batch",

@@ -38,6 +38,13 @@ def masked(values: Any) -> Any:
     return np.ma.masked_array(values, mask=np.arange(values.size).reshape(values.shape) == 2)
 
 
+def spoilt_below() -> nn.Module:
+    """Its first layer holds NaN."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).double()
+    nn.init.constant_(model[0].weight, float("nan"))
+    return model
+
+
 def lists() -> Any:
     values = np.empty(24, dtype=object)
     values[:] = [[1]] * 24
@@ -215,6 +222,15 @@ FORMS: dict[str, Form] = {
     "a mask for parameters": (
         lambda: made(parameters=torch.ones(5).bool()),
         r"select\.masked\(objective\.layout, mask",
+    ),
+    "parameters by a function that raises": (
+        lambda: made(parameters=lambda name, value: value.missing),
+        r"parameters: the function \(name, parameter\) -> bool raised AttributeError: .*; mend it, or give names",
+    ),
+    "class names without order": (lambda: made(class_names={"a", "b", "c"}), "class_names: give a list, one name per"),
+    "NaN in a parameter held fixed": (
+        lambda: linear(x(), y(), model=spoilt_below(), parameters=["1.*"]),
+        "loss: NaN or infinite for 24 training examples",
     ),
     "class names by number": (lambda: made(class_names=3), "class_names: give a list, one name per class.*got 3"),
     "class names in one word": (lambda: made(class_names="abc"), "class_names: give a list.*got 'abc'"),

@@ -43,6 +43,7 @@ def test_columns_of_a_table_are_taken_by_their_order_whatever_their_index() -> N
     assert objective().positions(pd.Series(np.arange(24) == 4, index=range(50, 74))).tolist() == [4]
     assert objective().positions(np.array([1, 3])[::-1]).tolist() == [3, 1]
     assert objective().positions(np.array([3, 1], dtype=">i8")).tolist() == [3, 1]
+    assert influence().group(rows, queries()).scores.shape == (3, 1)
     found = influence().relabel(rows, pd.Series([0, 2], index=[1, 0]), queries()).scores
     assert torch.equal(found, influence().relabel([3, 1], [0, 2], queries()).scores)
     assert made(weights=pd.Series(np.arange(24.0), index=range(24, 0, -1))).weights.tolist() == list(range(24))

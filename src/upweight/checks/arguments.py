@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def _refuse_moved(model: nn.Module, copies: dict[str, Tensor]) -> None:
     """Refuse a model that writes into its own parameters in a forward pass; its copies were written into."""
     own = dict(model.named_parameters())
     for name, value in copies.items():
-        if not torch.equal(value, own[name]):
+        if not torch.equal(value, own[name]) and not ((value == own[name]) | value.isnan() & own[name].isnan()).all():
             raise InputError(
                 f"model: a forward pass writes into its parameter {name!r} (it moves by up to "
                 f"{float((value - own[name]).abs().max()):.2g}), so that θ isn't what the loss is computed from; make "
@@ -140,7 +140,7 @@ def class_names(names: Any) -> tuple[str, ...] | None:
     """Names of classes 0, 1, …, or None."""
     if names is None:
         return None
-    if isinstance(names, str | Mapping) or not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0:
+    if isinstance(names, str | Mapping | Set) or not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0:
         raise InputError(f"class_names: give a list, one name per class in order of their numbers; got {names!r}")
     found = tuple(map(str, names))
     twice = repeated(np.asarray(found, dtype=object)) if found else None
