@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +34,9 @@ TABLE = pd.DataFrame(
         "nothing": pd.Series([None] * 4, dtype=object),
         "mixed": ["a", 1, 2.5, None],
         "written": ["1", "1,5", "2", "3"],
+        "date": [date(2024, 1, 1), date(2024, 1, 31), None, date(2023, 12, 31)],
+        "time": [time(1), time(2), None, time(3)],
+        "bytes": [b"a", b"b", None, b"a"],
         7: [1, 2, 3, 4],
     }
 )
@@ -93,6 +98,12 @@ GOOD = {
     "nothing != 3": pd.Series([False] * 4),
     "mixed == 'a' or mixed == 1": pd.Series([True, True, False, False]),
     "not age == age": AGE.isna(),
+    "date > '2024-01-01'": TABLE["when"] > "2024-01-01",
+    "date == '2024-01-01'": FIRST,
+    "date in ['2024-01-01', '2023-12-31']": EARLY,
+    "date == when": TABLE["when"].notna(),
+    "nothing == 'a'": TABLE["nothing"].notna(),
+    "mixed == 'a'": FIRST,
     "(age\n< 25)": AGE < 25,
     " and ".join(["age < 25"] * 300): AGE < 25,
     " age < 25 ": AGE < 25,
@@ -138,6 +149,13 @@ BAD = {
     "when == zone": "column 'zone' holds dates of a time zone, so that no row compares",
     "when > 3": "column 'when' holds dates and 3 is a number; write a date in quotes, such as '2024-01-31'",
     "when > 'soon'": "'soon' is none; write it as '2024-01-31'",
+    **{f"when < {text!r}": f"column 'when' holds dates and {text!r} is none" for text in ("", "NaT", "now", "today")},
+    "date == 'soon'": "column 'date' holds dates and 'soon' is none",
+    "date == 3": "column 'date' holds dates and 3 is a number",
+    "time == '01:00'": "'time' holds time objects and '01:00' is text; give the column as text, numbers or dates",
+    "bytes in ['a']": "column 'bytes' holds bytes objects and 'a' is text",
+    "bytes != 1": "column 'bytes' holds bytes objects and 1 is a number",
+    "age < 'inf'": "'inf' is text; compare it with a number",
     "mixed < 3": "column 'mixed' and 3 can't be compared so",
     "written < 2": "column 'written' holds text and 2 is a number, for row 1 holds '1,5'; mend that cell",
     "age == [10, 20]": "compares with a list; write in ['a', 'b'] for one of several",

@@ -1,6 +1,8 @@
 """Warnings stand at the line that called into the package, however deep they arise."""
 
+import _thread
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -70,3 +72,23 @@ def test_a_warning_names_the_users_line(act: Any) -> None:
     ours = [warning for warning in caught if issubclass(warning.category, UpweightWarning)]
     assert ours
     assert {(warning.filename, warning.lineno) for warning in ours} == {(__file__, line)}
+
+
+def test_a_warning_names_the_users_line_where_nothing_called_the_user() -> None:
+    """As in a script: the user's line is the outermost of all, below it a decorator's."""
+    problem = convex("logistic")
+    moved = problem.objective().at(torch.full((len(problem.theta),), 3.0, dtype=DOUBLE))
+    attribute = torch.no_grad()(uw.Influence(moved).attribute)
+    done = threading.Event()
+    places = []
+
+    def script() -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            _, line = attribute(problem.queries), here()
+        places.extend((warning.filename, warning.lineno - line) for warning in caught)
+        done.set()
+
+    _thread.start_new_thread(script, ())
+    assert done.wait(60)
+    assert set(places) == {(__file__, 0)}

@@ -27,7 +27,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning"),
 ]
 
-WRONG: tuple[Any, ...] = (None, "abc", 3, -1, math.nan, math.inf, [], {}, object())
+META, META_ROW = torch.ones((), device="meta"), torch.ones(3, device="meta")
+WRONG: tuple[Any, ...] = (None, "abc", 3, -1, math.nan, math.inf, [], {}, object(), META, META_ROW)
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
 

@@ -59,6 +59,14 @@ def test_decay_in_the_gradient_is_the_penalty(name: str) -> None:
     assert gradient_norm(model, l2) < 0.6 * gradient_norm(model, 0.0)
 
 
+def test_an_optimiser_from_before_decay_could_be_decoupled_has_it_in_the_gradient() -> None:
+    """Groups loaded from an earlier torch's state_dict don't say whether it is."""
+    model, optimizer = trained(COUPLED["Adam"], steps=2)
+    for group in optimizer.param_groups:
+        del group["decoupled_weight_decay"]
+    assert set(uw.l2_of(optimizer, model).values()) == {0.02}
+
+
 DECOUPLED = {
     "AdamW": lambda p: optim.AdamW(p, lr=0.01, weight_decay=0.3),
     "AdamW, amsgrad": lambda p: optim.AdamW(p, lr=0.01, weight_decay=0.3, amsgrad=True),

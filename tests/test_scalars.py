@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
+import torch
 
 from upweight import scalars
 from upweight.errors import InputError
@@ -38,3 +40,26 @@ def test_whole_numbers_within_their_bounds(least: int, most: int | None) -> None
     for value in (least - 1, last + 1, 2.0, True, "2"):
         with pytest.raises(InputError, match="x: give a whole number"):
             scalars.whole("x", value, least, most)
+
+
+class Silent:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (10**5000, "a whole number of more than 60 digits"),
+        (Silent(), "a Silent"),
+        ("x" * 100, "'" + "x" * 59 + "…"),
+        ([0] * 100, "a list"),
+        (torch.tensor(1, device="meta"), "tensor"),
+    ],
+    ids=["long number", "silent", "long text", "list", "meta"],
+)
+def test_whatever_a_value_is_the_message_is_short(value: Any, said: str) -> None:
+    for check in (scalars.number, scalars.whole, scalars.flag, lambda name, it: scalars.one_of(name, it, ("a", "b"))):
+        with pytest.raises(InputError, match=f"^x: .*got {re.escape(said)}") as error:
+            check("x", value)
+        assert len(str(error.value)) < 150

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight import scalars
+from upweight.arrays import dense
 from upweight.errors import InputError
 from upweight.optional import imported
 from upweight.places import place
@@ -154,6 +155,7 @@ class Attribution:
 
     def __post_init__(self) -> None:
         scalars.instance("scores", self.scores, Tensor, "a tensor [queries, train] or [train]")
+        dense(self.scores, "scores")
         scalars.instance("quantity", self.quantity, Quantity, "what a score is, as upweight.Quantity(name, words, …)")
         if self.damping is not None:
             scalars.number("damping", self.damping, least=0)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from upweight import scalars
+from upweight.arrays import as_tensor, dense
 from upweight.errors import InputError
 from upweight.kept import copied
 from upweight.objective import Objective
@@ -35,6 +37,8 @@ def read_checkpoints(objective: Objective, checkpoints: Any, name: str) -> list[
         checkpoints, Sequence | Tensor | np.ndarray
     ):
         raise InputError(f"{name}: give a list, one entry a model; got {type(checkpoints).__name__}")
+    if getattr(checkpoints, "ndim", 1) == 0:
+        raise InputError(f"{name}: give a list, one entry a model; got {scalars.shown(checkpoints)}")
     if not len(checkpoints):
         raise InputError(f"{name}: the list is empty; give at least one")
     states = [_state(objective, given, f"{name}[{k}]") for k, given in enumerate(checkpoints)]
@@ -61,8 +65,10 @@ def _state(objective: Objective, given: Any, name: str) -> State:
     if isinstance(given, Mapping):
         return _checked(objective, given, name)
     try:
-        vector = torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError) as error:
+        vector = as_tensor(given, name)
+    except InputError as error:
+        if error.__cause__ is None:  # an array, but without all of its numbers
+            raise
         raise InputError(
             f"{name}: {type(given).__name__} is neither a module, a state dict nor a vector of parameters"
         ) from error
@@ -80,8 +86,14 @@ def _checked(objective: Objective, given: Mapping[str, Any], name: str) -> State
             f"{name}: it belongs to another model: it lacks {missing[:4]} and has {(unknown or list(given))[:4]}, "
             f"where this objective's model has {list(own)[:8]}. Give model.state_dict()"
         )
-    state = {key: value.detach().clone() for key, value in given.items() if isinstance(value, Tensor)}
+    state = {
+        key: dense(value, f"{name}[{key!r}]").detach().clone()
+        for key, value in given.items()
+        if isinstance(value, Tensor)
+    }
     for key, value in state.items():
+        if value.is_complex() and not own[key].is_complex():
+            raise InputError(f"{name}: {key!r} is {value.dtype}; give real numbers")
         if value.shape != own[key].shape:
             raise InputError(
                 f"{name}: it belongs to another model: {key!r} has shape {tuple(value.shape)}, here it has "

@@ -111,9 +111,7 @@ class Influence(Attributor):
                 f"objective: got {type(objective).__name__}; give upweight.Objective(model, loss, data) or "
                 "upweight.from_estimator(estimator, X, y)"
             )
-        if inverse is not None and (
-            isinstance(inverse, type) or not (hasattr(inverse, "fit") or hasattr(inverse, "solve"))
-        ):
+        if inverse is not None and not any(kinds.KINDS[kind].test(inverse) for kind in ("Inverse", "Solver")):
             raise InputError(
                 f"inverse: {scalars.shown(inverse)} is not one of upweight.inverse, such as inverse.EKFAC()"
             )

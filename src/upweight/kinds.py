@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from upweight.arrays import as_tensor, dense
 from upweight.errors import InputError
 from upweight.scalars import finite, plain, shown
 
@@ -145,7 +146,7 @@ def check_fields(settings: Any) -> None:
 
 
 def numbers(name: str, value: Any) -> Tensor:
-    """Finite numbers, in whatever they come, as a tensor.
+    """Finite numbers, in whatever they come, as a tensor; a list of Python's floats keeps their precision.
 
     Raises
     ------
@@ -153,14 +154,27 @@ def numbers(name: str, value: Any) -> Tensor:
         If they can't be one, are complex, or hold NaN or infinity.
     """
     try:
-        found = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+        found = as_tensor(_doubles(value), name)
+    except InputError as error:
+        if error.__cause__ is None:  # an array, but without all of its numbers
+            raise
         raise InputError(f"{name}: give numbers; got {shown(value)}") from error
     if found.is_complex():
         raise InputError(f"{name}: give real numbers; got {shown(value)}")
     if not torch.isfinite(found).all():
         raise InputError(f"{name}: NaN or infinite values; give finite numbers")
     return found
+
+
+def _doubles(value: Any) -> Any:
+    """A list of Python's floats as NumPy reads it, in double precision, which torch would halve; else as it is."""
+    if not isinstance(value, list | tuple):
+        return value
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        return value
+    return found if found.dtype == np.float64 and not any(isinstance(each, Tensor) for each in value) else value
 
 
 def whole_numbers(name: str, value: Any) -> Tensor:
@@ -184,6 +198,8 @@ def _check(name: str, value: Any, kinds: tuple[Kind, ...]) -> None:
     if not any(kind.test(value) for kind in kinds):
         words = ", or ".join(dict.fromkeys(kind.words for kind in sorted(kinds, key=lambda kind: kind.words == "None")))
         raise InputError(f"{name}: give {words}; got {shown(value)}")
+    if isinstance(value, Tensor):
+        dense(value, name)
 
 
 @cache

@@ -78,7 +78,13 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
     if parameters is None:
         chosen = [name for name, value in named.items() if value.requires_grad]
     elif callable(parameters) and not isinstance(parameters, nn.Module):
-        chosen = [name for name, value in named.items() if parameters(name, value)]
+        try:
+            chosen = [name for name, value in named.items() if parameters(name, value)]
+        except Exception as error:  # a user's own function may raise whatever it likes
+            raise InputError(
+                f"parameters: the function (name, parameter) -> bool raised {type(error).__name__}: {error}; mend it, "
+                "or give names"
+            ) from error
     else:
         parts = [parameters] if isinstance(parameters, str | Tensor | nn.Module | Mapping) else parameters
         if not isinstance(parts, Iterable):

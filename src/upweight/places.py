@@ -42,5 +42,8 @@ def unusable(path: Path) -> str | None:
             return f"{part!r} can't be encoded"
         if size > LONGEST:
             return f"{part[:40]!r}… is {size:,} bytes long, and names have {LONGEST} at most"
-    whole = len(os.fsencode(path.absolute()))
+    try:
+        whole = len(os.fsencode(path.absolute()))
+    except FileNotFoundError:
+        return f"{str(path)!r} is in the current folder, which is no more"
     return f"it is {whole:,} bytes long, and paths have {LONGEST_PATH:,} at most" if whole > LONGEST_PATH else None

@@ -12,10 +12,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from upweight.arrays import as_tensor
 from upweight.errors import InputError
 
 SEARCHED = 20_000
 """Ids among which near ones are looked for."""
+
+
+def _shown(value: Any) -> str:
+    """A value in few letters, where it has any: a whole number may be too long for Python to write."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return f"a {type(value).__name__}"
 
 
 def read(indices: Any, ids: np.ndarray, argument: str = "indices") -> Int[Tensor, " k"]:
@@ -37,20 +46,22 @@ def read(indices: Any, ids: np.ndarray, argument: str = "indices") -> Int[Tensor
     n, names = len(ids), _names(indices, argument)
     given = indices if names is None else _looked_up(names, ids, argument)
     try:
-        index = torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError):
+        index = as_tensor(given, argument)
+    except InputError as error:
+        if error.__cause__ is None:  # an array, but without all of its numbers
+            raise
         index = torch.empty(0)
     if index.dim() == 2 and index.shape[1] == 1:
         index = index[:, 0]  # as torch.nonzero gives them
     if index.dim() != 1:
-        got = f"{reprlib.repr(indices)} of {index.dim()} dimensions"
+        got = f"{_shown(indices)} of {index.dim()} dimensions"
         raise InputError(f"{argument}: give a list of positions, such as [3] or [3, 5]; got {got}")
     if index.dtype == torch.bool:
         if index.shape != (n,):
             raise InputError(f"{argument}: a mask needs one entry per example, {n}; got {tuple(index.shape)}")
         index = index.nonzero().flatten()
     if index.is_floating_point() or index.is_complex() or index.numel() == 0:
-        raise InputError(f"{argument}: give at least one whole-number position below n={n}; got {indices!r}")
+        raise InputError(f"{argument}: give at least one whole-number position below n={n}; got {_shown(indices)}")
     index = index.long().cpu()
     if int(index.min()) < 0 or int(index.max()) >= n:
         raise InputError(
@@ -61,7 +72,7 @@ def read(indices: Any, ids: np.ndarray, argument: str = "indices") -> Int[Tensor
     if len(distinct) != len(index):
         twice, times = distinct[counts > 1][0], int(counts.max())
         named = int(twice) if names is None else repr(ids.tolist()[int(twice)])
-        raise InputError(f"{argument}: {named} is named {times} times; name it once, got {reprlib.repr(indices)}")
+        raise InputError(f"{argument}: {named} is named {times} times; name it once, got {_shown(indices)}")
     return index
 
 

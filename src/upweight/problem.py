@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight import positions, scalars
+from upweight.arrays import dense
 from upweight.data import Batch, Data, sent
 from upweight.errors import InputError
 from upweight.losses import AnyLoss
@@ -107,7 +108,9 @@ class Problem:
         if not isinstance(params, Tensor) or params.shape != (self.p,):
             got = tuple(params.shape) if isinstance(params, Tensor) else scalars.shown(params)
             raise InputError(f"params: give a tensor of p={self.p:,} numbers; got {got}")
-        return params.to(self.params)
+        if params.is_complex():
+            raise InputError(f"params: give real numbers; got {params.dtype}")
+        return dense(params, "params").to(self.params)
 
     def penalty(self, params: Float[Tensor, "*k p"]) -> Float[Tensor, "*k"]:
         """½ Σ λ_k θ_k²."""

@@ -36,7 +36,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     wanted = f"a whole number of at least {least:,}" if most is None else f"a whole number from {least:,} to {most:,}"
     is_whole = isinstance(given, Integral) and not isinstance(given, bool)
     if not is_whole or not least <= given <= (LARGEST if most is None else most):
-        raise InputError(f"{name}: give {wanted}; got {value!r}")
+        raise InputError(f"{name}: give {wanted}; got {shown(value)}")
     return int(given)
 
 
@@ -67,7 +67,7 @@ def number(
     if not inside:
         signs = ((">", above), ("≥", least), ("<", below), ("≤", most))
         bounds = " and ".join(f"{sign} {bound:g}" for sign, bound in signs if bound is not None)
-        raise InputError(f"{name}: give a finite number {bounds}".rstrip() + f"; got {value!r}")
+        raise InputError(f"{name}: give a finite number {bounds}".rstrip() + f"; got {shown(value)}")
     return float(given)
 
 
@@ -88,7 +88,7 @@ def flag(name: str, value: Any) -> bool:
         If it is something else: "no" would count as true.
     """
     if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{name}: give True or False; got {value!r}")
+        raise InputError(f"{name}: give True or False; got {shown(value)}")
     return bool(value)
 
 
@@ -101,7 +101,7 @@ def one_of(name: str, value: Any, choices: Collection[str]) -> str:
         If it is none of them.
     """
     if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{name}: one of {', '.join(map(repr, choices))}; got {value!r}")
+        raise InputError(f"{name}: one of {', '.join(map(repr, choices))}; got {shown(value)}")
     return value
 
 
@@ -160,11 +160,17 @@ def function(name: str, value: Any, takes: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value in few words: what is long by its kind alone."""
+    """A value in few words: what is long by its beginning, or by its kind alone."""
     if isinstance(value, type):
         return f"the class {value.__name__}, which is not yet an instance: {value.__name__}(…)"
-    text = repr(value)
-    return text if len(text) <= SHOWN and "\n" not in text and " at 0x" not in text else f"a {type(value).__name__}"
+    kind = f"a whole number of more than {SHOWN} digits" if isinstance(value, int) else f"a {type(value).__name__}"
+    try:
+        text = repr(value)
+    except Exception:  # a user's own, or of a number longer than Python writes
+        return kind
+    if isinstance(value, str) and len(text) > SHOWN:
+        return f"{text[:SHOWN]}…"
+    return text if len(text) <= SHOWN and "\n" not in text and " at 0x" not in text else kind
 
 
 def seed(name: str, value: Any) -> int:
@@ -186,4 +192,4 @@ def generator(value: int) -> torch.Generator:
 def plain(value: Any) -> Any:
     """The number in a scalar of NumPy or a tensor of no dimensions; anything else as it is."""
     is_scalar = isinstance(value, np.generic) or (isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0)
-    return value.item() if is_scalar else value
+    return value.item() if is_scalar and not getattr(value, "is_meta", False) else value

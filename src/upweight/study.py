@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from upweight import kinds
+from upweight import kinds, scalars
 from upweight.checks.arguments import class_names as checked_class_names
 from upweight.errors import InputError
 from upweight.objective import Objective
@@ -87,8 +87,9 @@ class Study:
         expected = {"query_ids": queries, "query_images": queries, "query_table": queries, "images": n, "table": n}
         for name, count in expected.items():
             given = getattr(self, name)
-            if given is not None and (not hasattr(given, "__len__") or len(given) != count):
-                got = len(given) if hasattr(given, "__len__") else repr(given)
+            sized = hasattr(given, "__len__") and getattr(given, "ndim", 1) > 0
+            if given is not None and (not sized or len(given) != count):
+                got = len(given) if sized else scalars.shown(given)
                 raise InputError(f"{name}: got {got}; give one for each of the {count} examples")
         if self.network is not None and not callable(self.network):
             raise InputError(f"network: got {type(self.network).__name__}; give an nn.Module or a function of images")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
+import torch
+
 import upweight as uw
 from bad_calls.case import Broken, Form, Row, attribution, ignored, influence, linear, objective, queries, x, y
 from upweight.inverse import CG
@@ -104,6 +108,62 @@ FORMS: dict[str, Form] = {
     "targets of text": (
         lambda: influence().generalized(uw.Relabelling([0], ["a"])),
         r"targets: give numbers; got \['a'\]",
+    ),
+    "targets of the meta device": (
+        lambda: influence().relabel([0], torch.ones(1, device="meta"), queries()),
+        r"targets: a tensor \[1\] is on the meta device",
+    ),
+    "masked targets": (
+        lambda: influence().relabel([0, 1], np.ma.masked_array([0, 1], mask=[0, 1]), queries()),
+        r"targets: a masked array \[2\] has no value in 1 places, first at \[1\]",
+    ),
+    "vectors of the meta device": (
+        lambda: influence().solve(torch.ones(1, 12, device="meta")),
+        r"vectors: a tensor \[1, 12\] is on the meta device",
+    ),
+    "sparse vectors": (
+        lambda: influence().solve(torch.ones(1, 12).to_sparse()),
+        r"vectors: a tensor \[1, 12\] has layout torch\.sparse_coo; give a dense one",
+    ),
+    "positions of the meta device": (
+        lambda: influence().attribute(queries(), train=torch.ones(2, dtype=torch.long, device="meta")),
+        r"train: a tensor \[2\] is on the meta device",
+    ),
+    "masked positions": (
+        lambda: influence().parameters(np.ma.masked_array([0, 1], mask=[0, 1])),
+        r"indices: a masked array \[2\] has no value in 1 places",
+    ),
+    "a position longer than Python writes": (
+        lambda: influence().parameters([10**5000]),
+        "indices: give at least one whole-number position below n=24; got a list",
+    ),
+    "groups in a dict": (
+        lambda: influence().group({"a": [1]}, queries()),
+        r"indices: give a list of positions, or a list of such groups; got {'a': \[1\]}",
+    ),
+    "groups in a frame": (
+        lambda: influence().group(pd.DataFrame({"a": [1, 2]}), queries()),
+        "indices: give a list of positions, or a list of such groups; got a DataFrame",
+    ),
+    **{
+        f"checkpoints that are {name}": (
+            lambda given=given: uw.Ensemble(objective(), [given]),
+            rf"models\[0\].*{words}",
+        )
+        for name, given, words in (
+            ("meta", torch.ones(12, device="meta"), "is on the meta device"),
+            ("sparse", torch.ones(12).to_sparse(), r"torch\.sparse_coo; give a dense one"),
+            ("complex", torch.ones(12) + 0j, r"'weight' is torch\.complex64; give real numbers"),
+            ("masked", np.ma.masked_array(np.ones(12), mask=np.arange(12) == 1), "a masked array"),
+        )
+    },
+    "a measurement that raises": (
+        lambda: influence().attribute(queries(), measurement=lambda model, batch: model(batch["x"])[:, 0]),
+        "measurement: on queries 0 … 2 it raised TypeError: .*; call it yourself on the model and such a batch",
+    ),
+    "a complex measurement": (
+        lambda: influence().attribute(queries(), measurement=lambda model, batch: model(batch[0])[:, 0] + 0j),
+        r"measurement: returned torch\.complex128; give real numbers",
     ),
     "a class for an inverse": (lambda: uw.Influence(objective(), CG), "inverse: the class CG, which is not yet"),
     "queries that can't be read": (

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -34,6 +35,28 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 )
 def test_numbers_of_numpy_and_torch_are_numbers(call: Callable[[], Any]) -> None:
     call()
+
+
+def test_columns_of_a_table_are_taken_by_their_order_whatever_their_index() -> None:
+    rows = pd.Series([3, 1], index=[7, 5])
+    assert objective().positions(rows).tolist() == [3, 1]
+    assert objective().positions(pd.Series(np.arange(24) == 4, index=range(50, 74))).tolist() == [4]
+    assert objective().positions(np.array([1, 3])[::-1]).tolist() == [3, 1]
+    assert objective().positions(np.array([3, 1], dtype=">i8")).tolist() == [3, 1]
+    assert influence().group(rows, queries()).scores.shape == (3, 1)
+    found = influence().relabel(rows, pd.Series([0, 2], index=[1, 0]), queries()).scores
+    assert torch.equal(found, influence().relabel([3, 1], [0, 2], queries()).scores)
+    assert made(weights=pd.Series(np.arange(24.0), index=range(24, 0, -1))).weights.tolist() == list(range(24))
+
+
+def test_lists_of_floats_keep_their_precision() -> None:
+    assert uw.evaluation.agreement([1e-50, 2e-50, 3e-50], [1, 2, 3]).pearson == pytest.approx(1)
+    regression = uw.Influence(
+        uw.retraining.fit(uw.Objective(nn.Linear(3, 1).double(), uw.losses.SquaredError(), (x(), x()[:, :1]), l2=1))
+    )
+    asked = x()[:2], x()[:2, :1]
+    found = regression.relabel([1], [[0.1]], asked).scores
+    assert torch.equal(found, regression.relabel([1], torch.tensor([[0.1]], dtype=found.dtype), asked).scores)
 
 
 def test_what_is_unlike_but_works_is_taken() -> None:

@@ -209,6 +209,8 @@ WRONG: list[tuple[list[str], int, str]] = [
     ),
     (["correct-labels", "x.py", "-l", "gaps.csv"], 1, "--labels: gaps.csv has no label in row 1"),
     (["correct-labels", "x.py", "-l", "halves.csv"], 1, "whole numbers in its column position, such as 17; it has 0.5"),
+    (["correct-labels", "x.py", "-l", "words.csv"], 1, "whole numbers in its column position, such as 17; it has last"),
+    (["correct-labels", "x.py", "-l", "twice.csv"], 1, "twice.csv gives position 1 in rows 0 and 2; leave one of them"),
     (["correct-labels", "x.py", "-l", "good.csv", "--per", "zz"], 1, "--per: one of"),
     (["attack", "people.csv"], 1, "people.csv: is no study file; give a Python file (.py) that defines study()"),
     (["attack", "x.py", "--step", "nan"], 1, "--step: give a finite number > 0; got nan"),
@@ -230,6 +232,8 @@ def test_wrong_options_are_told_before_the_study_is_read(
         "header.csv": b"position,label\n",
         "gaps.csv": b"position,label\n1,1\n2,\n",
         "halves.csv": b"position,label\n0.5,1\n",
+        "words.csv": b"position,label\n1,1\nlast,1\n",
+        "twice.csv": b"position,label\n1,1\n2,1\n1,0\n",
         "good.csv": b"position,label\n1,1\n",
     }
     for name, content in files.items():
@@ -241,6 +245,16 @@ def test_wrong_options_are_told_before_the_study_is_read(
     assert not any(word in told for word in ("InputError", "Errno", "Error:"))
     assert run(*arguments).exit_code == code
     assert not (tmp_path / "upweight-report").exists()
+
+
+def test_a_folder_that_is_no_more_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, gone = write(tmp_path), tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = run("label-errors", study, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["message"] == "the current folder is no more; change to one that is there"
 
 
 @pytest.mark.parametrize("link", ["itself", "new", "hard", "soft"])

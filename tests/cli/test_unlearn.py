@@ -76,10 +76,16 @@ def test_new_labels_are_learnt_from_a_table(answer: Any, run: Any) -> None:
         (["unlearn", STUDY, "--class", "3", "--per", "model"], "--per: one of 'layer', 'global'; got 'model'"),
         (["unlearn", STUDY, "--class", "3", "--ratio", "1", "--method", "HIF"], "--method: one of 'GIF', 'FIF'"),
         (["correct-labels", STUDY, "--labels", "empty.csv"], "needs columns position and label"),
+        (["correct-labels", STUDY, "-l", "beyond.csv"], "--labels: beyond.csv has position 9999 in row 1; the study's"),
+        (["correct-labels", STUDY, "-l", "below.csv"], "--labels: below.csv has position -1 in row 0; the study's"),
+        (["correct-labels", STUDY, "-l", "class.csv"], "--labels: 'cat' is none of this study's, 0, 1"),
     ],
 )
 def test_what_cannot_be_done_is_one_message(run: Any, arguments: list[Any], message: str) -> None:
     pd.DataFrame({"place": [1]}).to_csv("empty.csv", index=False)
+    pd.DataFrame({"position": [1, 9999], "label": 7}).to_csv("beyond.csv", index=False)
+    pd.DataFrame({"position": [-1], "label": 7}).to_csv("below.csv", index=False)
+    pd.DataFrame({"position": [1], "label": "cat"}).to_csv("class.csv", index=False)
     result = run(*arguments)
     assert result.exit_code == 1
     assert message in " ".join(result.stderr.replace("│", " ").split())

@@ -7,11 +7,11 @@ import torch
 from scipy import sparse
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 
 import upweight as uw
 from upweight import Influence
@@ -37,6 +37,17 @@ def test_pipelines_take_raw_examples(problem, steps):
     assert objective.gradient().norm() < 1e-10
     queries = prepare(classifier, new, classifier.predict(new))
     np.testing.assert_allclose(objective.outputs(queries)[:, 0], classifier.decision_function(new), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [LogisticRegression, SGDClassifier, LinearSVC])
+@pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
+def test_sparse_coefficients_are_those_that_they_were(problem, kind):
+    for labels in (problem.two, problem.three):
+        estimator = kind(random_state=0).fit(problem.X, labels)
+        before = from_estimator(estimator, problem.X, labels)
+        after = from_estimator(estimator.sparsify(), problem.X, labels)
+        assert sparse.issparse(estimator.coef_)
+        assert torch.equal(before.params, after.params)
 
 
 def test_pipelines_of_pipelines_and_kernel_machines(problem):

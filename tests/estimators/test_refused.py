@@ -5,6 +5,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
+import torch
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
@@ -173,3 +174,31 @@ def test_several_labels_an_example_are_refused_with_a_mend(problem, kind):
         )
     single = RidgeClassifier().fit(problem.X, problem.three)
     assert "of one-hot labels give y.argmax(1)" in refusal(single, problem.X, labels)
+
+
+ALTERED = {
+    "without coefficients": (lambda given: delattr(given, "coef_"), "has no attribute 'coef_'"),
+    "coefficients of text": (lambda given: setattr(given, "coef_", [["a", "b", "c"]]), "could not convert string"),
+    "another strength": (lambda given: given.set_params(C="strong"), "could not convert string to float: 'strong'"),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_an_estimator_that_was_altered_after_fit_is_refused(problem, name):
+    alter, words = ALTERED[name]
+    estimator = LogisticRegression().fit(problem.X, problem.two)
+    alter(estimator)
+    said = refusal(estimator, problem.X, problem.two)
+    assert said.startswith("estimator: LogisticRegression isn't as fit leaves it")
+    assert words in said
+    assert "fit it again" in said
+
+
+def test_tensors_without_numbers_are_refused_by_name(problem):
+    estimator = LogisticRegression().fit(problem.X, problem.two == "ham")
+    right = {"X": problem.X, "y": problem.two == "ham", "sample_weight": np.ones(len(problem.X))}
+    for name, values in right.items():
+        with pytest.raises(InputError, match=f"^{name}: a tensor .* is on the meta device"):
+            from_estimator(estimator, **{**right, name: torch.tensor(values, device="meta")})
+        with pytest.raises(InputError, match=f"^{name}: a tensor .* has layout torch.sparse_coo; give a dense one"):
+            from_estimator(estimator, **{**right, name: torch.tensor(values).to_sparse()})

@@ -67,6 +67,8 @@ def test_numbers_of_numpy_among_names_come_back_as_pythons(tmp_path: Path) -> No
     ("argument", "value"),
     [
         ("scores", [1.0, 2.0]),
+        ("scores", SCORES.to("meta")),
+        ("scores", SCORES.to_sparse()),
         ("quantity", "removal"),
         ("quantity", Quantity),
         ("ids", "abcd"),
@@ -99,6 +101,7 @@ def test_names_may_be_given_as_a_list() -> None:
         ({"ids": np.array(["a", "b", "c", "a"])}, "ids must be unique: 'a' stands 2 times"),
         ({"ids": np.array(["a", None, "c", "d"], dtype=object)}, "None is a NoneType, which can't be saved"),
         ({"damping": math.nan}, "damping can't be nan"),
+        ({"ids": np.arange(4, dtype=np.longdouble)}, "can't be saved; give strings or whole numbers"),
         ({"ids": np.zeros((4, 1))}, "ids can't be"),
         ({"scores": SCORES.long()}, "scores can't be int64"),
     ],

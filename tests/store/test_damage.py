@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from problems import close
 from saved import SCORES, attribution, data_of
 from upweight.attribution import Attribution
 from upweight.errors import InputError
+from upweight.solve_report import SolveReport
 from upweight.store.attributions import MARKER
 
 
@@ -71,6 +73,10 @@ def edited(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     (path / MARKER).write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
 
+def solve(**changes: Any) -> dict[str, Any]:
+    return SolveReport("CG", 0.1, 3, torch.zeros(2), 1e-6, 0.5).to_dict() | changes
+
+
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "damping, text": (lambda said: said.update(damping="x"), "damping can't be 'x'"),
     "damping, flag": (lambda said: said.update(damping=True), "damping can't be True"),
@@ -83,6 +89,15 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "quantity, less": (lambda said: said["quantity"].pop("unit"), "quantity can't be"),
     "quantity, number": (lambda said: said["quantity"].update(unit=1), "quantity.unit can't be 1"),
     "sign": (lambda said: said["quantity"].update(helpful_sign=2), "quantity.helpful_sign can't be 2"),
+    "solve, number": (lambda said: said.update(solve=3), "solve can't be 3"),
+    "solve, text": (lambda said: said.update(solve="CG"), "solve can't be 'CG'"),
+    "solve, more": (lambda said: said.update(solve=solve(more=1)), "solve can't be {"),
+    "solve, less": (lambda said: said.update(solve={"solver": "CG"}), "solve can't be {'solver': 'CG'}"),
+    "magnitude, text": (lambda said: said.update(magnitude="trusted"), "magnitude can't be 'trusted'"),
+    "magnitude, more": (
+        lambda said: said.update(magnitude={"trusted": True, "reason": "", "more": 1}),
+        "magnitude can't be {",
+    ),
     "ids, fewer": (lambda said: said["ids"]["values"].pop(), "scores can't be"),
     "ids, nested": (lambda said: said["ids"].update(values=[["a"], ["b"], ["c"], ["d"]]), "ids can't be"),
     "ids, kind": (lambda said: said["ids"].update(kind="no kind"), "ids can't be"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from upweight.arrays import as_tensor
 from upweight.checks.forms import first_pass
 from upweight.checks.per_example import refuse_shape
 from upweight.data import Batch, batch_length
@@ -23,8 +25,12 @@ COPIED_NUMBERS = 2**28
 
 
 def refuse_meta(model: nn.Module) -> None:
-    """Parameters on the meta device have shapes and no numbers."""
+    """Parameters on the meta device have shapes and no numbers, those of lazy modules not even shapes."""
     for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value):
+            raise InputError(
+                f"model: {name!r} is of a lazy module that has met no data; call the model on a batch, and train it"
+            )
         if value.is_meta:
             raise InputError(
                 f"model: {name!r} is on the meta device, which holds no numbers; load the trained weights first, e.g. "
@@ -94,7 +100,7 @@ def _refuse_moved(model: nn.Module, copies: dict[str, Tensor]) -> None:
     """Refuse a model that writes into its own parameters in a forward pass; its copies were written into."""
     own = dict(model.named_parameters())
     for name, value in copies.items():
-        if not torch.equal(value, own[name]):
+        if not torch.equal(value, own[name]) and not ((value == own[name]) | value.isnan() & own[name].isnan()).all():
             raise InputError(
                 f"model: a forward pass writes into its parameter {name!r} (it moves by up to "
                 f"{float((value - own[name]).abs().max()):.2g}), so that θ isn't what the loss is computed from; make "
@@ -108,13 +114,20 @@ def example_weights(weights: Any, n: int, params: Tensor) -> Float[Tensor, " tra
     if weights is None:
         return params.new_ones(n)
     try:
-        values = torch.as_tensor(weights).to(dtype=params.dtype, device=params.device)
-    except (TypeError, ValueError, RuntimeError) as error:
+        given = as_tensor(weights, "weights")
+    except InputError as error:
+        raise InputError(f"weights: give {n} numbers, one per example; {str(error).partition(': ')[2]}") from error
+    if given.shape != (n,) or given.is_complex():
+        kind = f"{given.dtype} of " if given.is_complex() else ""
+        raise InputError(f"weights: need {n} finite numbers ≥ 0, one per example; got {kind}shape {tuple(given.shape)}")
+    values = given.to(dtype=params.dtype, device=params.device)
+    wrong = torch.nonzero(~(torch.isfinite(values) & (values >= 0))).flatten()
+    if len(wrong):
+        first = int(wrong[0])
         raise InputError(
-            f"weights: give {n} numbers, one per example; got {type(weights).__name__} ({error})"
-        ) from error
-    if values.shape != (n,) or not torch.isfinite(values).all() or (values < 0).any():
-        raise InputError(f"weights: need {n} finite numbers ≥ 0, one per example; got shape {tuple(values.shape)}")
+            f"weights: need {n} finite numbers ≥ 0, one per example; got {float(values[first]):.4g} at position {first}"
+            + (f", the first of {len(wrong)} such" if len(wrong) > 1 else "")
+        )
     if not values.any():
         raise InputError(f"weights: all {n} are 0, so nothing was learnt from; leave weights out, or give some > 0")
     return values
@@ -124,7 +137,7 @@ def class_names(names: Any) -> tuple[str, ...] | None:
     """Names of classes 0, 1, …, or None."""
     if names is None:
         return None
-    if isinstance(names, str | Mapping) or not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0:
+    if isinstance(names, str | Mapping | Set) or not isinstance(names, Iterable) or getattr(names, "ndim", 1) == 0:
         raise InputError(f"class_names: give a list, one name per class in order of their numbers; got {names!r}")
     found = tuple(map(str, names))
     twice = repeated(np.asarray(found, dtype=object)) if found else None

@@ -56,6 +56,8 @@ def refuse_shape(name: str, values: Any, count: int, examples: str = "examples")
     """Refuse what isn't a tensor of one value per example."""
     if not isinstance(values, Tensor):
         raise InputError(f"{name}: must return a tensor of one value per example; got {type(values).__name__}")
+    if values.is_complex():
+        raise InputError(f"{name}: returned {values.dtype}; give real numbers, such as their size")
     if values.shape != (count,):
         hint = (
             "it is already reduced; use reduction='none' and sum over each example"

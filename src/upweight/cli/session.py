@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 import warnings
@@ -129,7 +130,17 @@ def told(error: BaseException) -> str:
     """What an error says; of the system's without their numbers."""
     if type(error) in SYSTEM and isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        return "the current folder is no more; change to one that is there"
     return str(error)
+
+
+def _is_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def plain(value: Any) -> Any:

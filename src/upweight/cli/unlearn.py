@@ -26,6 +26,7 @@ from upweight.cli.unlearn_options import (
     choices,
     class_number,
     new_labels,
+    refuse_other_positions,
     settings,
     shares,
 )
@@ -106,7 +107,8 @@ def correct_labels(
         run.stage(f"reading {study.name} and training")
         opened = open_source(study, None, None, None, seed)
         outputs.refuse_what_was_read()
-        given = [class_number(opened, str(name)) for name in table["label"]]
+        refuse_other_positions(labels, table["position"], opened.objective.n)
+        given = [class_number(opened, str(name), "--labels") for name in table["label"]]
         asked = settings(method, steps, search, damping, examples, sample, seed)
         tried = {}
         for ratio, parameters in choices(opened, tried_shares, choose, per, seed).items():

@@ -71,8 +71,8 @@ def settings(
     }
 
 
-def class_number(opened: Source, name: str) -> int:
-    """The number of a class that was named."""
+def class_number(opened: Source, name: str, option: str = "--class") -> int:
+    """The number of a class that was named in an option."""
     from upweight.errors import InputError
 
     if opened.class_names is not None and name in opened.class_names:
@@ -80,7 +80,7 @@ def class_number(opened: Source, name: str) -> int:
     if opened.class_names is None and name.isdigit():
         return int(name)
     known = "class numbers" if opened.class_names is None else ", ".join(opened.class_names)
-    raise InputError(f"class: {name!r} is none of this study's, {known}")
+    raise InputError(f"{option}: {name!r} is none of this study's, {known}")
 
 
 def new_labels(path: Path) -> pd.DataFrame:
@@ -100,12 +100,32 @@ def new_labels(path: Path) -> pd.DataFrame:
         missing = table.index[table[name].isna()]
         if len(missing):
             raise InputError(f"--labels: {path.name} has no {name} in row {missing[0]}; fill it, or remove the row")
-    if table["position"].dtype.kind not in "iu":
+    positions = table["position"]
+    if positions.dtype.kind not in "iu":
+        odd = [value for value in positions if not str(value).isascii() or not str(value).isdigit()]
         raise InputError(
             f"--labels: {path.name} needs whole numbers in its column position, such as 17; it has "
-            f"{table['position'].iloc[0]!s}"
+            f"{odd[0] if odd else positions.iloc[0]!s}"
+        )
+    twice = positions[positions.duplicated()]
+    if len(twice):
+        rows = positions.index[positions == twice.iloc[0]]
+        raise InputError(
+            f"--labels: {path.name} gives position {twice.iloc[0]} in rows {rows[0]} and {rows[1]}; leave one of them"
         )
     return table
+
+
+def refuse_other_positions(path: Path, positions: pd.Series, n: int) -> None:
+    """Refuse positions in a CSV that are none of a study's n training examples."""
+    from upweight.errors import InputError
+
+    outside = positions[(positions < 0) | (positions >= n)]
+    if len(outside):
+        raise InputError(
+            f"--labels: {path.name} has position {outside.iloc[0]} in row {outside.index[0]}; the study's training "
+            f"examples are 0 … {n - 1}"
+        )
 
 
 def shares(

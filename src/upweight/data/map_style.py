@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Subset, default_collate
 
+from upweight.arrays import dense
 from upweight.data.batch import Batch, cast, plain, tensors
 from upweight.errors import InputError
 
@@ -106,7 +108,7 @@ class _Named:
 def _collated(collate: Callable[[list[Any]], Batch], name: str, examples: list[Any]) -> Batch:
     """A batch of these examples; says which two are of different shapes where they can't be joined."""
     try:
-        return plain(collate(examples))
+        batch = plain(collate(examples))
     except Exception as error:
         shapes = [[list(leaf.shape) for leaf in tensors(example)] for example in examples]
         other = next((k for k, shape in enumerate(shapes) if shape != shapes[0]), None)
@@ -115,3 +117,4 @@ def _collated(collate: Callable[[list[Any]], Batch], name: str, examples: list[A
             f"{name}: {len(examples)} examples can't be made a batch: {unlike}{type(error).__name__}: {error}. Give "
             "collate=, a function from a list of examples to a batch (it may pad)"
         ) from error
+    return pytree.tree_map(lambda leaf: dense(leaf, name).detach() if isinstance(leaf, Tensor) else leaf, batch)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
+from upweight.arrays import as_tensor
 from upweight.data.arrays import ArrayData
 from upweight.data.batch import Batch, tensors
 from upweight.data.interface import Data
@@ -74,7 +75,7 @@ def _length(source: Any, name: str) -> int:
     """How many examples a dataset has."""
     try:
         return len(source)
-    except (TypeError, NotImplementedError, AttributeError) as error:
+    except Exception as error:  # a user's own __len__ may raise whatever it likes
         raise InputError(
             f"{name}: {type(source).__name__} has positions but no length ({error}); give it a __len__, or "
             "torch.utils.data.Subset(dataset, range(n)) of its first n examples"
@@ -122,37 +123,8 @@ def _listed(source: Any, name: str) -> Any:
         ) from error
 
 
-def _plain(leaf: Tensor, name: str) -> Tensor:
-    """The tensor itself, if it has its numbers, and all of them."""
-    if leaf.is_meta:
-        raise InputError(
-            f"{name}: a tensor {list(leaf.shape)} is on the meta device, which holds no numbers; give them"
-        )
-    if leaf.layout != torch.strided:
-        raise InputError(
-            f"{name}: a tensor {list(leaf.shape)} has layout {leaf.layout}; give a dense one, X.to_dense()"
-        )
-    return leaf
-
-
 def _arrays(source: Any, name: str) -> ArrayData:
-    def to_tensor(leaf: Any) -> Tensor:
-        if hasattr(leaf, "to_numpy"):  # pandas
-            leaf = leaf.to_numpy()
-        try:
-            # A copy where torch can't alias the array safely (read-only memory maps, negative strides).
-            if isinstance(leaf, np.ndarray) and (not leaf.flags.writeable or min(leaf.strides, default=0) < 0):
-                leaf = leaf.copy()
-            return _plain(torch.as_tensor(leaf).detach(), name)
-        except InputError:
-            raise
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"{name}: {type(leaf).__name__} can't become a tensor ({error}); give arrays or tensors of numbers"
-                + (", e.g. X.toarray()" if hasattr(leaf, "toarray") else "")
-            ) from error
-
-    arrays = pytree.tree_map(to_tensor, source)
+    arrays = pytree.tree_map(lambda leaf: as_tensor(leaf, name), source)
     leaves = tensors(arrays)
     lengths = {leaf.shape[0] if leaf.dim() else None for leaf in leaves}
     if len(lengths) != 1 or None in lengths:

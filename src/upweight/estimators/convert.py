@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from upweight import scalars
@@ -168,7 +170,7 @@ def from_estimator(
     inputs = examples.features(estimator, X)
     targets = examples.targets(estimator, y, len(inputs))
     data = TrainingData(inputs, targets, examples.sample_weights(sample_weight, len(inputs)))
-    form = mapping(examples.last_step(estimator), data, smooth)
+    form = _form(mapping, examples.last_step(estimator), data, smooth)
     objective = Objective(
         form.model.to(dtype).eval(),
         form.loss,
@@ -180,6 +182,20 @@ def from_estimator(
     )
     convergence.warn_if_elsewhere(objective, examples.last_step(estimator))
     return objective
+
+
+def _form(mapping: Mapping, step: Any, data: TrainingData, smooth: float | None) -> Form:
+    """What the fitted step minimised; refuses one whose settings or coefficients were changed into something else."""
+    if sparse.issparse(getattr(step, "coef_", None)):
+        step = copy(step).densify()
+    try:
+        return mapping(step, data, smooth)
+    except InputError:
+        raise
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"estimator: {type(step).__name__} isn't as fit leaves it ({error}); fit it again on the X and y you give"
+        ) from error
 
 
 def prepare(estimator: Any, X: Any, y: Any = None) -> tuple[Tensor, Tensor | None]:

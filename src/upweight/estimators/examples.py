@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
+from upweight.arrays import as_tensor
 from upweight.errors import InputError
 
 DENSE_NUMBERS = 2**28
@@ -108,7 +109,7 @@ def features(estimator: Any, X: Any) -> Float[np.ndarray, "n d"]:
     InputError
         If it isn't so; the message names the value and the mend.
     """
-    X = transformed(estimator, detached(X))
+    X = transformed(estimator, detached(X, "X"))
     step = last_step(estimator)
     _refuse_other_columns(step, X)
     X = _dense(X)
@@ -146,8 +147,9 @@ def targets(estimator: Any, y: Any, n: int) -> np.ndarray:
     InputError
         For a wrong length, labels that the estimator doesn't know, or numbers that aren't finite.
     """
+    y = detached(y, "y")
     try:
-        values = np.asarray(detached(y))
+        values = np.asarray(y)
     except (TypeError, ValueError) as error:
         raise InputError(f"y: give {n} targets, one per example of X ({error})") from error
     if values.ndim == 2 and values.shape[1] == 1:
@@ -163,8 +165,9 @@ def sample_weights(given: Any, n: int) -> Float[np.ndarray, " n"]:
     if given is None:
         return np.ones(n)
     _refuse_no_reals("sample_weight", given, "give what was given to fit")
+    given = detached(given, "sample_weight")
     try:
-        values = np.asarray(detached(given), dtype=np.float64)
+        values = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"sample_weight: need {n} finite numbers ≥ 0, one per example, as given to fit ({error}); class_weight is "
@@ -178,9 +181,9 @@ def sample_weights(given: Any, n: int) -> Float[np.ndarray, " n"]:
     return values.copy()
 
 
-def detached(values: Any) -> Any:
+def detached(values: Any, name: str) -> Any:
     """A tensor as an array; anything else as it is."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    return as_tensor(values, name).cpu().numpy() if isinstance(values, Tensor) else values
 
 
 def _refuse_no_reals(name: str, values: Any, mend: str) -> None:

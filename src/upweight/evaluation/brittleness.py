@@ -147,7 +147,8 @@ def brittleness(
     kinds.check(brittleness, locals())
     objective = influence.objective
     data = objective.queries(queries)
-    several = list(k) if isinstance(k, Sequence | np.ndarray | torch.Tensor) and not isinstance(k, str) else [k]
+    several = [k] if isinstance(k, str) or getattr(k, "ndim", 1) == 0 else k
+    several = list(several) if isinstance(several, Sequence | np.ndarray | torch.Tensor) else [several]
     sizes = [scalars.whole("k", size, 1, objective.n - 1) for size in several]
     if not sizes or sorted(set(sizes)) != sizes:
         raise InputError(f"k: numbers of examples to remove, increasing, from 1 to below n={objective.n}; got {k!r}")

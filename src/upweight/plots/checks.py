@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from upweight.arrays import dense
 from upweight.errors import InputError
 
 Values = npt.ArrayLike | torch.Tensor
@@ -23,7 +24,7 @@ Partner = tuple[str, tuple[int, ...]]
 def array(name: str, values: Any) -> Array:
     """Real numbers as a non-empty numpy array; bfloat16, which numpy lacks, becomes float32."""
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
+        values = dense(values, name).detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values
         given = values.resolve_conj().resolve_neg().numpy()
     else:

@@ -8,6 +8,7 @@ gradients, whatever the inverse: its δ is added, and it preconditions where it 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from upweight.quantities.attributor import Attributor
 from upweight.quantities.moved import linear_outputs
 from upweight.quantities.recorded import Recorded
 from upweight.quantities.undetermined import ROUNDING, least_norm, rest_of, say_undetermined
+from upweight.scalars import shown
 
 LOOKED_INTO = 4000
 """p up to which a matrix that nothing else keeps from being singular is factorised before it is solved."""
@@ -44,9 +46,11 @@ def read_members(objective: Objective, indices: Any) -> list[Tensor]:
     InputError
         If they are none, or a group is all training examples.
     """
-    if not hasattr(indices, "__getitem__") or isinstance(indices, str) or getattr(indices, "ndim", 1) == 0:
-        raise InputError(f"indices: give a list of positions, or a list of such groups; got {indices!r}")
-    nested = len(indices) > 0 and (np.ndim(indices[0]) > 0 or isinstance(indices[0], range))
+    is_other = isinstance(indices, str | Mapping) or hasattr(indices, "columns")
+    if is_other or not hasattr(indices, "__getitem__") or getattr(indices, "ndim", 1) == 0:
+        raise InputError(f"indices: give a list of positions, or a list of such groups; got {shown(indices)}")
+    first = next(iter(indices), None)  # of a column of a table, whose labels needn't begin at 0
+    nested = first is not None and (np.ndim(first) > 0 or isinstance(first, range))
     found = [objective.positions(group) for group in (indices if nested else [indices])]
     if any(len(group) == objective.n for group in found):
         raise InputError(

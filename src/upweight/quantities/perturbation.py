@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight import scalars
 from upweight.attribution import Quantity
 from upweight.data import Batch
 from upweight.errors import InputError
@@ -107,6 +109,6 @@ def input_key(batch: Batch, wrt: Any) -> Any:
     floating = [key for key, value in items if isinstance(value, Tensor) and value.is_floating_point()]
     if wrt is None and floating:
         return floating[0]
-    if wrt in floating:
+    if isinstance(wrt, Hashable) and not isinstance(wrt, Tensor) and wrt in floating:
         return wrt
-    raise InputError(f"wrt: {wrt!r} names no floating-point tensor of the batch; those are {floating}")
+    raise InputError(f"wrt: {scalars.shown(wrt)} names no floating-point tensor of the batch; those are {floating}")

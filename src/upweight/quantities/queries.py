@@ -76,7 +76,16 @@ def check_measurement(objective: Objective, data: Data, measurement: Measurement
         return
     name, found = f"measurement {measurement.name!r}" if measurement.name != "measurement" else "measurement", []
     for index, batch in data.batches(None, objective.engine.rows):
-        values = called(objective.model, function, batch, objective.layout.unflatten(objective.params))
+        try:
+            values = called(objective.model, function, batch, objective.layout.unflatten(objective.params))
+        except InputError:
+            raise
+        except Exception as error:  # a user's own function may raise whatever it likes
+            said = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"{name}: on queries {int(index[0])} … {int(index[-1])} it raised {said}; call it yourself on the "
+                "model and such a batch"
+            ) from error
         refuse_shape(name, values, len(index), "queries")
         finite = torch.isfinite(values)
         if not finite.all():

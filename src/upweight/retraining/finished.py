@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 
+from upweight.arrays import dense
 from upweight.checks.arguments import refuse_meta
 from upweight.errors import InputError, UpweightWarning, warn
 from upweight.parameters import Layout, select
@@ -74,9 +75,6 @@ class Form:
         """
         if not isinstance(model, nn.Module):
             raise InputError(f"model: give the architecture, an nn.Module with any parameters; got {model!r}")
-        for name, value in model.named_parameters():
-            if isinstance(value, UninitializedParameter):
-                raise InputError(f"model: {name!r} has no shape yet; call the model once before")
         refuse_meta(model)
         layout = select(model, None)
         constants = {name: value.cpu().clone() for name, value in constants_of(model, layout).items()}
@@ -96,13 +94,19 @@ class Form:
         InputError
             If it is neither a module of this form nor a vector [p], or its numbers are of another kind.
         """
-        if isinstance(result, Tensor) and result.shape == (self.layout.p,):
+        if isinstance(result, Tensor) and not result.is_nested and result.shape == (self.layout.p,):
             _refuse_kind("the vector", result)
             return State(result.detach().cpu().clone(), self.constants)
         if not isinstance(result, nn.Module):
-            given = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+            is_shaped = isinstance(result, Tensor) and not result.is_nested
+            given = f"shape {tuple(result.shape)}" if is_shaped else type(result).__name__
             raise InputError(f"train: must return the trained module, or its parameters [{self.layout.p}]; got {given}")
         values = {**dict(result.named_parameters()), **dict(result.named_buffers())}
+        lazy = [name for name, value in values.items() if is_lazy(value)]
+        if lazy:
+            raise InputError(
+                f"train: {lazy[0]!r} that it returned has no shape yet; call the module on data, and train it"
+            )
         different = {
             name for name, shape in self.shapes.items() if name not in values or list(values[name].shape) != shape
         } | (values.keys() - self.shapes.keys())
@@ -123,6 +127,7 @@ def _refuse_kind(name: str, value: Tensor, like: Tensor | None = None) -> None:
         raise InputError(f"train: {name} that it returned is on the meta device, which holds no numbers")
     if like is None and not value.is_floating_point():
         raise InputError(f"train: {name} that it returned is {value.dtype}; give real floating-point parameters")
+    dense(value, f"train: {name} that it returned")
     if like is not None and not torch.can_cast(value.dtype, like.dtype):
         raise InputError(f"train: {name} that it returned is {value.dtype}, and {like.dtype} in model; give the same")
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upweight import scalars
+from upweight.arrays import as_tensor
 from upweight.data import as_data
 from upweight.errors import InputError, NotConvergedWarning, warn
 from upweight.gradients.substituted import substituted
@@ -102,7 +103,7 @@ def pairs_of(jobs: Iterable[Any]) -> tuple[list[Any], list[Any]]:
         If something else was given.
     """
     wanted = "give pairs of positions and seed, such as [([0, 1, 2], 0), ([1, 2, 3], 1)]"
-    if isinstance(jobs, str | Mapping) or not isinstance(jobs, Iterable):
+    if isinstance(jobs, str | Mapping) or not isinstance(jobs, Iterable) or getattr(jobs, "ndim", 1) == 0:
         raise InputError(f"jobs: {wanted}; got {reprlib.repr(jobs)}")
     found = list(jobs)
     for number, job in enumerate(found):
@@ -136,16 +137,18 @@ def checked_jobs(
 
 def _members(name: str, subset: Any, n: int | None) -> Int[Tensor, " size"]:
     try:
-        index = torch.as_tensor(subset)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
+        index = as_tensor(subset, name)
+    except InputError as error:
+        if error.__cause__ is None:  # an array, but without all of its numbers
+            raise
         index = torch.empty(0)
     whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
     if index.dim() != 1 or not len(index) or not whole:
         raise InputError(f"{name}: give a list of one or more positions, such as [3, 5]; got {reprlib.repr(subset)}")
     index = index.long().cpu()
     if int(index.min()) < 0 or (n is not None and int(index.max()) >= n):
-        highest = "" if n is None else f" … {n - 1}"
-        raise InputError(f"{name}: positions are in 0{highest}; got {int(index.min())} … {int(index.max())}")
+        wanted = "are 0 or more" if n is None else f"are in 0 … {n - 1}"
+        raise InputError(f"{name}: positions {wanted}; got {int(index.min())} … {int(index.max())}")
     return index
 
 

@@ -105,7 +105,7 @@ def _packed(name: str, ids: np.ndarray) -> dict[str, Any]:
     elif values.dtype.kind == "M":
         values, kind = values.astype(str), values.dtype.str
         return {"kind": kind, "values": values.tolist()}
-    elif values.dtype.kind not in "biufU":
+    elif values.dtype.kind not in "biufU" or values.dtype == np.longdouble:
         raise InputError(f"{name}: {values.dtype} can't be saved; give strings or whole numbers")
     return {"kind": values.dtype.str, "values": values.tolist()}
 

@@ -27,6 +27,10 @@ DATA = re.compile(r"upweight-data-[0-9a-f]{16}")
 """Names that nobody else gives: a folder of a user's own may be called data-20261128."""
 
 
+BEGIN = re.compile(rb"[0-9a-f]{0,64}|[0-9a-f]{64}\n")
+"""How a marker begins, be it cut."""
+
+
 @dataclass(frozen=True)
 class Marked:
     """What a marker says: ``description`` is the user's of this room, ``data`` the folder that it names, checked."""
@@ -68,16 +72,22 @@ def read(path: Path, marker: str, use: Callable[[Marked], T]) -> T:
     InputError
         If there is no such marker, or it or a file is missing, cut or altered; the message names it.
     """
-    while True:
-        said = _said(path / marker)
-        try:
-            found = use(_checked(path, said))
-        except (InputError, OSError):
-            if _said(path / marker) == said:
-                raise
-        else:
-            if _said(path / marker) == said:
-                return found
+    try:
+        while True:
+            said = _said(path / marker)
+            try:
+                found = use(_checked(path, said))
+            except (InputError, OSError):
+                if _said(path / marker) == said:
+                    raise
+            else:
+                if _said(path / marker) == said:
+                    return found
+    except OSError as error:
+        file = error.filename or path
+        raise InputError(
+            f"path: {file} can't be read ({error.strerror or error}); see to it, or give a copy"
+        ) from error
 
 
 def is_marked(path: Path, marker: str) -> bool:
@@ -87,13 +97,24 @@ def is_marked(path: Path, marker: str) -> bool:
 
 def refuse_other(path: Path, marker: str) -> None:
     """Refuse a place that holds anything but a result of this kind, or what a killed writer left of one."""
-    if not path.exists() or is_marked(path, marker):
+    if any(DATA.fullmatch(place.name) for place in (path, *path.absolute().parents)):
+        raise InputError(f"path: {path} lies in the data of another saved attribution; choose another path")
+    if not path.exists() or (is_marked(path, marker) and _is_ours(path, path / marker)):
         return
     draft = re.compile(rf"\.{re.escape(marker)}\.[0-9a-f]{{8}}\.draft")
     if not path.is_dir() or not all(
         DATA.fullmatch(entry.name) or draft.fullmatch(entry.name) for entry in path.iterdir()
     ):
         raise InputError(f"path: {path} exists and is not a saved attribution; choose another path")
+
+
+def _is_ours(path: Path, marker: Path) -> bool:
+    """Whether a marker begins as ours do, cut or not, or is a file beside data of ours: not a user's of that name."""
+    with marker.open("rb") as file:
+        begin = file.read(65)
+    if BEGIN.fullmatch(begin):
+        return True
+    return not marker.is_symlink() and any(DATA.fullmatch(entry.name) for entry in path.iterdir())
 
 
 @contextmanager

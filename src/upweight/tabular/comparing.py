@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -56,7 +59,7 @@ def compared(left: Any, how: Compare, right: Any) -> Rows:
     UnlikeError
         If text is compared with numbers, and the like.
     """
-    left, right = _alike(left, right)
+    left, right = _alike(_as_dates(left), _as_dates(right))
     if how in ORDERS and "truth" in (kind_of(left), kind_of(right)):
         raise UnlikeError(f"{_shown(left)} is true or false, which has no order; compare by == or !=")
     columns = [side for side in (left, right) if isinstance(side, pd.Series)]
@@ -83,12 +86,36 @@ def _alike(left: Any, right: Any) -> tuple[Any, Any]:
     """The two sides, text beside dates as a date and numbers beyond all floats as infinite."""
     kinds = kind_of(left), kind_of(right)
     if "" in kinds or kinds[0] == kinds[1]:
+        _refuse_none_of(left, right)
         return _bounded(left), _bounded(right)
     if kinds[0] in DATES and isinstance(right, str):
         return left, _date(right, left)
     if kinds[1] in DATES and isinstance(left, str):
         return _date(left, right), right
     raise UnlikeError(f"{_described(left, kinds[0])} and {_described(right, kinds[1])}{_mend(left, right, kinds)}")
+
+
+def _as_dates(side: Any) -> Any:
+    """A column of Python's own dates as pandas keeps dates; anything else as it is."""
+    objects = isinstance(side, pd.Series) and side.dtype == object
+    if objects and types.infer_dtype(side, skipna=True) in ("date", "datetime", "datetime64"):
+        with suppress(ValueError, TypeError, OverflowError):  # of several time zones, or beyond what pandas holds
+            return pd.to_datetime(side)
+    return side
+
+
+def _refuse_none_of(left: Any, right: Any) -> None:
+    """Refuse a value beside a column of Python objects none of which is of its kind: no row could be equal to it."""
+    column, value = (left, right) if isinstance(left, pd.Series) else (right, left)
+    if isinstance(value, pd.Series) or column.dtype != object or not column.notna().any():
+        return
+    kind = str if isinstance(value, str) else Number
+    if not any(isinstance(each, kind) for each in column.dropna()):
+        held = type(column.dropna().iloc[0]).__name__
+        raise UnlikeError(
+            f"column {column.name!r} holds {held} objects and {_described(value, kind_of(value))}; give the column as "
+            "text, numbers or dates"
+        )
 
 
 def _described(side: Any, kind: str) -> str:
@@ -112,10 +139,10 @@ def _mend(left: Any, right: Any, kinds: tuple[str, str]) -> str:
     if kind == "truth":
         return f"; write {int(value)}"
     try:
-        float(value)
+        finite = math.isfinite(float(value))
     except ValueError:
-        return "; compare it with a number"
-    return f"; write {value.strip()} without quotes"
+        finite = False
+    return "; compare it with a number" if not finite else f"; write {value.strip()} without quotes"
 
 
 def _odd_cell(column: pd.Series) -> str:
@@ -129,6 +156,8 @@ def _odd_cell(column: pd.Series) -> str:
 
 def _date(text: str, like: pd.Series) -> pd.Timestamp:
     try:
+        if not any(letter.isdigit() for letter in text):  # "now", "NaT", nothing
+            raise ValueError
         found = pd.Timestamp(text)
         zone = like.dt.tz
         if zone is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
 from collections import Counter
@@ -21,8 +20,8 @@ from upweight.tabular.cells import refuse_odd_cells
 from upweight.tabular.choice import Choice, near_names
 from upweight.tabular.columns import Columns, level_name, level_names, prepared, sorted_columns
 from upweight.tabular.extremes import numbers_as_floats
+from upweight.tabular.written import Written, written
 
-SEPARATORS = ",;\t|"
 MISSING = ["?"]
 """Words for a missing value beside those pandas knows (NA, NaN, null, the empty field …)."""
 LONG = r"\s*[+-]?\d{19,}\s*"
@@ -97,7 +96,7 @@ def read_labelled(path: str | os.PathLike[str], target: str, choice: Choice | No
     _check_target(frame, target, Path(path).name)
     kept = frame[frame[target].notna()]
     lost = _lost(frame, target)
-    labels, classes = _classes(kept[target], target)
+    labels, classes = _classes(kept[target], target, lost)
     chosen = Choice() if choice is None else choice
     chosen.check(frame.columns, target)
     features, infinite = numbers_as_floats(kept.drop(columns=target), Path(path).name, chosen)
@@ -184,44 +183,31 @@ def _unseen(features: pd.DataFrame, like: LabelledTable, name: str) -> list[str]
 
 
 def _read(path: Path, texts: Sequence[str] = ()) -> pd.DataFrame:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = next((line for line in file if line.strip()), "")
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; give a CSV file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}); save it as a UTF-8 CSV") from None
-    if not first:
-        raise InputError(f"{path}: is empty; give a CSV with a header line and rows")
-    separator = max(SEPARATORS, key=first.count)
-    names = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
-    _refuse_repeated_names(names, path)
+    source = written(path)
+    _refuse_repeated_names(source.names, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            text: dict[Hashable, type] = {name: str for name in names if name.strip() in texts}
-            frame = _parsed(path, separator, text)
+            text: dict[Hashable, type] = {name: str for name in source.names if name.strip() in texts}
+            frame = _parsed(source, text)
             # A whole number beyond 64 bits above a decimal one leaves pandas with text.
             beyond = [name for name in frame if name not in text and _has_long_numbers(frame[name])]
             for name in beyond:
                 with suppress(ValueError):  # text it is
-                    frame[name] = _parsed(path, separator, {name: float}, [name])[name]
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read as a CSV: {str(error).strip()}") from None
+                    frame[name] = _parsed(source, {name: float}, [name])[name]
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: can't be read as a CSV: {source.fault() or str(error).strip()}") from None
     if frame.empty:
         raise InputError(f"{path}: has a header but no rows")
-    return frame.rename(columns=lambda name: str(name).strip())
+    found = frame.rename(columns=lambda name: str(name).strip())
+    _refuse_repeated_names(list(found.columns), path)  # a blank name becomes one that may be there
+    return found
 
 
-def _parsed(
-    path: Path, separator: str, dtype: Mapping[Hashable, type], only: Sequence[Hashable] | None = None
-) -> pd.DataFrame:
+def _parsed(source: Written, dtype: Mapping[Hashable, type], only: Sequence[Hashable] | None = None) -> pd.DataFrame:
     return pd.read_csv(
-        path,
-        sep=separator,
-        encoding="utf-8-sig",
+        source.stream(),
+        sep=source.separator,
         index_col=False,  # else rows with a field too many would turn the first column into names
         skipinitialspace=True,
         na_values=MISSING,
@@ -247,7 +233,7 @@ def _check_target(frame: pd.DataFrame, target: str, name: str) -> None:
     raise InputError(f"--target: {name} has no column {target!r}{near_names(target, frame.columns)}")
 
 
-def _classes(column: pd.Series, target: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+def _classes(column: pd.Series, target: str, lost: Sequence[str] = ()) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     if column.empty:
         raise InputError(f"--target: column {target!r} is empty in every row")
     values = column if types.is_numeric_dtype(column) else column.astype(str).str.strip()
@@ -262,6 +248,7 @@ def _classes(column: pd.Series, target: str) -> tuple[npt.NDArray[np.int64], tup
         raise InputError(
             f"--target: {target!r} holds one class only ({level_name(distinct[0])!r} in all {len(column):,} rows); "
             "two or more are needed"
+            + "".join(f". {note}: empty cells and words such as NA or None are no class" for note in lost)
         )
     if len(distinct) > MOST_CLASSES or 2 * len(distinct) > len(column):
         raise InputError(

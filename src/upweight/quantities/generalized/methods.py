@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
+from upweight.arrays import dense
 from upweight.errors import InputError, NegativeCurvatureWarning, NotConvergedWarning, warn
 from upweight.inverse.interface import default_tolerance
 from upweight.kept import random_states_kept
@@ -129,6 +130,8 @@ def _read(objective: Objective, parameters: Any) -> Subset | Rule:
         if parameters.layout != objective.layout:
             raise InputError("parameters: the subset is of another θ than this objective's")
         return parameters
+    if isinstance(parameters, Tensor):
+        dense(parameters, "parameters")
     if isinstance(parameters, Tensor | dict):
         return masked(objective.layout, parameters)
     if not isinstance(parameters, str | list | tuple):
