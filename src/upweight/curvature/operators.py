@@ -92,7 +92,11 @@ class Matrix:
     matrix: Float[Tensor, "p p"]
 
     def __post_init__(self) -> None:
-        m = scalars.instance("matrix", self.matrix, Tensor, "a square and symmetric tensor [p, p]")
+        m = dense(scalars.instance("matrix", self.matrix, Tensor, "a square and symmetric tensor [p, p]"), "matrix")
+        if not m.is_floating_point():
+            raise InputError(f"matrix: give torch.float64 or torch.float32; got {m.dtype}")
+        if not torch.isfinite(m).all():
+            raise InputError(f"matrix: {int((~torch.isfinite(m)).sum())} entries are NaN or infinite")
         if m.dim() != 2 or m.shape[0] != m.shape[1] or not _symmetric(m):
             raise InputError(f"matrix: must be square and symmetric; got shape {tuple(m.shape)}")
 

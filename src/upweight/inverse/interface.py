@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds
+from upweight.arrays import dense
 from upweight.curvature import Curvature, Operator
 from upweight.errors import InputError, NotConvergedWarning, warn
 from upweight.inverse.damping import Damping
@@ -118,7 +119,7 @@ def checked(vectors: Float[Tensor, "k p"], operator: Operator) -> Float[Tensor, 
     if not isinstance(vectors, Tensor) or vectors.dim() != 2 or vectors.shape[1] != operator.size:
         got = tuple(vectors.shape) if isinstance(vectors, Tensor) else shown(vectors)
         raise InputError(f"vectors: expected rows [k, {operator.size}]; got {got}")
-    if not torch.isfinite(vectors).all():
+    if not torch.isfinite(dense(vectors, "vectors")).all():
         raise InputError("vectors: NaN or infinite values can't be solved for")
     return vectors
 
