@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
+from upweight.arrays import dense
 from upweight.errors import InputError
 from upweight.linalg import traces
 from upweight.objective import Objective
