@@ -5,7 +5,7 @@
 # was killed, beside those of the run that is started in its place.
 #
 # Versions: loky 3.5.6, Python 3.11 (Linux).
-# Seen:     begun after the kill: by loky 3, by the standard library's pool 3
+# Seen:     begun after the kill: by loky 3, by the standard library's pool 1 to 3
 set -euo pipefail
 LOKY=3.5.6
 work=$(mktemp -d)
@@ -48,6 +48,7 @@ after() {
     echo $(($(find "$work/$1" -name 'begun-*' | wc -l) - before))
     for file in "$work/$1"/begun-*; do kill -9 "${file##*-}" 2>/dev/null || true; done
 }
-seen="$(after loky 2>/dev/null) and $(after standard 2>/dev/null)"
-echo "jobs begun after the parent was killed, by loky $LOKY and by the standard library's pool: $seen"
-[ "$seen" = "3 and 3" ] || { echo "changed; expected: 3 and 3"; exit 1; }
+loky=$(after loky 2>/dev/null)
+standard=$(after standard 2>/dev/null)
+echo "jobs begun after the parent was killed: by loky $LOKY $loky, by the standard library's pool $standard"
+[ "$loky" -ge 2 ] && [ "$standard" -ge 1 ] || { echo "changed; expected: 2 or more, and 1 or more"; exit 1; }
