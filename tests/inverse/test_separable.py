@@ -70,7 +70,7 @@ def test_scorers_use_it_in_wide_layers(inverse: EKFAC | KFAC) -> None:
     assert ((scores - expected).norm(dim=1) < 2e-4 * expected.norm(dim=1)).all()
     again = solver.scorer(train.take(slice(3, 4)))(train.take(slice(5, 70)))
     close(again, scores[3:4, 5:70], rtol=1e-4, atol=1e-5 * float(scores.abs().max()))
-    assert solver._sides(0, train.blocks[0], None) is not None
+    assert solver._scores.sides(0, train.blocks[0], None) is not None
 
 
 @pytest.mark.parametrize("tolerance", [0.3, 0.03, 1e-3])
@@ -86,7 +86,7 @@ def test_fewer_terms_are_off_by_the_tolerance_at_most(tolerance: float) -> None:
 
 @pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
 def test_long_work_is_scored_by_few_terms_that_keep_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("upweight.inverse.eigenbasis.EXACT_WORK", 1e3)
+    monkeypatch.setattr("upweight.inverse.eigen_scores.EXACT_WORK", 1e3)
     torch.manual_seed(2)
     model = nn.Sequential(nn.Linear(120, 60), nn.Tanh(), nn.Linear(60, 3))
     train = torch.randn(90, 120) * 0.97 ** torch.arange(120), torch.arange(90) % 3
