@@ -111,9 +111,7 @@ class EigenScores:
             exact = self.to(sample.queries, None, terms=False)(sample.train)
             for tolerance in (self.tolerance / 4**step for step in range(STEPS)):
                 found = self.to(sample.queries, tolerance)
-                agreement = rank_agreement(
-                    found(sample.train), self.to(sample.queries, None, terms=False)(sample.train)
-                )
+                agreement = rank_agreement(found(sample.train), exact)
                 if found.terms and agreement >= LEAST_AGREEMENT:
                     words = f"pairs by at most {found.terms} terms (Spearman {agreement:.4f} with all, on {sample})"
                     return replace(self.to(queries, tolerance), words=words)
