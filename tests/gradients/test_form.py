@@ -159,3 +159,30 @@ def test_nothing_that_is_kept_holds_a_tensor_or_a_graph():
             assert not hasattr(thing, "next_functions")
             stack.append(thing)
     assert held
+
+
+def test_a_model_whose_graph_changes_with_every_batch_is_told_once() -> None:
+    class Longer(nn.Module):
+        """Its graph is longer by one operation each time."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.calls = nn.Linear(3, 2), [0]
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = torch.tanh(self.body(x))
+            self.calls[0] += torch.is_grad_enabled()
+            for _ in range(self.calls[0]):
+                out = out * 1.0
+            return out
+
+    torch.manual_seed(0)
+    data = torch.randn(140, 3), torch.arange(140) % 2
+    objective = uw.Objective(Longer(), uw.losses.CrossEntropy(), data, batch_size=2, validate=False)
+    function, batches = objective.engine.function, [objective.data.take([0, 1])] * 70
+    with pytest.warns(
+        uw.SlowPathWarning, match=r"\d+ of the first 64 batches had a graph of a form of their own"
+    ) as said:
+        for batch in batches:
+            function.each(objective.params, batch)
+    assert len([each for each in said if "form of their own" in str(each.message)]) == 1

@@ -16,12 +16,15 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from upweight.errors import SlowPathWarning, warn
 from upweight.gradients.graph import Node, Use
 from upweight.gradients.places import Answers
 from upweight.gradients.rules import Examples
 
 MOST = 16
 """Forms that are kept: one for each length of padded batches, say."""
+LOOKED_AT = 64
+"""Batches after which it is said if more than half of them had a form of their own."""
 
 Key = tuple[Any, ...]
 Found = list[tuple[Use, Examples | None]]
@@ -76,10 +79,18 @@ class Forms:
 
     def __init__(self) -> None:
         self._kept: dict[Key, _Kept] = {}
+        self._asked = self._unknown = 0
 
     def known(self, key: Key, nodes: list[Node]) -> Found | None:
         """What was found in a graph of this form, in the operations of this one; None if it must be looked for."""
         kept = self._kept.get(key)
+        self._asked, self._unknown = self._asked + 1, self._unknown + (kept is None)
+        if self._asked == LOOKED_AT and 2 * self._unknown > LOOKED_AT:
+            warn(
+                f"per-example gradients: {self._unknown} of the first {LOOKED_AT} batches had a graph of a form of "
+                "their own, so each is read anew (some milliseconds); batches of one shape share what is found",
+                SlowPathWarning,
+            )
         if kept is None or any(getattr(nodes[place], name, None) != value for place, name, value in kept.answers):
             return None
         return [use.among(nodes) for use in kept.uses]
