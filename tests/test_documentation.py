@@ -100,7 +100,11 @@ def ran(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_there_are_commands_on_the_pages() -> None:
     assert len(ALL) >= 20
-    assert {page.name for page in PAGES} - {each.page.name for each in ALL} == {"architecture.md", "large-networks.md", "statistics.md"}
+    assert {page.name for page in PAGES} - {each.page.name for each in ALL} == {
+        "architecture.md",
+        "large-networks.md",
+        "statistics.md",
+    }
 
 
 MENTIONED = re.compile(r"`(upweight [^`]*)`")
