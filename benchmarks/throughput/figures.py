@@ -32,6 +32,12 @@ def bars(found: Found) -> dict[str, list[float]]:
     }
 
 
+def cut(ends: list[float]) -> float:
+    """Where bars are cut off: one that is several times longer than all others would hide them."""
+    *_, second, first = sorted([0.0, *ends])
+    return first if first < 3 * second or not second else 1.1 * second
+
+
 @styled
 def figure(bars: dict[str, list[float]]) -> Figure:
     """Horizontal bars, from the top down."""
@@ -43,12 +49,17 @@ def figure(bars: dict[str, list[float]]) -> Figure:
         widths = [bar[number] for bar in bars.values()]
         legend.append((axes.barh(places, widths, left=ends, height=0.7, color=PALETTE[number]), stage))
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
+    edge = cut(ends)
     for place, end in zip(places, ends, strict=True):
-        axes.annotate(f"{end:.1f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        words, at, side = (f"{end:.1f}", end, 1) if end <= edge else (f"{end:.1f}, cut off", 1.14 * edge, -1)
+        aligned = "left" if side > 0 else "right"
+        axes.annotate(
+            words, (at, place), (4 * side, 0), textcoords="offset points", va="center", ha=aligned, fontsize=8
+        )
     axes.axvline(1, color=QUIET, linewidth=1.2, linestyle=":")
     axes.set_yticks(list(places), list(bars))
     axes.invert_yaxis()
-    axes.margins(x=0.08)
+    axes.set_xlim(0, 1.14 * edge)
     write_labels(axes, "Multiples of one forward and backward pass over the training data", "")
     write_heading(axes, "EK-FAC by stage", "dotted: the floor, 1")
     write_legend(drawn, legend, columns=5)
