@@ -14,6 +14,7 @@ import upweight as uw
 from counted import Counted
 from upweight.curvature.kronecker import kronecker_factors
 from upweight.curvature.rows import empirical, sampled
+from upweight.engine.stationarity import Moments
 from upweight.inverse.eigenbasis import EigenSolver
 from upweight.inverse.ekfac import diagonalised
 from upweight.quantities.pairs import pair_scores, self_scores
@@ -88,7 +89,12 @@ def solver(name: str) -> EigenSolver:
 def scores(objective: uw.Objective, solver: EigenSolver) -> Callable[[], Any]:
     queries = objective.engine.function.each(objective.params, objective.data.take([0, 1, 2]))
     score = solver.scorer(queries)
-    return lambda: pair_scores(objective, score, objective.batch_size or ROWS, None)
+
+    def run() -> Any:
+        moments = Moments(objective.params, objective.layout)
+        return pair_scores(objective, score, objective.batch_size or ROWS, None, moments)
+
+    return run
 
 
 def influence(objective: uw.Objective) -> Callable[[], Any]:

@@ -48,7 +48,7 @@ machine and in the same process; seconds belong to the machine that stands under
 the floor too. *Without eigenvectors*: the eigendecompositions depend on the widths only, not on the data, so that they
 weigh little where there are many examples. *Set-up* holds our checks of the model, losses and gradients; the peer makes
 none. Tokens: training tokens, or examples that have one label, by all seconds. MiB: peak beyond what the process held
-before, model and data included. Medians over runs. *bfloat16* on a CPU: torch's setting
+before, model and data included. *bfloat16* on a CPU: torch's setting
 for products of float32 (`set_float32_matmul_precision("medium")`) around every system and the floor, which is what our
 `precision="bfloat16"` sets; the processor decides what it makes of it, and how far each system is then from its float32
 stands under the table.

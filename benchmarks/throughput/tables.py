@@ -78,7 +78,9 @@ def note(case: Case) -> str:
     if beside := case.get("beside_float32"):
         apart = ", ".join(f"{system} {one['distance']:.1e}" for system, one in beside.items())
         parts.append(f"Relative distance from the same system's float32: {apart}.")
-    return " ".join([*parts, f"Machine: {machine(case['machine'])}."])
+    runs = max((row["repeats"] for row in case["rows"].values() if "failed" not in row), default=0)
+    parts.append("One run." if runs == 1 else f"Medians of {runs} runs." if runs else "")
+    return " ".join([*filter(None, parts), f"Machine: {machine(case['machine'])}."])
 
 
 def machine(one: dict[str, Any]) -> str:

@@ -17,8 +17,8 @@ from upweight.attribution import Attribution, Quantity
 from upweight.data import Data
 from upweight.engine.exhausted import is_out_of_memory
 from upweight.engine.judged import judged
-from upweight.engine.stationarity import Stationarity
-from upweight.errors import InputError, NotStationaryWarning, warn
+from upweight.engine.stationarity import Moments, Stationarity
+from upweight.errors import InputError, NotStationaryWarning, SmallerPassesWarning, warn
 from upweight.evaluation import calibration, verification
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, unmeasured, warned
@@ -64,14 +64,24 @@ def _working(method: Method) -> Method:
 
     @wraps(method)
     def within(self: Influence, *args: Any, **kwargs: Any) -> Any:
+        engine, before = self.objective.engine, None
         while True:
             try:
                 with random_states_kept(), products(self.precision):
-                    return method(self, *args, **kwargs)
+                    found = method(self, *args, **kwargs)
+                break
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self.objective.engine.halve()  # here, where nothing holds what the failed pass had made
+            before = before or engine.memory
+            engine.halve()  # here, where nothing holds what the failed pass had made
+        if before is not None:
+            warn(
+                f"memory: the device couldn't hold passes of {before:,} bytes; they are of {engine.memory:,} now, "
+                "which changes no result by more than rounding",
+                SmallerPassesWarning,
+            )
+        return found
 
     return cast(Method, within)
 
@@ -279,12 +289,14 @@ class Influence(Attributor):
                 few = factors.take(slice(0, SAMPLED[0])) if self.precision in ROUGHER else None
                 del factors  # as large as the queries' gradients, which the scorer has in its own form
                 score = self.solver.scorer(handed.pop())
-                found, moments = pair_scores(objective, score, rows, positions)
+                wanted = positions is None and "stationarity" not in self.__dict__
+                moments = Moments(objective.params, objective.layout) if wanted else None
+                found = pair_scores(objective, score, rows, positions, moments)
                 words = [self.solver.name, getattr(score, "words", "")]
                 if few is not None:
                     kept = order_kept(objective, self.solver, few, found, positions)
                     words.append(f"products in {self.precision} ({kept})")
-                if positions is None and "stationarity" not in self.__dict__:
+                if moments is not None:
                     self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
                 nothing = found.new_zeros(len(found))
                 return found, nothing, unmeasured(", ".join(filter(None, words)), self.solver.damping, found)

@@ -14,7 +14,7 @@ from upweight.checks.per_example import Sizes
 from upweight.data import ArrayData, Batch, Data, batch_length
 from upweight.engine.budget import Budget
 from upweight.engine.stationarity import Moments
-from upweight.errors import InputError, SmallerPassesWarning, warn
+from upweight.errors import InputError
 from upweight.gradients import ExampleFunction, Gradients, LinearFactors, example_function
 from upweight.gradients.saved import saved_numbers
 from upweight.gradients.substituted import substituted
@@ -183,11 +183,6 @@ class Engine:
                 "model or fewer of its parameters, or a device with more memory"
             )
         self.__dict__["memory"] = min(self.memory, rows * one) // 2
-        warn(
-            f"memory: the device couldn't hold a pass of {self.memory * 2:,} bytes; it goes on with {self.memory:,}, "
-            "which changes no result by more than rounding",
-            SmallerPassesWarning,
-        )
 
     # Passes
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from upweight.data import Data
 from upweight.engine.stationarity import Moments
 from upweight.gradients import Gradients
-from upweight.gradients.blocks import Scorer, concatenated, conformed
+from upweight.gradients.blocks import Scorer, concatenated, conformed, unseen
 from upweight.gradients.terms import Outer
 from upweight.inverse import Solver
 from upweight.linalg.ranks import rank_agreement
@@ -69,25 +69,27 @@ def pays(solver: Solver, queries: Gradients, n: int, p: int) -> bool:
 
 
 def pair_scores(
-    objective: Objective, score: Scorer, rows: int, positions: Tensor | None
-) -> tuple[Float[Tensor, "q n"], Moments]:
-    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data; and the sums of their gradients on its way.
+    objective: Objective, score: Scorer, rows: int, positions: Tensor | None, moments: Moments | None = None
+) -> Float[Tensor, "q n"]:
+    """∇L_qᵀ(H+δI)⁻¹ w_z∇ℓ_z, in one pass over the training data.
 
     Parameters
     ----------
     score, rows
         Of the queries: a solver's `scorer`, and training examples that fit memory at a time.
+    moments
+        Takes the sums of the training gradients on the way, if somebody wants them.
     """
-    moments, scores, begin = Moments(objective.params, objective.layout), None, 0
+    scores, begin = None, 0
     n = objective.n if positions is None else len(positions)
     for _, found in track(objective.engine.each(positions, rows), "scoring", -(-n // rows)):
-        part = score(found, moments.batch(found.examples))
+        part = score(found, unseen if moments is None else moments.batch(found.examples))
         scores = part.new_empty(len(part), n) if scores is None else scores
         scores[:, begin : begin + found.examples] = part
         begin += found.examples
         del found  # before the next batch is made
     assert scores is not None
-    return scores, moments
+    return scores
 
 
 def order_kept(
