@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 
 from problems import DOUBLE, close
 from upweight.linalg.ranks import rank_agreement
@@ -39,3 +40,5 @@ def test_agreement_in_order_is_spearmans() -> None:
     second = torch.tensor([[10.0, 20.0, 40.0, 30.0], [-1.0, -2.0, -3.0, -4.0]])
     assert rank_agreement(first, second) == pytest.approx((0.8 - 1.0) / 2)
     assert rank_agreement(first[:, :1], second[:, :1]) == 1.0
+    tied = torch.tensor([[0.0, 0.0, 1.0, 2.0], [5.0, 5.0, 5.0, 5.0]])
+    assert rank_agreement(tied, first) == pytest.approx(float(stats.spearmanr(tied[0], first[0]).statistic))
