@@ -88,7 +88,9 @@ def test_after_a_failure_only_what_is_missing_is_trained(tmp_path: Path, workers
 def test_after_a_failure_none_is_begun(tmp_path: Path, workers: int) -> None:
     def train(indices: Tensor, seed: int) -> Tensor:
         (tmp_path / str(seed)).touch()
-        if seed == 0:
+        if seed == 0:  # once the others have begun, however long that takes a process
+            while len(list(tmp_path.iterdir())) < workers:
+                time.sleep(0.01)
             raise ValueError("no such luck")
         time.sleep(0.5)
         return EXPECTED[0]
