@@ -13,6 +13,7 @@ EXTRAS = {
     "plots": ("matplotlib",),
     "report": ("jinja2", "markupsafe", "PIL", "matplotlib"),
     "data": ("filelock", "pandas", "PIL", "platformdirs", "sklearn"),
+    "remote": ("fsspec",),
     "cli": (
         *("typer", "pandas", "sklearn", "threadpoolctl", "matplotlib", "jinja2", "markupsafe", "PIL"),
         *("filelock", "platformdirs"),
