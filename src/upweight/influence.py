@@ -21,7 +21,7 @@ from upweight.engine.stationarity import Moments, Stationarity
 from upweight.errors import InputError, NotStationaryWarning, SmallerPassesWarning, warn
 from upweight.evaluation import calibration, verification
 from upweight.gradients.denormals import flushed
-from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, unmeasured, warned
+from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, warned
 from upweight.inverse.costs import Counts
 from upweight.kept import random_states_kept
 from upweight.losses import Loss, with_targets
@@ -31,9 +31,8 @@ from upweight.objective import Objective
 from upweight.planning.choice import DEFAULT_MEMORY, choose
 from upweight.planning.long import LongWork
 from upweight.planning.plan import DEFAULT_QUERIES, Plan, plan
-from upweight.precision import ROUGHER, Precision, products, refuse_precision
+from upweight.precision import Precision, products, refuse_precision
 from upweight.quantities import (
-    further,
     groups,
     leverage,
     magnitude,
@@ -49,9 +48,9 @@ from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
 from upweight.quantities.measured import measured
 from upweight.quantities.moved import linear_outputs
-from upweight.quantities.pairs import SAMPLED, PairSolver, largest, order_kept, pair_scores, pays, query_factors
 from upweight.quantities.queries import check_measurement, query_gradients, query_names
 from upweight.quantities.recorded import Recorded
+from upweight.quantities.scoring import Asked, scoring
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -244,65 +243,33 @@ class Influence(Attributor):
         Attribution
             Scores ``[queries, train]``.
         """
-        scalars.one_of("quantity", quantity, ("removal", "upweight"))
-        removal.refuse_corrections(self.objective, renormalize, leverage_corrected)
-        further.check(self.objective, newton_steps, leverage_corrected)
-        if quantity == "upweight" and (renormalize or leverage_corrected):
-            raise InputError("quantity: renormalize and leverage_corrected belong to 'removal', not to 'upweight'")
-        kind, loss = as_measurement(measurement), self.objective.loss
+        asked = Asked(
+            quantity=quantity,
+            renormalize=renormalize,
+            leverage_corrected=leverage_corrected,
+            newton_steps=newton_steps,
+        )
+        asked.check(self.objective)
+        kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         check_measurement(self.objective, data, kind)
         names = query_names(data, query_ids)
         positions = None if train is None else self.objective.positions(train, "train")
         self._announce(len(data))
         with flushed():
-            if leverage_corrected:
-                score, evaluated = removal.score_of_steps(self.objective, data, kind)
-                solve = Recorded(self.solve)
-                lead = further.Further(self.objective, newton_steps - 1, self.solver.damping)
-                scores = leverage.removal(self.objective, solve, positions, score, self.solver.damping, lead)
-                lead.warn()
-                meaning = meanings.removal(kind, loss, leverage=True, evaluated=evaluated, steps=newton_steps)
-                return self.result(scores, meaning, solve.report, positions, names, losses=self._losses(data, kind))
-            products, penalties, report = self._products(data, kind, positions, renormalize)
-        n = self.objective.n
-        if quantity == "upweight":
-            return self.result(-products, meanings.upweight(kind, loss), report, positions, names)
-        scores = (products + penalties[:, None]) / (n - 1) if renormalize else products / n
-        meaning = meanings.removal(kind, loss, renormalize=renormalize)
-        return self.result(scores, meaning, report, positions, names, losses=self._losses(data, kind))
+            score = scoring(self.objective, self.solver, self.solve, data, kind, asked, self.precision)
+            wanted = score.gathers and positions is None and "stationarity" not in self.__dict__
+            moments = Moments(self.objective.params, self.objective.layout) if wanted else None
+            scores = score(positions, moments)
+            if moments is not None:
+                self.__dict__["stationarity"] = _said(judged(self.objective.engine, moments))
+        losses = None if quantity == "upweight" else self._losses(data, kind)
+        return self.result(scores, score.meaning, score.report, positions, names, losses=losses)
 
     def _losses(self, data: Data, kind: Measurement) -> Float[Tensor, " queries"] | None:
         """The queries' losses, where they are what is measured and can't be negative."""
         bounded = isinstance(kind, LossMeasured) and isinstance(self.objective.loss, Loss)
         return self.objective.losses(data) if bounded else None
-
-    def _products(
-        self, data: Data, kind: Measurement, positions: Tensor | None, renormalize: bool
-    ) -> tuple[Float[Tensor, "queries train"], Float[Tensor, " queries"], SolveReport]:
-        """s_qᵀ w_z∇ℓ_z and s_qᵀ(λθ), s_q = (H+δI)⁻¹∇L_q: pair by pair from factors where that costs less."""
-        objective = self.objective
-        if isinstance(self.solver, PairSolver) and not renormalize:
-            factors = query_factors(objective, data, kind)
-            if pays(self.solver, factors, objective.n, objective.p):
-                rows, handed = objective.engine.rows_beside(largest(factors)), [factors]
-                few = factors.take(slice(0, SAMPLED[0])) if self.precision in ROUGHER else None
-                del factors  # as large as the queries' gradients, which the scorer has in its own form
-                score = self.solver.scorer(handed.pop())
-                wanted = positions is None and "stationarity" not in self.__dict__
-                moments = Moments(objective.params, objective.layout) if wanted else None
-                found = pair_scores(objective, score, rows, positions, moments)
-                words = [self.solver.name, getattr(score, "words", "")]
-                if few is not None:
-                    kept = order_kept(objective, self.solver, few, found, positions)
-                    words.append(f"products in {self.precision} ({kept})")
-                if moments is not None:
-                    self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
-                nothing = found.new_zeros(len(found))
-                return found, nothing, unmeasured(", ".join(filter(None, words)), self.solver.damping, found)
-        solution = self.solve(query_gradients(objective, data, kind))
-        penalties = solution.x @ (objective.l2 * objective.params)
-        return objective.engine.inner(solution.x, positions), penalties, solution.report
 
     @_working
     def query_solution(

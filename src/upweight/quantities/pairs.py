@@ -92,21 +92,19 @@ def pair_scores(
     return scores
 
 
-def order_kept(
-    objective: Objective,
-    solver: PairSolver,
-    queries: Gradients,
-    scores: Float[Tensor, "q n"],
-    positions: Tensor | None,
-) -> str:
+def order_kept(objective: Objective, solver: PairSolver, queries: Gradients) -> str:
     """How far the first queries' scores have the order that they have with products in float32, in words."""
-    chosen = torch.arange(objective.n) if positions is None else positions
-    count = min(SAMPLED[1], max(len(chosen) // PART, 2), len(chosen))
-    spread = torch.linspace(0, len(chosen) - 1, count).long()
-    with products("float32"):
+    count = min(SAMPLED[1], max(objective.n // PART, 2), objective.n)
+    chosen = torch.linspace(0, objective.n - 1, count).long()
+
+    def scores() -> Tensor:
         score = solver.scorer(queries)
-        exact = torch.cat([score(found) for _, found in objective.engine.each(chosen[spread])], dim=1)
-    agreement = rank_agreement(scores[: len(exact), spread.to(scores.device)], exact)
+        return torch.cat([score(found) for _, found in objective.engine.each(chosen)], dim=1)
+
+    rough = scores()
+    with products("float32"):
+        exact = scores()
+    agreement = rank_agreement(rough, exact)
     return f"Spearman {agreement:.4f} with float32, on {exact.shape[0]} × {exact.shape[1]} pairs"
 
 
