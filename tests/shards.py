@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def work(folder: Path, name: str, shard: Shard) -> Any:
         case "leave":
             raise SystemExit("no such luck")
         case "odd":
-            return lambda: None
+            return threading.Lock()
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
         case "die once" if not (folder / "died").exists():

@@ -162,8 +162,8 @@ class ExecutorTests:
                 stream.throw(KeyboardInterrupt)
         waited = re.search(r"waiting for (\d) tasks that have begun", said.words)
         assert waited is not None
-        assert 1 <= int(waited[1]) <= self.most  # the others may have been about to start
-        assert len(noted(tmp_path, "begun")) == len(noted(tmp_path, "ended")) == 1 + int(waited[1])
+        assert 1 <= int(waited[1]) <= self.most  # another may have been about to start
+        assert len(noted(tmp_path, "begun")) == len(noted(tmp_path, "ended")) <= 1 + int(waited[1])
         wait_for(lambda: not any(map(lives, shards.processes(tmp_path))))
 
     def test_a_stream_that_is_closed_leaves_nothing(self, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ class ExecutorTests:
         stream.close()
         begun = noted(tmp_path, "begun")
         assert begun == noted(tmp_path, "ended")
-        assert len(begun) < 99
+        assert len(begun) < 99 or not self.lazy
         if self.apart:
             wait_for(lambda: not any(map(lives, shards.processes(tmp_path))))
         assert noted(tmp_path, "begun") == begun

@@ -10,5 +10,7 @@ from upweight.executors.failures import TaskFailedError, WorkerDiedError
 from upweight.executors.in_process import InProcess
 from upweight.executors.interface import Executor
 from upweight.executors.processes import Processes
+from upweight.executors.ray import Ray
+from upweight.executors.slurm import Slurm
 
-__all__ = ["Executor", "InProcess", "Processes", "TaskFailedError", "WorkerDiedError"]
+__all__ = ["Executor", "InProcess", "Processes", "Ray", "Slurm", "TaskFailedError", "WorkerDiedError"]
