@@ -34,6 +34,7 @@ def _theirs() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow  # for the start of that Ray
 @pytest.mark.usefixtures("_theirs")
 class TestRay(ExecutorTests):
     def executor(self, workers: int, retries: int = 2) -> Executor:

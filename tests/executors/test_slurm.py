@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 import shards
+import slurm
 from executors.interface import ExecutorTests, ended
-from processes import wait_for
+from processes import lives, wait_for
 from shards import Shard, noted
 from upweight.errors import InputError
 from upweight.executors import Executor, Slurm, TaskFailedError
@@ -100,3 +102,45 @@ def test_what_can_not_be_sent_is_refused_before_work(tmp_path: Path) -> None:
         executor.run([1], lambda: lambda number: lock.locked())
     with pytest.raises(InputError, match=r"tasks: .*lock.* can't be sent to a worker"):
         next(executor.run([lock], lambda: str))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Slurm, as far as its commands go."""
+    monkeypatch.setenv("PATH", str(slurm.install(tmp_path / "commands")), prepend=os.pathsep)
+    monkeypatch.setattr("upweight.executors.slurm.LATE", 0.5)  # there is one file system
+    yield
+    wait_for(lambda: not any(map(lives, shards.processes(tmp_path))))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="its states are those of /proc")
+@pytest.mark.usefixtures("cluster")
+class TestOnACluster:
+    def test_jobs_are_submitted_and_one_that_is_killed_again(self, tmp_path: Path) -> None:
+        tasks = [Shard(0), Shard(1, "die once"), Shard(2), Shard(3)]
+        executor = Slurm(2, folder=tmp_path / "jobs", timeout_min=60, slurm_partition="some")
+        pairs = list(executor.run(tasks, partial(shards.made, tmp_path)))
+        assert sorted((task.number, result.value) for task, result in pairs) == [(n, n * n) for n in range(4)]
+        assert noted(tmp_path, "begun") == ["0", "1", "1", "2", "3"]
+
+    @pytest.mark.parametrize(("minutes", "requeued"), [(60, True), (1, False)], ids=["makes way", "out of time"])
+    def test_a_job_that_is_stopped_goes_on_where_it_was(self, tmp_path: Path, minutes: int, requeued: bool) -> None:
+        tasks = [Shard(0), Shard(1, "wait"), Shard(2)]
+        executor = Slurm(1, folder=tmp_path / "jobs", retries=0 if requeued else 1, timeout_min=minutes)
+        stream = executor.run(tasks, partial(shards.made, tmp_path))
+        assert next(stream)[0] == tasks[0]
+        wait_for(lambda: noted(tmp_path, "begun") == ["0", "1"])
+        os.kill(shards.processes(tmp_path)[0], signal.SIGUSR2)
+        wait_for(lambda: not lives(shards.processes(tmp_path)[0]))
+        (tmp_path / "go").touch()
+        assert [task.number for task, _ in stream] == [1, 2]
+        assert noted(tmp_path, "begun") == ["0", "1", "1", "2"]
+        assert len(list((tmp_path / "commands" / "jobs").glob("*.number"))) == (1 if requeued else 2)
+
+    def test_a_stream_that_is_closed_waits_for_what_has_begun(self, tmp_path: Path) -> None:
+        tasks = [Shard(0), *(Shard(number, "wait") for number in range(1, 5))]
+        stream = Slurm(1, folder=tmp_path / "jobs", timeout_min=60).run(tasks, partial(shards.made, tmp_path))
+        next(stream)
+        (tmp_path / "go").touch()
+        stream.close()
+        assert noted(tmp_path, "begun") == noted(tmp_path, "ended")

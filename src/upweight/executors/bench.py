@@ -17,14 +17,15 @@ Dumps = Callable[[Any], bytes]
 class Bench:
     """Where a worker is made at its first task, and answers one after the other.
 
-    ``made`` makes the worker, or is this pickled; what ``passes`` is raised through, and no answer.
+    ``made`` makes the worker, or is this pickled; an exception that ``passes`` is no answer of the task, but the
+    worker's own end.
     """
 
     def __init__(
         self,
         made: bytes | Callable[[], Callable[[Any], Any]],
         dumps: Dumps,
-        passes: tuple[type[Exception], ...] = (),
+        passes: Callable[[BaseException], bool] = lambda error: False,
     ):
         self._made: bytes | Callable[[], Callable[[Any], Any]] | None = made
         self._dumps = dumps
@@ -38,9 +39,9 @@ class Bench:
         try:
             with quiet():
                 answer = self._dumps(Done(self._worked(content)))
-        except self._passes:
-            raise
         except (Exception, SystemExit) as error:
+            if self._passes(error):
+                raise
             self.failed = True
             return pickle.dumps(Failure.of(error))
         self.failed = False

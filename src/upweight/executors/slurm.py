@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,12 +203,11 @@ class Exchange:
 def work(exchange: Exchange, name: str, share: Sequence[tuple[int, bytes]], threads: int | None) -> None:
     """A job: its share of the tasks in turn, each answer in its file, until one fails; none is done a second time."""
     import cloudpickle
-    from submitit.core.utils import UncompletedJobError
 
     exchange.begun(name).touch()
     if threads is not None:
         torch.set_num_threads(threads)
-    bench = Bench(exchange.worker.read_bytes(), cloudpickle.dumps, passes=(UncompletedJobError,))  # its time is over
+    bench = Bench(exchange.worker.read_bytes(), cloudpickle.dumps, passes=_is_of_submitit)
     for number, content in share:
         if exchange.stop.exists():
             return
@@ -216,6 +216,14 @@ def work(exchange: Exchange, name: str, share: Sequence[tuple[int, bytes]], thre
         files.write(exchange.result(number), bench.attempt(content))
         if bench.failed:
             return
+
+
+def _is_of_submitit(error: BaseException) -> bool:
+    """Whether the job's time is over, or it makes way for another: submitit raises, on a signal, wherever a task is."""
+    innermost = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        innermost = frame
+    return innermost is not None and str(innermost.f_globals.get("__name__")).startswith("submitit.")
 
 
 @dataclass
