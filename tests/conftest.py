@@ -32,7 +32,7 @@ ROOMS = [
 # Before anything imports upweight.
 install_import_hook([f"upweight.{room}" for room in ROOMS], "typechecker.check")
 
-pytest.register_assert_rewrite(*(f"{room}.interface" for room in ("inverse", "curvature", "gradients")))
+pytest.register_assert_rewrite(*(f"{room}.interface" for room in ("inverse", "curvature", "executors", "gradients")))
 
 import problems  # noqa: E402
 import slow  # noqa: E402

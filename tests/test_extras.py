@@ -23,6 +23,8 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 """Where a package is imported by another name than it is installed by."""
 ROOMS_OF_EXTRAS = ("plots", "report", "tabular", "cli", "demo.py")
 """Rooms that may import extras at their top: nothing of the core imports them there."""
+CLUSTERS = ("ray", "slurm")
+"""Extras that only those need who have one: no part of the extra that is called all."""
 FETCHED = {"efficientnet_lite_pytorch"}
 """What `datasets` fetches and reads as source."""
 EXTRAS = sorted({package for packages in optional.EXTRAS.values() for package in packages})
@@ -84,6 +86,8 @@ DOORS = {
         "plots.residuals_by_leverage": "statistics().figure()",
     },
     "report": {"upweight.report": "uw.report.Report"},
+    "ray": {"executors.Ray": "uw.executors.Ray(1)"},
+    "slurm": {"executors.Slurm": "uw.executors.Slurm(1, folder=sys.argv[1])"},
     "data": {
         "upweight.datasets": "os.environ.pop('UPWEIGHT_CACHE', None); uw.datasets.load('mnist')",
         "the data set 'mnist'": "os.environ['UPWEIGHT_CACHE'] = sys.argv[1]; uw.datasets.load('mnist')",
@@ -219,8 +223,8 @@ def imports(file: Path) -> Iterator[tuple[str, bool]]:
 
 def test_the_core_has_few_dependencies() -> None:
     assert len(PROJECT["dependencies"]) <= 7
-    every = distributions(["upweight[all]"])
-    assert every == distributions([f"upweight[{extra}]" for extra in optional.EXTRAS])
+    every = distributions([f"upweight[{extra}]" for extra in optional.EXTRAS])
+    assert distributions(["upweight[all]"]) == every - distributions([f"upweight[{extra}]" for extra in CLUSTERS])
     assert every <= distributions(PROJECT["optional-dependencies"]["dev"])
     assert not every & distributions(PROJECT["dependencies"])
 
@@ -233,12 +237,13 @@ def test_the_core_has_few_dependencies() -> None:
         ("plots", "uw.plots.score_histogram(attribution.scores[0], quantity='removal', unit='nats')"),
         ("report", "uw.report.Report('A page', 'Some words').save(sys.argv[1] + '/page.html')"),
         ("data", "uw.datasets.names(), uw.datasets.load('digits')"),
+        ("slurm", "list(uw.executors.Slurm(1, folder=sys.argv[1], cluster='debug').run([1], lambda: str))"),
     ],
 )
 def test_an_extra_is_enough_alone(extra: str, code: str, tmp_path: Path) -> None:
     own = set(optional.EXTRAS[extra])
     own |= {"PIL"} if "matplotlib" in own else set()  # which these bring themselves
-    own |= {"threadpoolctl"} if "sklearn" in own else set()
+    own |= {"threadpoolctl", "cloudpickle"} if "sklearn" in own else set()
     hidden = sorted(set(EXTRAS) - own)
     ran(HIDDEN.replace(str(EXTRAS), str(hidden)) + PROBLEM + code, str(tmp_path))
 
@@ -251,7 +256,7 @@ def test_an_extra_brings_what_it_is_said_to(extra: str) -> None:
 
 def test_every_import_is_declared_and_those_of_extras_are_lazy() -> None:
     core = distributions(PROJECT["dependencies"])
-    declared = core | distributions(["upweight[all]"])
+    declared = core | distributions(["upweight[all]", *(f"upweight[{extra}]" for extra in CLUSTERS)])
     for file in sorted(SOURCE.rglob("*.py")):
         for package, at_top in imports(file):
             name = DISTRIBUTIONS.get(package, package)

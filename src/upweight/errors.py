@@ -22,7 +22,8 @@
                          DamagedCacheWarning       a data set of the cache that was cut or altered
 
 Errors of one room that nobody else raises stand there: ``files.NotWrittenError``, ``retraining.TrainingFailedError``,
-``tasks.AttackError``, ``datasets.UnknownDataset`` and ``DataUnavailable``.
+``executors.TaskFailedError`` and ``WorkerDiedError``, ``tasks.AttackError``, ``datasets.UnknownDataset`` and
+``DataUnavailable``.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ EXTRAS = {
         *("typer", "pandas", "sklearn", "threadpoolctl", "matplotlib", "jinja2", "markupsafe", "PIL"),
         *("filelock", "platformdirs"),
     ),
+    "ray": ("ray",),
+    "slurm": ("submitit", "cloudpickle"),
 }
 """What each extra of pyproject.toml brings, by the names that are imported."""
 

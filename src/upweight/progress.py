@@ -6,6 +6,7 @@ One bar at a time: work within work that already shows how far it is draws none 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -54,6 +55,16 @@ def track(items: Iterable[T], description: str | Callable[[], str], total: int |
                 progress.advance(task)
     finally:
         _drawing.set(False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No bars within: in workers, several of which write to one terminal."""
+    before = _drawing.set(True)
+    try:
+        yield
+    finally:
+        _drawing.reset(before)
 
 
 def with_residual(name: str, history: Sequence[float], target: float) -> Callable[[], str]:

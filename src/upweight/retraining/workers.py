@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
-import signal
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -24,6 +17,8 @@ from torch import Tensor, nn
 
 from upweight import kinds, scalars
 from upweight.errors import InputError
+from upweight.executors import Executor, InProcess, Processes, TaskFailedError, WorkerDiedError
+from upweight.executors.processes import can_be_sent, can_fork
 from upweight.files import NotWrittenError
 from upweight.kept import copied
 from upweight.progress import track
@@ -102,8 +97,7 @@ def train_many(
         run.folder.check()
         say_what_is_left(run.folder, name)
     words = f"training {len(pending)} models" + (f" ({len(states)} are in {folder})" if states else "")
-    done = _in_processes(run, pending, min(workers, len(pending))) if workers else _here(run, pending)
-    states.update(track(done, words, len(pending)))
+    states.update(track(_trained(run, pending, _executor(run, min(workers, len(pending)))), words, len(pending)))
     found = [states[job.key] for job in every]
     params = torch.stack([state.params for state in found])
     warn_if_diverged(params, seeds)
@@ -152,122 +146,42 @@ class _Run:
         return TrainingFailedError(f"train: {what}{kept}")
 
 
-def _here(run: _Run, jobs: list[Job]) -> Iterator[tuple[str, State]]:
-    for done, job in enumerate(jobs):
-        try:
-            content = run.finish(job)
-        except NotWrittenError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise run.failed(f"{job} failed: {type(error).__name__}: {error}", done) from error
-        yield job.key, unpack(content, run.form)
-
-
-def _in_processes(run: _Run, jobs: list[Job], workers: int) -> Iterator[tuple[str, State]]:
-    if not jobs:
-        return
-    context = _context(run)
-    # A forked process can't use the threads that its parent's OpenMP has already started.
-    threads = 1 if context.get_start_method() == "fork" else max(torch.get_num_threads() // workers, 1)
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, _start, (run, threads))
-    waiting, futures, done = iter(jobs), dict[Future[bytes | _Failure], Job](), 0
+def _trained(run: _Run, jobs: list[Job], executor: Executor) -> Iterator[tuple[str, State]]:
+    """The key and the state of every job, as they end."""
+    done = 0
     try:
-        # As many at a time as there are processes, so that none is begun after a failure.
-        futures.update({pool.submit(_attempt, job): job for job in islice(waiting, workers)})
-        while futures:
-            for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                job = futures.pop(future)
-                answer = _answer(run, job, future, done)
-                done += 1
-                futures.update({pool.submit(_attempt, job): job for job in islice(waiting, 1)})
-                yield job.key, unpack(answer, run.form)
-    except (KeyboardInterrupt, GeneratorExit):
-        running = sum(not future.done() for future in futures)
-        if running:
-            print(
-                f"upweight: interrupted; waiting for {running} trainings that have begun (Ctrl-C again ends them)",
-                file=sys.stderr,
-                flush=True,
-            )
+        for job, content in executor.run(jobs, partial(_worker, run)):
+            done += 1
+            yield job.key, unpack(content, run.form)
+    except NotWrittenError:
         raise
-    finally:
-        try:
-            pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:
-            for process in set(multiprocessing.active_children()) - others:
-                process.kill()
+    except WorkerDiedError as error:
+        raise run.failed(f"{error.task}: its process died (killed, or out of memory)", done) from error
+    except (TaskFailedError, InputError) as error:
+        failed = error if isinstance(error, TaskFailedError) else error.__cause__
+        if not isinstance(failed, TaskFailedError):
             raise
+        raise run.failed(f"{failed.task} failed: {failed.told}", done) from failed.__cause__
 
 
-def _answer(run: _Run, job: Job, future: Future[bytes | _Failure], done: int) -> bytes:
-    try:
-        answer = future.result()
-    except BrokenProcessPool as error:
-        told = f"{job}, or one begun with it: its process died (killed, or out of memory)"
-        raise run.failed(told, done) from error
-    if not isinstance(answer, _Failure):
-        return answer
-    if answer.unwritten:
-        raise NotWrittenError(answer.told)
-    raise run.failed(f"{job} failed: {answer.told}", done)
+def _worker(run: _Run) -> Callable[[Job], bytes]:
+    return run.finish
+
+
+def _executor(run: _Run, workers: int) -> Executor:
+    """Where a run's jobs are done. A death isn't tried again: training would most often die of the same."""
+    if not workers:
+        return InProcess()
+    return Processes(workers, retries=0, start=_context(run).get_start_method(), called="trainings")
 
 
 def _context(run: _Run) -> BaseContext:
     """Fresh processes where the training function can be imported there, else forked ones."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    # A fresh process imports the main module again, if that says where it is.
-    found = getattr(main, "__spec__", None) is not None or (file is not None and os.path.exists(file))
-    try:
-        content = pickle.dumps(run)
-        fresh = found or (file is None and b"__main__" not in content)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        fresh = False
-    if fresh:
+    if can_be_sent(run):
         return multiprocessing.get_context("spawn")
-    if "fork" not in multiprocessing.get_all_start_methods() or torch.cuda.is_initialized():
+    if not can_fork():
         raise InputError(
             "train: this function can't be sent to worker processes; define it at the top level of a module, with its "
             "data by functools.partial, or give workers=0"
         )
     return multiprocessing.get_context("fork")
-
-
-_run: _Run | None = None
-"""In a worker process: what its jobs share, sent once."""
-
-
-def _start(run: _Run, threads: int) -> None:
-    global _run
-    _run = run
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; what follows is for the parent to say
-    torch.set_num_threads(threads)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for its next job for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """What happened in a worker, as text: an exception of any class may not survive the way back."""
-
-    told: str
-    unwritten: bool = False
-
-
-def _attempt(job: Job) -> bytes | _Failure:
-    """The packed state, or why there is none."""
-    assert _run is not None
-    try:
-        return _run.finish(job)
-    except NotWrittenError as error:
-        return _Failure(str(error), unwritten=True)
-    except (Exception, SystemExit):
-        return _Failure(traceback.format_exc())

@@ -300,13 +300,13 @@ class Memory:
         """See `Backend`."""
         self.content[key] = self.content.get(key, b"") + content
 
-    def arrays(self) -> Store:
+    def arrays(self, *, read_only: bool = True) -> Store:
         """See `Backend`."""
         from zarr.core.buffer import default_buffer_prototype
         from zarr.storage import MemoryStore
 
         make = default_buffer_prototype().buffer.from_bytes
-        return MemoryStore({key: make(value) for key, value in self.content.items()}, read_only=True)
+        return MemoryStore({key: make(value) for key, value in self.content.items()}, read_only=read_only)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -1,0 +1,132 @@
+"""Names and columns of examples in a store, in blocks of rows: what is asked for is read and checked, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from upweight.errors import InputError
+from upweight.store.blocks import Blocks
+from upweight.store.tensors import pack, unpack
+
+BYTES = 2**20
+"""Bytes of a block, about."""
+NUMBERS = "biufM"
+"""NumPy's kinds that are kept as numbers."""
+SURROGATES: Any = {"encoding": "utf-8", "errors": "surrogatepass"}
+
+
+def checked(name: str, values: Sequence[Any] | np.ndarray, count: int) -> np.ndarray:
+    """A column that can be kept.
+
+    Raises
+    ------
+    InputError
+        If it isn't one value for each of ``count`` examples, all of them numbers, times or text.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "U" and isinstance(values, list | tuple) and not all(isinstance(v, str) for v in values):
+        array = np.asarray(values, dtype=object)  # 1 beside "a" is not "1"
+    if array.shape != (count,):
+        got = f"shape {array.shape}" if array.ndim else repr(values)[:80]
+        raise InputError(f"{name}: give one value for each of the {count:,} examples; got {got}")
+    if array.dtype.kind in NUMBERS and array.dtype.itemsize <= 8:
+        return array
+    texts = array.tolist()
+    kinds = {type(text) for text in texts}
+    if len(kinds) == 1 and kinds <= {int, float, bool}:
+        return checked(name, np.array(texts), count)
+    odd = next((text for text in texts if not isinstance(text, str)), None)
+    if odd is not None or array.dtype.kind not in "UO":
+        shown = f"{odd!r} is a {type(odd).__name__}" if odd is not None else f"they are {array.dtype}"
+        raise InputError(f"{name}: {shown}, which can't be kept; give one kind of numbers, times or strings")
+    return np.array(texts, dtype=str) if texts else np.array([], dtype=str)
+
+
+def write(blocks: Blocks, name: str, values: np.ndarray) -> dict[str, Any]:
+    """Commit a `checked` column; what says how it is kept, of JSON's kinds."""
+    said = {"name": name, "kind": "text", "count": len(values)}
+    if values.dtype.kind in NUMBERS:
+        if values.dtype.kind in "iu" and np.array_equal(values, np.arange(len(values))):
+            return {**said, "kind": "positions"}
+        rows = BYTES // values.dtype.itemsize
+        for number, start in enumerate(range(0, len(values), rows)):
+            part = np.frombuffer(values[start : start + rows].tobytes(), dtype=np.uint8).copy()
+            blocks.commit(f"{name}-{number:06d}", pack({"values": torch.from_numpy(part)}))
+        return {**said, "kind": values.dtype.str, "rows": rows}
+    texts = [text.encode(**SURROGATES) for text in values.tolist()]
+    rows = max(BYTES // max(sum(map(len, texts)) // max(len(texts), 1) + 8, 1), 1)
+    for number, start in enumerate(range(0, len(texts), rows)):
+        part = texts[start : start + rows]
+        ends = np.cumsum([0, *map(len, part)], dtype=np.int64)
+        content = np.frombuffer(b"".join(part), dtype=np.uint8).copy()
+        blocks.commit(
+            f"{name}-{number:06d}", pack({"ends": torch.from_numpy(ends), "bytes": torch.from_numpy(content)})
+        )
+    return {**said, "rows": rows}
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column in a store.
+
+    Attributes
+    ----------
+    said
+        What `write` said of it.
+    """
+
+    blocks: Blocks
+    said: dict[str, Any]
+
+    def __len__(self) -> int:
+        return int(self.said["count"])
+
+    def __getitem__(self, positions: Any) -> np.ndarray:
+        """The entries at these positions (a slice, or an array of whatever shape), read from the store."""
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(len(self)))
+        chosen = np.asarray(positions)
+        if self.said["kind"] == "positions":
+            return chosen
+        flat = chosen.reshape(-1)
+        found: list[Any] = [None] * len(flat)
+        for number in np.unique(flat // self.said["rows"]).tolist():
+            part = self._part(number)
+            for place in np.flatnonzero(flat // self.said["rows"] == number).tolist():
+                found[place] = part[int(flat[place]) % self.said["rows"]]
+        kind = str if self.said["kind"] == "text" else np.dtype(self.said["kind"])
+        return np.array(found, dtype=kind).reshape(chosen.shape)
+
+    def all(self) -> np.ndarray:
+        """Every entry, in order."""
+        if self.said["kind"] == "positions":
+            return np.arange(len(self))
+        parts = [self._part(number) for number in range(-(-len(self) // self.said["rows"]))]
+        if self.said["kind"] == "text":
+            return np.array([text for part in parts for text in part], dtype=str)
+        return np.concatenate([np.asarray(part) for part in parts]) if parts else np.array([], self.said["kind"])
+
+    def _part(self, number: int) -> Any:
+        if number not in self._last:
+            tensors, _ = unpack(self.blocks.content(f"{self.said['name']}-{number:06d}"))
+            self._last.clear()
+            self._last[number] = _entries(tensors, self.said["kind"])
+        return self._last[number]
+
+    @cached_property
+    def _last(self) -> dict[int, Any]:
+        """The block that was read last."""
+        return {}
+
+
+def _entries(tensors: dict[str, torch.Tensor], kind: str) -> Any:
+    if kind != "text":
+        return np.frombuffer(tensors["values"].numpy().tobytes(), dtype=np.dtype(kind))
+    content, ends = tensors["bytes"].numpy().tobytes(), tensors["ends"].tolist()
+    return [content[begin:end].decode(**SURROGATES) for begin, end in zip(ends[:-1], ends[1:], strict=True)]
