@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         report,
         retraining,
         select,
+        store,
         tasks,
     )
     from upweight.attribution import Attribution, Quantity
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from upweight.penalty import l2_of
     from upweight.quantities.generalized import Relabelling, Removal, Substitution
     from upweight.solve_report import SolveReport
+    from upweight.stored import Stored
     from upweight.study import Study
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "SlowPathWarning",
     "SmallerPassesWarning",
     "SolveReport",
+    "Stored",
     "Study",
     "Substitution",
     "TracIn",
@@ -95,6 +98,7 @@ __all__ = [
     "select",
     "similarity",
     "statistics",
+    "store",
     "tasks",
 ]
 
@@ -120,6 +124,7 @@ _HOMES = {
     "Quantity": "attribution",
     "Relabelling": "quantities.generalized",
     "Removal": "quantities.generalized",
+    "Stored": "stored",
     "Study": "study",
     "Substitution": "quantities.generalized",
     "TRAK": "baselines",

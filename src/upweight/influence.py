@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
 from numbers import Real
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -13,16 +14,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
-from upweight.attribution import Attribution, Quantity
+from upweight.attribution import Attribution, Magnitude, Quantity
 from upweight.data import Data
-from upweight.engine.exhausted import is_out_of_memory
+from upweight.engine.exhausted import within_memory
 from upweight.engine.judged import judged
 from upweight.engine.stationarity import Moments, Stationarity
-from upweight.errors import InputError, NotStationaryWarning, SmallerPassesWarning, warn
+from upweight.errors import InputError, NotStationaryWarning, warn
 from upweight.evaluation import calibration, verification
+from upweight.executors import Executor, InProcess
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, warned
 from upweight.inverse.costs import Counts
+from upweight.jobs import attributing
+from upweight.jobs.attributing import Kept, Work
 from upweight.kept import random_states_kept
 from upweight.losses import Loss, with_targets
 from upweight.measurements import Loss as LossMeasured
@@ -34,23 +38,26 @@ from upweight.planning.plan import DEFAULT_QUERIES, Plan, plan
 from upweight.precision import Precision, products, refuse_precision
 from upweight.quantities import (
     groups,
-    leverage,
-    magnitude,
     meanings,
     perturbation,
     removal,
     replacement,
-    self_influence,
 )
 from upweight.quantities.attributor import Attributor
 from upweight.quantities.generalized.equations import Equations
 from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
+from upweight.quantities.magnitude import Lowest
+from upweight.quantities.magnitude import judged as judged_magnitude
 from upweight.quantities.measured import measured
-from upweight.quantities.moved import linear_outputs
 from upweight.quantities.queries import check_measurement, query_gradients, query_names
 from upweight.quantities.recorded import Recorded
-from upweight.quantities.scoring import Asked, scoring
+from upweight.quantities.scoring import Asked, OfItself, Scoring, scoring
+from upweight.store.backend import Backend
+from upweight.stored import Stored
+
+Place = str | os.PathLike[str] | Backend
+"""Where a store is."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -63,24 +70,11 @@ def _working(method: Method) -> Method:
 
     @wraps(method)
     def within(self: Influence, *args: Any, **kwargs: Any) -> Any:
-        engine, before = self.objective.engine, None
-        while True:
-            try:
-                with random_states_kept(), products(self.precision):
-                    found = method(self, *args, **kwargs)
-                break
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            before = before or engine.memory
-            engine.halve()  # here, where nothing holds what the failed pass had made
-        if before is not None:
-            warn(
-                f"memory: the device couldn't hold passes of {before:,} bytes; they are of {engine.memory:,} now, "
-                "which changes no result by more than rounding",
-                SmallerPassesWarning,
-            )
-        return found
+        def work() -> Any:
+            with random_states_kept(), products(self.precision):
+                return method(self, *args, **kwargs)
+
+        return within_memory(self.objective.engine, work)
 
     return cast(Method, within)
 
@@ -197,6 +191,40 @@ class Influence(Attributor):
         _ = self.stationarity
         return warned(self.solver.solve(vectors))
 
+    @overload
+    def attribute(
+        self,
+        queries: Any,
+        *,
+        quantity: Literal["removal", "upweight"] = "removal",
+        measurement: Any = None,
+        train: Any = None,
+        renormalize: bool = False,
+        leverage_corrected: bool = False,
+        newton_steps: int = 1,
+        query_ids: Sequence[Any] | None = None,
+        store: None = None,
+    ) -> Attribution: ...
+
+    @overload
+    def attribute(
+        self,
+        queries: Any,
+        *,
+        quantity: Literal["removal", "upweight"] = "removal",
+        measurement: Any = None,
+        train: Any = None,
+        renormalize: bool = False,
+        leverage_corrected: bool = False,
+        query_ids: Sequence[Any] | None = None,
+        store: Place,
+        top_k: int | None = None,
+        executor: Executor | None = None,
+        shard_size: int | None = None,
+        resume: bool = True,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Stored: ...
+
     @_working
     def attribute(
         self,
@@ -209,7 +237,13 @@ class Influence(Attributor):
         leverage_corrected: bool = False,
         newton_steps: int = 1,
         query_ids: Sequence[Any] | None = None,
-    ) -> Attribution:
+        store: Place | None = None,
+        top_k: int | None = None,
+        executor: Executor | None = None,
+        shard_size: int | None = None,
+        resume: bool = True,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Attribution | Stored:
         """Scores of training examples for each query.
 
         Parameters
@@ -250,11 +284,16 @@ class Influence(Attributor):
             newton_steps=newton_steps,
         )
         asked.check(self.objective)
+        kept = _kept(store, top_k, executor, shard_size, resume, columns)
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         check_measurement(self.objective, data, kind)
         names = query_names(data, query_ids)
         positions = None if train is None else self.objective.positions(train, "train")
+        if kept is not None:
+            if newton_steps > 1:
+                raise InputError("newton_steps: more than one aren't taken into a store; leave store out")
+            return self._stored(kept, asked, data, kind, positions, names)
         self._announce(len(data))
         with flushed():
             score = scoring(self.objective, self.solver, self.solve, data, kind, asked, self.precision)
@@ -265,6 +304,50 @@ class Influence(Attributor):
                 self.__dict__["stationarity"] = _said(judged(self.objective.engine, moments))
         losses = None if quantity == "upweight" else self._losses(data, kind)
         return self.result(scores, score.meaning, score.report, positions, names, losses=losses)
+
+    def _stored(
+        self,
+        kept: Kept,
+        asked: Asked,
+        data: Data | None,
+        kind: Measurement,
+        positions: Tensor | None,
+        names: np.ndarray,
+    ) -> Stored:
+        """Scores by shards, in a store."""
+        made: list[Scoring] = []
+
+        def make() -> Scoring:
+            if not made:
+                self._announce(self.objective.n if data is None else len(data))
+                if data is None:
+                    _ = self.stationarity
+                    made.append(OfItself(self.objective, asked, self.solver, self.solve))
+                else:
+                    made.append(scoring(self.objective, self.solver, self.solve, data, kind, asked, self.precision))
+            return made[0]
+
+        def outcome(moments: Moments | None, lowest: Lowest | None) -> tuple[float, dict[str, float], Magnitude]:
+            if moments is not None:
+                self.__dict__["stationarity"] = _said(judged(self.objective.engine, moments))
+            return self.said_of(lowest)
+
+        losses = None if data is None or asked.quantity == "upweight" else self._losses(data, kind)
+        work = Work(
+            objective=self.objective,
+            asked=asked,
+            data=data,
+            measurement=kind,
+            inverse=self.inverse,
+            precision=self.precision,
+            positions=positions,
+            query_ids=names,
+            scoring=make,
+            gathers=lambda score: score.gathers and positions is None and "stationarity" not in self.__dict__,
+            lowest=None if losses is None else lambda changes, found: Lowest(changes, found, losses, names),
+            outcome=outcome,
+        )
+        return attributing.attribute(work, kept)
 
     def _losses(self, data: Data, kind: Measurement) -> Float[Tensor, " queries"] | None:
         """The queries' losses, where they are what is measured and can't be negative."""
@@ -310,51 +393,74 @@ class Influence(Attributor):
         """
         names = self.objective.ids if positions is None else self.objective.ids[positions.numpy()]
         names = names if ids is None else ids
+        lowest = None
+        if losses is not None and scores.numel():
+            changes, column = scores.min(1)
+            lowest = Lowest(changes, names[column.cpu().numpy()], losses, query_ids)
+        damping, facts, magnitude = self.said_of(lowest)
+        return Attribution(scores, quantity, names, query_ids, damping, report, facts, magnitude)
+
+    def said_of(self, lowest: Lowest | None) -> tuple[float, dict[str, float], Magnitude]:
+        """The damping of scores, the figures that belong to them, and whether their sizes can be believed."""
         facts = {
             "n": float(self.objective.n),
             "p": float(self.objective.p),
             "gradient_norm": self.stationarity.gradient_norm,
             "gradient_over_noise": self.stationarity.ratio,
         }
-        return Attribution(
-            scores,
-            quantity,
-            names,
-            query_ids,
-            self.solver.damping,
-            report,
-            facts,
-            magnitude.judged(
-                self.objective,
-                self.solver,
-                self.stationarity,
-                *(() if losses is None else (scores, losses, names, query_ids)),
-            ),
-        )
+        return self.solver.damping, facts, judged_magnitude(self.objective, self.solver, self.stationarity, lowest)
+
+    @overload
+    def self_influence(
+        self, *, train: Any = None, renormalize: bool = False, leverage_corrected: bool = False, store: None = None
+    ) -> Attribution: ...
+
+    @overload
+    def self_influence(
+        self,
+        *,
+        train: Any = None,
+        renormalize: bool = False,
+        leverage_corrected: bool = False,
+        store: Place,
+        top_k: int | None = None,
+        executor: Executor | None = None,
+        shard_size: int | None = None,
+        resume: bool = True,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Stored: ...
 
     @_working
     def self_influence(
-        self, *, train: Any = None, renormalize: bool = False, leverage_corrected: bool = False
-    ) -> Attribution:
+        self,
+        *,
+        train: Any = None,
+        renormalize: bool = False,
+        leverage_corrected: bool = False,
+        store: Place | None = None,
+        top_k: int | None = None,
+        executor: Executor | None = None,
+        shard_size: int | None = None,
+        resume: bool = True,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Attribution | Stored:
         """Predicted change of each training example's own loss if it were left out, ``[train]``.
 
         ∇ℓ_iᵀ(H+δI)⁻¹∇ℓ_i/n: the ranking of Koh & Liang (2017, section 5.4) for label errors. ``leverage_corrected`` as
         in `attribute`: where outputs are linear in θ the loss is evaluated one Newton step away, which is exact for
-        squared error, ½r²(1/(1−h)² − 1).
+        squared error, ½r²(1/(1−h)² − 1). ``store`` and what goes with it as in `attribute`.
         """
-        removal.refuse_corrections(self.objective, renormalize, leverage_corrected)
-        objective, loss = self.objective, self.objective.loss
-        positions = None if train is None else objective.positions(train, "train")
-        if leverage_corrected:
-            solve = Recorded(self.solve)
-            scores = leverage.self_removal(objective, solve, positions, self.solver.damping)
-            meaning = meanings.self_influence(loss, leverage=True, evaluated=linear_outputs(objective))
-            return self.result(scores, meaning, solve.report, positions, np.array([]))
-        meaning = meanings.self_influence(loss, renormalize=renormalize)
+        asked = Asked(renormalize=renormalize, leverage_corrected=leverage_corrected)
+        asked.check(self.objective)
+        kept = _kept(store, top_k, executor, shard_size, resume, columns)
+        positions = None if train is None else self.objective.positions(train, "train")
+        if kept is not None:
+            return self._stored(kept, asked, None, LossMeasured(), positions, np.array([]))
         _ = self.stationarity
-        self._announce(objective.n if positions is None else len(positions))
-        scores, report = self_influence.quadratic(self, positions, renormalize)
-        return self.result(scores, meaning, report, positions, np.array([]))
+        if not leverage_corrected:
+            self._announce(self.objective.n if positions is None else len(positions))
+        score = OfItself(self.objective, asked, self.solver, self.solve)
+        return self.result(score(positions), score.meaning, score.report, positions, np.array([]))
 
     @_working
     def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
@@ -493,6 +599,27 @@ class Influence(Attributor):
     # in `upweight.evaluation`, an influence first.
     verify = verification.verify
     calibrate = calibration.calibrate
+
+
+def _kept(
+    store: Any,
+    top_k: int | None,
+    executor: Executor | None,
+    shard_size: int | None,
+    resume: bool,
+    columns: Mapping[str, Sequence[Any]] | None,
+) -> Kept | None:
+    """How scores are kept, where they go into a store; its arguments mean nothing without one."""
+    given = {"top_k": top_k, "executor": executor, "shard_size": shard_size, "columns": columns}
+    if store is None:
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"{name}: goes with a store; give store='folder' beside it, or leave it out")
+        return None
+    who = InProcess() if executor is None else executor
+    kept = Kept(store=store, top_k=top_k, executor=who, shard_size=shard_size, resume=resume, columns=columns)
+    kept.check()
+    return kept
 
 
 def _said(found: Stationarity) -> Stationarity:

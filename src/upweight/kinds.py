@@ -103,6 +103,7 @@ KINDS = {
     "Operator": Kind(_able("apply", "size"), "a matrix: curvature.GGN().of(objective) or curvature.Matrix(tensor)"),
     "Inverse": Kind(_able("fit"), "one of upweight.inverse, such as inverse.CG()"),
     "Solver": Kind(_able("solve", "with_damping"), "a fitted inverse, such as inverse.CG().fit(objective)"),
+    "Executor": Kind(_able("run", "workers"), "one of upweight.executors, such as Processes(4)"),
     "Neumann": Kind(_of_class("Neumann"), "inverse.Neumann()"),
     "nn.Module": Kind(lambda value: isinstance(value, nn.Module), "a torch.nn.Module"),
     "Tensor": Kind(lambda value: isinstance(value, Tensor), "a tensor"),

@@ -14,6 +14,7 @@ EXTRAS = {
     "report": ("jinja2", "markupsafe", "PIL", "matplotlib"),
     "data": ("filelock", "pandas", "PIL", "platformdirs", "sklearn"),
     "remote": ("fsspec",),
+    "parquet": ("pyarrow", "pandas"),
     "cli": (
         *("typer", "pandas", "sklearn", "threadpoolctl", "matplotlib", "jinja2", "markupsafe", "PIL"),
         *("filelock", "platformdirs"),

@@ -184,6 +184,10 @@ class Engine:
             )
         self.__dict__["memory"] = min(self.memory, rows * one) // 2
 
+    def hold(self, memory: int) -> None:
+        """Let passes hold so many bytes, as those of another process that did a part of the same work."""
+        self.__dict__["memory"] = memory
+
     # Passes
 
     def batches(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, Batch]]:

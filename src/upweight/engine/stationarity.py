@@ -66,6 +66,16 @@ class Moments:
         self._parts = {name: part.view(-1) for name, part in layout.unflatten(self.total).items()}  # of the total
         self._each: list[Tensor] = []
 
+    @classmethod
+    def of(
+        cls, like: Float[Tensor, " p"], layout: Layout, total: Float[Tensor, " p"], each: Float[Tensor, " examples"]
+    ) -> Moments:
+        """Sums that were gathered elsewhere."""
+        found = cls(like, layout)
+        found.total += total.to(found.total)
+        found._each.append(each.to(found.total))
+        return found
+
     @property
     def each(self) -> Float[Tensor, " examples"]:
         """‖w_i∇ℓ_i‖² of every example, in the order of the pass."""

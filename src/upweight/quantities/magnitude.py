@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
@@ -25,26 +27,38 @@ BELOW = 0.1
 """Share of the queries' mean loss by which a predicted loss may be negative: the error of a line beside a curve."""
 
 
-def judged(
-    objective: Objective,
-    solver: Solver,
-    stationarity: Stationarity,
-    changes: Float[Tensor, "queries train"] | None = None,
-    losses: Float[Tensor, " queries"] | None = None,
-    ids: np.ndarray | None = None,
-    query_ids: np.ndarray | None = None,
-) -> Magnitude:
+@dataclass(frozen=True)
+class Lowest:
+    """The most that any training example lowers each query's loss.
+
+    Attributes
+    ----------
+    changes
+        The smallest score of each query, ``[queries]``.
+    examples
+        The names of the examples that have it, ``[queries]``.
+    losses
+        What the queries' losses are, ``[queries]``.
+    query_ids
+        What queries are called.
+    """
+
+    changes: Float[Tensor, " queries"]
+    examples: np.ndarray
+    losses: Float[Tensor, " queries"]
+    query_ids: np.ndarray
+
+
+def judged(objective: Objective, solver: Solver, stationarity: Stationarity, lowest: Lowest | None = None) -> Magnitude:
     """Whether scores are of the size that leaving examples out would have, and why not.
 
     Parameters
     ----------
-    changes, losses
-        Predicted changes of the queries' losses, and these losses: no loss falls below zero.
-    ids, query_ids
-        What examples and queries are called.
+    lowest
+        Of predicted changes of losses: no loss falls below zero.
     """
     reasons = [
-        *_impossible(changes, losses, ids, query_ids),
+        *([] if lowest is None else _impossible(lowest)),
         *_approximate(solver),
         *_damped(objective, solver),
         *([f"θ is not at an optimum, {stationarity.words}"] if stationarity.is_notable else []),
@@ -54,21 +68,16 @@ def judged(
     return Magnitude(True, f"{name_of(solver.operator)}, solved exactly at an optimum")
 
 
-def _impossible(
-    changes: Tensor | None, losses: Tensor | None, ids: np.ndarray | None, query_ids: np.ndarray | None
-) -> list[str]:
+def _impossible(lowest: Lowest) -> list[str]:
     """Losses that would fall below zero, the worst named."""
-    if changes is None or losses is None or ids is None or query_ids is None or not changes.numel():
-        return []
-    falls, column = changes.min(1)
-    left = losses.to(falls) + falls
+    left = lowest.losses.to(lowest.changes) + lowest.changes
     row = int(left.argmin())
-    before, after = float(losses[row]), float(left[row])
-    if after >= -BELOW * float(losses.mean()):
+    before, after = float(lowest.losses[row]), float(left[row])
+    if after >= -BELOW * float(lowest.losses.mean()):
         return []
-    example, query = ids[int(column[row])], query_ids[row]
     return [
-        f"without {example} the loss of query {query} would go from {before:.3g} to {after:.3g}, which no loss does"
+        f"without {lowest.examples[row]} the loss of query {lowest.query_ids[row]} would go from {before:.3g} to "
+        f"{after:.3g}, which no loss does"
     ]
 
 

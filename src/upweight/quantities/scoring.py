@@ -24,13 +24,15 @@ from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import Scorer
 from upweight.inverse import Solution, Solver, SolveReport, unmeasured, warned
-from upweight.measurements import Measurement
+from upweight.measurements import Loss, Measurement
 from upweight.objective import Objective
 from upweight.precision import ROUGHER, Precision
-from upweight.quantities import further, leverage, meanings, removal
+from upweight.quantities import further, leverage, meanings, removal, self_influence
+from upweight.quantities.moved import linear_outputs
 from upweight.quantities.pairs import SAMPLED, PairSolver, largest, order_kept, pair_scores, pays, query_factors
 from upweight.quantities.queries import query_gradients
 from upweight.quantities.recorded import Recorded
+from upweight.solve_report import joined
 
 Solve = Callable[[Tensor], Solution]
 
@@ -65,13 +67,13 @@ class Scoring(ABC):
     Attributes
     ----------
     objective, data, measurement
-        The trained model, the queries, and what is explained of them.
+        The trained model, the queries (None: every example is its own), and what is explained of them.
     asked
         What is asked.
     """
 
     objective: Objective
-    data: Data
+    data: Data | None
     measurement: Measurement
     asked: Asked
 
@@ -79,8 +81,13 @@ class Scoring(ABC):
     """Whether the training gradients' moments can be had on the way."""
 
     @abstractmethod
-    def __call__(self, positions: Tensor | None, moments: Moments | None = None) -> Float[Tensor, "queries train"]:
+    def __call__(self, positions: Tensor | None, moments: Moments | None = None) -> Float[Tensor, "*queries train"]:
         """Scores of the training examples at these positions (None: all)."""
+
+    @property
+    def queries(self) -> int | None:
+        """How many there are; None where every example is its own."""
+        return None if self.data is None else len(self.data)
 
     @property
     @abstractmethod
@@ -226,6 +233,52 @@ class ByLeverage(Scoring):
         """See `Scoring`."""
         steps, loss = self.asked.newton_steps, self.objective.loss
         return meanings.removal(self.measurement, loss, leverage=True, evaluated=self._score[1], steps=steps)
+
+
+@dataclass(eq=False)
+class OfItself(Scoring):
+    """What leaving an example out does to its own loss."""
+
+    objective: Objective
+    asked: Asked
+    solver: Solver
+    solve: Solve | None = None
+    reports: list[SolveReport] = field(default_factory=list)
+
+    data = None
+    measurement = Loss()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "solve": None}
+
+    def __call__(self, positions: Tensor | None, moments: Moments | None = None) -> Float[Tensor, " train"]:
+        """See `Scoring`."""
+        solves = self.solve or (lambda vectors: warned(self.solver.solve(vectors)))
+        if self.asked.leverage_corrected:
+            recorded = Recorded(solves)
+            scores = leverage.self_removal(self.objective, recorded, positions, self.solver.damping)
+            report = recorded.report
+        else:
+            scores, report = self_influence.quadratic(
+                self.objective, self.solver, solves, positions, self.asked.renormalize
+            )
+        if report is not None:
+            self.reports.append(report)
+        return scores
+
+    @property
+    def report(self) -> SolveReport:
+        """See `Scoring`."""
+        nothing = torch.zeros(0, 1, dtype=self.objective.dtype)
+        return joined(self.reports) if self.reports else unmeasured("no solve yet", self.solver.damping, nothing)
+
+    @property
+    def meaning(self) -> Quantity:
+        """See `Scoring`."""
+        loss = self.objective.loss
+        if self.asked.leverage_corrected:
+            return meanings.self_influence(loss, leverage=True, evaluated=linear_outputs(self.objective))
+        return meanings.self_influence(loss, renormalize=self.asked.renormalize)
 
 
 def scoring(

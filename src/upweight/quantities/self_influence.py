@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from upweight.gradients.denormals import flushed
-from upweight.inverse import SolveReport, unmeasured
+from upweight.inverse import Solution, Solver, SolveReport, unmeasured
+from upweight.objective import Objective
 from upweight.progress import track
-from upweight.quantities.attributor import Attributor
 from upweight.quantities.pairs import PairSolver, self_scores
 from upweight.quantities.recorded import Recorded
 
 
 def quadratic(
-    influence: Attributor, positions: Tensor | None, renormalize: bool
+    objective: Objective,
+    solver: Solver,
+    solves: Callable[[Tensor], Solution],
+    positions: Tensor | None,
+    renormalize: bool,
 ) -> tuple[Float[Tensor, " train"], SolveReport | None]:
-    """The scores of examples (None: all), from factors where the solver can, else by solves of their gradients."""
-    objective, solver = influence.objective, influence.solver
+    """The scores of examples (None: all), from factors where the solver can, else by ``solves`` of their gradients."""
     if isinstance(solver, PairSolver) and not renormalize:
         with flushed():
             scores = self_scores(objective, solver, positions) / objective.n
         return scores, unmeasured(solver.name, solver.damping, scores[:, None])
-    parts, solve = [], Recorded(influence.solve)
+    parts, solve = [], Recorded(solves)
     size = objective.engine.block_rows(objective.p)
     total = -(-(objective.n if positions is None else len(positions)) // size)
     batches = objective.data.batches(positions, size)

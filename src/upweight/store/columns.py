@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,9 @@ def checked(name: str, values: Sequence[Any] | np.ndarray, count: int) -> np.nda
     kinds = {type(text) for text in texts}
     if len(kinds) == 1 and kinds <= {int, float, bool}:
         return checked(name, np.array(texts), count)
-    odd = next((text for text in texts if not isinstance(text, str)), None)
-    if odd is not None or array.dtype.kind not in "UO":
-        shown = f"{odd!r} is a {type(odd).__name__}" if odd is not None else f"they are {array.dtype}"
+    odd = [text for text in texts if not isinstance(text, str)][:1]
+    if odd or array.dtype.kind not in "UO":
+        shown = f"{odd[0]!r} is a {type(odd[0]).__name__}" if odd else f"they are {array.dtype}"
         raise InputError(f"{name}: {shown}, which can't be kept; give one kind of numbers, times or strings")
     return np.array(texts, dtype=str) if texts else np.array([], dtype=str)
 
@@ -62,12 +63,11 @@ def write(blocks: Blocks, name: str, values: np.ndarray) -> dict[str, Any]:
     texts = [text.encode(**SURROGATES) for text in values.tolist()]
     rows = max(BYTES // max(sum(map(len, texts)) // max(len(texts), 1) + 8, 1), 1)
     for number, start in enumerate(range(0, len(texts), rows)):
-        part = texts[start : start + rows]
-        ends = np.cumsum([0, *map(len, part)], dtype=np.int64)
-        content = np.frombuffer(b"".join(part), dtype=np.uint8).copy()
-        blocks.commit(
-            f"{name}-{number:06d}", pack({"ends": torch.from_numpy(ends), "bytes": torch.from_numpy(content)})
-        )
+        some = texts[start : start + rows]
+        ends = np.cumsum([0, *map(len, some)], dtype=np.int64)
+        content = np.frombuffer(b"".join(some), dtype=np.uint8).copy()
+        held = {"ends": torch.from_numpy(ends), "bytes": torch.from_numpy(content)}
+        blocks.commit(f"{name}-{number:06d}", pack(held))
     return {**said, "rows": rows}
 
 
@@ -129,4 +129,4 @@ def _entries(tensors: dict[str, torch.Tensor], kind: str) -> Any:
     if kind != "text":
         return np.frombuffer(tensors["values"].numpy().tobytes(), dtype=np.dtype(kind))
     content, ends = tensors["bytes"].numpy().tobytes(), tensors["ends"].tolist()
-    return [content[begin:end].decode(**SURROGATES) for begin, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [content[begin:end].decode(**SURROGATES) for begin, end in pairwise(ends)]

@@ -1,0 +1,402 @@
+"""Scores by shards, in a store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from upweight import scalars
+from upweight.attribution import Magnitude
+from upweight.data import Data
+from upweight.engine.exhausted import within_memory
+from upweight.engine.stationarity import Moments
+from upweight.errors import DamagedFileWarning, InputError, warn
+from upweight.executors import Executor, InProcess
+from upweight.gradients.denormals import flushed
+from upweight.inverse import Inverse, Solver
+from upweight.jobs import description, fingerprints, parts
+from upweight.jobs.parts import Part, Parts
+from upweight.jobs.run import Log, run
+from upweight.jobs.shards import Shard, cut, usual_width
+from upweight.kept import random_states_kept
+from upweight.linalg.extremes import extremes
+from upweight.measurements import Measurement
+from upweight.objective import Objective
+from upweight.precision import Precision, products
+from upweight.quantities.magnitude import Lowest
+from upweight.quantities.scoring import Asked, Scoring
+from upweight.store import columns
+from upweight.store.array import ScoreArray
+from upweight.store.backend import Backend, Memory, backend
+from upweight.store.blocks import Blocks
+from upweight.store.description import RESULT, result
+from upweight.stored import EXTREMES, SCORES, Stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """How a job's scores are kept, and who makes them.
+
+    Attributes
+    ----------
+    store
+        A folder, a URL that fsspec knows, or a backend (`upweight.store`).
+    top_k
+        How many of the largest, and of the smallest, scores of each query are kept; None: all scores.
+    executor
+        One of `upweight.executors`; default: this process.
+    shard_size
+        Training examples of a shard; default: by memory.
+    resume
+        Whether a job that the store holds may be gone on with.
+    columns
+        What else is to stand beside scores, a value for each training example: texts, paths, labels.
+    """
+
+    store: Any
+    top_k: int | None = None
+    executor: Executor = field(default_factory=InProcess)
+    shard_size: int | None = None
+    resume: bool = True
+    columns: Mapping[str, Sequence[Any]] | None = None
+
+    def check(self) -> Backend:
+        """The store, all arguments checked.
+
+        Raises
+        ------
+        InputError
+            Names the argument.
+        """
+        place = backend(self.store)
+        if self.top_k is not None:
+            scalars.whole("top_k", self.top_k)
+        if self.shard_size is not None:
+            scalars.whole("shard_size", self.shard_size)
+        scalars.flag("resume", self.resume)
+        if not isinstance(self.executor, Executor) or isinstance(self.executor, type):
+            raise InputError(
+                f"executor: {scalars.shown(self.executor)} is none of upweight.executors, such as Processes(4)"
+            )
+        if isinstance(place, Memory) and not isinstance(self.executor, InProcess):
+            raise InputError("store: memory belongs to one process; give a folder, or leave executor out")
+        return place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is to be scored.
+
+    Attributes
+    ----------
+    objective, asked, data, measurement
+        As of a `Scoring`; ``data``: the queries, or None.
+    inverse
+        As it was given or chosen.
+    positions
+        Training examples to be scored, None: all.
+    query_ids
+        Names of the queries.
+    scoring
+        Makes what scores; called once, if shards are missing.
+    gathers
+        Whether the moments of all training gradients are wanted.
+    bounded
+        Whether scores are changes of losses, which can't fall below zero: makes `Lowest` of its first two.
+    outcome
+        Damping, facts and magnitude of the finished scores.
+    """
+
+    objective: Objective
+    asked: Asked
+    data: Data | None
+    measurement: Measurement
+    inverse: Inverse | Solver
+    precision: Precision | None
+    positions: Tensor | None
+    query_ids: np.ndarray
+    scoring: Callable[[], Scoring]
+    gathers: Callable[[Scoring], bool]
+    lowest: Callable[[Tensor, np.ndarray], Lowest] | None
+    outcome: Callable[[Moments | None, Lowest | None], tuple[float, dict[str, float], Magnitude]]
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Names of the training examples that are scored."""
+        names = self.objective.ids
+        return names if self.positions is None else names[self.positions.numpy()]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes scores what they are, in words."""
+        damping = getattr(self.inverse, "damping", None)
+        fitted = isinstance(self.inverse, Solver) and not isinstance(self.inverse, Inverse)
+        name = getattr(self.inverse, "name", type(self.inverse).__name__)
+        every = self.positions is None
+        return {
+            **asdict(self.asked),
+            "measurement": None if self.data is None else fingerprints.of_code(self.measurement),
+            "inverse": f"{name}, damping={damping!r}" if fitted else repr(self.inverse),
+            "precision": self.precision,
+            "train": "all" if every else fingerprints.of_names(self.positions.numpy()),  # type: ignore[union-attr]
+        }
+
+
+def attribute(work: Work, kept: Kept) -> Stored:
+    """Score shard by shard, and give the store.
+
+    Raises
+    ------
+    InputError
+        If the store is of something else, another process works on it, or an argument is impossible.
+    upweight.files.NotWrittenError
+        If the disk is full, or the store can't be written to; what is committed stays.
+    upweight.executors.TaskFailedError, upweight.executors.WorkerDiedError
+        If a shard failed, with its examples.
+    """
+    place = kept.check()
+    names = {name: columns.checked(f"columns: {name}", of, work.objective.n) for name, of in _given(kept).items()}
+    ids, query_ids = columns.checked("ids", work.ids, len(work.ids)), columns.checked("query_ids", work.query_ids, len(work.query_ids))  # noqa: E501  # fmt: skip
+    said = {
+        "kind": "self-influence" if work.data is None else "attribution",
+        "settings": {**work.settings, "top_k": kept.top_k},
+        "fingerprints": _fingerprints(work, query_ids),
+        "versions": {"upweight": version("upweight"), "torch": torch.__version__},
+    }
+    job = _Job(work, kept, place, said, ids, query_ids, names)
+    found = job.finished()
+    if found is not None:
+        return found
+    with place.held():
+        return job.done()
+
+
+def _given(kept: Kept) -> Mapping[str, Sequence[Any]]:
+    given = {} if kept.columns is None else kept.columns
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) and name for name in given):
+        raise InputError(f"columns: give values by name, {{'text': […]}}; got {scalars.shown(given)}")
+    return given
+
+
+def _fingerprints(work: Work, query_ids: np.ndarray) -> dict[str, str]:
+    found = fingerprints.of_objective(work.objective)
+    if work.data is not None:
+        found["queries"] = f"{fingerprints.of_data(work.data)} {fingerprints.of_names(query_ids)}"
+    return found
+
+
+@dataclass(eq=False)
+class _Job:
+    work: Work
+    kept: Kept
+    place: Backend
+    said: dict[str, Any]
+    ids: np.ndarray
+    query_ids: np.ndarray
+    names: dict[str, np.ndarray]
+
+    @property
+    def blocks(self) -> Blocks:
+        return Blocks(self.place)
+
+    def finished(self) -> Stored | None:
+        """The store, if it holds the whole result already; nothing is written."""
+        found = description.described(self.place, missing=None)
+        if found is None or not self.kept.resume:
+            return None
+        description.refuse_other(self.place, found, self.said)
+        if result(self.place) is None or self._missing(found, None):
+            return None
+        return Stored.open(self.place)
+
+    def done(self) -> Stored:
+        """Go on until nothing is missing."""
+        said, is_new = description.begin(self.place, self._whole(), resume=self.kept.resume)
+        array, log = ScoreArray(**said["array"]), Log(self.place)
+        if is_new or self._unnamed(said):
+            self._write_names(array)
+        top_k = said["top_k"]
+        self.work.objective.engine.hold(said["passes"])
+        outcome, sums = result(self.place), Parts.found(self.blocks, top_k)
+        if outcome is not None and self._missing(said, None) and top_k is not None:
+            warn(f"store: block {EXTREMES} in {self.place} is damaged; all shards are done again", DamagedFileWarning)
+            self.place.delete(RESULT)
+            outcome = None
+        missing = self._missing(said, None if outcome is not None else sums)
+        if missing:
+            scoring = self.work.scoring()
+            worker = _Worker(
+                scoring,
+                self.work.positions,
+                self.place,
+                array,
+                top_k,
+                self.work.precision,
+                said["passes"],
+                self.work.gathers(scoring),
+                self.work.lowest is not None,
+            )
+            run(
+                said["kind"], missing, array.shards, self.kept.executor, partial(_same, worker),
+                lambda shard, last: sums.add(shard.number, last=last), log,
+            )  # fmt: skip
+        if outcome is None:
+            sums.merge()
+            self._finish(sums, top_k)
+        sums.clear()
+        return Stored.open(self.place)
+
+    def _whole(self) -> dict[str, Any]:
+        """The description of a job that begins now."""
+        objective, n = self.work.objective, len(self.ids)
+        queries = None if self.work.data is None else len(self.work.data)
+        width = self.kept.shard_size or usual_width(
+            n, objective.engine.bytes(queries or 1), objective.engine.pass_rows, self.kept.executor.workers
+        )
+        array = ScoreArray(SCORES, queries, n, min(width, n), _numpy(objective.dtype))
+        return {
+            **self.said,
+            "array": asdict(array),
+            "top_k": self.kept.top_k,
+            "passes": objective.engine.memory,
+            "ids": self._described("ids", self.ids),
+            "query_ids": self._described("query-ids", self.query_ids),
+            "columns": {name: self._described(f"column-{k}", values) for k, (name, values) in enumerate(self._columns)},
+        }
+
+    @property
+    def _columns(self) -> list[tuple[str, np.ndarray]]:
+        chosen = slice(None) if self.work.positions is None else self.work.positions.numpy()
+        return [(name, values[chosen]) for name, values in self.names.items()]
+
+    def _described(self, name: str, values: np.ndarray) -> dict[str, Any]:
+        """What writing a column will say of it."""
+        return columns.write(Blocks(Memory()), name, values)
+
+    def _unnamed(self, said: dict[str, Any]) -> bool:
+        """Whether names are missing, of a kill at the very beginning."""
+        every = [said["ids"], said["query_ids"], *said["columns"].values()]
+        expected = [
+            f"{column['name']}-{number:06d}"
+            for column in every
+            if "rows" in column
+            for number in range(-(-column["count"] // column["rows"]))
+        ]
+        return not set(expected) <= set(self.blocks.marks())
+
+    def _write_names(self, array: ScoreArray) -> None:
+        columns.write(self.blocks, "ids", self.ids)
+        columns.write(self.blocks, "query-ids", self.query_ids)
+        for number, (_, values) in enumerate(self._columns):
+            columns.write(self.blocks, f"column-{number}", values)
+        if self.kept.top_k is None:
+            key, content = array.description()
+            self.place.write(key, content)
+
+    def _missing(self, said: dict[str, Any], sums: Parts | None) -> list[Shard]:
+        """Shards whose scores, or parts of what is still to be added up, aren't there and whole."""
+        array = ScoreArray(**said["array"])
+        shards = cut(array.examples, array.width)
+        if said["top_k"] is None:
+            whole = self.blocks.whole(f"{SCORES}-")
+            shards = [
+                s for s in shards if f"{SCORES}-{s.name}" not in whole or not (sums is None or sums.has(s.number))
+            ]
+            return shards
+        if sums is None:
+            return [] if self.blocks.whole(EXTREMES) else shards
+        return [shard for shard in shards if not sums.has(shard.number)]
+
+    def _finish(self, sums: Parts, top_k: int | None) -> None:
+        part, work = sums.merged, self.work
+        assert part is not None
+        moments = lowest = None
+        if "total" in part.tensors:
+            moments = Moments.of(work.objective.params, work.objective.layout, part.tensors["total"], part.tensors["squares"])  # noqa: E501  # fmt: skip
+        if work.lowest is not None:
+            lowest = work.lowest(part.tensors["lowest"], self.ids[part.tensors["lowest_at"].numpy()])
+        damping, facts, magnitude = work.outcome(moments, lowest)
+        if top_k is not None:
+            wanted = [f"{name}{end}" for name in parts.EXTREMES for end in ("", "_at")]
+            self.blocks.commit(EXTREMES, parts.pack({name: part.tensors[name] for name in wanted}))
+        report = part.report
+        assert report is not None
+        scoring = self.work.scoring()
+        description.finish(
+            self.place,
+            {
+                "quantity": asdict(scoring.meaning),
+                "damping": damping,
+                "solve": report.to_dict(),
+                "report": str(report),
+                "facts": facts,
+                "magnitude": asdict(magnitude),
+            },
+        )
+
+
+def _same(worker: _Worker) -> _Worker:
+    """What an executor calls in each of its processes: the worker as it was sent there."""
+    return worker
+
+
+@dataclass(eq=False)
+class _Worker:
+    """Scores shards, and commits them."""
+
+    scoring: Scoring
+    positions: Tensor | None
+    place: Backend
+    array: ScoreArray
+    top_k: int | None
+    precision: Precision | None
+    passes: int
+    gathers: bool
+    bounded: bool
+
+    def __call__(self, shard: Shard) -> dict[str, Any]:
+        started = time.perf_counter()
+        engine = self.scoring.objective.engine
+        engine.hold(self.passes)
+        scores, moments = within_memory(engine, lambda: self._scored(shard))
+        self.passes = engine.memory
+        scores = scores.cpu()
+        if self.top_k is None:
+            content = self.array.encoded(scores.numpy())
+            Blocks(self.place).commit(f"{SCORES}-{shard.name}", content, key=self.array.key(shard.number))
+        parts.commit(Blocks(self.place), shard.number, self._part(shard, scores, moments))
+        return {"seconds": round(time.perf_counter() - started, 3), "process": os.getpid()}
+
+    def _scored(self, shard: Shard) -> tuple[Tensor, Moments | None]:
+        objective = self.scoring.objective
+        chosen = torch.arange(shard.start, shard.stop) if self.positions is None else self.positions[shard.start : shard.stop]  # noqa: E501  # fmt: skip
+        moments = Moments(objective.params, objective.layout) if self.gathers else None
+        with random_states_kept(), products(self.precision), flushed():
+            return self.scoring(chosen, moments), moments
+
+    def _part(self, shard: Shard, scores: Tensor, moments: Moments | None) -> Part:
+        tensors: dict[str, Tensor] = {}
+        if moments is not None:
+            tensors |= {"total": moments.total, "squares": moments.each}
+        if self.bounded:
+            tensors["lowest"], at = scores.min(1)
+            tensors["lowest_at"] = at + shard.start
+        if self.top_k is not None:
+            rows = torch.atleast_2d(scores)
+            for name, descending in parts.EXTREMES.items():
+                found = extremes(rows, shard.start, self.top_k, descending=descending)
+                tensors |= {name: found.values, f"{name}_at": found.places}
+        return Part(tensors, (self.scoring.report.to_dict(),))
+
+
+def _numpy(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,301 @@
+"""Scores by shards are those of one call, whoever makes them, however often they are begun."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import upweight as uw
+from upweight.errors import DamagedFileWarning
+from upweight.executors import InProcess
+from upweight.store import Local, Memory, Remote
+
+N, QUERIES = 53, 7
+
+
+def objective(seed: int = 0, **options: Any) -> uw.Objective:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(N, 6, generator=generator)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    y = torch.randint(3, (N,), generator=generator)
+    return uw.Objective(model, uw.losses.CrossEntropy(), (x, y), l2=0.01, **options)
+
+
+def queries(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(QUERIES, 6, generator=generator), torch.randint(3, (QUERIES,), generator=generator)
+
+
+def influence(inverse: Any = None, **options: Any) -> uw.Influence:
+    return uw.Influence(objective(**options), uw.inverse.EKFAC() if inverse is None else inverse)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::upweight.NotStationaryWarning")
+
+INVERSES: dict[str, Callable[[], Any]] = {
+    "ekfac": uw.inverse.EKFAC,
+    "kfac": uw.inverse.KFAC,
+    "dual": uw.inverse.Dual,
+    "cg": lambda: uw.inverse.CG(uw.curvature.GGN(), damping=0.1),
+    "identity": uw.inverse.Identity,
+}
+
+
+@pytest.mark.parametrize("name", INVERSES)
+@pytest.mark.parametrize("options", [{}, {"quantity": "upweight"}, {"renormalize": True}, {"train": [3, 50, 4, 20]}])
+def test_scores_are_those_of_one_call(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    each = influence(INVERSES[name]())
+    expected = each.attribute(queries(), **options)
+    found = influence(INVERSES[name]()).attribute(queries(), store=tmp_path / "store", shard_size=8, **options)
+    torch.testing.assert_close(found.scores[:, :], expected.scores)
+    assert found.quantity == expected.quantity
+    assert found.damping == pytest.approx(expected.damping)
+    assert found.facts == pytest.approx(expected.facts)
+    assert found.magnitude.trusted == (expected.magnitude is not None and expected.magnitude.trusted)
+    assert str(found.report).split(":")[0] == str(expected.report).split(":")[0]
+    assert found.ids.all().tolist() == expected.ids.tolist()
+    again = uw.Stored.open(tmp_path / "store")
+    assert torch.equal(again.scores[:, :], found.scores[:, :])
+    attribution = again.attribution()
+    assert torch.equal(attribution.scores, found.scores[:, :])
+    for k in (1, 3, 100):
+        for ours, theirs in ((again.top(k), attribution.top(k)), (again.bottom(k), attribution.bottom(k))):
+            assert torch.equal(ours.positions, theirs.positions)
+            assert torch.equal(ours.scores, theirs.scores)
+            assert (ours.ids == theirs.ids).all()
+            assert ours.title == theirs.title
+
+
+def test_the_largest_and_smallest_are_those_of_all_scores(tmp_path: Path) -> None:
+    dense = influence().attribute(queries(), store=tmp_path / "dense", shard_size=8)
+    few = influence().attribute(queries(), store=tmp_path / "few", shard_size=8, top_k=4)
+    assert few.top_k == 4
+    for k in (1, 4):
+        for ours, theirs in ((few.top(k), dense.top(k)), (few.bottom(k), dense.bottom(k))):
+            assert torch.equal(ours.positions, theirs.positions)
+            assert torch.equal(ours.scores, theirs.scores)
+    with pytest.raises(uw.InputError, match="4 were kept"):
+        few.top(5)
+    with pytest.raises(uw.InputError, match="4 largest and smallest"):
+        _ = few.scores
+    left = {path.name for path in (tmp_path / "few" / "blocks").iterdir()}
+    assert left == {"extremes"}  # parts are gone
+
+
+def test_self_influence(tmp_path: Path) -> None:
+    for corrected in (False, True):
+        inverse = uw.inverse.Dual() if corrected else uw.inverse.EKFAC()
+        expected = influence(inverse).self_influence(leverage_corrected=corrected)
+        place = tmp_path / str(corrected)
+        found = influence(inverse).self_influence(leverage_corrected=corrected, store=place, shard_size=10)
+        torch.testing.assert_close(found.scores[:], expected.scores)
+        assert found.quantity == expected.quantity
+        assert found.top(3).ids.tolist() == expected.top(3).ids.tolist()
+        few = influence(inverse).self_influence(
+            leverage_corrected=corrected, store=tmp_path / f"few-{corrected}", shard_size=10, top_k=3
+        )
+        assert torch.equal(few.bottom(3).scores, found.bottom(3).scores)
+
+
+class _Killed(BaseException):
+    pass
+
+
+class _Dying(InProcess):
+    """Ends after some shards, in the middle of another."""
+
+    def __init__(self, after: int):
+        object.__setattr__(self, "after", after)
+
+    def run(self, tasks: Any, make_worker: Any) -> Any:
+        worker = make_worker()
+        for number, task in enumerate(tasks):
+            if number == self.after:  # type: ignore[attr-defined]
+                raise _Killed
+            yield task, worker(task)
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    """All that the result is made of."""
+    files = [path for path in place.rglob("*") if path.is_file() and path.name not in ("log.jsonl", "lock")]
+    return {str(path.relative_to(place)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("top_k", [None, 5])
+@pytest.mark.parametrize("after", [0, 1, 3, 5])
+def test_what_was_ended_is_gone_on_with_to_the_same_bytes(tmp_path: Path, top_k: int | None, after: int) -> None:
+    influence().attribute(queries(), store=tmp_path / "whole", shard_size=8, top_k=top_k)
+    place = tmp_path / "store"
+    for _ in range(3):
+        with pytest.raises(_Killed):
+            influence().attribute(queries(), store=place, shard_size=8, top_k=top_k, executor=_Dying(after))
+        if after:
+            break
+    with pytest.raises(uw.InputError, match=f"is at {after} of 7 shards"):
+        uw.Stored.open(place)
+    influence().attribute(queries(), store=place, top_k=top_k)  # with another size of shards: the store's stays
+    assert contents(place) == contents(tmp_path / "whole")
+    log = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
+    assert sorted(line["shard"] for line in log if line["event"] == "shard") == list(range(7))  # nothing twice
+    assert log[-1]["event"] == "ended"
+
+
+def test_a_finished_job_is_opened_and_not_done_again(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    first = influence().attribute(queries(), store=place)
+    before = contents(place)
+    second = influence().attribute(queries(), store=place, executor=_Dying(0))
+    assert torch.equal(first.scores[:, :], second.scores[:, :])
+    assert contents(place) == before
+    with pytest.raises(uw.InputError, match="resume=True"):
+        influence().attribute(queries(), store=place, resume=False)
+
+
+@pytest.mark.parametrize("how", ["cut", "altered", "missing", "marker", "marker gone"])
+@pytest.mark.parametrize("top_k", [None, 5])
+def test_a_damaged_block_is_named_and_done_again(tmp_path: Path, top_k: int | None, how: str) -> None:
+    place, whole = tmp_path / "store", tmp_path / "whole"
+    influence().attribute(queries(), store=place, shard_size=8, top_k=top_k)
+    shutil.copytree(place, whole)
+    block = place / ("scores/c/0/2" if top_k is None else "blocks/extremes")
+    marker = place / "committed" / ("scores-000002.json" if top_k is None else "extremes.json")
+    content = block.read_bytes()
+    if how == "cut":
+        block.write_bytes(content[:-3])
+    elif how == "altered":
+        block.write_bytes(content[:10] + bytes([content[10] ^ 1]) + content[11:])
+    elif how == "missing":
+        block.unlink()
+    elif how == "marker":
+        marker.write_bytes(marker.read_bytes()[:-4])
+    else:
+        marker.unlink()
+    quiet = how == "marker gone" and top_k is None
+    stored = uw.Stored.open(place)
+    said = r"scores/c/0/2|scores-000002|extremes"
+    with pytest.raises(uw.InputError, match=said), _maybe_warned(how == "marker"):
+        _ = stored.scores[:, :] if top_k is None else stored.top(3)
+    if how not in ("marker", "marker gone"):
+        with pytest.raises(uw.InputError, match=said):
+            stored.verify()
+    with _maybe_warned(not quiet):
+        influence().attribute(queries(), store=place, top_k=top_k)
+    assert contents(place) == contents(whole)
+
+
+def _maybe_warned(expected: bool) -> Any:
+    import contextlib
+
+    return pytest.warns(DamagedFileWarning) if expected else contextlib.nullcontext()
+
+
+def test_a_store_of_something_else_is_refused_by_what_differs(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    influence().attribute(queries(), store=place)
+    x, y = queries()
+    wrong: dict[str, Callable[[], object]] = {
+        "model=": lambda: influence(seed=5).attribute(queries(), store=place),
+        "ids=": lambda: influence(ids=[f"e{k}" for k in range(N)]).attribute(queries(), store=place),
+        "data=": lambda: uw.Influence(
+            uw.Objective(objective().model, uw.losses.CrossEntropy(), _moved(objective()), l2=0.01), uw.inverse.EKFAC()
+        ).attribute(queries(), store=place),
+        "queries=": lambda: influence().attribute((x + 1, y), store=place),
+        "inverse=": lambda: influence(uw.inverse.EKFAC(damping=0.1)).attribute(queries(), store=place),
+        "quantity=": lambda: influence().attribute(queries(), store=place, quantity="upweight"),
+        "top_k=": lambda: influence().attribute(queries(), store=place, top_k=3),
+        "train=": lambda: influence().attribute(queries(), store=place, train=[1, 2]),
+        "measurement=": lambda: influence().attribute(queries(), store=place, measurement="margin"),
+        "kind 'attribution'": lambda: influence().self_influence(store=place),
+    }
+    before = contents(place)
+    for word, call in wrong.items():
+        with pytest.raises(uw.InputError, match=word):
+            call()
+    assert contents(place) == before
+
+
+def _moved(objective: uw.Objective) -> Any:
+    x, y = objective.data.take(list(range(N)))
+    return x + 1, y
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(uw.InputError, match="holds no store"):
+        uw.Stored.open(tmp_path)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(uw.InputError, match=r"mine\.txt"):
+        influence().attribute(queries(), store=tmp_path)
+    (tmp_path / "store.json").write_bytes(b"{}")
+    with pytest.raises(uw.InputError, match="cut or altered"):
+        uw.Stored.open(tmp_path)
+    with pytest.raises(uw.InputError, match="goes with a store"):
+        influence().attribute(queries(), top_k=3)
+    with pytest.raises(uw.InputError, match="columns: text"):
+        influence().attribute(queries(), store=tmp_path / "a", columns={"text": ["a"]})
+    with pytest.raises(uw.InputError, match="newton_steps"):
+        influence().attribute(queries(), store=tmp_path / "a", leverage_corrected=True, newton_steps=2)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("make", [Memory, lambda: Remote("memory://jobs")])
+def test_other_places(make: Callable[[], Any], tmp_path: Path) -> None:
+    place = make()
+    found = influence().attribute(queries(), store=place, shard_size=8)
+    expected = influence().attribute(queries(), store=tmp_path / "store", shard_size=8)
+    assert torch.equal(found.scores[:, :], expected.scores[:, :])
+    assert torch.equal(influence().attribute(queries(), store=place).scores[:, :], expected.scores[:, :])
+
+
+def test_names_columns_and_tables(tmp_path: Path) -> None:
+    ids, texts = [f"doc-{k}" for k in range(N)], [f"text {k} é" for k in range(N)]
+    names = [f"q{k}" for k in range(QUERIES)]
+    each = influence(ids=ids)
+    columns = {"text": texts, "length": np.arange(N) % 5}
+    found = each.attribute(
+        queries(), store=tmp_path / "store", columns=columns, query_ids=names, shard_size=9, train=[5, 3, 40]
+    )
+    found = uw.Stored.open(Local(tmp_path / "store"))
+    assert found.ids[1] == "doc-3"
+    assert found.columns["text"][[2, 0]].tolist() == ["text 40 é", "text 5 é"]
+    assert found.columns["length"].all().tolist() == [0, 3, 0]
+    assert found.top(2, queries="q3").ids.shape == (1, 2)
+    assert found.top(2, queries=["q3", "q1"]).query_ids.tolist() == ["q3", "q1"]
+    with pytest.raises(uw.InputError, match="'q9' is no query"):
+        found.top(2, queries=["q9"])
+    frame = found.to_pandas()
+    assert len(frame) == QUERIES * 3
+    assert frame["text"].tolist()[:3] == ["text 5 é", "text 3 é", "text 40 é"]
+    few = found.to_pandas(k=1, queries=[2])
+    assert few["rank"].tolist() == [1, -1]
+    assert few["score"].tolist() == [float(found.scores[2, :].max()), float(found.scores[2, :].min())]
+    import pandas as pd
+
+    pd.testing.assert_frame_equal(pd.read_csv(found.to_csv(tmp_path / "a.csv")), frame, check_dtype=False, rtol=1e-6)
+    pd.testing.assert_frame_equal(pd.read_parquet(found.to_parquet(tmp_path / "a.parquet")), frame)
+    assert (np.load(found.to_numpy(tmp_path / "a.npy"), mmap_mode="r") == found.scores[:, :].numpy()).all()
+    from safetensors.torch import load_file
+
+    assert torch.equal(load_file(found.to_safetensors(tmp_path / "a.safetensors"))["scores"], found.scores[:, :])
+    assert "doc-" in repr(found.top(1))
+    assert "removal" in repr(found)
+
+
+def test_a_dense_store_holds_little_more_than_its_scores(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    x, y = torch.randn(20_000, 6), torch.randint(3, (20_000,))
+    model = nn.Linear(6, 3)
+    each = uw.Influence(uw.Objective(model, uw.losses.CrossEntropy(), (x, y), l2=0.1), uw.inverse.EKFAC())
+    each.attribute((x[:100], y[:100]), store=place)
+    size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    assert size <= 4.4 * 20_000 * 100
