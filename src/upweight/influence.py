@@ -25,8 +25,9 @@ from upweight.executors import Executor, InProcess
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, warned
 from upweight.inverse.costs import Counts
-from upweight.jobs import attributing
+from upweight.jobs import attributing, fitting
 from upweight.jobs.attributing import Kept, Work
+from upweight.jobs.fitting import Fit
 from upweight.kept import random_states_kept
 from upweight.losses import Loss, with_targets
 from upweight.measurements import Loss as LossMeasured
@@ -156,10 +157,47 @@ class Influence(Attributor):
     @_working
     def solver(self) -> Solver:
         """The inverse fitted to the objective's curvature; made at first use, then kept."""
+        return self._fit(lambda inverse: as_solver(inverse, self.objective))
+
+    @_working
+    def fit(self, store: Place, *, executor: Executor | None = None, resume: bool = True) -> Influence:
+        """Fit the inverse by shards of training examples, in a store of its own, or read it from there; itself.
+
+        K-FAC's and EK-FAC's sums are committed in parts, by whatever executor, and added in a fixed order: what a kill
+        left is gone on with. K-FAC, EK-FAC, the diagonal and the dual are kept there as tensors, so that another
+        process fits nothing anew; other inverses are fitted whole, each time.
+
+        Parameters
+        ----------
+        store
+            A folder, a URL that fsspec knows, or one of `upweight.store`.
+        executor
+            One of `upweight.executors` (default: this process).
+
+        Raises
+        ------
+        InputError
+            If the store is of another model, data set, inverse or version (says which, and both values), or another
+            process works on it.
+        upweight.files.NotWrittenError
+            If the store can't be written to; what is committed stays.
+        """
+        kinds.check(Influence.fit, locals())
+        who = InProcess() if executor is None else executor
+        self._fitted(lambda inverse: fitting.fit(self.objective, inverse, store, who, self.precision, resume=resume))
+        return self
+
+    def _fitted(self, fit: Callable[[Inverse], Solver]) -> None:
+        """Fit the inverse so, if it isn't yet."""
+        inverse = self.inverse
+        if "solver" not in self.__dict__ and isinstance(inverse, Inverse):
+            self.__dict__["solver"] = self._fit(lambda _: fit(inverse))
+
+    def _fit(self, fit: Callable[[Inverse | Solver], Solver]) -> Solver:
         self._long.warn(1)
         try:
             with flushed():
-                return as_solver(self.inverse, self.objective)
+                return fit(self.inverse)
         except (ValueError, ArithmeticError, RuntimeError):
             self.objective.stationarity()  # a NaN gradient upsets any fit: says whose it is
             raise
@@ -317,8 +355,9 @@ class Influence(Attributor):
         """Scores by shards, in a store."""
         made: list[Scoring] = []
 
-        def make() -> Scoring:
+        def make(fit: Fit) -> Scoring:
             if not made:
+                self._fitted(fit.solver)
                 self._announce(self.objective.n if data is None else len(data))
                 if data is None:
                     _ = self.stationarity

@@ -64,6 +64,8 @@ class Stored:
         place = backend(store)
         said = described(place)
         assert said is not None
+        if "array" not in said:
+            raise InputError(f"store: {place} holds {said['kind']}, and no scores")
         outcome = result(place)
         if outcome is None:
             done, total = progress(place, said)

@@ -70,21 +70,34 @@ def kronecker_factors(
     InputError
         If a row holds NaN or infinite values; names the training example.
     """
-    inputs, mixed = input_weights(rows), frozenset[Shape]()
+    mixed = frozenset[Shape]()
     while True:
-        sums: dict[Shape, _Sides] = {}
-        with flushed():
-            for chosen, factors in blocks(rows):
-                counted = inputs[sent(chosen, inputs.device)]
-                for block in factors.blocks:
-                    sides = sums.setdefault(block.shape, _Sides(block.shape, block.shape in mixed))
-                    sides.add(block, counted, approximation, which)
-                del factors  # before the next ones are made
+        sums = side_sums(rows, None, mixed, approximation, which)
         refuse_not_finite(rows, [part for sides in sums.values() for part in sides.parts])
-        again = frozenset(shape for shape, sides in sums.items() if sides.is_mixed)
+        again = mixed_shapes(sums)
         if not again:
-            return _kronecker(sums, inputs)
+            return kronecker(sums, rows.weights)
         mixed |= again  # products in some batches and not in others: as gradients in all
+
+
+def side_sums(
+    rows: Rows, chosen: Tensor | None, mixed: frozenset[Shape], approximation: Approximation, which: Inputs
+) -> dict[Shape, Sides]:
+    """Both sides of every block, summed over these rows (None: all); those of ``mixed`` blocks from gradients."""
+    inputs, sums = input_weights(rows), dict[Shape, Sides]()
+    with flushed():
+        for some, factors in blocks(rows, chosen):
+            counted = inputs[sent(some, inputs.device)]
+            for block in factors.blocks:
+                sides = sums.setdefault(block.shape, Sides(block.shape, block.shape in mixed))
+                sides.add(block, counted, approximation, which)
+            del factors  # before the next ones are made
+    return sums
+
+
+def mixed_shapes(sums: Mapping[Shape, Sides]) -> frozenset[Shape]:
+    """Blocks whose gradients were products in some batches, and none in others."""
+    return frozenset(shape for shape, sides in sums.items() if sides.is_mixed)
 
 
 def input_weights(rows: Rows) -> Float[Tensor, " rows"]:
@@ -94,12 +107,13 @@ def input_weights(rows: Rows) -> Float[Tensor, " rows"]:
     return (weights / shares.clamp_min(1))[rows.positions.to(weights.device)]
 
 
-def blocks(rows: Rows) -> Iterator[tuple[Tensor, Gradients]]:
-    """All rows as factors, in blocks that fit memory with the largest matrix that is made of one at a time."""
+def blocks(rows: Rows, chosen: Tensor | None = None) -> Iterator[tuple[Tensor, Gradients]]:
+    """Rows as factors (None: all), in blocks that fit memory with the largest matrix that is made of one at a time."""
     first = rows.factors(torch.arange(min(2, len(rows))))
     matrices = [block.shape.rows * block.shape.columns for block in first.blocks if positions(block) != 1]
     size = rows.objective.engine.rows_beside(max(matrices, default=0))
-    yield from track(rows.blocks(size), f"rows of the {rows.name}", total=-(-len(rows) // size))
+    count = len(rows) if chosen is None else len(chosen)
+    yield from track(rows.blocks(size, chosen=chosen), f"rows of the {rows.name}", total=-(-count // size))
 
 
 def refuse_not_finite(rows: Rows, sums: Iterable[Tensor] = ()) -> None:
@@ -145,7 +159,7 @@ def exact(shape: Shape) -> bool:
     return shape.rows * shape.columns <= EXACT
 
 
-class _Sides:
+class Sides:
     """Both sides of one block, summed over rows: of products, and of gradients that are none."""
 
     def __init__(self, shape: Shape, is_gradients: bool):
@@ -199,6 +213,29 @@ class _Sides:
         total += (values**2).sum()
 
     @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that was summed, by name; `of` makes the same of it."""
+        names = ("left", "right", "count")
+        pairs = (("products", self._products), ("others", self._others))
+        return {
+            f"{kind}.{name}": part.entries if isinstance(part, SecondMoment) else part
+            for kind, held in pairs
+            for name, part in zip(names, held or (), strict=False)
+            if part is not None
+        }
+
+    @classmethod
+    def of(cls, shape: Shape, tensors: Mapping[str, Tensor]) -> Sides:
+        """Sums that were made elsewhere, as `tensors` has them; nothing can be added to them."""
+        found = cls(shape, False)
+        held = {name: SecondMoment.of(value) for name, value in tensors.items() if not name.endswith("count")}
+        if "products.right" in held:
+            found._products = (held["products.left"], held["products.right"], tensors["products.count"])
+        if "others.right" in held:
+            found._others = (held.get("others.left"), held["others.right"], tensors["others.count"])
+        return found
+
+    @property
     def parts(self) -> list[Tensor]:
         """All that was summed."""
         found = [*(self._products or ()), *(self._others or ())]
@@ -227,7 +264,7 @@ class _Sides:
         return self._products is None and exact(self._shape)
 
 
-def _kronecker(sums: Mapping[Shape, _Sides], like: Tensor) -> dict[Shape, Kronecker]:
+def kronecker(sums: Mapping[Shape, Sides], like: Tensor) -> dict[Shape, Kronecker]:
     """The two sides of every block, those of a block without gradients zero; the device is asked once for all."""
     found = {shape: sides.matrices(like) for shape, sides in sums.items()}
     there = [torch.stack([left.any(), right.any(), total > 0]).all() for left, right, total in found.values()]

@@ -25,6 +25,13 @@ class SecondMoment:
     def __init__(self, size: int, like: Tensor, *, is_diagonal: bool = False):
         self._sum = like.new_zeros(size) if is_diagonal else like.new_zeros(size, size)
 
+    @classmethod
+    def of(cls, entries: Tensor) -> SecondMoment:
+        """A sum that was made elsewhere, by its `entries`."""
+        found = cls(0, entries)
+        found._sum = entries
+        return found
+
     def add(self, rows: Float[Tensor, "m d"]) -> None:
         """Add the outer products of some rows."""
         if self._sum.dim() == 1:

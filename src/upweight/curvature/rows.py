@@ -95,10 +95,18 @@ class Rows:
         found = objective.engine.function.each(objective.params, batch, given, compacted=compacted)
         return found.weighted(self.weights[sent(chosen, self.weights.device)])
 
-    def blocks(self, size: int, *, compacted: bool = False) -> Iterator[tuple[Tensor, Gradients]]:
-        """All rows, in blocks of at most ``size`` and of what a pass of the objective may hold."""
-        for chosen in torch.arange(len(self)).split(min(size, self.objective.engine.pass_rows)):
-            yield chosen, self.factors(chosen, compacted=compacted)
+    def blocks(
+        self, size: int, *, compacted: bool = False, chosen: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Gradients]]:
+        """Rows (None: all), in blocks of at most ``size`` and of what a pass of the objective may hold."""
+        every = torch.arange(len(self)) if chosen is None else chosen
+        for some in every.split(min(size, self.objective.engine.pass_rows)):
+            yield some, self.factors(some, compacted=compacted)
+
+    def of_examples(self, start: int, stop: int) -> Int[Tensor, " chosen"]:
+        """Numbers of the rows that belong to the training examples from ``start`` to before ``stop``."""
+        first, last = torch.searchsorted(self.positions, torch.tensor([start, stop])).tolist()
+        return torch.arange(first, last)
 
 
 def empirical(objective: Objective) -> Rows:

@@ -130,7 +130,7 @@ class DualRows:
     """The rows as factors: kept where they fit, else made again block by block."""
 
     def __init__(self, rows: Rows, groups: Float[Tensor, "g p"], memory: int):
-        self.rows, self.groups = rows, groups
+        self.rows, self.groups, self.memory = rows, groups, memory
         first = rows.factors(torch.arange(min(2, len(rows))), compacted=True)
         row_bytes = first.numbers * rows.objective.dtype.itemsize
         self.size = int(min(max(memory // (3 * max(row_bytes, 1)), 64), rows.objective.engine.pass_rows))

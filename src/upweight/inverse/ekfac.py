@@ -82,16 +82,28 @@ class EKFAC:
     def fit(self, target: Objective | Operator) -> EigenSolver:
         """Eigenvectors from one pass over the rows, second moments in them from another."""
         rows = rows_of(target, self.curvature, "EKFAC")
-        self._refuse_rank(rows.objective.engine.function.plan.shapes)
+        self.refuse_rank(rows.objective.engine.function.plan.shapes)
         dtype = rows.objective.dtype
         found = kronecker_factors(rows, self.approximation, self.inputs)
         bases = [basis for basis, _, _ in eigenbases(found, dtype)]
-        name = f"EK-FAC of the {rows.name}" + ("" if self.penalized else ", without the penalty")
-        operator = diagonalised(rows, bases, name, penalized=self.penalized)
+        return self.solver(diagonalised(rows, bases, self.named(rows), penalized=self.penalized))
+
+    def named(self, rows: Rows) -> str:
+        """The approximation of this curvature in words."""
+        return f"EK-FAC of the {rows.name}" + ("" if self.penalized else ", without the penalty")
+
+    def solver(self, operator: EigenOperator) -> EigenSolver:
+        """The inverse of what was fitted, with these settings."""
         return EigenSolver.of(operator, self.damping, self.tolerance, self.query_rank)
 
-    def _refuse_rank(self, shapes: Sequence[Shape]) -> None:
-        """Refuse a rank that no layer has."""
+    def refuse_rank(self, shapes: Sequence[Shape]) -> None:
+        """Refuse a rank that no layer has.
+
+        Raises
+        ------
+        InputError
+            Names the largest there is.
+        """
         most, largest = max((min(shape.rows, shape.columns), shape.weight) for shape in shapes)
         if self.query_rank is not None and self.query_rank > most:
             raise InputError(
@@ -102,12 +114,24 @@ class EKFAC:
 
 def diagonalised(rows: Rows, bases: Sequence[Basis], name: str, *, penalized: bool = True) -> EigenOperator:
     """Λ = Σ over rows of their squared entries in the basis: with one position a product of squared factors."""
+    values = square_sums(rows, bases)
+    refuse_not_finite(rows, values)
+    return EigenOperator(rows.objective, tuple(bases), values, name, penalized)
+
+
+def square_sums(rows: Rows, bases: Sequence[Basis], chosen: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Σ over these rows (None: all) of their squared entries in the bases, block by block."""
     by_shape, values = {basis.shape: basis for basis in bases}, dict[Shape, Tensor]()
     with flushed():
-        for _, factors in blocks(rows):
+        for _, factors in blocks(rows, chosen):
             for block in factors.blocks:
                 squares = by_shape[block.shape].squares(block)
                 values[block.shape] = values[block.shape].add_(squares) if block.shape in values else squares
             del factors  # before the next ones are made
-    refuse_not_finite(rows, values.values())
-    return EigenOperator(rows.objective, tuple(bases), tuple(values.values()), name, penalized)
+    return tuple(values[basis.shape] if basis.shape in values else _zeros(basis, rows.weights) for basis in bases)
+
+
+def _zeros(basis: Basis, like: Tensor) -> Tensor:
+    """Of a block of which there is no row."""
+    rows, columns = basis.shape.rows, basis.shape.columns
+    return like.new_zeros((1, rows * columns) if basis.flat else (rows, columns))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
-from upweight.curvature import Fisher, Operator, RowCurvature
+from upweight.curvature import Fisher, Operator, RowCurvature, Rows
 from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Approximation, Inputs, kronecker_factors
 from upweight.gradients import Block, Gradients
@@ -85,8 +85,10 @@ class KFAC:
         """Gradients from one pass over the rows, and their eigenvectors."""
         rows = rows_of(target, self.curvature, "KFAC")
         dtype = rows.objective.dtype
-        found = kronecker_factors(rows, self.approximation, self.inputs)
-        parts = list(eigenbases(found, dtype))
+        return self.solver(rows, list(eigenbases(kronecker_factors(rows, self.approximation, self.inputs), dtype)))
+
+    def solver(self, rows: Rows, parts: list[tuple[Basis, Tensor, Tensor]]) -> EigenSolver | FactoredSolver:
+        """The inverse of what was fitted: the basis of every block with the eigenvalues of its two sides."""
         bases, sides = tuple(basis for basis, _, _ in parts), tuple((left, right) for _, left, right in parts)
         values = tuple(torch.outer(left, right) for left, right in sides)
         operator = EigenOperator(rows.objective, bases, values, f"K-FAC ({self.approximation}) of the {rows.name}")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from upweight.executors import Executor, InProcess
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, Solver
 from upweight.jobs import description, fingerprints, parts
+from upweight.jobs.fitting import Fit
 from upweight.jobs.parts import Part, Parts
 from upweight.jobs.run import Log, run
 from upweight.jobs.shards import Shard, cut, usual_width
@@ -107,7 +107,7 @@ class Work:
     query_ids
         Names of the queries.
     scoring
-        Makes what scores; called once, if shards are missing.
+        Makes what scores, of an inverse that is fitted in the job's store if it isn't yet.
     gathers
         Whether the moments of all training gradients are wanted.
     bounded
@@ -124,7 +124,7 @@ class Work:
     precision: Precision | None
     positions: Tensor | None
     query_ids: np.ndarray
-    scoring: Callable[[], Scoring]
+    scoring: Callable[[Fit], Scoring]
     gathers: Callable[[Scoring], bool]
     lowest: Callable[[Tensor, np.ndarray], Lowest] | None
     outcome: Callable[[Moments | None, Lowest | None], tuple[float, dict[str, float], Magnitude]]
@@ -170,7 +170,7 @@ def attribute(work: Work, kept: Kept) -> Stored:
         "kind": "self-influence" if work.data is None else "attribution",
         "settings": {**work.settings, "top_k": kept.top_k},
         "fingerprints": _fingerprints(work, query_ids),
-        "versions": {"upweight": version("upweight"), "torch": torch.__version__},
+        "versions": description.versions(),
     }
     job = _Job(work, kept, place, said, ids, query_ids, names)
     found = job.finished()
@@ -226,14 +226,14 @@ class _Job:
             self._write_names(array)
         top_k = said["top_k"]
         self.work.objective.engine.hold(said["passes"])
-        outcome, sums = result(self.place), Parts.found(self.blocks, top_k)
+        outcome, sums = result(self.place), Parts.found(self.blocks, partial(parts.scored, top_k=top_k))
         if outcome is not None and self._missing(said, None) and top_k is not None:
             warn(f"store: block {EXTREMES} in {self.place} is damaged; all shards are done again", DamagedFileWarning)
             self.place.delete(RESULT)
             outcome = None
         missing = self._missing(said, None if outcome is not None else sums)
         if missing:
-            scoring = self.work.scoring()
+            scoring = self._scoring(said)
             worker = _Worker(
                 scoring,
                 self.work.positions,
@@ -251,9 +251,20 @@ class _Job:
             )  # fmt: skip
         if outcome is None:
             sums.merge()
-            self._finish(sums, top_k)
+            self._finish(sums, top_k, self._scoring(said))
         sums.clear()
         return Stored.open(self.place)
+
+    def _scoring(self, said: dict[str, Any]) -> Scoring:
+        work = self.work
+        fit = Fit(
+            objective=work.objective,
+            place=self.place,
+            executor=self.kept.executor,
+            precision=work.precision,
+            passes=said["passes"],
+        )
+        return work.scoring(fit)
 
     def _whole(self) -> dict[str, Any]:
         """The description of a job that begins now."""
@@ -316,7 +327,7 @@ class _Job:
             return [] if self.blocks.whole(EXTREMES) else shards
         return [shard for shard in shards if not sums.has(shard.number)]
 
-    def _finish(self, sums: Parts, top_k: int | None) -> None:
+    def _finish(self, sums: Parts, top_k: int | None, scoring: Scoring) -> None:
         part, work = sums.merged, self.work
         assert part is not None
         moments = lowest = None
@@ -330,7 +341,6 @@ class _Job:
             self.blocks.commit(EXTREMES, parts.pack({name: part.tensors[name] for name in wanted}))
         report = part.report
         assert report is not None
-        scoring = self.work.scoring()
         description.finish(
             self.place,
             {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
+
+import torch
 
 from upweight.errors import InputError
 from upweight.store.backend import Backend
@@ -16,6 +19,11 @@ WORDS = {
     "ids": "training examples of other names, or in another order",
     "queries": "other queries",
 }
+
+
+def versions() -> dict[str, str]:
+    """Of what makes the numbers."""
+    return {"upweight": version("upweight"), "torch": torch.__version__}
 
 
 def begin(backend: Backend, said: dict[str, Any], *, resume: bool) -> tuple[dict[str, Any], bool]:

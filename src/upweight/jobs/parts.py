@@ -6,7 +6,7 @@ job keeps little more than its result, and a kill at any moment loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,27 +51,39 @@ class Part:
         tensors, facts = unpack(content)
         return cls(tensors, tuple(facts["reports"]))
 
-    def and_of(self, other: Part, top_k: int | None) -> Part:
-        """Both, this one's shards coming first."""
-        ours, theirs, found = self.tensors, other.tensors, dict[str, Tensor]()
-        if "total" in ours:
-            found["total"] = ours["total"] + theirs["total"]
-            found["squares"] = torch.cat([ours["squares"], theirs["squares"]])
-        if "lowest" in ours:
-            lower = theirs["lowest"] < ours["lowest"]
-            found["lowest"] = torch.where(lower, theirs["lowest"], ours["lowest"])
-            found["lowest_at"] = torch.where(lower, theirs["lowest_at"], ours["lowest_at"])
-        if top_k is not None:
-            for name, descending in EXTREMES.items():
-                first, second = (Extremes(part[name], part[f"{name}_at"], descending) for part in (ours, theirs))
-                both = first.and_of(second, top_k)
-                found[name], found[f"{name}_at"] = both.values, both.places
-        return Part(found, _one([*self.reports, *other.reports]))
-
     @property
     def report(self) -> SolveReport | None:
         """All solves as one."""
         return joined([SolveReport.from_dict(said) for said in self.reports]) if self.reports else None
+
+
+Join = Callable[[Part, Part], Part]
+"""Two parts as one, the first one's shards coming first."""
+
+
+def scored(ours: Part, theirs: Part, top_k: int | None) -> Part:
+    """Both parts of scores."""
+    first, second, found = ours.tensors, theirs.tensors, dict[str, Tensor]()
+    if "total" in first:
+        found["total"] = first["total"] + second["total"]
+        found["squares"] = torch.cat([first["squares"], second["squares"]])
+    if "lowest" in first:
+        lower = second["lowest"] < first["lowest"]
+        for name in ("lowest", "lowest_at"):
+            found[name] = torch.where(lower, second[name], first[name])
+    if top_k is not None:
+        for name, descending in EXTREMES.items():
+            before, after = (Extremes(part[name], part[f"{name}_at"], descending) for part in (first, second))
+            both = before.and_of(after, top_k)
+            found[name], found[f"{name}_at"] = both.values, both.places
+    return Part(found, _one([*ours.reports, *theirs.reports]))
+
+
+def summed(ours: Part, theirs: Part) -> Part:
+    """The sum of every tensor that one of both has."""
+    first, second = ours.tensors, theirs.tensors
+    both = {name: first[name] + second[name] for name in first if name in second}
+    return Part({**first, **second, **both})
 
 
 @dataclass
@@ -80,6 +92,10 @@ class Parts:
 
     Attributes
     ----------
+    join
+        How two are one.
+    name
+        What their blocks' names begin with.
     merged
         All shards before ``upto`` as one.
     waiting
@@ -87,22 +103,23 @@ class Parts:
     """
 
     blocks: Blocks
-    top_k: int | None
+    join: Join
+    name: str = ""
     merged: Part | None = None
     upto: int = 0
     waiting: set[int] = field(default_factory=set)
 
     @classmethod
-    def found(cls, blocks: Blocks, top_k: int | None) -> Parts:
+    def found(cls, blocks: Blocks, join: Join, name: str = "") -> Parts:
         """What a store has; damaged ones count as not there, and what they were merged into is begun anew."""
         merged, upto = None, 0
-        mark = blocks.whole(MERGED).get(MERGED)
+        mark = blocks.whole(name + MERGED).get(name + MERGED)
         if mark is not None:
-            merged, upto = Part.unpacked(blocks.content(MERGED)), int(mark.facts["shards"])
-        waiting = {int(name.removeprefix(PART)) for name in blocks.whole(PART)}
+            merged, upto = Part.unpacked(blocks.content(name + MERGED)), int(mark.facts["shards"])
+        waiting = {int(block.removeprefix(name + PART)) for block in blocks.whole(name + PART)}
         for number in [number for number in waiting if number < upto]:  # of a kill after they were merged
-            blocks.remove(_name(number))
-        return cls(blocks, top_k, merged, upto, {number for number in waiting if number >= upto})
+            blocks.remove(_block(name, number))
+        return cls(blocks, join, name, merged, upto, {number for number in waiting if number >= upto})
 
     def has(self, number: int) -> bool:
         """Whether a shard's part is there."""
@@ -111,7 +128,7 @@ class Parts:
     def add(self, number: int, *, last: bool = False) -> None:
         """A shard's part has been committed; merge if enough of them wait, or none is to come."""
         if number < self.upto:  # it was done again for the sake of its scores
-            self.blocks.remove(_name(number))
+            self.blocks.remove(_block(self.name, number))
             return
         self.waiting.add(number)
         self.merge(0 if last else AT_ONCE)
@@ -123,29 +140,29 @@ class Parts:
             return
         found = self.merged
         for number in ready:
-            part = Part.unpacked(self.blocks.content(_name(number)))
-            found = part if found is None else found.and_of(part, self.top_k)
+            part = Part.unpacked(self.blocks.content(_block(self.name, number)))
+            found = part if found is None else self.join(found, part)
         assert found is not None
-        self.blocks.commit(MERGED, found.packed(), facts={"shards": ready[-1] + 1})
+        self.blocks.commit(self.name + MERGED, found.packed(), facts={"shards": ready[-1] + 1})
         self.merged, self.upto = found, ready[-1] + 1
         self.waiting -= set(ready)
         for number in ready:
-            self.blocks.remove(_name(number))
+            self.blocks.remove(_block(self.name, number))
 
     def clear(self) -> None:
         """Remove what the result no longer needs."""
-        self.blocks.remove(MERGED)
-        for name in self.blocks.marks(PART):
+        self.blocks.remove(self.name + MERGED)
+        for name in self.blocks.marks(self.name + PART):
             self.blocks.remove(name)
 
 
-def commit(blocks: Blocks, number: int, part: Part) -> None:
+def commit(blocks: Blocks, number: int, part: Part, name: str = "") -> None:
     """Put a shard's part into the store."""
-    blocks.commit(_name(number), part.packed())
+    blocks.commit(_block(name, number), part.packed())
 
 
-def _name(number: int) -> str:
-    return f"{PART}{number:06d}"
+def _block(name: str, number: int) -> str:
+    return f"{name}{PART}{number:06d}"
 
 
 def _run_from(first: int, numbers: set[int]) -> list[int]:
