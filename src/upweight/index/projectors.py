@@ -184,8 +184,10 @@ def _cut(term: Outer | Direct, rank: int) -> tuple[Float[Tensor, "b c r"], Float
         missing = rank - term.left.shape[1]
         pad = torch.nn.functional.pad
         return pad(term.left, (0, 0, 0, missing)), pad(term.right, (0, 0, 0, missing))
-    left, values, right = torch.linalg.svd(term.materialize(), full_matrices=False)
-    roots = values[:, :rank, None].sqrt()
+    matrices = term.materialize()
+    finite = torch.isfinite(matrices).all(2).all(1)[:, None, None]
+    left, values, right = torch.linalg.svd(torch.where(finite, matrices, 0), full_matrices=False)
+    roots = torch.where(finite, values[:, :rank, None].sqrt(), torch.nan)  # whose they are is said where all are seen
     return left.mT[:, :rank] * roots, right[:, :rank] * roots
 
 
