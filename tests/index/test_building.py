@@ -11,7 +11,7 @@ from problems import DOUBLE, close, mlp
 from tracked import Tracked
 from upweight.curvature import GGN, EmpiricalFisher
 from upweight.files import NotWrittenError
-from upweight.index import codec
+from upweight.index import codec, whole_products
 from upweight.store.backend import Local, Memory
 
 PROJECTIONS = [uw.index.Leading(12), uw.index.Factored(3), uw.index.Sparse(16), uw.index.LowRank(2, size=3, rows=200)]
@@ -280,3 +280,17 @@ def test_the_index_of_a_user_s_own_loss_has_its_gradients_as_curvature():
     assert index.description.curvature == {"kind": "EmpiricalFisher"}
     assert index.scores(index.project(objective, problem.queries), damping=0.1).scores.dtype == DOUBLE
     assert replace(index.description).width == mlp().theta.numel()
+
+
+@pytest.mark.parametrize("widths", [(70, 0, 200), (65,), (128, 64)])
+def test_products_of_whole_numbers_are_those_of_decoded_rows(widths):
+    torch.manual_seed(0)
+    rows, queries = torch.randn(33, sum(widths)), torch.randn(5, sum(widths)) * torch.logspace(-4, 4, 5)[:, None]
+    queries[3] = 0
+    assert whole_products.pays(widths)
+    held = codec.views(bytearray(codec.encode(rows, widths, "int8")), "rows")
+    for chosen in (slice(0, 33), torch.tensor([4, 30, 2])):
+        exact = queries @ codec.decode(held, chosen, widths).T
+        found = whole_products.product(queries, widths)(held, chosen)
+        bound = queries.norm(dim=1, keepdim=True) * rows[chosen].norm(dim=1) * 2**-14
+        assert bool(((found - exact).abs() <= bound).all())

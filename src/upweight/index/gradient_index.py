@@ -17,7 +17,7 @@ from upweight.attribution import Attribution, Magnitude, Ranking
 from upweight.curvature import EmpiricalFisher, RowCurvature
 from upweight.errors import InputError
 from upweight.files import NotWrittenError
-from upweight.index import codec, factors, flat
+from upweight.index import codec, factors, flat, whole_products
 from upweight.index.building import (
     Settings,
     add_part,
@@ -285,14 +285,20 @@ class GradientIndex:
         k = min(scalars.whole("k", k), len(chosen))
         largest = (not harmful) == (queries.quantity.helpful_sign >= 0)
         sign = 1.0 if largest else -1.0
-        best, where_best = None, torch.empty(0)
+        best = torch.empty(len(queries), k, dtype=codec.working(self.description.dtype)).fill_(-torch.inf)
+        where_best = torch.full((len(queries), k), -1)
         for places, part in self._walked(chosen, score):
-            values, positions = sign * part, chosen[places].expand(len(part), -1)
-            if best is not None:
-                values, positions = torch.cat([best, values], 1), torch.cat([where_best, positions], 1)
-            order = values.argsort(dim=1, descending=True, stable=True)[:, :k]
-            best, where_best = values.gather(1, order), positions.gather(1, order)
-        assert best is not None
+            values = part.mul_(sign)
+            # Of equal scores the first stays, so those alone that are above the last of the best change anything.
+            above = (values > best[:, -1:]).sum(1)
+            rows = above.nonzero()[:, 0]
+            if len(rows):
+                new = values[rows]
+                columns = new.topk(int(above.max()), dim=1).indices.sort(dim=1).values
+                both = torch.cat([best[rows], new.gather(1, columns)], 1)
+                there = torch.cat([where_best[rows], chosen[places][columns]], 1)
+                order = both.argsort(dim=1, descending=True, stable=True)[:, :k]
+                best[rows], where_best[rows] = both.gather(1, order), there.gather(1, order)
         kind = "most harmful" if harmful else "most helpful"
         if queries.quantity.helpful_sign == 0:
             kind = "largest" if largest else "smallest"
@@ -346,6 +352,10 @@ class GradientIndex:
         kind = codec.working(said.dtype)
         if isinstance(curvature, flat.FlatCurvature):
             solved = (curvature.solved(rows, damping) / self.n).to(kind)
+
+            if said.dtype == "int8" and whole_products.pays(said.widths):
+                multiplied = whole_products.product(solved, said.widths)
+                return lambda name, chosen, held: multiplied(held, chosen)
 
             def by_rows(name: str, chosen: slice | Tensor, held: dict[str, Tensor]) -> Tensor:
                 return solved @ codec.decode(held, chosen, said.widths).T
