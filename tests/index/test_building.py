@@ -1,6 +1,11 @@
 """How an index comes about: shards, resuming, appending, precision, filters, memory."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,3 +299,45 @@ def test_products_of_whole_numbers_are_those_of_decoded_rows(widths):
         found = whole_products.product(queries, widths)(held, chosen)
         bound = queries.norm(dim=1, keepdim=True) * rows[chosen].norm(dim=1) * 2**-14
         assert bool(((found - exact).abs() <= bound).all())
+
+
+KILLED = """
+import os, signal, sys, torch, upweight as uw
+from problems import mlp
+from upweight.store.backend import Local
+
+whole = Local.write
+
+def write(self, key, content):
+    if key == "committed/rows-000002.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(self, key, content)
+
+Local.write = write
+uw.index.build(mlp().objective(), sys.argv[1], uw.index.Sparse(16), shard=7)
+"""
+
+
+def test_a_process_that_was_killed_loses_the_shard_in_flight_only(tmp_path):
+    paths = [str(Path(uw.__file__).parent.parent), str(Path(__file__).parent.parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "index")], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    rows = sorted((tmp_path / "index" / "blocks").glob("rows-*"))
+    before = {path: path.stat().st_mtime_ns for path in rows[:2]}
+    assert [path.name for path in rows] == ["rows-000000", "rows-000001", "rows-000002"]
+    built(mlp().objective(), tmp_path / "index", uw.index.Sparse(16))
+    built(mlp().objective(), tmp_path / "at once", uw.index.Sparse(16))
+    assert {path: path.stat().st_mtime_ns for path in rows[:2]} == before
+    for path in (tmp_path / "at once" / "blocks").iterdir():
+        assert (tmp_path / "index" / "blocks" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_url_is_a_store_too():
+    pytest.importorskip("fsspec")
+    problem = mlp()
+    objective = problem.objective()
+    index = built(objective, "memory://gradients")
+    queries = index.project(objective, problem.queries, name="some")
+    again = uw.index.open("memory://gradients")
+    assert torch.equal(again.scores(again.queries("some")).scores, index.scores(queries).scores)
