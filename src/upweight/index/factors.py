@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -70,11 +71,18 @@ class FactorCurvature:
     spectrum: Partial
     shapes: Shapes
 
+    @cached_property
+    def _held(self) -> list[Outer]:
+        return layers(self.rows, self.shapes)
+
+    @cached_property
+    def _combined(self) -> Float[Tensor, "m r"]:
+        return self.weights[:, None].to(self.rows.dtype) * self.combine.to(self.rows.dtype)
+
     def coefficients(self, rows: Float[Tensor, "b k"]) -> Float[Tensor, "b r"]:
         """Vᵀg of rows."""
-        landmarks = layers(self.rows.to(rows.dtype), self.shapes)
-        products = grams(layers(rows, self.shapes), landmarks) * self.weights.to(rows.dtype)
-        return (products.double() @ self.combine.double()).to(rows.dtype)
+        products = grams(layers(rows, self.shapes), self._held)
+        return products @ self._combined
 
     def shrunk(self, coefficients: Float[Tensor, "q r"], damping: float) -> Float[Tensor, "q r"]:
         """w/(w + μ) times the coefficients of queries."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from upweight import kinds, scalars
 from upweight.attribution import Attribution, Magnitude, Ranking
 from upweight.curvature import EmpiricalFisher, RowCurvature
 from upweight.errors import InputError
-from upweight.files import NotWrittenError
 from upweight.index import codec, factors, flat, whole_products
 from upweight.index.building import (
     Settings,
@@ -28,6 +25,7 @@ from upweight.index.building import (
     read_curvature,
     refuse_other,
 )
+from upweight.index.derived import Derived
 from upweight.index.examples import Examples, Where
 from upweight.index.projections import Leading, LowRank, Projection
 from upweight.index.queries import ProjectedQueries, projected
@@ -40,11 +38,9 @@ from upweight.objective import Objective
 from upweight.progress import track
 from upweight.store.backend import backend
 from upweight.store.blocks import NAME, Blocks
-from upweight.store.tensors import pack
 
 SHARD = 4096
 """Examples of a shard."""
-CURVATURE = "curvature-whole"
 MOST_DAMPED = 0.1
 """Share by which damping may shrink a score beside l2 for its size to be believed."""
 
@@ -142,8 +138,7 @@ class GradientIndex:
             what = f"{len(missing):,} of its shards ({missing[0]} first)" if missing else "its training examples"
             raise InputError(f"store: the index in {self._stored.backend} lacks {what}; run build or append again")
         self.examples = Examples.joined(part.examples for part in self._parts)
-        for name in ("_curvature", "_key"):
-            self.__dict__.pop(name, None)
+        self._derived = Derived(self._stored, self.description, self._parts)
 
     @property
     def n(self) -> int:
@@ -308,8 +303,8 @@ class GradientIndex:
     def damping(self, damping: Damping = "auto") -> float:
         """The absolute δ that a rule gives for this index."""
         kinds.check(GradientIndex.damping, locals())
-        curvature = self._curvature
-        return resolved(damping, curvature.spectrum, self.n, float(self._numbers["penalty"].mean()))
+        curvature = self._derived.whole
+        return resolved(damping, curvature.spectrum, self.n, float(self._derived.numbers["penalty"].mean()))
 
     def magnitude(self, damping: float) -> Magnitude:
         """Whether scores at this δ have the size that leaving examples out would have, and why not."""
@@ -320,9 +315,9 @@ class GradientIndex:
             reasons.append(f"rows are kept in {said.dtype}")
         if said.curvature["kind"] != "GGN":
             reasons.append("the Fisher matrix stands for the curvature")
-        if isinstance(said.settings, LowRank) and self._curvature.values.shape[0] < self.n:
-            reasons.append(f"the curvature is that of {self._curvature.values.shape[0]:,} directions")
-        floor = float(self._numbers["penalty"].min())
+        if isinstance(said.settings, LowRank) and self._derived.whole.values.shape[0] < self.n:
+            reasons.append(f"the curvature is that of {self._derived.whole.values.shape[0]:,} directions")
+        floor = float(self._derived.numbers["penalty"].min())
         share = damping / (floor + damping) if damping else 0.0
         if share > MOST_DAMPED:
             reasons.append(f"damping δ={damping:.3g} beside l2={floor:.3g} shrinks a score by up to {share:.0%}")
@@ -348,7 +343,7 @@ class GradientIndex:
 
     def _score(self, rows: Float[Tensor, "q k"], damping: float) -> Score:
         """Products of solved queries with some rows of a shard."""
-        said, curvature = self.description, self._curvature
+        said, curvature = self.description, self._derived.whole
         kind = codec.working(said.dtype)
         if isinstance(curvature, flat.FlatCurvature):
             solved = (curvature.solved(rows, damping) / self.n).to(kind)
@@ -368,7 +363,7 @@ class GradientIndex:
         def by_factors(name: str, chosen: slice | Tensor, held: dict[str, Tensor]) -> Tensor:
             found = factors.grams(mine, factors.layers(codec.decode(held, chosen, said.widths), said.shapes))
             if said.settings.coefficients:  # type: ignore[union-attr]
-                there = self._coefficients(name)
+                there = self._derived.coefficients(name)
                 own_of = codec.decode(there, chosen, ())
             else:
                 own_of = curvature.coefficients(codec.decode(held, chosen, said.widths))
@@ -390,123 +385,12 @@ class GradientIndex:
 
     def _words(self) -> str:
         said = self.description
-        whose = "stored gradients" if self._is_own else said.curvature["kind"]
+        whose = "stored gradients" if self._derived.is_own else said.curvature["kind"]
         return f"inverse curvature of {whose}, in rows of {said.width:,} numbers by {said.settings}, {said.dtype}"
 
     def _facts(self) -> dict[str, float]:
         said = self.description
         return {"n": float(self.n), "p": float(said.p), "numbers": float(said.width)}
-
-    @property
-    def _is_own(self) -> bool:
-        """Whether the curvature is that of the rows themselves."""
-        return self.description.curvature["kind"] == EmpiricalFisher.__name__
-
-    @cached_property
-    def _numbers(self) -> dict[str, Tensor]:
-        kept = self._stored.tensors(PROJECTOR)
-        return {name: kept[name].clone() for name in ("scale", "penalty", "inside", "outside")}
-
-    @cached_property
-    def _key(self) -> str:
-        """What the curvature was made of: it is made anew where that has changed."""
-        marks = self._stored.blocks.marks
-        own = {} if not self._is_own else marks("rows-")
-        parts = {name: mark for name, mark in marks("curvature-").items() if name != CURVATURE}
-        return " ".join([str(self.n), *(mark.sha256[:16] for mark in {**parts, **own}.values())])
-
-    @cached_property
-    def _curvature(self) -> flat.FlatCurvature | factors.FactorCurvature:
-        """Read where the store has it for these rows; else made, and kept there if that can be."""
-        key, blocks = self._key, self._stored.blocks
-        mark = blocks.mark(CURVATURE)
-        is_there = mark is not None and mark.facts.get("of") == key and blocks.fault(CURVATURE) is None
-        if isinstance(self.description.settings, LowRank):
-            return self._factor_curvature(key, is_there)
-        numbers = self._numbers
-        known = (numbers["scale"], numbers["penalty"], numbers["inside"], numbers["outside"])
-        if is_there:
-            return flat.restored({name: each.clone() for name, each in self._stored.tensors(CURVATURE).items()}, *known)
-        if self._is_own and self.n < self.description.width and _is_even(known[1]):
-            rows = torch.cat([self._weighted(*each) for each in self._all()])
-            found = flat.by_examples(rows / self.n**0.5, *known)
-        else:
-            found = flat.decomposed(self._mean_square(), *known)
-        return flat.restored(self._kept(found.tensors(), key), *known)
-
-    def _mean_square(self) -> Float[Tensor, "k k"]:
-        """The mean Σ φφᵀ of the curvature's rows."""
-        width = self.description.width
-        if not self._is_own:
-            names = [curvature_name(number) for number in range(len(self._parts))]
-            return flat.mean_of(
-                (part.n, self._stored.tensors(name)["sum"]) for part, name in zip(self._parts, names, strict=True)
-            )
-        total = torch.zeros(width, width, dtype=torch.float64)
-        for rows, weights in self._all():
-            flat.add_squares(total, rows, weights)
-        return total / self.n
-
-    def _all(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All rows, piece by piece, with their examples' weights."""
-        for _, places, inside, held in self._stored.rows(self.description, self._parts, torch.arange(self.n)):
-            assert isinstance(inside, slice)
-            for piece in codec.pieces(len(places), self.description.width):
-                rows = codec.decode(held, piece, self.description.widths)
-                yield rows, held["weights"][piece].to(rows)
-
-    def _weighted(self, rows: Tensor, weights: Tensor) -> Tensor:
-        return rows * weights.sqrt()[:, None]
-
-    def _factor_curvature(self, key: str, is_there: bool) -> factors.FactorCurvature:
-        settings, shapes, numbers = self.description.settings, self.description.shapes, self._numbers
-        penalty, known = numbers["penalty"], (numbers["penalty"], numbers["inside"], numbers["outside"])
-        assert isinstance(settings, LowRank)
-        rows, weights = self._curvature_rows(settings.rows)
-        if is_there:
-            kept = {name: each.clone() for name, each in self._stored.tensors(CURVATURE).items()}
-            return factors.restored(kept, rows, weights, shapes, *known)
-        found = factors.decomposed(rows, weights, shapes, settings.curvature_rank, penalty)
-        return factors.restored(self._kept(found.tensors(), key), rows, weights, shapes, *known)
-
-    def _curvature_rows(self, most: int) -> tuple[Tensor, Tensor]:
-        """Rows l of the curvature Σ l lᵀ over all parts, as factors, with their weights."""
-        if not self._is_own:
-            parts = []
-            for number, part in enumerate(self._parts):
-                held = self._stored.tensors(curvature_name(number))
-                parts.append((held["rows"].clone(), held["weights"] * (part.n / self.n) ** 0.5))
-            return torch.cat([rows for rows, _ in parts]), torch.cat([weights for _, weights in parts])
-        chosen = torch.linspace(0, self.n - 1, min(most, self.n)).round().long().unique()
-        found, weights = [], []
-        for _, _, inside, held in self._stored.rows(self.description, self._parts, chosen):
-            found.append(codec.decode(held, inside, self.description.widths).clone())
-            weights.append((held["weights"][inside] / len(chosen)).sqrt().to(found[-1]))
-        return torch.cat(found), torch.cat(weights)
-
-    def _coefficients(self, name: str) -> dict[str, Tensor]:
-        """Vᵀg of a shard's examples: kept beside its rows, never in int8, whose error 1/(λ + δ) would multiply."""
-        block, key = name.replace("rows", "coefficients"), self._key
-        mark = self._stored.blocks.mark(block)
-        if mark is not None and mark.facts.get("of") == key:
-            return self._stored.tensors(block)
-        curvature, held = self._curvature, self._stored.tensors(name)
-        assert isinstance(curvature, factors.FactorCurvature)
-        said = self.description
-        step = codec.pieces(len(held["weights"]), said.width)
-        found = torch.cat([curvature.coefficients(codec.decode(held, piece, said.widths)) for piece in step])
-        content = codec.encode(found, (), "bfloat16" if said.dtype == "int8" else said.dtype)
-        with suppress(NotWrittenError):
-            self._stored.blocks.commit(block, content, facts={"of": key})
-        return codec.views(bytearray(content), block)
-
-    def _kept(self, held: dict[str, Tensor], key: str) -> dict[str, Tensor]:
-        """What was made of the rows as a store has it, put there where that can be."""
-        small = {} if self.description.dtype == "float64" else {"vectors": torch.float32, "combine": torch.float32}
-        tensors = {each: value.to(small.get(each, value.dtype)) for each, value in held.items()}
-        with suppress(NotWrittenError):
-            self._stored.blocks.commit(CURVATURE, pack(tensors), facts={"of": key})
-        return tensors
 
 
 def append(stored: Stored, objective: Objective, ids: Any, columns: Any) -> None:
@@ -520,10 +404,6 @@ def append(stored: Stored, objective: Objective, ids: Any, columns: Any) -> None
             unfinished |= stored.blocks.mark(curvature_name(len(parts) - 1)) is None
         number = len(parts) - 1 if unfinished else len(parts)
         add_part(stored, description, fitted, objective, curvature, number, ids, columns)
-
-
-def _is_even(penalty: Tensor) -> bool:
-    return float(penalty.min()) == float(penalty.max())
 
 
 def _refuse_name(name: Any) -> str:
