@@ -141,8 +141,9 @@ def refuse_other(description: Description, objective: Objective, stored: Stored)
     InputError
         Says which, and both values.
     """
+    own = facts.of_model(objective)
     for name, there in description.facts.items():
-        given = facts.of_model(objective)[name]
+        given = own.get(name, "nothing")
         if given != there:
             raise InputError(
                 f"store: the index in {stored.backend} is of another {name}: {there} there, {given} given; give the "
