@@ -64,6 +64,7 @@ def figure(found: dict[str, list[tuple[float, float]]], exact: float | None) -> 
     if exact is not None:
         legend.append((axes.axhline(exact, color=QUIET, linewidth=1.2, linestyle=":"), "exact GGN, no index"))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     write_labels(axes, "Bytes of an example in int8, % of its gradient in float32", "LDS at the automatic damping")
     write_heading(axes, "Agreement with retraining against storage", "mnist-mlp")
     write_legend(drawn, legend, columns=3)
