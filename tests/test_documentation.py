@@ -102,6 +102,7 @@ def test_there_are_commands_on_the_pages() -> None:
     assert len(ALL) >= 20
     assert {page.name for page in PAGES} - {each.page.name for each in ALL} == {
         "architecture.md",
+        "index-of-gradients.md",
         "large-networks.md",
         "statistics.md",
     }

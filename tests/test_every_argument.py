@@ -21,6 +21,7 @@ from torch import nn
 import upweight as uw
 from problems import convex, mlp
 from upweight.errors import InputError
+from upweight.store.backend import Memory
 
 pytestmark = [
     pytest.mark.usefixtures("unchecked"),
@@ -62,6 +63,8 @@ def calls() -> dict[str, Call]:
     recipe, relabelled = uw.retraining.Recipe(1, 2, 0.1), (y + (torch.arange(n) == 0)) % 3
     pair, per = {"objective": objective, "queries": queries}, {"ratio": 0.5, "per": "layer"}
     hidden = (mlp().x[:2], mlp().y[:2])
+    index = uw.index.build(objective, Memory(), uw.index.Sparse(8))
+    rows = index.project(objective, queries)
     return {
         "Objective": (
             uw.Objective,
@@ -148,6 +151,19 @@ def calls() -> dict[str, Call]:
                 "recipe": recipe,
                 "memory": 10**8,
             },
+        ),
+        "index.build": (
+            lambda **options: uw.index.build(store=Memory(), **options),
+            {"objective": objective, "projection": uw.index.Sparse(8), "dtype": "int8", "curvature": ggn, "shard": 9}
+            | dict.fromkeys(("ids", "columns")),
+        ),
+        "index.open": (uw.index.open, {"store": index._stored.backend}),
+        "index.project": (index.project, {"objective": objective, **asked, "query_ids": names, "name": "some"}),
+        "index.scores": (index.scores, {"queries": rows, "damping": 0.1, "where": None, "train": [1]}),
+        "index.top": (index.top, {"queries": rows, "k": 2, "damping": 0.1, "where": None, "train": [1]}),
+        "index.append": (
+            lambda **options: uw.index.build(objective, Memory(), uw.index.Sparse(8)).append(**options),
+            {"objective": objective, "ids": range(n, 2 * n), "columns": None},
         ),
         "explain": (uw.tasks.explain, {"subject": objective, **asked, "k": 2, "query_ids": None}),
         "label_errors": (uw.tasks.label_errors, {"subject": objective, "method": "loss", "class_names": None}),
@@ -273,7 +289,7 @@ NOTHING = {
     *("inverse", "layer", "marks", "measurement", "models", "names", "network", "outputs", "parameters", "params"),
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
     *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
-    *("examples", "further"),
+    *("columns", "examples", "further", "name", "projection", "where"),
 }
 """Arguments that may be None."""
 TEXT = {
@@ -284,11 +300,19 @@ TEXT = {
 NUMBERS = {
     *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
-    *("candidates", "count", "examples", "iterations", "keep", "sample", "step", "steps"),
+    *("candidates", "count", "examples", "iterations", "keep", "sample", "shard", "step", "steps"),
 }
 """Arguments that may be 3."""
 OTHERS = {
-    *(("bands", "{}"), ("marks", "{}"), ("l2", "{}"), ("messages", "[]"), ("rows", "[]"), ("helpful_sign", "-1")),
+    *(
+        ("bands", "{}"),
+        ("columns", "{}"),
+        ("marks", "{}"),
+        ("l2", "{}"),
+        ("messages", "[]"),
+        ("rows", "[]"),
+        ("helpful_sign", "-1"),
+    ),
     ("function", "function"),  # a class can be called
 }
 
