@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, wraps
 from numbers import Real
 from typing import Any, Literal, TypeVar, cast, overload
@@ -25,7 +26,7 @@ from upweight.executors import Executor, InProcess
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, warned
 from upweight.inverse.costs import Counts
-from upweight.jobs import attributing, fitting
+from upweight.jobs import attributing, fitting, planned
 from upweight.jobs.attributing import Kept, Work
 from upweight.jobs.fitting import Fit
 from upweight.kept import random_states_kept
@@ -213,14 +214,38 @@ class Influence(Attributor):
         solver = self.solver if isinstance(self.inverse, LiSSA) else self.__dict__.get("solver")
         self._long.warn(queries, solver)
 
-    def plan(self, queries: Any = DEFAULT_QUERIES) -> Plan:
+    def plan(
+        self,
+        queries: Any = DEFAULT_QUERIES,
+        *,
+        stored: bool = False,
+        top_k: int | None = None,
+        executor: Executor | None = None,
+        shard_size: int | None = None,
+    ) -> Plan:
         """The stages of the work with estimated operations, memory and seconds; nothing is computed.
 
-        ``queries``: their number, or the queries themselves.
+        Parameters
+        ----------
+        queries
+            Their number, or the queries themselves.
+        stored
+            Whether scores go into a store: then also the shards, and the bytes on disk (so it is where ``top_k``,
+            ``executor`` or ``shard_size`` is given, as to `attribute`).
         """
         is_single = isinstance(queries, str | Real | np.generic)
         count = scalars.whole("queries", queries) if is_single else len(self.objective.queries(queries))
-        return plan(self.objective, self.inverse, self.choice, count, self.memory)
+        found = plan(self.objective, self.inverse, self.choice, count, self.memory)
+        if not (scalars.flag("stored", stored) or top_k or executor or shard_size):
+            return found
+        for name, value in (("top_k", top_k), ("shard_size", shard_size)):
+            if value is not None:
+                scalars.whole(name, value)
+        workers = 1 if executor is None else executor.workers
+        n = self.objective.n
+        return replace(
+            found, shards=planned.shards(self.objective, count, n, top_k=top_k, size=shard_size, workers=workers)
+        )
 
     @_working
     def solve(self, vectors: Float[Tensor, "k p"]) -> Solution:

@@ -27,6 +27,37 @@ DEFAULT_QUERIES = 100
 
 
 @dataclass(frozen=True)
+class Shards:
+    """How the work would be divided, and what it would leave on disk.
+
+    Attributes
+    ----------
+    count, width
+        Shards, and training examples of each.
+    workers
+        How many work at a time.
+    memory
+        Bytes that a worker holds of a shard's scores, beside what a stage does.
+    disk, most_disk
+        Bytes of the finished store without names and columns, and at most on the way.
+    """
+
+    count: int
+    width: int
+    workers: int
+    memory: int
+    disk: int
+    most_disk: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count:,} shards of {self.width:,} examples, {self.workers} at a time, "
+            f"{self.memory / 2**20:,.0f} MiB of scores in each; on disk {self.disk / 2**20:,.1f} MiB, at most "
+            f"{self.most_disk / 2**20:,.1f} MiB on the way"
+        )
+
+
+@dataclass(frozen=True)
 class Plan:
     """What would be done.
 
@@ -42,6 +73,8 @@ class Plan:
         Floating-point operations a second of a matrix product here, in the objective's precision.
     most
         The work if an iteration goes on to its limit; () where there is none.
+    shards
+        How it is divided, where scores go into a store.
     """
 
     inverse: Inverse | Solver
@@ -49,6 +82,7 @@ class Plan:
     stages: tuple[Stage, ...]
     speed: float
     most: tuple[Stage, ...] = ()
+    shards: Shards | None = None
 
     @property
     def flops(self) -> float:
@@ -77,7 +111,13 @@ class Plan:
 
     def table(self) -> Table:
         """The stages as a table."""
-        table = Table(title=f"{type(self.inverse).__name__}: {self.reason}", title_justify="left", min_width=60)
+        table = Table(
+            title=f"{type(self.inverse).__name__}: {self.reason}",
+            title_justify="left",
+            min_width=60,
+            caption=None if self.shards is None else str(self.shards),
+            caption_justify="left",
+        )
         for name in ("stage", "GFLOP", "MiB", "seconds"):
             table.add_column(name, justify="left" if name == "stage" else "right")
         sums = [Stage("all", self.flops, self.peak_bytes, self.seconds)]
