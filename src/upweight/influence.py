@@ -347,7 +347,7 @@ class Influence(Attributor):
             newton_steps=newton_steps,
         )
         asked.check(self.objective)
-        kept = _kept(store, top_k, executor, shard_size, resume, columns)
+        kept = as_kept(store, top_k, executor, shard_size, resume, columns)
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         check_measurement(self.objective, data, kind)
@@ -378,17 +378,43 @@ class Influence(Attributor):
         names: np.ndarray,
     ) -> Stored:
         """Scores by shards, in a store."""
+
+        def make() -> Scoring:
+            self._announce(self.objective.n if data is None else len(data))
+            if data is None:
+                _ = self.stationarity
+                return OfItself(self.objective, asked, self.solver, self.solve)
+            return scoring(self.objective, self.solver, self.solve, data, kind, asked, self.precision)
+
+        word = "self-influence" if data is None else "attribution"
+        return self.in_store(kept, word, make, asked, kind, data, positions, names)
+
+    def in_store(
+        self,
+        kept: Kept,
+        word: str,
+        make: Callable[[], Scoring],
+        asked: Asked,
+        kind: Measurement,
+        data: Data | None = None,
+        positions: Tensor | None = None,
+        names: np.ndarray | None = None,
+    ) -> Stored:
+        """What a scoring says of training examples, shard by shard in a store.
+
+        Parameters
+        ----------
+        word
+            What it says, in a word or two.
+        make
+            The scoring, once the inverse is fitted.
+        """
         made: list[Scoring] = []
 
-        def make(fit: Fit) -> Scoring:
+        def fitted(fit: Fit) -> Scoring:
             if not made:
                 self._fitted(fit.solver)
-                self._announce(self.objective.n if data is None else len(data))
-                if data is None:
-                    _ = self.stationarity
-                    made.append(OfItself(self.objective, asked, self.solver, self.solve))
-                else:
-                    made.append(scoring(self.objective, self.solver, self.solve, data, kind, asked, self.precision))
+                made.append(make())
             return made[0]
 
         def outcome(moments: Moments | None, lowest: Lowest | None) -> tuple[float, dict[str, float], Magnitude]:
@@ -396,8 +422,10 @@ class Influence(Attributor):
                 self.__dict__["stationarity"] = _said(judged(self.objective.engine, moments))
             return self.said_of(lowest)
 
+        query_ids = np.array([]) if names is None else names
         losses = None if data is None or asked.quantity == "upweight" else self._losses(data, kind)
         work = Work(
+            kind=word,
             objective=self.objective,
             asked=asked,
             data=data,
@@ -405,10 +433,10 @@ class Influence(Attributor):
             inverse=self.inverse,
             precision=self.precision,
             positions=positions,
-            query_ids=names,
-            scoring=make,
+            query_ids=query_ids,
+            scoring=fitted,
             gathers=lambda score: score.gathers and positions is None and "stationarity" not in self.__dict__,
-            lowest=None if losses is None else lambda changes, found: Lowest(changes, found, losses, names),
+            lowest=None if losses is None else lambda changes, found: Lowest(changes, found, losses, query_ids),
             outcome=outcome,
         )
         return attributing.attribute(work, kept)
@@ -516,7 +544,7 @@ class Influence(Attributor):
         """
         asked = Asked(renormalize=renormalize, leverage_corrected=leverage_corrected)
         asked.check(self.objective)
-        kept = _kept(store, top_k, executor, shard_size, resume, columns)
+        kept = as_kept(store, top_k, executor, shard_size, resume, columns)
         positions = None if train is None else self.objective.positions(train, "train")
         if kept is not None:
             return self._stored(kept, asked, None, LossMeasured(), positions, np.array([]))
@@ -665,7 +693,7 @@ class Influence(Attributor):
     calibrate = calibration.calibrate
 
 
-def _kept(
+def as_kept(
     store: Any,
     top_k: int | None,
     executor: Executor | None,

@@ -299,3 +299,17 @@ def test_a_dense_store_holds_little_more_than_its_scores(tmp_path: Path) -> None
     each.attribute((x[:100], y[:100]), store=place)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     assert size <= 4.4 * 20_000 * 100
+
+
+@pytest.mark.parametrize(
+    "inverse", [lambda: uw.inverse.EKFAC(damping=0.1), lambda: uw.inverse.CG(uw.curvature.GGN(), damping=0.1)]
+)
+def test_label_errors_by_shards(tmp_path: Path, inverse: Callable[[], Any]) -> None:
+    whole = uw.tasks.label_effects(influence(inverse()))
+    stored = uw.tasks.label_effects(influence(inverse()), store=tmp_path / "store", shard_size=8)
+    torch.testing.assert_close(stored.pulls, whole.pulls)
+    again = uw.tasks.label_effects(influence(inverse()), store=tmp_path / "store")
+    assert torch.equal(again.pulls, stored.pulls)
+    for method in ("margin", "relative"):
+        ours, theirs = (uw.tasks.label_errors(effects, method=method) for effects in (stored, whole))  # type: ignore[arg-type]
+        torch.testing.assert_close(ours.attribution.scores, theirs.attribution.scores, rtol=1e-4, atol=1e-6)

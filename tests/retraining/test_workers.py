@@ -22,6 +22,7 @@ from problems import close
 from processes import wait_for
 from upweight import files
 from upweight.errors import DamagedFileWarning, InputError, NotConvergedWarning, UpweightWarning
+from upweight.executors import InProcess
 from upweight.files import NotWrittenError
 from upweight.retraining import TrainingFailedError, random_halves, train_many
 
@@ -334,3 +335,13 @@ def test_says_which_models_diverged() -> None:
 def test_refuses_an_impossible_number_of_processes() -> None:
     with pytest.raises(InputError, match="workers"):
         train_many(trainings.least_squares, JOBS, model=MODEL, workers=-1)
+
+
+def test_an_executor_in_place_of_workers(tmp_path: Path) -> None:
+    def train(indices: Tensor, seed: int) -> Tensor:
+        return EXPECTED[seed]
+
+    jobs = [(JOBS[0][0], seed) for seed in range(len(EXPECTED))]
+    close(train_many(train, jobs, model=MODEL, executor=InProcess()).params, EXPECTED)
+    with pytest.raises(InputError, match="workers: got 2 beside an executor"):
+        train_many(train, jobs, model=MODEL, executor=InProcess(), workers=2)

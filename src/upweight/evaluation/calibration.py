@@ -27,6 +27,7 @@ from upweight.errors import InputError, UpweightWarning, warn
 from upweight.evaluation.lds import LDS, LDSResult
 from upweight.evaluation.subsets import FEWEST
 from upweight.evaluation.training import Training
+from upweight.executors import Executor
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Solver, warned
 from upweight.kept import random_states_kept
@@ -125,6 +126,7 @@ def calibrate(
     workers: int = 0,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
 ) -> Calibration:
     """Retrain on a few random subsets and choose the damping whose predictions rank the outcomes best.
 
@@ -143,7 +145,7 @@ def calibrate(
         Absolute dampings to try (default: 13 from 1/30 to 30 times "auto"; where that is 0, times the mean l2).
     seeds
         Models trained on each subset, with seeds 0, 1, …; their losses are averaged.
-    workers, folder
+    workers, folder, executor
         Processes to train in, and where finished models are kept; see `upweight.retraining.train_many`.
     seed
         Of the subsets.
@@ -162,7 +164,7 @@ def calibrate(
     scalars.whole("subsets", subsets, FEWEST)
     outcome_of = LDS(torch.eye(subsets, dtype=torch.bool))
     members = random_halves(objective.n, subsets, seed, fraction)
-    training = Training(train, tuple(range(seeds)), workers, folder)
+    training = Training(train, tuple(range(seeds)), workers, folder, executor)
     data = objective.queries(queries)
     check_query_targets(objective, data, as_measurement(None))
     if solver.with_damping(1.0).damping != 1.0:

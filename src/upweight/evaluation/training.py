@@ -11,6 +11,7 @@ from torch import Tensor
 
 from upweight import kinds, retraining, scalars
 from upweight.errors import InputError
+from upweight.executors import Executor
 from upweight.objective import Objective
 from upweight.retraining.workers import Train
 
@@ -26,14 +27,16 @@ class Training:
         mode, or its parameters.
     seeds
         Every model is trained once per seed.
-    workers, folder
-        Processes to train in, and where finished models are kept; see `upweight.retraining.train_many`.
+    workers, folder, executor
+        Processes to train in, or an executor, and where finished models are kept; see
+        `upweight.retraining.train_many`.
     """
 
     train: Train
     seeds: Sequence[int] = (0,)
     workers: int = 0
     folder: str | os.PathLike[str] | None = None
+    executor: Executor | None = None
 
     def __post_init__(self) -> None:
         kinds.check_fields(self)
@@ -48,7 +51,12 @@ class Training:
         """The objective at each trained model, its buffers included: all subsets of the first seed, then the next."""
         jobs = [(subset, scalars.seed("seeds", seed)) for seed in self.seeds for subset in subsets]
         trained = retraining.train_many(
-            self.train, jobs, model=objective.model, workers=self.workers, folder=self.folder
+            self.train,
+            jobs,
+            model=objective.model,
+            workers=self.workers,
+            folder=self.folder,
+            executor=self.executor,
         )
         for number in range(len(trained)):
             yield objective.replace(model=trained.model(number))

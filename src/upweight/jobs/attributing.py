@@ -98,6 +98,8 @@ class Work:
 
     Attributes
     ----------
+    kind
+        What the scores are, in a word or two.
     objective, asked, data, measurement
         As of a `Scoring`; ``data``: the queries, or None.
     inverse
@@ -116,6 +118,7 @@ class Work:
         Damping, facts and magnitude of the finished scores.
     """
 
+    kind: str
     objective: Objective
     asked: Asked
     data: Data | None
@@ -167,7 +170,7 @@ def attribute(work: Work, kept: Kept) -> Stored:
     names = {name: columns.checked(f"columns: {name}", of, work.objective.n) for name, of in _given(kept).items()}
     ids, query_ids = columns.checked("ids", work.ids, len(work.ids)), columns.checked("query_ids", work.query_ids, len(work.query_ids))  # noqa: E501  # fmt: skip
     said = {
-        "kind": "self-influence" if work.data is None else "attribution",
+        "kind": work.kind,
         "settings": {**work.settings, "top_k": kept.top_k},
         "fingerprints": _fingerprints(work, query_ids),
         "versions": description.versions(),

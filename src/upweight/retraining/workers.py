@@ -41,6 +41,7 @@ def train_many(
     model: nn.Module,
     workers: int = 0,
     folder: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
 ) -> Trained:
     """Train a model per job by the user's own function, several at a time.
 
@@ -63,6 +64,8 @@ def train_many(
         warning says how many models of another one are left there. Data that it reads from files don't count: give
         another folder when these change. A function that uses something whose content can't be told (an open file) is
         named by a warning, and none is kept or read. A damaged file is named by a warning and its model trained again.
+    executor
+        In place of ``workers``: one of `upweight.executors`, for a cluster. Its processes must reach the folder.
 
     Returns
     -------
@@ -81,6 +84,8 @@ def train_many(
     kinds.check(train_many, locals())
     started = time.perf_counter()
     scalars.whole("workers", workers, 0)
+    if executor is not None and workers:
+        raise InputError(f"workers: got {workers} beside an executor; give one of both")
     if not callable(train):
         raise InputError(f"train: a function (indices, seed) -> trained model; got {train!r}")
     subsets, seeds = checked_jobs(*pairs_of(jobs), name="jobs")
@@ -97,7 +102,8 @@ def train_many(
         run.folder.check()
         say_what_is_left(run.folder, name)
     words = f"training {len(pending)} models" + (f" ({len(states)} are in {folder})" if states else "")
-    states.update(track(_trained(run, pending, _executor(run, min(workers, len(pending)))), words, len(pending)))
+    who = _executor(run, min(workers, len(pending))) if executor is None else executor
+    states.update(track(_trained(run, pending, who), words, len(pending)))
     found = [states[job.key] for job in every]
     params = torch.stack([state.params for state in found])
     warn_if_diverged(params, seeds)

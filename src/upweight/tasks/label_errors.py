@@ -18,7 +18,8 @@ from upweight.attribution import Attribution, Ranking
 from upweight.checks import arguments
 from upweight.errors import InputError
 from upweight.evaluation.detection import FRACTIONS, recovered
-from upweight.influence import Influence
+from upweight.executors import Executor
+from upweight.influence import Influence, Place, as_kept
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported, require
@@ -174,10 +175,21 @@ def label_errors(
 
 
 @random_states_kept()
-def label_effects(subject: Objective | Influence) -> OwnEffects:
-    """What all methods but ``loss`` are made of, to be computed once and given to `label_errors` for each method."""
+def label_effects(
+    subject: Objective | Influence,
+    *,
+    store: Place | None = None,
+    executor: Executor | None = None,
+    shard_size: int | None = None,
+    resume: bool = True,
+) -> OwnEffects:
+    """What all methods but ``loss`` are made of, to be computed once and given to `label_errors` for each method.
+
+    With ``store`` by shards of training examples, kept as `upweight.Influence.attribute` keeps scores: what a kill left
+    is gone on with.
+    """
     kinds.check(label_effects, locals())
-    return own_effects(_as_influence(subject))
+    return own_effects(_as_influence(subject), as_kept(store, None, executor, shard_size, resume, None))
 
 
 def _as_influence(subject: Subject) -> Influence:

@@ -12,6 +12,7 @@ quadratic form an example is enough, whatever the number of outputs, and network
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,15 +20,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.attribution import Quantity
 from upweight.data import Batch
+from upweight.engine.stationarity import Moments
 from upweight.errors import InputError, UpweightWarning, warn
 from upweight.gradients.autograd import output_derivatives
 from upweight.gradients.denormals import flushed
 from upweight.influence import Influence
+from upweight.inverse import Solution, Solver, SolveReport, unmeasured, warned
+from upweight.jobs.attributing import Kept
 from upweight.losses import BinaryLogistic, CrossEntropy, Loss, margins, signs, split_batch
 from upweight.measurements import Margin
+from upweight.objective import Objective
 from upweight.progress import track
 from upweight.quantities.pairs import PairSolver
+from upweight.quantities.scoring import Asked, Scoring
 
 MOST_LEVERAGE = 0.99
 """Leverage that is divided out at most. With an exact inverse h < 1 always; where the curvature is approximated, an
@@ -120,14 +127,21 @@ class OwnEffects:
     @cached_property
     def moves(self) -> Float[Tensor, " train"]:
         """‖(H+δI)⁻¹∇m‖/n: how far the parameters go for a unit of ℓ′; costs a solve for every example."""
-        return _by_solving(self.influence)[1] if self.solved_moves is None else self.solved_moves
+        if self.solved_moves is not None:
+            return self.solved_moves
+        return _by_solving(self.influence.objective, self.influence.solve, None)[1]
 
 
-def own_effects(influence: Influence) -> OwnEffects:
+def own_effects(influence: Influence, kept: Kept | None = None) -> OwnEffects:
     """The margins of all training examples with their pulls, in one pass over them.
 
     By the factors of the model's operations where the solver takes pairs (`Dual`, `EKFAC`, `KFAC`), so that no vector
     of the length of θ is made; else by solving for every example.
+
+    Parameters
+    ----------
+    kept
+        Where pulls are kept, shard by shard, and who makes them.
 
     Raises
     ------
@@ -138,19 +152,56 @@ def own_effects(influence: Influence) -> OwnEffects:
     outputs = objective.outputs()
     loss = margin_loss(objective.loss, outputs)
     _ = influence.stationarity
-    pulls, moves = (_by_pairs(influence), None) if isinstance(influence.solver, PairSolver) else _by_solving(influence)
+    moves = None
+    if kept is not None:
+        stored = influence.in_store(
+            kept, "margin pulls", lambda: MarginPulls(objective, influence.solver), Asked(), Margin()
+        )
+        pulls = stored.scores[:].to(objective.device)
+    elif isinstance(influence.solver, PairSolver):
+        pulls = MarginPulls(objective, influence.solver)(None)
+    else:
+        pulls, moves = _by_solving(objective, influence.solve, None)
     derivatives = [margin_derivatives(loss, outputs[index], batch) for index, batch in objective.batches()]
     margins, slopes, curvatures = (torch.cat(column) for column in zip(*derivatives, strict=True))
     return OwnEffects(influence, outputs, margins, slopes, curvatures, pulls, moves)
 
 
+@dataclass(eq=False)
+class MarginPulls(Scoring):
+    """∇mᵀ(H+δI)⁻¹∇m/n of training examples."""
+
+    objective: Objective
+    solver: Solver
+
+    data = None
+    measurement = Margin()
+    asked = Asked()
+
+    def __call__(self, positions: Tensor | None, moments: Moments | None = None) -> Float[Tensor, " train"]:
+        """See `Scoring`."""
+        if isinstance(self.solver, PairSolver):
+            return _by_pairs(self.objective, self.solver, positions)
+        return _by_solving(self.objective, lambda vectors: warned(self.solver.solve(vectors)), positions)[0]
+
+    @property
+    def report(self) -> SolveReport:
+        """See `Scoring`."""
+        nothing = torch.zeros(0, 1, dtype=self.objective.dtype)
+        return unmeasured(getattr(self.solver, "name", "solver"), self.solver.damping, nothing)
+
+    @property
+    def meaning(self) -> Quantity:
+        """See `Scoring`."""
+        words = "pull of an example's margin on itself: its fall without the example for a unit of the loss's slope"
+        return Quantity("margin pull", words, "nats", "the more the example holds its own margin", helpful_sign=0)
+
+
 @flushed()
-def _by_pairs(influence: Influence) -> Float[Tensor, " train"]:
-    objective, solver, parts = influence.objective, influence.solver, []
-    assert isinstance(solver, PairSolver)
-    measured = Margin().bind(objective.loss)
-    batches = objective.data.batches(None, objective.engine.pass_rows)
-    for _, batch in track(batches, "margins", -(-objective.n // objective.engine.pass_rows)):
+def _by_pairs(objective: Objective, solver: PairSolver, positions: Tensor | None) -> Float[Tensor, " train"]:
+    parts, measured = [], Margin().bind(objective.loss)
+    n, rows = objective.n if positions is None else len(positions), objective.engine.pass_rows
+    for _, batch in track(objective.data.batches(positions, rows), "margins", -(-n // rows)):
 
         def direction(outputs: Tensor, batch: Batch = batch) -> Tensor:
             with torch.enable_grad():
@@ -162,14 +213,16 @@ def _by_pairs(influence: Influence) -> Float[Tensor, " train"]:
     return torch.cat(parts) / objective.n
 
 
-def _by_solving(influence: Influence) -> tuple[Float[Tensor, " train"], Float[Tensor, " train"]]:
+def _by_solving(
+    objective: Objective, solve: Callable[[Tensor], Solution], positions: Tensor | None
+) -> tuple[Float[Tensor, " train"], Float[Tensor, " train"]]:
     """Pulls and moves."""
-    objective, pulls, moves = influence.objective, [], []
+    pulls, moves = [], []
     function = objective.engine.bind(Margin().bind(objective.loss))
-    size = objective.engine.block_rows(objective.p)
-    for _, batch in track(objective.data.batches(None, size), "solving for margins", -(-objective.n // size)):
+    n, size = objective.n if positions is None else len(positions), objective.engine.block_rows(objective.p)
+    for _, batch in track(objective.data.batches(positions, size), "solving for margins", -(-n // size)):
         gradients = function.each(objective.params, batch).materialize()
-        solved = influence.solve(gradients).x
+        solved = solve(gradients).x
         pulls.append((gradients * solved).sum(1))
         moves.append(solved.norm(dim=1))
     return torch.cat(pulls) / objective.n, torch.cat(moves) / objective.n
