@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, wraps
 from numbers import Real
 from typing import Any, Literal, TypeVar, cast
@@ -49,7 +50,16 @@ from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
 from upweight.quantities.measured import measured
 from upweight.quantities.moved import linear_outputs
-from upweight.quantities.pairs import SAMPLED, PairSolver, largest, order_kept, pair_scores, pays, query_factors
+from upweight.quantities.pairs import (
+    SAMPLED,
+    PairSolver,
+    largest,
+    order_kept,
+    order_of_forward,
+    pair_scores,
+    pays,
+    query_factors,
+)
 from upweight.quantities.queries import check_measurement, query_gradients, query_names
 from upweight.quantities.recorded import Recorded
 
@@ -296,13 +306,24 @@ class Influence(Attributor):
                 if few is not None:
                     kept = order_kept(objective, self.solver, few, found, positions)
                     words.append(f"products in {self.precision} ({kept})")
+                words.append(self._order_of_forward(data, kind, found, positions))
                 if moments is not None:
                     self.__dict__["stationarity"] = _said(judged(objective.engine, moments))
                 nothing = found.new_zeros(len(found))
                 return found, nothing, unmeasured(", ".join(filter(None, words)), self.solver.damping, found)
         solution = self.solve(query_gradients(objective, data, kind))
         penalties = solution.x @ (objective.l2 * objective.params)
-        return objective.engine.inner(solution.x, positions), penalties, solution.report
+        found, report = objective.engine.inner(solution.x, positions), solution.report
+        words = [report.solver, self._order_of_forward(data, kind, found, positions)]
+        return found, penalties, replace(report, solver=", ".join(filter(None, words)))
+
+    def _order_of_forward(
+        self, data: Data, kind: Measurement, scores: Float[Tensor, "queries train"], positions: Tensor | None
+    ) -> str:
+        """How far scores keep their order where the model runs in 16 bits of its own, in words; else ""."""
+        if self.objective.problem.half is None:
+            return ""
+        return order_of_forward(self.objective, self.solver, data, kind, scores, positions)
 
     @_working
     def query_solution(

@@ -95,6 +95,15 @@ class Rows:
         found = objective.engine.function.each(objective.params, batch, given, compacted=compacted)
         return found.weighted(self.weights[sent(chosen, self.weights.device)])
 
+    def of_examples(self, objective: Objective, positions: Tensor) -> Rows:
+        """The rows of these training examples, at least one, as another objective's function gives them."""
+        chosen = torch.isin(self.positions, positions).nonzero().flatten()
+        chosen = chosen if len(chosen) else torch.arange(1)
+        source = self.cotangents
+        kept = source[sent(chosen, source.device)] if isinstance(source, Tensor) else source
+        weights = self.weights[sent(chosen, self.weights.device)]
+        return Rows(objective, self.positions[chosen], kept, weights, self.share, self.name)
+
     def blocks(self, size: int, *, compacted: bool = False) -> Iterator[tuple[Tensor, Gradients]]:
         """All rows, in blocks of at most ``size`` and of what a pass of the objective may hold."""
         for chosen in torch.arange(len(self)).split(min(size, self.objective.engine.pass_rows)):

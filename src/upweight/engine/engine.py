@@ -119,11 +119,11 @@ class Engine:
         problem, probe = self.problem, self.problem.probe()
         try:
             with random_states_kept(), torch.enable_grad(), saved_numbers() as saved:
-                leaves = {name: value.detach().requires_grad_() for name, value in problem.named.items()}
+                leaves = {name: value.requires_grad_() for name, value in problem.called_with.items()}
                 substituted(problem.model, problem.loss, twice=False)(leaves, probe)
         except Exception:  # of the user's model: the checks that follow say what
             return 0
-        return saved.beside(leaves.values()) // batch_length(probe)
+        return saved.beside(leaves.values()) // problem.dtype.itemsize // batch_length(probe)
 
     @property
     def rows(self) -> int:
@@ -208,7 +208,8 @@ class Engine:
         problem = self.problem
         risks = torch.zeros(len(params), dtype=problem.dtype, device=problem.device)
         grads = torch.zeros_like(params)
-        for index, batch in self.batches():
+        rows = self.rows if problem.half is None else self.pass_rows  # by factors, where torch's sums have 16 bits
+        for index, batch in problem.data.batches(None, rows):
             totals, sums = self.function.gradients(params, batch, problem.weights_at(index))
             risks += totals
             grads += sums

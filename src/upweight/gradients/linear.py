@@ -304,11 +304,19 @@ def is_bare(module: nn.Module) -> bool:
     return "forward" not in vars(module) and not any(hooks)
 
 
-def applies(function: LinearFunction, outputs: Tensor, params: Tensor, batch: Batch) -> bool:
-    """Whether the model's outputs on a batch are those of the linear form (one feature vector per example)."""
+def applies(
+    function: LinearFunction, outputs: Tensor, params: Tensor, batch: Batch, half: torch.dtype | None = None
+) -> bool:
+    """Whether the model's outputs on a batch are those of the linear form (one feature vector per example).
+
+    ``half``: the 16 bits in which the model runs, if it does: the linear form makes its last layer in float32.
+    """
     if not tensors(batch) or outputs.dim() != 2:
         return False
     a = function.features(batch, params.dtype)
     if a.dim() != 2 or a.shape[1] != function.features_count:
         return False
-    return torch.allclose(function.outputs(params, a), outputs, rtol=1e-4, atol=1e-5)
+    found = function.outputs(params, a)
+    if half is not None:
+        return bool((found - outputs).norm() <= 4 * torch.finfo(half).eps * outputs.norm())
+    return torch.allclose(found, outputs, rtol=1e-4, atol=1e-5)

@@ -220,6 +220,12 @@ class DualSolver:
         resolved = resolve(damping, self.operator, lambda: row_spectrum(self.gram.sum(0)))
         return DualSolver(self.operator, resolved, self.dual, self.levels, self.gram)
 
+    def of_examples(self, objective: Objective, positions: Tensor) -> DualSolver:
+        """The same with the rows of some training examples alone, made by another objective with the same blocks."""
+        rows = self.dual.rows.of_examples(objective, positions)
+        dual = DualRows(rows, self.dual.groups, DEFAULT_MEMORY)
+        return DualSolver(RowsOperator(objective, rows, rows.name), self.damping, dual, self.levels, dual.gram())
+
     def inverse_metric(self) -> Float[Tensor, " p"]:
         """1/(λ+δ) by parameter."""
         return self.scale @ self.dual.groups

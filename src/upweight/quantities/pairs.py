@@ -10,6 +10,7 @@ from torch import Tensor
 
 from upweight.data import Data
 from upweight.engine.stationarity import Moments
+from upweight.forward import words
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import Scorer, concatenated, conformed, unseen
 from upweight.gradients.terms import Outer
@@ -19,10 +20,19 @@ from upweight.measurements import Measurement
 from upweight.objective import Objective
 from upweight.precision import products
 from upweight.progress import track
-from upweight.quantities.queries import check_query_targets, query_factor_blocks
+from upweight.quantities.queries import check_query_targets, query_factor_blocks, query_gradients
 
 SAMPLED, PART = (4, 64), 4
 """Queries and training examples of which scores are compared with those in float32, a quarter of all at most."""
+
+
+@runtime_checkable
+class OfRows(Protocol):
+    """A solver of the rows of training examples, near singular beside them: others' must not meet them in it."""
+
+    def of_examples(self, objective: Objective, positions: Tensor) -> Solver:
+        """With the rows of some examples alone, as another objective has them."""
+        ...
 
 
 @runtime_checkable
@@ -53,7 +63,7 @@ def query_factors(objective: Objective, data: Data, measurement: Measurement) ->
     """
     function = objective.engine.bind(measurement.bind(objective.loss))
     check_query_targets(objective, data, measurement)
-    found = concatenated(list(query_factor_blocks(objective, function, data)))
+    found = concatenated(list(query_factor_blocks(objective, function, data, measurement)))
     return conformed(found, objective.engine.function.plan.shapes)
 
 
@@ -100,12 +110,48 @@ def order_kept(
     positions: Tensor | None,
 ) -> str:
     """How far the first queries' scores have the order that they have with products in float32, in words."""
-    chosen = torch.arange(objective.n) if positions is None else positions
-    count = min(SAMPLED[1], max(len(chosen) // PART, 2), len(chosen))
-    spread = torch.linspace(0, len(chosen) - 1, count).long()
+    chosen, spread = _spread(objective, positions)
     with products("float32"):
         score = solver.scorer(queries)
         exact = torch.cat([score(found) for _, found in objective.engine.each(chosen[spread])], dim=1)
+    return _agreement(scores, exact, spread)
+
+
+def order_of_forward(
+    objective: Objective,
+    solver: Solver,
+    data: Data,
+    measurement: Measurement,
+    scores: Float[Tensor, "q n"],
+    positions: Tensor | None,
+) -> str:
+    """How far the first queries' scores have the order that gradients of a forward pass in float32 give, in words.
+
+    By the same solver, whose curvature stays as it was summed; of one by rows, by those of the examples compared.
+    """
+    half = objective.problem.half
+    assert half is not None
+    wide, few = objective.replace(forward="float32"), min(len(data), SAMPLED[0])
+    chosen, spread = _spread(objective, positions)
+    asked = wide.queries(data.take(list(range(few))))
+    compared, solvers = chosen[spread], [solver, solver]
+    if isinstance(solver, OfRows):
+        solvers = [solver.of_examples(each, compared) for each in (wide, objective)]
+        own = solvers[1].solve(query_gradients(objective, asked, measurement)).x
+        scores, spread = objective.engine.inner(own, compared), torch.arange(len(compared))
+    with products("float32"):
+        exact = wide.engine.inner(solvers[0].solve(query_gradients(wide, asked, measurement)).x, compared)
+    return f"forward pass in {words(half)} ({_agreement(scores, exact, spread)})"
+
+
+def _spread(objective: Objective, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Positions of all examples that are scored, and which of them are compared."""
+    chosen = torch.arange(objective.n) if positions is None else positions
+    count = min(SAMPLED[1], max(len(chosen) // PART, 2), len(chosen))
+    return chosen, torch.linspace(0, len(chosen) - 1, count).long()
+
+
+def _agreement(scores: Float[Tensor, "q n"], exact: Float[Tensor, "few k"], spread: Tensor) -> str:
     agreement = rank_agreement(scores[: len(exact), spread.to(scores.device)], exact)
     return f"Spearman {agreement:.4f} with float32, on {exact.shape[0]} × {exact.shape[1]} pairs"
 
