@@ -53,7 +53,7 @@ from upweight.quantities.moved import linear_outputs
 from upweight.quantities.pairs import (
     SAMPLED,
     PairSolver,
-    largest,
+    beside,
     order_kept,
     order_of_forward,
     pair_scores,
@@ -295,7 +295,7 @@ class Influence(Attributor):
         if isinstance(self.solver, PairSolver) and not renormalize:
             factors = query_factors(objective, data, kind)
             if pays(self.solver, factors, objective.n, objective.p):
-                rows, handed = objective.engine.rows_beside(largest(factors)), [factors]
+                rows, handed = objective.engine.rows_beside(beside(self.solver, factors)), [factors]
                 few = factors.take(slice(0, SAMPLED[0])) if self.precision in ROUGHER else None
                 del factors  # as large as the queries' gradients, which the scorer has in its own form
                 score = self.solver.scorer(handed.pop())

@@ -226,6 +226,19 @@ class Spectra:
             yield index, output_spectrum(objective, batch, objective.weights[index])
 
 
+def spectra_bytes(objective: Objective) -> int:
+    """Bytes of what `Spectra` keeps; 0 of losses that have none, and of outputs too wide for them."""
+    if not isinstance(objective.loss, Loss):
+        return 0
+    shape = outputs_of(objective, objective.data.take([0])).shape[1:]
+    width = shape[-1] if isinstance(objective.loss, CrossEntropy) else math.prod(shape)
+    if width > LARGEST_OUTPUT:
+        return 0
+    values = objective.n * math.prod(shape) * torch.float64.itemsize
+    vectors = values * width
+    return values + (vectors if vectors <= objective.engine.budget.kept else 0)
+
+
 def _bounded(objective: Objective) -> Iterator[tuple[Tensor, Batch]]:
     """The training data in batches whose Hessians in the outputs fit the budget."""
     shape = outputs_of(objective, objective.data.take([0])).shape[1:]

@@ -25,6 +25,9 @@ from upweight.quantities.queries import check_query_targets, query_factor_blocks
 SAMPLED, PART = (4, 64), 4
 """Queries and training examples of which scores are compared with those in float32, a quarter of all at most."""
 
+TABLES = 3
+"""Inner products of a batch with a solver's rows that live together: the sum, and a layer's by both of its sides."""
+
 
 @runtime_checkable
 class OfRows(Protocol):
@@ -97,7 +100,7 @@ def pair_scores(
         scores = part.new_empty(len(part), n) if scores is None else scores
         scores[:, begin : begin + found.examples] = part
         begin += found.examples
-        del found  # before the next batch is made
+        del found, part  # before the next batch is made
     assert scores is not None
     return scores
 
@@ -154,6 +157,14 @@ def _spread(objective: Objective, positions: Tensor | None) -> tuple[Tensor, Ten
 def _agreement(scores: Float[Tensor, "q n"], exact: Float[Tensor, "few k"], spread: Tensor) -> str:
     agreement = rank_agreement(scores[: len(exact), spread.to(scores.device)], exact)
     return f"Spearman {agreement:.4f} with float32, on {exact.shape[0]} × {exact.shape[1]} pairs"
+
+
+def beside(solver: PairSolver, queries: Gradients) -> int:
+    """Numbers that are made of each training example on the way of scores, beside its own factors.
+
+    The largest matrix that is formed, or inner products with the rows that a solver keeps.
+    """
+    return max(largest(queries), TABLES * getattr(solver, "rank", 0))
 
 
 def largest(gradients: Gradients) -> int:
