@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight.data import Batch, batch_length, sent
+from upweight.engine import Budget
 from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.autograd import output_derivatives
@@ -27,8 +28,9 @@ from upweight.objective import Objective
 
 LARGEST_OUTPUT = 512
 """Numbers of an example's output up to which its loss's Hessian is decomposed."""
-MOST_BYTES = 2**32
-"""Of the eigenvectors of chosen rows; all rows of a language model would be thousands of times the data."""
+KEPT = 4
+"""How many times what a budget keeps between passes, or what it keeps by default, the eigenvectors of chosen rows may
+take: 4 GiB by default. All rows of a language model would be thousands of times the data."""
 NEGLIGIBLE = 1e-9
 """Share of the largest eigenvalue below which a row is rounding."""
 
@@ -167,10 +169,11 @@ def _refuse_too_many(objective: Objective, largest: int | None) -> None:
     outputs = outputs_of(objective, objective.data.take([0])).numel()
     kept = min(objective.n * outputs, largest or objective.n * outputs)
     need = kept * outputs * torch.float64.itemsize
-    if need > MOST_BYTES:
+    most = KEPT * max(objective.engine.budget.kept, Budget.kept)
+    if need > most:
         raise InputError(
             f"curvature: {kept:,} rows of the GGN would hold {need / 2**30:.1f} GiB of outputs' eigenvectors "
-            f"({MOST_BYTES / 2**30:.0f} GiB at most); "
+            f"({most / 2**30:.2g} GiB at most, four times kept=… of upweight.Budget); "
             + ("use curvature.Fisher(samples=1)" if largest is None else "ask for fewer rows")
         )
 

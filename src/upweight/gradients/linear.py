@@ -33,10 +33,8 @@ from upweight.gradients.output_curvature import (
 from upweight.gradients.plan import Plan
 from upweight.gradients.substituted import called
 from upweight.gradients.terms import Outer
+from upweight.gradients.workspace import rows_at_once
 from upweight.parameters import Layout
-
-BLOCK_ELEMENTS = 2**24
-"""Numbers in the largest temporary: vectors are cut so that batch · k · outputs stays below it."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ class LinearFunction:
     ) -> Float[Tensor, "k p"]:
         """Σ (Λ_i V a_i) ⊗ a_i from features a and (weighted) output curvatures Λ."""
         parts = []
-        for chunk in vectors.split(self._chunk(len(a))):
+        for chunk in vectors.split(rows_at_once(len(a) * self.outputs_count, a.device)):
             pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), len(chunk), self.outputs_count)
             curved = curvature.apply(pushed).flatten(1)
             parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, self.features_count))
@@ -262,9 +260,6 @@ class LinearFunction:
         a, slope, curvature = self.output_curvature(params, batch)
         units = torch.eye(self.outputs_count, dtype=a.dtype, device=a.device)
         return self.vector(units[None, :, :, None] * a[:, None, None, :]), slope, curvature.whole()
-
-    def _chunk(self, rows: int) -> int:
-        return max(BLOCK_ELEMENTS // max(rows * self.outputs_count, 1), 1)
 
 
 def _soft(blocks: Iterable[tuple[Tensor, OutputCurvature]]) -> Iterator[tuple[Tensor, Softmax]]:
