@@ -116,6 +116,9 @@ def ekfac_stages(counts: Counts, tolerance: float = 0.0, *, by_factors: bool = F
     factors = sum(
         min(layer.positions * (layer.rows + layer.columns), layer.entries) or layer.entries for layer in every
     )
+    scored = max(held, factors + largest + 3 * q)
+    later = min(beside, n - beside)  # all scores have their place from the second batch on
+    scoring = max(pieces + beside * scored, q * n + (pieces + later * scored if later else q * n))
     return [
         Stage("Kronecker factors", passes + summing, item * (squares + rows * (held + widest))),
         Stage(
@@ -133,15 +136,5 @@ def ekfac_stages(counts: Counts, tolerance: float = 0.0, *, by_factors: bool = F
             passes * q / n + q * sum(layer.turning + layer.leaving for layer in every),
             item * (kept + q * (factors + formed + solved)),
         ),
-        Stage(
-            "scores",
-            passes + pairs,
-            item
-            * (
-                kept
-                + q * (formed + terms + n)
-                + max(beside * (held + largest + 3 * q), pieces + beside * (factors + largest + 2 * q))
-            )
-            + 8.0 * p,
-        ),
+        Stage("scores", passes + pairs, item * (kept + q * (formed + terms) + scoring) + 8.0 * p),
     ]
