@@ -91,7 +91,8 @@ def widened(model: nn.Module) -> nn.Module:
 
     Every number stays what it is; the model computes more exactly than it did.
     """
-    found = {value.dtype for value in model.parameters() if value.is_floating_point()}
+    values = (value for part in parts(model) for value in part.parameters(recurse=False))
+    found = {value.dtype for value in values if value.is_floating_point()}
     if found & {torch.bfloat16, torch.float16} and torch.float64 not in found:
         model.float()
     return model

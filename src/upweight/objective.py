@@ -25,6 +25,7 @@ from upweight.engine.judged import judged
 from upweight.engine.said import say_what_is_slow
 from upweight.engine.stationarity import Stationarity
 from upweight.errors import InputError
+from upweight.forward import Forward, words
 from upweight.gradients import ExampleFunction
 from upweight.gradients.coverage import Coverage, coverage
 from upweight.kept import copied, random_states_kept
@@ -43,8 +44,8 @@ class Objective:
     ----------
     model
         A trained ``nn.Module``, in eval mode if it has dropout or batch-norm. It is copied as it is now, parameters
-        held fixed and buffers included; the model itself is neither run nor changed. Of one in bfloat16 or float16 the
-        copy computes in float32.
+        held fixed and buffers included; the model itself is neither run nor changed. One in bfloat16 or float16: see
+        ``forward``.
     loss
         One of `upweight.losses`, or a function ``(model, batch) -> [batch]`` of one value per example. torch's
         ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss`` are taken with their options, so that R
@@ -73,6 +74,12 @@ class Objective:
         Examples per pass (default: chosen by the size of an example). Never changes a result.
     num_workers, collate
         As for ``torch.utils.data.DataLoader``, for map-style datasets.
+    forward
+        Where the model is in bfloat16 or float16: ``"float32"``, its copy is computed in float32, with the same
+        numbers; ``"own"``, the forward pass and the backward pass to the layers' outputs run in its own 16 bits. θ,
+        layers' inputs and output gradients as they are taken, curvature and scores are float32 in both, and the report
+        of an attribution says how far a sample of scores keeps its order. What would differentiate such a model twice,
+        or minimise it, is refused.
     budget
         What a pass over the data may hold, and what may be kept between passes (default: `Budget()`). Never changes a
         result.
@@ -106,6 +113,7 @@ class Objective:
         batch_size: int | None = None,
         num_workers: int = 0,
         collate: Callable[[list[Any]], Batch] | None = None,
+        forward: Forward = "float32",
         budget: Budget | None = None,
         validate: bool = True,
     ):
@@ -113,10 +121,12 @@ class Objective:
         if budget is not None:
             scalars.instance("budget", budget, Budget, "upweight.Budget(…)")
         if isinstance(parameters, Rule):
-            everything = Objective(model, loss, data, weights=weights, num_workers=num_workers, collate=collate)
+            everything = Objective(
+                model, loss, data, weights=weights, num_workers=num_workers, collate=collate, forward=forward
+            )
             parameters = parameters.of(everything)
         given = Arguments(
-            model, loss, data, l2, parameters, weights, ids, class_names, batch_size, num_workers, collate
+            model, loss, data, l2, parameters, weights, ids, class_names, batch_size, num_workers, collate, forward
         )
         problem = problem_of(given)
         sizes = Engine(problem, budget).sizes
@@ -220,9 +230,10 @@ class Objective:
 
     def __repr__(self) -> str:
         penalty = "none" if not self.l2.any() else f"{self.l2[self.l2 > 0].unique().tolist()}"
+        half = "" if self.problem.half is None else f", its forward pass in {words(self.problem.half)}"
         return (
             f"Objective({type(self.model).__name__}, {type(self.loss).__name__}, n={self.n:,}, p={self.p:,}, "
-            f"l2={penalty}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+            f"l2={penalty}, {str(self.dtype).removeprefix('torch.')} on {self.device}{half})"
         )
 
     def batches(self, indices: Any = None) -> Iterator[tuple[Int[Tensor, " batch"], Batch]]:
@@ -358,6 +369,7 @@ class Objective:
             batch_size=problem.batch_size,
             num_workers=problem.num_workers,
             collate=problem.collate,
+            forward=problem.forward,
         )
 
     @staticmethod
@@ -388,7 +400,10 @@ class Objective:
         with torch.no_grad():
             for name, value in self.layout.unflatten(theta).items():
                 target[name].copy_(value)
-        return self._made(replace(self._given, model=model), self.engine.budget, is_own=True)
+        other = self._made(replace(self._given, model=model), self.engine.budget, is_own=True)
+        if other.problem.half is not None:  # θ has more digits than the model that it is rounded into
+            other._begin(replace(other.problem, params=theta), self.engine.budget)
+        return other
 
     def to(self, dtype: torch.dtype) -> Objective:
         """The same objective in another precision, with a copy of the model; itself if it is that already."""

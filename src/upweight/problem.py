@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from upweight import positions, scalars
 from upweight.arrays import dense
 from upweight.data import Batch, Data, sent
 from upweight.errors import InputError
+from upweight.forward import Forward, half_of
 from upweight.losses import AnyLoss
 from upweight.parameters import Layout
 
@@ -48,6 +50,8 @@ class Problem:
         Names of training examples and classes.
     batch_size, num_workers, collate
         How examples are read.
+    forward
+        Whether the model runs in float32, or in its own precision.
     """
 
     model: nn.Module
@@ -63,6 +67,7 @@ class Problem:
     num_workers: int = 0
     collate: Callable[[list[Any]], Batch] | None = None
     given: Given = Given()
+    forward: Forward = "float32"
 
     @property
     def n(self) -> int:
@@ -88,6 +93,17 @@ class Problem:
     def named(self) -> dict[str, Tensor]:
         """θ as named tensors."""
         return self.layout.unflatten(self.params)
+
+    @cached_property
+    def half(self) -> torch.dtype | None:
+        """The precision of the model's forward pass, where that has 16 bits."""
+        return half_of(self.model)
+
+    @property
+    def called_with(self) -> dict[str, Tensor]:
+        """θ as named tensors without a graph, each in the precision in which the model is called with it."""
+        own = dict(self.model.named_parameters())
+        return {name: value.detach().to(own[name].dtype) for name, value in self.named.items()}
 
     def probe(self) -> Batch:
         """A few examples, spread over the data, on which derivatives are checked; a single one twice."""

@@ -67,6 +67,7 @@ TABLE: list[Row] = [
     ("Objective", "l2", "number", lambda v: made(l2=v)),
     ("Objective, by name", "l2", "number", lambda v: made(l2={"weight": v})),
     ("Objective", "batch_size", "whole", lambda v: made(batch_size=v)),
+    ("Objective", "forward", "choice", lambda v: made(forward=v)),
     ("Objective", "num_workers", "whole", lambda v: made(num_workers=v)),
     ("Objective", "validate", "flag", lambda v: made(validate=v)),
     ("select.random", "ratio", "number", lambda v: uw.select.random(v).of(network())),

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import upweight as uw
 from problems import close
 from tracked import Tracked
-from upweight.curvature import EmpiricalFisher
+from upweight.curvature import GGN, EmpiricalFisher, Fisher
 from upweight.gradients.factored import FactoredFunction
-from upweight.inverse import EKFAC, KFAC
+from upweight.inverse import CG, EKFAC, KFAC, Dual
 
 pytestmark = pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
 
@@ -71,6 +71,66 @@ def test_tensors_at_the_peak_are_those_of_the_plan(name: str, inverse: type) -> 
     with Tracked() as tracked:
         influence.attribute(queries)
     assert planned / 1.25 < tracked.peak < planned * 1.25
+
+
+def planned_and_measured(inverse: Any, n: int, q: int, name: str = "rows", **options: Any) -> tuple[float, int]:
+    """Bytes at the peak."""
+    build, draw, *_ = PROBLEMS[name]
+    torch.manual_seed(0)
+    objective = uw.Objective(build().eval(), uw.losses.CrossEntropy(), draw(n), **options)
+    queries, influence = draw(q), uw.Influence(objective, inverse)
+    planned = influence.plan(q).peak_bytes
+    with Tracked() as tracked:
+        influence.attribute(queries)
+    return planned, tracked.peak
+
+
+@pytest.mark.parametrize(
+    ("n", "q", "options"),
+    [
+        (2000, 30, {}),
+        (6000, 500, {}),
+        (2000, 300, {"budget": uw.Budget(memory=2**22)}),
+        (300, 40, {"l2": 0.1}),
+        (1000, 100, {"l2": {"*weight": 0.1}}),
+    ],
+)
+def test_so_are_those_of_the_dual(n: int, q: int, options: dict[str, Any]) -> None:
+    planned, peak = planned_and_measured(Dual(damping=1e-2, rows=700), n, q, **options)
+    assert planned / 1.25 < peak < planned * 1.25
+
+
+def test_and_those_of_the_dual_of_many_rows() -> None:
+    planned, peak = planned_and_measured(Dual(damping=1e-2), 20_000, 500)
+    assert planned / 1.25 < peak < planned * 1.25
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("curvature", [EmpiricalFisher(), Fisher(2)])
+def test_and_of_rows_that_are_all_kept(name: str, curvature: Any) -> None:
+    *_, n, q, memory = PROBLEMS[name]
+    budget = uw.Budget(memory=memory)
+    planned, peak = planned_and_measured(Dual(curvature, damping=1e-2), min(n, 500), q, name, budget=budget)
+    assert planned / 1.25 < peak < planned * 1.25
+
+
+@pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning")
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize(("q", "memory"), [(6, 2**24), (20, 2**23)])
+def test_and_those_of_conjugate_gradients(name: str, q: int, memory: int) -> None:
+    *_, n, _, _ = PROBLEMS[name]
+    inverse = CG(GGN(), damping=0.1, max_iterations=2)
+    planned, peak = planned_and_measured(inverse, n, q, name, budget=uw.Budget(memory=memory))
+    assert planned / 1.25 < peak < planned * 1.25
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("inverse", [EKFAC, KFAC])
+def test_and_those_of_factors_where_memory_holds_more(name: str, inverse: type) -> None:
+    *_, n, _, _ = PROBLEMS[name]
+    found = inverse(EmpiricalFisher(), damping=1e-2)
+    planned, peak = planned_and_measured(found, n, 30, name, budget=uw.Budget(memory=2**24))
+    assert planned / 1.3 < peak < planned * 1.3
 
 
 def small(memory: int | None = None) -> uw.Objective:

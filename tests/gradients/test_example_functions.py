@@ -60,6 +60,6 @@ def test_more_vectors_than_are_differentiated_at_once_change_nothing(name, monke
 
     whole = products()
     monkeypatch.setattr("upweight.gradients.autograd.VECTORS_AT_ONCE", 2)
-    monkeypatch.setattr("upweight.gradients.linear.BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr("upweight.gradients.workspace.SMALL", 1)
     for chunked, expected in zip(products(), whole, strict=True):
         close(chunked, expected)

@@ -28,7 +28,8 @@ from upweight.inverse import (
     Nystrom,
 )
 from upweight.inverse.advice import lsmr_limit
-from upweight.inverse.costs import Counts, dual_stages, iterative_stages
+from upweight.inverse.costs import Counts, iterative_stages
+from upweight.inverse.dual_costs import dual_stages
 from upweight.inverse.layer_costs import ekfac_stages
 from upweight.planning.choice import impurity
 
@@ -225,9 +226,11 @@ def test_each_stage_is_counted_as_the_work_is_done() -> None:
     dual = {stage.name: stage for stage in dual_stages(counts, rows)}
     pairs = 2.0 * (q * n + q * rows + rows * n) * pair + 2.0 * q * rows * n
     assert dual["queries"].flops == pytest.approx(a_pass * q / n + 2 * q * rows**2)
-    assert dual["queries"].bytes == pytest.approx(4 * (q * min(p, 4 * pair) + rows**2))
+    solver = 2 * rows**2 + rows * pair  # Gram matrix, Cholesky factor, the rows' factors
+    assert dual["queries"].bytes == pytest.approx(4 * (solver + q * pair + q * rows + 3 * q * rows))
     assert dual["scores"].flops == pytest.approx(a_pass + min(pairs, 2.0 * q * p * (2 * rows + n)))
-    assert dual["scores"].bytes == pytest.approx(4 * (q * n + rows * counts.objective.engine.pass_rows))
+    batch = 3 * rows * n + q * n + n * pair
+    assert dual["scores"].bytes == pytest.approx(4 * (solver + q * (n + rows + pair) + batch))
 
     ekfac = {stage.name: stage for stage in ekfac_stages(counts)}
     squares = sum(r**2 + c**2 for r, c in sides)

@@ -102,7 +102,7 @@ def test_blocks_change_nothing(batch_size, monkeypatch):
     problem = Least(3, True, 0.1, True)
     queries = problem.query_x, problem.query_y
     wanted = problem.influence().attribute(queries, leverage_corrected=True).scores
-    monkeypatch.setattr(moved, "MOVED_ELEMENTS", 20)
+    monkeypatch.setattr("upweight.gradients.workspace.SMALL", 20)
     influence = problem.influence(batch_size=batch_size)
     close(influence.attribute(queries, leverage_corrected=True).scores, wanted)
     count = []

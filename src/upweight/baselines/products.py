@@ -30,7 +30,7 @@ def gradient_products(
     own = objective.engine.function
     function = objective.engine.bind(measurement.bind(objective.loss))
     if function.factored and own.factored:
-        blocks = query_factor_blocks(objective, function, data)
+        blocks = query_factor_blocks(objective, function, data, measurement)
         parts = [_by_factors(objective, own, block, positions, cosine=cosine) for block in blocks]
     else:
         compare = _cosines if cosine else Objective.inner

@@ -217,7 +217,7 @@ class TRAK:
     def _member(self, objective: Objective, number: int) -> _Member:
         own = Projection(objective.p, self.projection.dimension, (*self.projection.seed, number), self.projection.kind)
         features = _features(objective, _derivatives(objective, self.measurement), objective.data, own)
-        refuse_bad(torch.arange(objective.n), features)
+        refuse_bad(torch.arange(objective.n), features, objective.problem)
         kernel = Matrix(mean_square(features, objective.weights))
         return _Member(objective, self.measurement, own, features, Dense(damping=self.damping).fit(kernel))
 

@@ -16,6 +16,7 @@ from upweight.checks.forms import first_pass
 from upweight.checks.per_example import refuse_shape
 from upweight.data import Batch, batch_length
 from upweight.errors import InputError
+from upweight.forward import HALVES, Forward
 from upweight.losses import AnyLoss
 from upweight.names import distinct, repeated
 from upweight.parameters import Layout
@@ -57,9 +58,11 @@ def refuse_training_mode(model: nn.Module) -> None:
             raise InputError(f"model: {name!r} has dropout {module.dropout} in training mode; call model.eval() first")
 
 
-def refuse_precision(model: nn.Module, layout: Layout) -> None:
-    """θ has one precision, in which curvature can be inverted."""
+def refuse_precision(model: nn.Module, layout: Layout, forward: Forward = "float32") -> None:
+    """θ has one precision, in which curvature can be inverted: float32 where a model runs in 16 bits of its own."""
     named = dict(model.named_parameters())
+    if forward == "own" and {named[name].dtype for name in layout.names} <= {torch.float32, *HALVES}:
+        return
     found = sorted({str(named[name].dtype) for name in layout.names})
     if len(found) > 1:
         raise InputError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from upweight.data import Batch, Data
 from upweight.errors import InputError
+from upweight.forward import half_of, widest
 from upweight.gradients.graph import uses
 from upweight.gradients.substituted import called, substituted
 from upweight.losses import Split
@@ -27,6 +28,8 @@ change of a value that this makes is put down to rounding. In batches of another
 another order, in each of a deep network's sums. For float64 too: a model may compute in float32 on its way."""
 TENSOR_CORES = (2.0**-11, 10)
 """The same where products of float32 may be made in TF32, which some kernels use and others don't."""
+HALF = 4
+"""How many times of a move by the last of its own bits, where the model runs in 16."""
 
 Value = Callable[[nn.Module, Batch], Any]
 
@@ -208,7 +211,9 @@ def _rounding(model: nn.Module, function: Value, data: Data, group: Int[Tensor, 
     coarse = any(value.is_cuda and value.dtype == torch.float32 for value in parameters.values()) and (
         torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
     )
+    half = half_of(model)
     unit, times = TENSOR_CORES if coarse else FLOAT32
+    unit, times = (unit, times) if half is None else (torch.finfo(half).eps / 2, HALF)
     try:
         batch = data.take(group)
     except Exception:
@@ -217,8 +222,9 @@ def _rounding(model: nn.Module, function: Value, data: Data, group: Int[Tensor, 
     for _ in range(1 if len(group) > 16 else 3):
         moved = {}
         for key, value in parameters.items():
-            signs = torch.randint(0, 2, value.shape, generator=generator).to(value) * 2 - 1
-            moved[key] = value.detach() * (1 + unit * signs)
+            own = widest(value.detach())
+            signs = torch.randint(0, 2, value.shape, generator=generator).to(own) * 2 - 1
+            moved[key] = own * (1 + unit * signs)
         other = _values(model, function, batch, len(group), moved)
         if base is not None and other is not None:
             largest = max(largest, float((other - base).abs().max()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from upweight.checks.recognised import recognised
 from upweight.checks.values import refuse_bad_values
 from upweight.data import Batch, as_data
 from upweight.errors import InputError
-from upweight.kept import snapshot, widened
+from upweight.forward import HALVES, Forward, half_of
+from upweight.kept import copied, snapshot, widened
 from upweight.losses import Function, as_loss
 from upweight.parameters import Selection, select
 from upweight.penalty import penalties
@@ -50,6 +51,7 @@ class Arguments:
     batch_size: int | None = None
     num_workers: int = 0
     collate: Callable[[list[Any]], Batch] | None = None
+    forward: Forward = "float32"
 
 
 def refuse_model(model: Any) -> None:
@@ -77,17 +79,19 @@ def problem_of(given: Arguments, *, is_own: bool = False) -> Problem:
     num_workers = scalars.whole("num_workers", given.num_workers, 0)
     if given.collate is not None:
         scalars.function("collate", given.collate, "from a list of examples to a batch")
+    scalars.one_of("forward", given.forward, get_args(Forward))
     refuse_model(given.model)
     model, parameters, l2 = given.model, given.parameters, given.l2
     if isinstance(parameters, Subset):
-        model = model if is_own else widened(snapshot(model))
+        model = _taken(given, is_own=is_own)
         model, parameters, l2 = parameters.restricted(model, l2)
         layout = select(model, parameters)
     else:
         layout = select(model, parameters)  # told by identity, so before the model is copied
-        model = model if is_own else widened(snapshot(model))
-    refuse_precision(model, layout)
+        model = _taken(given, is_own=is_own)
+    refuse_precision(model, layout, given.forward)
     params = layout.flatten(dict(model.named_parameters())).detach().clone()
+    params = params.float() if half_of(model) is not None or params.dtype in HALVES else params
     data = as_data(given.data, num_workers=num_workers, collate=given.collate).to(params.dtype, params.device)
     return Problem(
         model=model,
@@ -103,7 +107,16 @@ def problem_of(given: Arguments, *, is_own: bool = False) -> Problem:
         num_workers=num_workers,
         collate=given.collate,
         given=Given(l2, given.weights is not None, given.ids is not None),
+        forward=given.forward,
     )
+
+
+def _taken(given: Arguments, *, is_own: bool) -> nn.Module:
+    """The model, as a copy that is the problem's own, in the precision in which it is to run."""
+    model = given.model if is_own else snapshot(given.model)
+    if given.forward == "own":
+        return model
+    return widened(copied(model) if is_own and half_of(model) is not None else model)
 
 
 def validated(problem: Problem, loss: Any, sizes: Sizes) -> Problem:

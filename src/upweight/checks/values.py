@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from upweight.checks.forms import SHOWN, checked
+from upweight.checks.overflow import overflow
 from upweight.checks.per_example import Sizes, batch_statistics, refuse_dependence, refuse_shape
 from upweight.checks.recognised import agree
 from upweight.data import Batch
@@ -31,6 +32,7 @@ def refuse_bad_values(problem: Problem, sizes: Sizes, like: Loss | None = None) 
             raise InputError(
                 f"loss: NaN or infinite for {int((~finite).sum())} training examples of a batch, first at "
                 f"position {first_bad(index, finite)}; look for NaN inputs or an overflowing model{_eager(problem)}"
+                f"{overflow(problem, problem.data.take([first_bad(index, finite)]))}"
             )
     if is_empty:
         ignored = getattr(problem.loss, "ignore_index", None)

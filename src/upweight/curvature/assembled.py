@@ -16,6 +16,7 @@ from torch import Tensor
 from upweight.curvature.from_rows import Blocks, Work, curvature_of, jacobian, order, work
 from upweight.curvature.operators import Operator
 from upweight.engine.kinks import refuse_no_second_derivative
+from upweight.forward import refuse_half
 from upweight.gradients.terms import Outer
 from upweight.losses import Loss
 from upweight.objective import Objective
@@ -109,8 +110,20 @@ def takes_rows(objective: Objective, name: str, a_pass: float) -> bool:
 
 
 def assembled(curvature: Summed) -> Float[Tensor, "p p"]:
-    """The matrix, by what costs less."""
+    """The matrix, by what costs less.
+
+    Raises
+    ------
+    InputError
+        If the model runs in 16 bits.
+    """
     objective = curvature.objective
+    refuse_half(
+        objective.model,
+        "curvature",
+        f"the whole {curvature.name} is to be inverted, or decomposed, to more digits than 16 bits leave",
+        ", or an inverse by rows of first derivatives: inverse.Dual(), inverse.EKFAC() or inverse.KFAC()",
+    )
     if takes_rows(objective, curvature.name, pass_flops(objective)):
         return by_rows(curvature)
     return by_products(curvature)

@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from upweight.checks.overflow import overflow
 from upweight.curvature.moments import SecondMoment
 from upweight.curvature.rows import Rows
 from upweight.data import sent
@@ -301,9 +302,13 @@ def _refuse_block(rows: Rows, chosen: Tensor, block: Block) -> None:
         bad = (~torch.isfinite(side)).flatten(1).any(1).nonzero()
         if len(bad):
             position = int(rows.positions[chosen[int(bad[0, 0])]])
+            problem = rows.objective.problem
             raise InputError(
-                f"gradients: NaN or infinite for training example {position}, at {' and '.join(block.shape.names)};"
-                " look for a root, a norm or a logarithm at zero in the model, or leave the example out"
+                f"gradients: NaN or infinite for training example {position}, at {' and '.join(block.shape.names)}; "
+                + (
+                    overflow(problem, problem.data.take([position])).removeprefix("; ")
+                    or "look for a root, a norm or a logarithm at zero in the model, or leave the example out"
+                )
             )
 
 

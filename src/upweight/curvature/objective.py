@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from upweight import kinds
 from upweight.curvature.assembled import assembled
@@ -18,6 +18,7 @@ from upweight.engine.kinks import refuse_no_second_derivative
 from upweight.errors import InputError
 from upweight.gradients import ExampleFunction, LinearFunction, OutputCurvature
 from upweight.gradients.autograd import VECTORS_AT_ONCE
+from upweight.kept import parts
 from upweight.losses import Loss
 from upweight.objective import Objective
 
@@ -45,10 +46,20 @@ class RowCurvature(Curvature, Protocol):
         ...
 
 
-TWICE, BY_VECTOR = 3.0, {"Hessian": 2.0, "GGN": 0.5}
+TWICE, BY_VECTOR = 3.5, {"Hessian": 2.0, "GGN": 0.5}
 """Multiples of the activations that a product holds, and of those for each vector, on a transformer; others less."""
+CONVOLVED = 1.4
+"""Of the GGN's for each vector, where there are convolutions: their inputs are written out for each."""
 LINEAR_ROWS = 1024
 """Examples per matrix product where features are held in memory: a block that stays in cache is read once."""
+
+
+def product_numbers(objective: Objective, name: str, vectors: int) -> int:
+    """Numbers of each example that a product with so many vectors holds."""
+    convolved = any(isinstance(part, nn.modules.conv._ConvNd) for part in parts(objective.model))
+    each = max(BY_VECTOR[name], CONVOLVED if convolved else 0)
+    held = TWICE + each * min(vectors, VECTORS_AT_ONCE)
+    return int(held * objective.engine.activations)
 
 
 @dataclass(frozen=True)
@@ -146,8 +157,7 @@ class ObjectiveCurvature(OfObjective):
                 total += linear.product(features, curvature, vectors)
         else:
             product = function.hessian_product if self.name == Hessian.name else function.ggn_product
-            held = TWICE + BY_VECTOR[self.name] * min(len(vectors), VECTORS_AT_ONCE)
-            rows = objective.engine.rows_of(int(held * objective.engine.activations))
+            rows = objective.engine.rows_of(product_numbers(objective, self.name, len(vectors)))
             for index, batch in objective.data.batches(self.indices, rows):
                 total += product(objective.params, batch, objective.problem.weights_at(index), vectors)
         if not torch.isfinite(total).all() and torch.isfinite(vectors).all():

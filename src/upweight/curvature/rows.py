@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from upweight.data import Batch, batch_length, sent
+from upweight.engine import Budget
 from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.autograd import output_derivatives
@@ -27,8 +28,9 @@ from upweight.objective import Objective
 
 LARGEST_OUTPUT = 512
 """Numbers of an example's output up to which its loss's Hessian is decomposed."""
-MOST_BYTES = 2**32
-"""Of the eigenvectors of chosen rows; all rows of a language model would be thousands of times the data."""
+KEPT = 4
+"""How many times what a budget keeps between passes, or what it keeps by default, the eigenvectors of chosen rows may
+take: 4 GiB by default. All rows of a language model would be thousands of times the data."""
 NEGLIGIBLE = 1e-9
 """Share of the largest eigenvalue below which a row is rounding."""
 
@@ -103,10 +105,19 @@ class Rows:
         for some in every.split(min(size, self.objective.engine.pass_rows)):
             yield some, self.factors(some, compacted=compacted)
 
-    def of_examples(self, start: int, stop: int) -> Int[Tensor, " chosen"]:
+    def between(self, start: int, stop: int) -> Int[Tensor, " chosen"]:
         """Numbers of the rows that belong to the training examples from ``start`` to before ``stop``."""
         first, last = torch.searchsorted(self.positions, torch.tensor([start, stop])).tolist()
         return torch.arange(first, last)
+
+    def of_examples(self, objective: Objective, positions: Tensor) -> Rows:
+        """The rows of these training examples, at least one, as another objective's function gives them."""
+        chosen = torch.isin(self.positions, positions).nonzero().flatten()
+        chosen = chosen if len(chosen) else torch.arange(1)
+        source = self.cotangents
+        kept = source[sent(chosen, source.device)] if isinstance(source, Tensor) else source
+        weights = self.weights[sent(chosen, self.weights.device)]
+        return Rows(objective, self.positions[chosen], kept, weights, self.share, self.name)
 
 
 def empirical(objective: Objective) -> Rows:
@@ -166,10 +177,11 @@ def _refuse_too_many(objective: Objective, largest: int | None) -> None:
     outputs = outputs_of(objective, objective.data.take([0])).numel()
     kept = min(objective.n * outputs, largest or objective.n * outputs)
     need = kept * outputs * torch.float64.itemsize
-    if need > MOST_BYTES:
+    most = KEPT * max(objective.engine.budget.kept, Budget.kept)
+    if need > most:
         raise InputError(
             f"curvature: {kept:,} rows of the GGN would hold {need / 2**30:.1f} GiB of outputs' eigenvectors "
-            f"({MOST_BYTES / 2**30:.0f} GiB at most); "
+            f"({most / 2**30:.2g} GiB at most, four times kept=… of upweight.Budget); "
             + ("use curvature.Fisher(samples=1)" if largest is None else "ask for fewer rows")
         )
 
@@ -223,6 +235,19 @@ class Spectra:
             return
         for index, batch in _bounded(objective):
             yield index, output_spectrum(objective, batch, objective.weights[index])
+
+
+def spectra_bytes(objective: Objective) -> int:
+    """Bytes of what `Spectra` keeps; 0 of losses that have none, and of outputs too wide for them."""
+    if not isinstance(objective.loss, Loss):
+        return 0
+    shape = outputs_of(objective, objective.data.take([0])).shape[1:]
+    width = shape[-1] if isinstance(objective.loss, CrossEntropy) else math.prod(shape)
+    if width > LARGEST_OUTPUT:
+        return 0
+    values = objective.n * math.prod(shape) * torch.float64.itemsize
+    vectors = values * width
+    return values + (vectors if vectors <= objective.engine.budget.kept else 0)
 
 
 def _bounded(objective: Objective) -> Iterator[tuple[Tensor, Batch]]:

@@ -18,6 +18,7 @@ from upweight.errors import InputError
 from upweight.gradients import ExampleFunction, Gradients, LinearFactors, example_function
 from upweight.gradients.saved import saved_numbers
 from upweight.gradients.substituted import substituted
+from upweight.gradients.terms import Outer
 from upweight.kept import random_states_kept
 from upweight.losses import as_split
 from upweight.problem import Problem
@@ -119,11 +120,11 @@ class Engine:
         problem, probe = self.problem, self.problem.probe()
         try:
             with random_states_kept(), torch.enable_grad(), saved_numbers() as saved:
-                leaves = {name: value.detach().requires_grad_() for name, value in problem.named.items()}
+                leaves = {name: value.requires_grad_() for name, value in problem.called_with.items()}
                 substituted(problem.model, problem.loss, twice=False)(leaves, probe)
         except Exception:  # of the user's model: the checks that follow say what
             return 0
-        return saved.beside(leaves.values()) // batch_length(probe)
+        return saved.beside(leaves.values()) // problem.dtype.itemsize // batch_length(probe)
 
     @property
     def rows(self) -> int:
@@ -147,6 +148,17 @@ class Engine:
     def rows_beside(self, numbers: int) -> int:
         """Examples per pass by factors, where ``numbers`` more of each are made on the way."""
         return self.rows_of(self.held + numbers)
+
+    @cached_property
+    def formed(self) -> int:
+        """Numbers of the largest matrix that is made of an example's gradient where it has several positions."""
+        found = self.function.each(self.problem.params, self.problem.data.take([0]))
+        sizes = [
+            block.shape.rows * block.shape.columns
+            for block in found.blocks
+            if any(isinstance(term, Outer) and term.left.shape[1] > 1 for term in block.terms)
+        ]
+        return max(sizes, default=0)
 
     @property
     def held(self) -> int:
@@ -212,7 +224,8 @@ class Engine:
         problem = self.problem
         risks = torch.zeros(len(params), dtype=problem.dtype, device=problem.device)
         grads = torch.zeros_like(params)
-        for index, batch in self.batches():
+        rows = self.rows if problem.half is None else self.pass_rows  # by factors, where torch's sums have 16 bits
+        for index, batch in problem.data.batches(None, rows):
             totals, sums = self.function.gradients(params, batch, problem.weights_at(index))
             risks += totals
             grads += sums
@@ -237,7 +250,11 @@ class Engine:
         if kept is not None and function is not None:
             rows = slice(None) if positions is None else positions
             return function.outers(kept.features[rows], kept.slopes[rows]).inner(vectors)
-        return torch.cat([found.inner(vectors) for _, found in self.each(positions)], dim=1)
+        parts = []
+        for _, found in self.each(positions, self.rows_beside(self.formed)):
+            parts.append(found.inner(vectors))
+            del found  # before the next batch is made
+        return torch.cat(parts, dim=1)
 
     def moments(self) -> Moments:
         """Sums of the gradients and of their squared norms; one pass over the data."""
@@ -249,7 +266,7 @@ class Engine:
         if kept is not None and function is not None:
             moments.add_gradients(function.outers(kept.features, kept.slopes))
             return moments
-        for _, found in self.each():
+        for _, found in self.each(rows=self.rows_beside(self.formed)):
             moments.add_gradients(found)
             del found  # before the next batch is made
         return moments

@@ -13,7 +13,7 @@ from torch import Tensor
 from upweight.data import Batch
 from upweight.engine.engine import Engine
 from upweight.errors import InputError, KinkWarning, warn
-from upweight.gradients.graph import VIEWS, Node
+from upweight.gradients.graph import CAST, VIEWS, Node
 from upweight.gradients.substituted import substituted
 from upweight.problem import Problem
 
@@ -129,7 +129,7 @@ def _divides(node: Node) -> bool:
 
 
 def _source(node: Node) -> Node:
-    while node.name() in {*VIEWS, "ExpandBackward0"} and len(_children(node)) == 1:
+    while node.name() in {*VIEWS, CAST, "ExpandBackward0"} and len(_children(node)) == 1:
         (node,) = _children(node)
     return node
 

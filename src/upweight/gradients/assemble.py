@@ -80,16 +80,21 @@ def _alike(product: Tensor | None, total: Tensor | None) -> bool:
 
 
 def term_of(use: Use, g: Tensor, examples: Examples, count: int, leaf: Tensor) -> Term | None:
-    """The term of one use, in the entries of the parameter itself (transposed, where `needs_transposition`)."""
+    """The term of one use, in the entries of the parameter itself (transposed, where `needs_transposition`).
+
+    In the precision of θ (``leaf``), whatever the operation's is.
+    """
     rule = RULES.get(use.kind)
     if rule is None:
         return None
+    g = g.to(leaf)
     if not arranged(use):
         with torch.no_grad():
             found = rule(use, g, Context(count, examples, leaf.shape))
         return None if found is None else found.detach()  # saved inputs belong to the graph
     number = use.edge.output_nr
-    seen = torch.Size(use.edge.node._input_metadata[number].shape)
+    described = use.edge.node._input_metadata[number]
+    seen = torch.Size(described.shape)
     term = rule(use, g, Context(count, examples, seen))
     if term is None:
         return None
@@ -97,7 +102,11 @@ def term_of(use: Use, g: Tensor, examples: Examples, count: int, leaf: Tensor) -
     if multiplies(use):
         values = values.mT  # the arranged parameter is [in, out]
     (pulled,) = torch.autograd.grad(
-        [use.edge], [leaf], [values.reshape(count, *seen)], is_grads_batched=True, retain_graph=True
+        [use.edge],
+        [leaf],
+        [values.reshape(count, *seen).to(described.dtype)],
+        is_grads_batched=True,
+        retain_graph=True,
     )
     if needs_transposition(use):
         pulled = pulled.mT

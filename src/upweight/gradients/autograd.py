@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from upweight.data import Batch, batch_length
 from upweight.errors import InputError, SlowPathWarning, warn
+from upweight.forward import refuse_half
 from upweight.gradients.blocks import Block, Cotangents, Gradients
 from upweight.gradients.output_curvature import MANY, softmax_of, softmax_product
 from upweight.gradients.plan import unfactored
@@ -88,7 +89,7 @@ class AutogradFunction:
         self.split = isinstance(function, Split)
         self.plan = unfactored(layout)
         self._evaluate = substituted(model, function)
-        self._function = function
+        self._function, self._model = function, model
         self._outputs = substituted(model, function.outputs) if self.split else None
         self._once = substituted(model, function, twice=False)
         self._outputs_once = substituted(model, function.outputs, twice=False) if self.split else None
@@ -220,6 +221,7 @@ class AutogradFunction:
         vectors: Float[Tensor, "k p"],
     ) -> Float[Tensor, "k p"]:
         """(Σ w_i ∇²f_i) v: the gradient once, then one batched differentiation of it."""
+        self._refuse_half("Hessian")
         with torch.enable_grad():
             leaves = self._leaves(params)
             total = (weights * self._evaluate(leaves, batch)).sum()
@@ -243,6 +245,7 @@ class AutogradFunction:
         vectors: Float[Tensor, "k p"],
     ) -> Float[Tensor, "k p"]:
         """Jᵀ Λ J v: Jv by differentiating the vector-Jacobian product by its seed, then Λ, then Jᵀ."""
+        self._refuse_half("GGN")
         outputs_of = self._require_outputs()
         with torch.enable_grad():
             leaves = self._leaves(params)
@@ -296,6 +299,14 @@ class AutogradFunction:
             lambda z: self._function.of_outputs(z.reshape(outputs.shape), batch), point
         )
         return torch.stack(rows).detach(), slope, curvature
+
+    def _refuse_half(self, name: str) -> None:
+        refuse_half(
+            self._model,
+            "curvature",
+            f"products with the {name} differentiate twice, and solvers by them need more digits than 16 bits leave",
+            ", or an inverse by rows of first derivatives: inverse.Dual(), inverse.EKFAC() or inverse.KFAC()",
+        )
 
     def _require_outputs(self) -> Callable[[dict[str, Tensor], Batch], Tensor]:
         if self._outputs is None:

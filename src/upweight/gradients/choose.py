@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from upweight.data import Batch, batch_length
 from upweight.errors import SlowPathWarning, warn
+from upweight.forward import half_of
 from upweight.gradients.autograd import AutogradFunction
 from upweight.gradients.factored import FactoredFunction
 from upweight.gradients.interface import ExampleFunction
@@ -31,12 +32,13 @@ def example_function(
     """
     parts = split_model(model, layout)
     if parts is not None and isinstance(function, Split):
+        half = half_of(model)
         linear = LinearFunction(*parts, function, layout)
         outputs_of = substituted(model, function.outputs)
         with torch.no_grad():
             # At another θ too: a bias that is still zero shows nothing of what becomes of it.
             points = (params, params + 1)
-            fits = all(applies(linear, outputs_of(layout.unflatten(at), example), at, example) for at in points)
+            fits = all(applies(linear, outputs_of(layout.unflatten(at), example), at, example, half) for at in points)
         if fits:
             return linear
     if batch_length(example) < 2:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from upweight.data import Batch, batch_length
 from upweight.errors import SlowPathWarning, warn
+from upweight.forward import coarsest, half_of
 from upweight.gradients.assemble import joins, merged, needs_transposition, oriented, term_of, with_ones
 from upweight.gradients.autograd import AutogradFunction
 from upweight.gradients.blocks import Block, Cotangents, Gradients, Shape
@@ -34,8 +35,8 @@ from upweight.gradients.terms import Direct, Outer, Term, compact
 from upweight.gradients.traced import traced
 from upweight.parameters import Layout
 
-AGREEMENT = {torch.float64: 1e-8, torch.float32: 2e-3}
-"""‖difference‖/‖gradient‖ of a parameter that the check allows."""
+AGREEMENT = {torch.float64: 1e-8, torch.float32: 2e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""‖difference‖/‖gradient‖ of a parameter that the check allows, by the coarsest precision in the graph."""
 
 
 class FactoredFunction(AutogradFunction):
@@ -46,7 +47,7 @@ class FactoredFunction(AutogradFunction):
     def __init__(self, model: nn.Module, function: Any, layout: Layout, params: Float[Tensor, " p"], probe: Batch):
         super().__init__(model, function, layout)
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
-        self._factors = 1
+        self._factors, self._is_half = 1, half_of(model) is not None
         self._forms = Forms()
         self.plan = self._settled_plan(params, probe)
 
@@ -54,6 +55,15 @@ class FactoredFunction(AutogradFunction):
     def factors(self) -> int:
         """Numbers of an example's factors, as far as batches have shown."""
         return self._factors
+
+    def gradient(
+        self, params: Float[Tensor, " p"], batch: Batch, weights: Float[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " p"]]:
+        """Σ w_i f_i and its gradient: where the model has 16 bits, a sum of factors, as torch's has no more digits."""
+        if not self._is_half:
+            return super().gradient(params, batch, weights)
+        total = weights @ self.values(params, batch)
+        return total, self.each(params, batch, compacted=False).combine(weights[None])[0]
 
     def each(
         self, params: Float[Tensor, " p"], batch: Batch, cotangents: Cotangents | None = None, *, compacted: bool = True
@@ -166,7 +176,8 @@ class FactoredFunction(AutogradFunction):
             unused = tuple(name for name in self.layout.names if name not in {use.name for use in found})
             gradients = output_gradients(root, found)
             shapes = tuple(self._shapes(found, slow, leaves, gradients))
-        return self._agreeing(Plan(shapes, examples, unbatched, slow, unused), params, probe)
+            precision = coarsest(g.dtype for g in gradients.values()) or params.dtype
+        return self._agreeing(Plan(shapes, examples, unbatched, slow, unused), params, probe, AGREEMENT[precision])
 
     def _settled(
         self, root: Tensor, leaves: dict[str, Tensor], count: int
@@ -226,7 +237,7 @@ class FactoredFunction(AutogradFunction):
                 rows, columns = columns, rows
             yield Shape(name, biases.get(name), rows, columns + (name in biases), transposed)
 
-    def _agreeing(self, plan: Plan, params: Tensor, probe: Batch) -> Plan:
+    def _agreeing(self, plan: Plan, params: Tensor, probe: Batch, allowed: float) -> Plan:
         """The plan, with parameters whose numbers differ from plain differentiation moved to the slow way."""
         fast, count = self._by(plan, params, probe, None, True), batch_length(probe)
         gaps, sizes = dict.fromkeys(self.layout.names, 0.0), dict.fromkeys(self.layout.names, 0.0)
@@ -236,7 +247,7 @@ class FactoredFunction(AutogradFunction):
                 for name, found in block.shape.named(block.take(slice(example, example + 1)).materialize()).items():
                     gaps[name] += float((found[0] - true[name].flatten()).double().square().sum())
                     sizes[name] += float(true[name].double().square().sum())
-        allowed, scale = AGREEMENT.get(params.dtype, 2e-3), sum(sizes.values()) ** 0.5
+        scale = sum(sizes.values()) ** 0.5
         leaves = self.layout.unflatten(params)
         for name in self.layout.names:
             gap, size = gaps[name] ** 0.5, sizes[name] ** 0.5

@@ -38,10 +38,11 @@ VIEWS = frozenset(
         "CloneBackward0",
         "AliasBackward0",
         "IndexPutBackward0",
-        "ToCopyBackward0",
     }
 )
 """Operations between a parameter and its use that only arrange its entries, among fixed ones in an index_put."""
+CAST = "ToCopyBackward0"
+"""To another precision, which arranges nothing."""
 
 REENTRANT = "CheckpointFunctionBackward"
 
@@ -57,7 +58,7 @@ class Use:
     node, slot
         The operation, and which of its inputs.
     chain
-        Names of the operations between, nearest to the node first.
+        Names of the operations between, nearest to the node first, casts left out.
     edge
         Where the arranged parameter leaves the chain, to pull gradients back through it.
     """
@@ -125,6 +126,9 @@ def _source(node: Node, names: Mapping[int, str], unbatched: frozenset[tuple[str
         kind, below = node.name(), [child for child, _ in node.next_functions if child is not None]
         if len(below) != 1:
             return None
+        if kind == CAST:
+            node = below[0]
+            continue
         if kind not in VIEWS:
             if not any(kind == other for _, other in unbatched):
                 return None

@@ -33,10 +33,8 @@ from upweight.gradients.output_curvature import (
 from upweight.gradients.plan import Plan
 from upweight.gradients.substituted import called
 from upweight.gradients.terms import Outer
+from upweight.gradients.workspace import rows_at_once
 from upweight.parameters import Layout
-
-BLOCK_ELEMENTS = 2**24
-"""Numbers in the largest temporary: vectors are cut so that batch · k · outputs stays below it."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ class LinearFunction:
     ) -> Float[Tensor, "k p"]:
         """Σ (Λ_i V a_i) ⊗ a_i from features a and (weighted) output curvatures Λ."""
         parts = []
-        for chunk in vectors.split(self._chunk(len(a))):
+        for chunk in vectors.split(rows_at_once(len(a) * self.outputs_count, a.device)):
             pushed = (a @ self.matrix(chunk).flatten(0, 1).T).reshape(len(a), len(chunk), self.outputs_count)
             curved = curvature.apply(pushed).flatten(1)
             parts.append((curved.T @ a).reshape(len(chunk), self.outputs_count, self.features_count))
@@ -263,9 +261,6 @@ class LinearFunction:
         units = torch.eye(self.outputs_count, dtype=a.dtype, device=a.device)
         return self.vector(units[None, :, :, None] * a[:, None, None, :]), slope, curvature.whole()
 
-    def _chunk(self, rows: int) -> int:
-        return max(BLOCK_ELEMENTS // max(rows * self.outputs_count, 1), 1)
-
 
 def _soft(blocks: Iterable[tuple[Tensor, OutputCurvature]]) -> Iterator[tuple[Tensor, Softmax]]:
     for a, curvature in blocks:
@@ -304,11 +299,19 @@ def is_bare(module: nn.Module) -> bool:
     return "forward" not in vars(module) and not any(hooks)
 
 
-def applies(function: LinearFunction, outputs: Tensor, params: Tensor, batch: Batch) -> bool:
-    """Whether the model's outputs on a batch are those of the linear form (one feature vector per example)."""
+def applies(
+    function: LinearFunction, outputs: Tensor, params: Tensor, batch: Batch, half: torch.dtype | None = None
+) -> bool:
+    """Whether the model's outputs on a batch are those of the linear form (one feature vector per example).
+
+    ``half``: the 16 bits in which the model runs, if it does: the linear form makes its last layer in float32.
+    """
     if not tensors(batch) or outputs.dim() != 2:
         return False
     a = function.features(batch, params.dtype)
     if a.dim() != 2 or a.shape[1] != function.features_count:
         return False
-    return torch.allclose(function.outputs(params, a), outputs, rtol=1e-4, atol=1e-5)
+    found = function.outputs(params, a)
+    if half is not None:
+        return bool((found - outputs).norm() <= 4 * torch.finfo(half).eps * outputs.norm())
+    return torch.allclose(found, outputs, rtol=1e-4, atol=1e-5)

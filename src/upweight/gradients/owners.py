@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from upweight.forward import widest
 from upweight.gradients.rules import Examples
 
 BASE = 64
 """Seeds are 1 + digit/64 for the digits of an example's number, so that ratios stay apart in float32."""
 APART = 0.25
 """Of the distance between two seeds, by which a ratio may be off."""
-ROUNDING = {torch.float64: 1e-7, torch.float32: 2e-3}
+ROUNDING = {torch.float64: 1e-7, torch.float32: 2e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Part of a row's gradient that may be none of its example's."""
 
 
@@ -37,8 +38,8 @@ def seeds(count: int, like: Tensor) -> Tensor:
 
 
 def by_row(gradient: Tensor, dim: int) -> Tensor:
-    """Rows along a dimension, ``[rows, others]``."""
-    return gradient.movedim(dim, 0).unsqueeze(-1).flatten(1)
+    """Rows along a dimension, ``[rows, others]``, of 16 bits in float32."""
+    return widest(gradient).movedim(dim, 0).unsqueeze(-1).flatten(1)
 
 
 def owners(plain: Tensor, seeded: list[Tensor], dim: int, count: int) -> Int[Tensor, " rows"] | None:

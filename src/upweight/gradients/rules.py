@@ -1,7 +1,8 @@
 """How each operation's per-example parameter gradient is made of its input and of the gradient at its output.
 
 A rule gets the `Use`, the gradient at the operation's output, and how examples lie in it; it returns a term, or
-None where it doesn't hold (then the parameter goes the slow way). Shapes follow `upweight.gradients.terms`.
+None where it doesn't hold (then the parameter goes the slow way). Shapes follow `upweight.gradients.terms`. Gradient
+and term are in the precision of θ; what an operation saved may have fewer bits, and is cast as it is taken.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def matrix_product(use: Use, g: Tensor, at: Context) -> Term | None:
     x = use.node._saved_mat1 if adds else use.node._saved_self
     if adds and float(use.node._saved_alpha) != 1:
         g = g * float(use.node._saved_alpha)
-    return Outer(by_rows(g, at, 1), by_rows(x, at, 1))
+    return Outer(by_rows(g, at, 1), by_rows(x.to(g), at, 1))
 
 
 def bias_term(use: Use, g: Tensor, at: Context) -> Term | None:
@@ -136,7 +137,7 @@ def convolution(use: Use, g: Tensor, at: Context) -> Term | None:
         return _by_channel(g, at)
     if use.slot != 1 or spatial not in (1, 2, 3):
         return None
-    x, kernel, groups = node._saved_input, at.shape[2:], int(node._saved_groups)
+    x, kernel, groups = node._saved_input.to(g), at.shape[2:], int(node._saved_groups)
     padding, stride, dilation = (list(getattr(node, f"_saved_{name}")) for name in ("padding", "stride", "dilation"))
     if node._saved_transposed:
         # The adjoint of a convolution: the output's gradient is cut into patches, the input takes the output's place.
@@ -193,12 +194,14 @@ def layer_norm(use: Use, g: Tensor, at: Context) -> Term | None:
         return bias_term(use, g, at)
     if use.slot != 1:
         return None
-    return bias_term(use, g * (node._saved_input - node._saved_result1) * node._saved_result2, at)
+    return bias_term(use, g * (node._saved_input.to(g) - node._saved_result1) * node._saved_result2, at)
 
 
 def fused_rms_norm(use: Use, g: Tensor, at: Context) -> Term | None:
     """Root-mean-square norm as one kernel."""
-    return bias_term(use, g * use.node._saved_input * use.node._saved_result1, at) if use.slot == 1 else None
+    if use.slot != 1:
+        return None
+    return bias_term(use, g * use.node._saved_input.to(g) * use.node._saved_result1, at)
 
 
 def group_norm(use: Use, g: Tensor, at: Context) -> Term | None:
@@ -206,7 +209,7 @@ def group_norm(use: Use, g: Tensor, at: Context) -> Term | None:
     if at.examples.dim != 0 or use.slot not in (1, 2):
         return None
     if use.slot == 1:
-        x, groups = use.node._saved_input, int(use.node._saved_group)
+        x, groups = use.node._saved_input.to(g), int(use.node._saved_group)
         grouped = x.reshape(len(x), groups, -1)
         mean, scale = (side.reshape(len(x), groups, 1) for side in (use.node._saved_result1, use.node._saved_result2))
         g = g * ((grouped - mean) * scale).reshape(x.shape)
@@ -221,7 +224,7 @@ def batch_norm(use: Use, g: Tensor, at: Context) -> Term | None:
     if use.slot == 1:
         shape = [1, -1] + [1] * (g.dim() - 2)
         mean, variance = (side.reshape(shape) for side in (node._saved_running_mean, node._saved_running_var))
-        g = g * (node._saved_input - mean) * (variance + node._saved_eps).rsqrt()
+        g = g * (node._saved_input.to(g) - mean) * (variance.to(g) + node._saved_eps).rsqrt()
     return _by_channel(g, at)
 
 

@@ -1,4 +1,4 @@
-"""How many numbers a forward pass keeps for the backward pass."""
+"""How much a forward pass keeps for the backward pass."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ class Saved:
         self._kept.clear()
 
     def beside(self, others: Iterable[Tensor]) -> int:
-        """Numbers of the first of ``others``' precision in all that is saved, storages of ``others`` left out."""
-        others = list(others)
+        """Bytes of all that is saved, storages of ``others`` left out."""
         known = {tensor.untyped_storage().data_ptr() for tensor in others}
-        return sum(size for place, size in self._bytes.items() if place not in known) // others[0].dtype.itemsize
+        return sum(size for place, size in self._bytes.items() if place not in known)
 
 
 @contextmanager

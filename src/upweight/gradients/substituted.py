@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from upweight.data import Batch
+from upweight.forward import called_in, half_of, widest
 from upweight.gradients.rewritten import rewritten
 from upweight.kept import fresh_buffers, modules_kept, parts
 
@@ -37,22 +38,28 @@ def substituted(
     average, a counter) is gone with it, and every pass starts from the model's own.
 
     ``twice``: it can be differentiated twice, for which the fused attention kernels, which can't, are left out.
+
+    A model of 16 bits is called in them (`upweight.forward`): what is named may be wider, and values are float32.
     """
     module = _Call(model, function)
     places, modules = slots(model), parts(model)
     mode = rewritten(model, twice=twice)
     recurrent = any(isinstance(part, nn.RNNBase) for part in modules)
+    half = half_of(model)
+    own = {} if half is None else {name: value.dtype for name, value in model.named_parameters()}
 
     def evaluate(named: dict[str, Tensor], batch: Batch) -> Tensor:
-        values = {f"model.{slot}": named[name] for slot, name in places.items() if name in named}
+        given = {name: value.to(own[name]) if name in own else value for name, value in named.items()}
+        values = {f"model.{slot}": given[name] for slot, name in places.items() if name in given}
         fresh = {f"model.{name}": value for name, value in fresh_buffers(model).items()}
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
         # cuDNN differentiates recurrent layers in training mode only, and once.
         cells = torch.backends.cudnn.flags(enabled=False) if recurrent and torch.is_grad_enabled() else nullcontext()
-        with modules_kept(modules), _one_path(), attention, cells, mode():
+        precision = nullcontext() if half is None else called_in(model, half)
+        with modules_kept(modules), _one_path(), attention, cells, mode(), precision:
             # Tied parameters have all their places named, so torch needn't look for them: where a module stands under
             # two names it would put back the wrong tensors.
-            return functional_call(module, {**fresh, **values}, (batch,), tie_weights=False)
+            return widest(functional_call(module, {**fresh, **values}, (batch,), tie_weights=False))
 
     return evaluate
 

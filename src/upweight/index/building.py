@@ -260,7 +260,7 @@ def _fill(stored: Stored, description: Description, fitted: Fitted, objective: O
             for _, batch in objective.data.batches(positions, rows):
                 parts.append(fitted.of(objective.engine.function.each(objective.params, batch)))
             found = torch.cat(parts)
-            refuse_bad(positions, found)
+            refuse_bad(positions, found, objective.problem)
             weights = objective.weights[begin:end]
             content = codec.encode(found.cpu(), description.widths, description.dtype, {"weights": weights})
             stored.blocks.commit(name, content, facts={"begin": begin, "end": end})

@@ -17,12 +17,15 @@ from torch import Tensor
 
 from upweight.curvature import GGN, Fisher, Hessian, ObjectiveCurvature, RowCurvature
 from upweight.curvature.assembled import pass_flops, products_flops, rows_flops, takes_rows
+from upweight.curvature.objective import BY_VECTOR, product_numbers
 from upweight.gradients.autograd import VECTORS_AT_ONCE
 from upweight.objective import Objective
 
 EIGEN_COST = 25
 """Multiplications of a symmetric eigendecomposition over r³."""
 ASSUMED_ITERATIONS = 30
+VECTORS = 11.0
+"""Vectors that an iteration holds for each query: solution, residual, basis, directions, products, and copies."""
 TIMED_FLOPS = 2e9
 """Operations of the product that is timed."""
 TIMINGS = 5
@@ -99,7 +102,8 @@ class Counts:
     @property
     def activations(self) -> float:
         """Bytes of a batch's factors."""
-        return float(self.objective.engine.held) * self.objective.engine.pass_rows * self.item
+        engine = self.objective.engine
+        return float(engine.held) * min(engine.pass_rows, self.objective.n) * self.item
 
 
 def example_rows(objective: Objective, curvature: RowCurvature) -> int:
@@ -108,23 +112,6 @@ def example_rows(objective: Objective, curvature: RowCurvature) -> int:
     if isinstance(curvature, GGN) or samples is None:
         return objective.outputs(objective.data.take([0])).numel()
     return samples
-
-
-def dual_stages(counts: Counts, rows: int) -> list[Stage]:
-    """The work of `Dual`."""
-    n, q, w, item, p = counts.objective.n, counts.queries, counts.pair, counts.item, counts.objective.p
-    pairs = 2.0 * (q * n + q * rows + rows * n) * w + 2.0 * q * rows * n
-    dense = 2.0 * q * p * (2 * rows + n)
-    kept = rows * min(p, 4 * w) * item
-    return [
-        Stage("rows", counts.pass_flops * rows / n, kept + counts.activations),
-        Stage("Gram matrix", 2.0 * rows**2 * w, 2 * rows**2 * item + kept),
-        Stage("Cholesky factor", rows**3 / 3, 3 * rows**2 * item),
-        Stage("queries", counts.pass_flops * q / n + 2.0 * q * rows**2, q * min(p, 4 * w) * item + rows**2 * item),
-        Stage(
-            "scores", counts.pass_flops + min(pairs, dense), (q * n + rows * counts.objective.engine.pass_rows) * item
-        ),
-    ]
 
 
 def diagonal_stages(counts: Counts) -> list[Stage]:
@@ -185,22 +172,44 @@ def low_rank_stages(
 def scores_stage(counts: Counts) -> Stage:
     """Products of the queries' solutions with every training gradient, in one pass."""
     n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
-    return Stage("scores", counts.pass_flops + 2.0 * q * n * p, (q * p + q * n) * item + counts.activations)
+    engine = counts.objective.engine
+    batch = min(engine.rows_beside(engine.formed), n)
+    passing = item * batch * (engine.held + engine.formed + 2 * q)
+    return Stage("scores", counts.pass_flops + 2.0 * q * n * p, 2.0 * (q * p + q * n) * item + passing)
+
+
+def product_bytes(counts: Counts, curvature: str) -> float:
+    """Bytes that a product of all queries with a curvature of this name holds, beside vectors."""
+    objective, engine = counts.objective, counts.objective.engine
+    function = engine.function.linear
+    if function is not None:
+        numbers = function.features_count + function.curvature_numbers + function.outputs_count
+        held = objective.n * numbers
+        return float(held * counts.item) if held * counts.item <= engine.budget.kept else counts.activations
+    if curvature not in BY_VECTOR:
+        return counts.activations
+    one = product_numbers(objective, curvature, counts.queries)
+    return float(one * min(engine.rows_of(one), objective.n) * counts.item)
 
 
 def iterative_stages(
-    counts: Counts, passes: float, words: str = "", seconds_a_pass: float | None = None
+    counts: Counts, passes: float, words: str = "", seconds_a_pass: float | None = None, curvature: str = ""
 ) -> list[Stage]:
     """The work of an iterative solver, for an assumed number of products with the curvature of all examples.
 
-    ``words``: what the products are called; ``seconds_a_pass``: of one vector's product.
+    ``words``: what the products are called; ``seconds_a_pass``: of one vector's product; ``curvature``: the matrix.
     """
     n, q, item, p = counts.objective.n, counts.queries, counts.item, counts.objective.p
     flops = passes * q * 4.0 / 3 * counts.pass_flops
     seconds = None if seconds_a_pass is None else passes * q * seconds_a_pass
     return [
         Stage("queries", counts.pass_flops * q / n, q * p * item),
-        Stage(words or f"{passes} products", flops, 6.0 * q * p * item, seconds),
+        Stage(
+            words or f"{passes} products",
+            flops,
+            VECTORS * q * p * item + product_bytes(counts, curvature),
+            seconds,
+        ),
         scores_stage(counts),
     ]
 
@@ -272,10 +281,10 @@ def iterative_work(
     """Of a solver by iterations, some assumed and a ``limit`` of them, each so many ``products`` with the curvature."""
     each = product_seconds(counts, curvature, counts.queries) if timed else None
     steps = products * min(assumed or ASSUMED_ITERATIONS, limit or assumed or ASSUMED_ITERATIONS)
-    stages = tuple(iterative_stages(counts, steps, seconds_a_pass=each))
+    stages = tuple(iterative_stages(counts, steps, seconds_a_pass=each, curvature=curvature))
     if limit is None:
         return Work(stages, (), f"{steps:,} products assumed")
-    most = tuple(iterative_stages(counts, products * limit, seconds_a_pass=each))
+    most = tuple(iterative_stages(counts, products * limit, seconds_a_pass=each, curvature=curvature))
     return Work(stages, most, f"{steps:,} products assumed, {products * limit:,} at most")
 
 

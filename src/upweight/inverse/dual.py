@@ -16,13 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from upweight import kinds, scalars
-from upweight.curvature import GGN, Operator, RowCurvature, Rows, RowsOperator
+from upweight.curvature import GGN, Fisher, Operator, RowCurvature, Rows, RowsOperator
 from upweight.curvature.kronecker import refuse_not_finite
 from upweight.errors import InputError
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import Scorer, Seen, concatenated, unseen
-from upweight.inverse.costs import Counts, Work, dual_stages, example_rows
+from upweight.inverse.costs import Counts, Work, example_rows
 from upweight.inverse.damping import Damping, resolve
+from upweight.inverse.dual_costs import dual_stages
 from upweight.inverse.effective import quadrature
 from upweight.inverse.interface import Solution, SolveReport, checked, default_tolerance
 from upweight.linalg.rows import relative, smallest_quotient
@@ -86,7 +87,7 @@ class Dual:
             )
         kept = DualRows(rows, groups, self.memory - need)
         gram = kept.gram()
-        if not torch.isfinite(gram).all():
+        if not torch.isfinite(gram.sum(dtype=torch.float64)):  # entry by entry it would be copied
             refuse_not_finite(rows)  # says whose gradient it is
         operator = RowsOperator(target, rows, rows.name)
         damping = resolve(self.damping, operator, lambda: row_spectrum(gram.sum(0)))
@@ -94,8 +95,8 @@ class Dual:
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
-        rows = most_rows(counts, self.curvature)
-        return Work(tuple(dual_stages(counts, min(rows, self.rows or rows))))
+        rows = used_rows(counts, self.curvature, self.rows)
+        return Work(tuple(dual_stages(counts, rows, spectral=has_spectrum(self.curvature))))
 
 
 def metric_levels(objective: Objective) -> tuple[Float[Tensor, " g"], Float[Tensor, "g p"]]:
@@ -114,11 +115,18 @@ def fitting(memory: int, levels: int, dtype: torch.dtype) -> int:
     return int((memory / ((levels + 3) * dtype.itemsize)) ** 0.5)
 
 
-def most_rows(counts: Counts, curvature: RowCurvature) -> int:
-    """Rows that there are, or whose Gram matrix fits."""
+def has_spectrum(curvature: RowCurvature) -> bool:
+    """Whether rows are eigenvectors of the loss's Hessian in the outputs, of which the largest can be kept alone."""
+    return isinstance(curvature, GGN) or (isinstance(curvature, Fisher) and curvature.samples is None)
+
+
+def used_rows(counts: Counts, curvature: RowCurvature, limit: int | None) -> int:
+    """Rows that `Dual` takes: all that there are, or, of those with a spectrum, at most ``limit`` and what fits."""
     objective = counts.objective
     rows = objective.n * example_rows(objective, curvature)
-    return min(rows, fitting(counts.memory, len(objective.l2.unique()), objective.dtype))
+    if not has_spectrum(curvature):
+        return rows
+    return min(rows, limit or rows, fitting(counts.memory, len(objective.l2.unique()), objective.dtype))
 
 
 def row_spectrum(gram: Float[Tensor, "r r"]) -> Spectrum:
@@ -195,7 +203,7 @@ class DualSolver:
     @cached_property
     def factor(self) -> Float[Tensor, "r r"]:
         """Cholesky factor of I + AD⁻¹Aᵀ."""
-        damped = torch.einsum("g,grs->rs", self.scale, self.gram)
+        damped = self._over_levels(self.gram)
         damped.diagonal().add_(1)
         factor, failed = torch.linalg.cholesky_ex(damped)
         # No eigenvalue is below 1, but float32 may lose that beside the largest.
@@ -213,12 +221,19 @@ class DualSolver:
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
-        return Work(tuple(dual_stages(counts, self.rank)))
+        spectral = isinstance(self.dual.rows.cotangents, Tensor)
+        return Work(tuple(dual_stages(counts, self.rank, spectral=spectral)))
 
     def with_damping(self, damping: Damping) -> DualSolver:
         """The same rows with another δ: one Cholesky factor."""
         resolved = resolve(damping, self.operator, lambda: row_spectrum(self.gram.sum(0)))
         return DualSolver(self.operator, resolved, self.dual, self.levels, self.gram)
+
+    def of_examples(self, objective: Objective, positions: Tensor) -> DualSolver:
+        """The same with the rows of some training examples alone, made by another objective with the same blocks."""
+        rows = self.dual.rows.of_examples(objective, positions)
+        dual = DualRows(rows, self.dual.groups, DEFAULT_MEMORY)
+        return DualSolver(RowsOperator(objective, rows, rows.name), self.damping, dual, self.levels, dual.gram())
 
     def inverse_metric(self) -> Float[Tensor, " p"]:
         """1/(λ+δ) by parameter."""
@@ -276,4 +291,8 @@ class DualSolver:
         return train.scaled(self.inverse_metric().sqrt()).norms() - (explained**2).sum(0)
 
     def _metric_gram(self, first: Gradients, second: Gradients) -> Tensor:
-        return torch.einsum("g,gmn->mn", self.scale, self.dual.grams(first, second))
+        return self._over_levels(self.dual.grams(first, second))
+
+    def _over_levels(self, grams: Float[Tensor, "g m n"]) -> Float[Tensor, "m n"]:
+        """Their sum, each over its λ + δ; an einsum would copy them all."""
+        return (self.scale @ grams.flatten(1)).view(grams.shape[1:])

@@ -28,7 +28,7 @@ from upweight.inverse.eigenbasis import (
     rows_of,
 )
 from upweight.inverse.interface import Solution, checked, unmeasured
-from upweight.inverse.layer_costs import ekfac_stages
+from upweight.inverse.layer_costs import kfac_stages
 from upweight.objective import Objective
 
 DampingRule = Literal["factored", "eigenvalue"]
@@ -79,7 +79,7 @@ class KFAC:
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
-        return Work(tuple(ekfac_stages(counts, by_factors=self.damping_rule == "factored")))
+        return Work(tuple(kfac_stages(counts, by_factors=self.damping_rule == "factored")))
 
     def fit(self, target: Objective | Operator) -> EigenSolver | FactoredSolver:
         """Gradients from one pass over the rows, and their eigenvectors."""
@@ -115,7 +115,7 @@ class FactoredSolver:
 
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
-        return Work(tuple(ekfac_stages(counts, by_factors=True)))
+        return Work(tuple(kfac_stages(counts, by_factors=True)))
 
     def __post_init__(self) -> None:
         damped = [torch.outer(*sides) for sides in self.damped]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from upweight.curvature.kronecker import exact, single
 from upweight.gradients import Block
-from upweight.gradients.terms import Outer
+from upweight.gradients.terms import Lookup, Outer
 from upweight.gradients.workspace import SMALL
 from upweight.inverse.costs import EIGEN_COST, Counts, Stage
 
@@ -20,12 +20,13 @@ TRIANGLE = 1.25
 
 @dataclass(frozen=True)
 class Layer:
-    """A block: its matrix, positions of an example (0: the gradient has no factors), sides that are decomposed."""
+    """A block: its matrix, positions of an example (0: no factors), sides that are decomposed, lookups."""
 
     rows: int
     columns: int
     positions: int
     sides: tuple[int, ...]
+    lookups: int = 0
 
     @classmethod
     def of(cls, block: Block) -> Layer:
@@ -33,15 +34,20 @@ class Layer:
         term, shape = single(block), block.shape
         if isinstance(term, Outer):
             return cls(shape.rows, shape.columns, term.left.shape[1], (shape.rows, shape.columns))
-        whole = exact(shape)
-        return cls(
-            shape.rows, shape.columns, 0, (shape.rows * shape.columns,) if whole else (shape.rows, shape.columns)
-        )
+        sides = (shape.rows * shape.columns,) if exact(shape) else (shape.rows, shape.columns)
+        return cls(shape.rows, shape.columns, 0, sides, term.right.shape[1] if isinstance(term, Lookup) else 0)
 
     @property
     def entries(self) -> int:
         """Of its matrix."""
         return self.rows * self.columns
+
+    @property
+    def pushed(self) -> int:
+        """Numbers that an inner product with a matrix makes on the way, of an example with one position or a lookup."""
+        if self.lookups:
+            return self.lookups * self.columns
+        return min(self.rows, self.columns) if self.positions == 1 else 0
 
     @property
     def squares(self) -> int:
@@ -73,8 +79,13 @@ def layers(counts: Counts) -> list[Layer]:
     return [Layer.of(block) for block in found.blocks]
 
 
+def kfac_stages(counts: Counts, *, by_factors: bool) -> list[Stage]:
+    """The work of `KFAC`, which makes no pass for second moments."""
+    return [stage for stage in ekfac_stages(counts, by_factors=by_factors) if stage.name != "second moments"]
+
+
 def ekfac_stages(counts: Counts, tolerance: float = 0.0, *, by_factors: bool = False) -> list[Stage]:
-    """The work of `EKFAC` and `KFAC`, bytes of tensors at the peak of each stage.
+    """The work of `EKFAC`, bytes of tensors at the peak of each stage.
 
     ``by_factors``: pairs of one position each never meet as matrices, as with factored damping.
     """
@@ -89,7 +100,7 @@ def ekfac_stages(counts: Counts, tolerance: float = 0.0, *, by_factors: bool = F
     summing = sum(TRIANGLE * n * max(layer.positions, 1) * layer.squares for layer in every)
     singles = [layer for layer in every if layer.positions == 1]
     is_long = tolerance > 0 and 2.0 * n * q * sum(layer.entries for layer in singles) > EXACT_WORK
-    pairs, formed, terms, solved = 0.0, 0, 0, 0
+    pairs, formed, terms, solved, pieces = 0.0, 0, 0, 0, 0
     for layer in every:
         if layer.positions == 1 and (is_long or by_factors):
             several = 1 if by_factors else FEW_TERMS
@@ -98,12 +109,16 @@ def ekfac_stages(counts: Counts, tolerance: float = 0.0, *, by_factors: bool = F
         else:
             pairs += 2.0 * n * q * layer.entries + 2.0 * n * layer.positions * layer.entries
             formed += layer.entries
+            pieces = max(pieces, 2 * min(SMALL, q * beside * layer.pushed))
             solved = max(solved, layer.entries)
     side = max((max(layer.sides) for layer in every), default=0)
     held, kept = engine.held, squares + p
     factors = sum(
         min(layer.positions * (layer.rows + layer.columns), layer.entries) or layer.entries for layer in every
     )
+    scored = max(held, factors + largest + 3 * q)
+    later = min(beside, n - beside)  # all scores have their place from the second batch on
+    scoring = max(pieces + beside * scored, q * n + (pieces + later * scored if later else q * n))
     return [
         Stage("Kronecker factors", passes + summing, item * (squares + rows * (held + widest))),
         Stage(
@@ -121,9 +136,5 @@ def ekfac_stages(counts: Counts, tolerance: float = 0.0, *, by_factors: bool = F
             passes * q / n + q * sum(layer.turning + layer.leaving for layer in every),
             item * (kept + q * (factors + formed + solved)),
         ),
-        Stage(
-            "scores",
-            passes + pairs,
-            item * (kept + q * (formed + terms + n) + beside * (held + largest + 3 * q)) + 8.0 * p,
-        ),
+        Stage("scores", passes + pairs, item * (kept + q * (formed + terms) + scoring) + 8.0 * p),
     ]

@@ -20,6 +20,7 @@ from upweight.engine.exhausted import within_memory
 from upweight.engine.stationarity import Moments
 from upweight.errors import DamagedFileWarning, InputError, warn
 from upweight.executors import Executor, InProcess
+from upweight.forward import words
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, Solver
 from upweight.jobs import description, fingerprints, parts
@@ -150,6 +151,7 @@ class Work:
             "measurement": None if self.data is None else fingerprints.of_code(self.measurement),
             "inverse": f"{name}, damping={damping!r}" if fitted else repr(self.inverse),
             "precision": self.precision,
+            "forward": words(self.objective.problem.half or self.objective.dtype),
             "train": "all" if every else fingerprints.of_names(self.positions.numpy()),  # type: ignore[union-attr]
         }
 

@@ -21,6 +21,7 @@ from upweight.curvature.eigenbasis import Basis, EigenOperator
 from upweight.curvature.kronecker import Kronecker, Sides, kronecker, mixed_shapes, refuse_not_finite, side_sums
 from upweight.engine.exhausted import within_memory
 from upweight.executors import Executor
+from upweight.forward import words
 from upweight.gradients import Shape
 from upweight.inverse import EKFAC, KFAC, Inverse, Solver, as_solver
 from upweight.inverse.eigenbasis import eigenbases, rows_of
@@ -212,7 +213,11 @@ def fit(
     place = backend(store)
     said = {
         "kind": "factors",
-        "settings": {"inverse": repr(inverse), "precision": precision},
+        "settings": {
+            "inverse": repr(inverse),
+            "precision": precision,
+            "forward": words(objective.problem.half or objective.dtype),
+        },
         "fingerprints": fingerprints.of_objective(objective),
         "versions": description.versions(),
         "passes": objective.engine.memory,
@@ -262,4 +267,4 @@ class _Worker:
 
     def _summed(self, shard: Shard) -> dict[str, Tensor]:
         with random_states_kept(), products(self.precision):
-            return self.of(self.of.rows.of_examples(shard.start, shard.stop))
+            return self.of(self.of.rows.between(shard.start, shard.stop))

@@ -8,9 +8,10 @@ from upweight.curvature import GGN, Curvature, EmpiricalFisher, Fisher, Hessian,
 from upweight.curvature.rows import trace_share
 from upweight.errors import UpweightWarning, warn
 from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, MeanEigenvalue
-from upweight.inverse.costs import Counts, dual_stages
+from upweight.inverse.costs import Counts
 from upweight.inverse.dense import may_be_singular
-from upweight.inverse.dual import DEFAULT_ROWS, most_rows
+from upweight.inverse.dual import DEFAULT_ROWS, fitting, has_spectrum, used_rows
+from upweight.inverse.dual_costs import dual_stages
 from upweight.losses import CrossEntropy, Loss
 from upweight.objective import Objective
 
@@ -54,7 +55,7 @@ def choose(counts: Counts) -> tuple[Inverse, str]:
     if not objective.engine.function.factored:
         return _without_factors(objective)
     curvature, why = row_curvature(objective)
-    rows = min(DEFAULT_ROWS, most_rows(counts, curvature))
+    rows = used_rows(counts, curvature, DEFAULT_ROWS)
     against = _against_rows(counts, curvature, rows)
     if not against:
         exact = "exact" if not isinstance(curvature, GGN) else f"the {rows:,} rows that carry most of its trace"
@@ -76,10 +77,11 @@ def _against_rows(counts: Counts, curvature: RowCurvature, rows: int) -> str:
     objective = counts.objective
     if not isinstance(curvature, GGN) and counts.pair * SEPARABLE > objective.p:
         return "rows of one draw each say little of gradients summed over many positions"
-    if rows < DEFAULT_ROWS // 2 and rows < objective.n:
-        return f"only {rows:,} rows' inner products fit {counts.memory / 2**30:.2g} GiB"
+    fit = fitting(counts.memory, len(objective.l2.unique()), objective.dtype)
+    if rows > fit or (rows < DEFAULT_ROWS // 2 and rows < objective.n):
+        return f"only {fit:,} rows' inner products fit {counts.memory / 2**30:.2g} GiB"
     allowed = max(DUAL_OVER_PASSES * counts.pass_flops, SECONDS_OF_WORK)
-    if sum(stage.flops for stage in dual_stages(counts, rows)) > allowed:
+    if sum(stage.flops for stage in dual_stages(counts, rows, spectral=has_spectrum(curvature))) > allowed:
         return f"the rows' inner products would cost too much at p={objective.p:,}"
     if isinstance(curvature, GGN):
         share = trace_share(objective, rows)

@@ -9,7 +9,7 @@ from upweight.errors import UpweightWarning, warn
 from upweight.inverse import CG, EKFAC, Dense, Dual, Inverse, LiSSA, Solver
 from upweight.inverse.costs import Counts, Stage, Work, work_of
 from upweight.inverse.dense import LARGEST
-from upweight.inverse.dual import DEFAULT_ROWS, most_rows
+from upweight.inverse.dual import DEFAULT_ROWS, used_rows
 from upweight.losses import Loss
 from upweight.objective import Objective
 from upweight.planning.choice import row_curvature
@@ -83,7 +83,7 @@ def _others(counts: Counts) -> list[tuple[str, Inverse]]:
     if not objective.engine.function.factored:
         return []
     curvature, _ = row_curvature(objective)
-    rows = min(DEFAULT_ROWS, most_rows(counts, curvature))
+    rows = used_rows(counts, curvature, DEFAULT_ROWS)
     factor = Fisher() if isinstance(objective.loss, Loss) and objective.loss.is_likelihood else EmpiricalFisher()
     names = (type(curvature).__name__, type(factor).__name__)
     return [

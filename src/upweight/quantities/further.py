@@ -16,6 +16,7 @@ import torch
 
 from upweight import scalars
 from upweight.errors import InputError, NotConvergedWarning, warn
+from upweight.gradients.workspace import rows_at_once
 from upweight.objective import Objective
 from upweight.quantities.leverage import LeftOut
 from upweight.quantities.walk import Walk
@@ -28,8 +29,6 @@ USUAL = 3
 """Steps that most examples take."""
 SETTLED = 1e-3
 """Size of a step beside the whole way, in the norm of the curvature, from which on it would change nothing."""
-ELEMENTS = 2**22
-"""Numbers in the outputs of all models that walk together."""
 AFFORDABLE = 3e9
 """Multiplications for the further steps of all examples: half a minute, as each passes over all data."""
 NAMED = 5
@@ -76,7 +75,7 @@ class Further:
         left_alone = [(float(size[row]), int(block.index[row])) for row in rows[count:].tolist()]
         self.left_alone += [(move, at) for move, at in left_alone if move >= DOUBTFUL_MOVE]
         steps = block.steps.clone()
-        together = max(ELEMENTS // (objective.n * function.outputs_count), 1)
+        together = rows_at_once(objective.n * function.outputs_count, objective.device)
         for chosen in rows[:count].split(together) if count else ():
             walk = Walk(objective, function, block.index[chosen.cpu()], self.damping)
             found, left = walk.down(steps[chosen].to(torch.float64), self.limit, SETTLED)

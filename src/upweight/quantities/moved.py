@@ -20,13 +20,12 @@ from upweight import scalars
 from upweight.data import Batch, Data, batch_length, cast, tensors
 from upweight.errors import InputError
 from upweight.gradients.substituted import substituted
+from upweight.gradients.workspace import rows_at_once
 from upweight.losses import Split
 from upweight.measurements import Measurement
 from upweight.objective import Objective
 
 WIDE = torch.float64
-MOVED_ELEMENTS = 2**22
-"""Numbers in a block of moved outputs: queries × steps × outputs are cut so that they stay below it."""
 PROBES = 8
 SCALES = (0.1, 1.0, 10.0)
 """Sizes of random steps, in units of the parameters' own, along which outputs must go straight to be called linear."""
@@ -174,7 +173,7 @@ class Moved:
         wide, parts = steps.to(WIDE), []
         for number, (_, batch) in enumerate(self._batches()):
             rows = len(self.start[number])
-            at_once = max(MOVED_ELEMENTS // (rows * self._width(batch, rows)), 1)
+            at_once = rows_at_once(rows * self._width(batch, rows), wide.device)  # outputs of queries at all steps
             moved = [self._values(number, batch, chunk) - self.start[number] for chunk in wide.split(at_once)]
             parts.append(torch.cat(moved).T)
         return torch.cat(parts).to(steps.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from upweight.data import Data
 from upweight.engine.stationarity import Moments
+from upweight.forward import words
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import Scorer, concatenated, conformed, unseen
 from upweight.gradients.terms import Outer
@@ -19,10 +20,22 @@ from upweight.measurements import Measurement
 from upweight.objective import Objective
 from upweight.precision import products
 from upweight.progress import track
-from upweight.quantities.queries import check_query_targets, query_factor_blocks
+from upweight.quantities.queries import check_query_targets, query_factor_blocks, query_gradients
 
 SAMPLED, PART = (4, 64), 4
 """Queries and training examples of which scores are compared with those in float32, a quarter of all at most."""
+
+TABLES = 3
+"""Inner products of a batch with a solver's rows that live together: the sum, and a layer's by both of its sides."""
+
+
+@runtime_checkable
+class OfRows(Protocol):
+    """A solver of the rows of training examples, near singular beside them: others' must not meet them in it."""
+
+    def of_examples(self, objective: Objective, positions: Tensor) -> Solver:
+        """With the rows of some examples alone, as another objective has them."""
+        ...
 
 
 @runtime_checkable
@@ -53,7 +66,7 @@ def query_factors(objective: Objective, data: Data, measurement: Measurement) ->
     """
     function = objective.engine.bind(measurement.bind(objective.loss))
     check_query_targets(objective, data, measurement)
-    found = concatenated(list(query_factor_blocks(objective, function, data)))
+    found = concatenated(list(query_factor_blocks(objective, function, data, measurement)))
     return conformed(found, objective.engine.function.plan.shapes)
 
 
@@ -87,15 +100,14 @@ def pair_scores(
         scores = part.new_empty(len(part), n) if scores is None else scores
         scores[:, begin : begin + found.examples] = part
         begin += found.examples
-        del found  # before the next batch is made
+        del found, part  # before the next batch is made
     assert scores is not None
     return scores
 
 
 def order_kept(objective: Objective, solver: PairSolver, queries: Gradients) -> str:
     """How far the first queries' scores have the order that they have with products in float32, in words."""
-    count = min(SAMPLED[1], max(objective.n // PART, 2), objective.n)
-    chosen = torch.linspace(0, objective.n - 1, count).long()
+    chosen = _spread(objective)
 
     def scores() -> Tensor:
         score = solver.scorer(queries)
@@ -103,9 +115,47 @@ def order_kept(objective: Objective, solver: PairSolver, queries: Gradients) -> 
 
     rough = scores()
     with products("float32"):
-        exact = scores()
+        return _agreement(rough, scores())
+
+
+def order_of_forward(objective: Objective, solver: Solver, data: Data, measurement: Measurement) -> str:
+    """How far the first queries' scores have the order that gradients of a forward pass in float32 give, in words.
+
+    By the same solver, whose curvature stays as it was summed; of one by rows, by those of the examples compared. "" of
+    a model that runs in float32.
+    """
+    half = objective.problem.half
+    if half is None:
+        return ""
+    wide, few, chosen = objective.replace(forward="float32"), min(len(data), SAMPLED[0]), _spread(objective)
+
+    def scores(each: Objective) -> Tensor:
+        mine = solver.of_examples(each, chosen) if isinstance(solver, OfRows) else solver
+        asked = each.queries(data.take(list(range(few))))
+        return each.engine.inner(mine.solve(query_gradients(each, asked, measurement)).x, chosen)
+
+    rough = scores(objective)
+    with products("float32"):
+        return f"forward pass in {words(half)} ({_agreement(rough, scores(wide))})"
+
+
+def _spread(objective: Objective) -> Tensor:
+    """Positions of the training examples that are compared."""
+    count = min(SAMPLED[1], max(objective.n // PART, 2), objective.n)
+    return torch.linspace(0, objective.n - 1, count).long()
+
+
+def _agreement(rough: Float[Tensor, "q k"], exact: Float[Tensor, "q k"]) -> str:
     agreement = rank_agreement(rough, exact)
     return f"Spearman {agreement:.4f} with float32, on {exact.shape[0]} × {exact.shape[1]} pairs"
+
+
+def beside(solver: PairSolver, queries: Gradients) -> int:
+    """Numbers that are made of each training example on the way of scores, beside its own factors.
+
+    The largest matrix that is formed, or inner products with the rows that a solver keeps.
+    """
+    return max(largest(queries), TABLES * getattr(solver, "rank", 0))
 
 
 def largest(gradients: Gradients) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.checks.overflow import overflow
 from upweight.checks.per_example import refuse_cut_off, refuse_dependence, refuse_shape
 from upweight.checks.values import refuse_bad_targets
 from upweight.data import Data
@@ -119,19 +121,32 @@ def query_gradient_blocks(
     for block in torch.arange(len(data)).split(objective.engine.queries(objective.p)):
         parts = [function.each(objective.params, batch).materialize() for _, batch in data.batches(block, rows)]
         gradients = torch.cat(parts)
-        refuse_infinite(gradients, int(block[0]))
+        refuse_infinite(gradients, int(block[0]), partial(_overflow, objective, data, measurement))
         yield gradients
 
 
-def refuse_infinite(gradients: Float[Tensor, "block width"], first: int = 0) -> None:
-    """Refuse query gradients that aren't finite; ``first`` is the position of the first row."""
+def _overflow(objective: Objective, data: Data, measurement: Measurement, query: int) -> str:
+    return overflow(objective.problem, data.take([query]), measurement.bind(objective.loss))
+
+
+def refuse_infinite(
+    gradients: Float[Tensor, "block width"], first: int = 0, more: Callable[[int], str] = lambda query: ""
+) -> None:
+    """Refuse query gradients that aren't finite.
+
+    ``first`` is the position of the first row; ``more``: what is to be said of a query's.
+    """
     finite = torch.isfinite(gradients).all(1)
     if not finite.all():
         bad = first + int((~finite).nonzero()[0, 0])
-        raise InputError(f"queries: the gradient of query {bad} is NaN or infinite; check its input and label")
+        raise InputError(
+            f"queries: the gradient of query {bad} is NaN or infinite; check its input and label{more(bad)}"
+        )
 
 
-def query_factor_blocks(objective: Objective, function: ExampleFunction, data: Data) -> Iterator[Gradients]:
+def query_factor_blocks(
+    objective: Objective, function: ExampleFunction, data: Data, measurement: Measurement
+) -> Iterator[Gradients]:
     """Gradients of a function of the queries as factors, in order.
 
     Raises
@@ -143,7 +158,7 @@ def query_factor_blocks(objective: Objective, function: ExampleFunction, data: D
     rows = min(objective.engine.block_rows(each), objective.engine.pass_rows)
     for block in torch.arange(len(data)).split(objective.engine.queries(each)):
         found = concatenated([function.each(objective.params, batch) for _, batch in data.batches(block, rows)])
-        refuse_infinite(found.norms()[:, None], int(block[0]))
+        refuse_infinite(found.norms()[:, None], int(block[0]), partial(_overflow, objective, data, measurement))
         yield found
 
 

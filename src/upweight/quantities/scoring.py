@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,7 +29,16 @@ from upweight.objective import Objective
 from upweight.precision import ROUGHER, Precision
 from upweight.quantities import further, leverage, meanings, removal, self_influence
 from upweight.quantities.moved import linear_outputs
-from upweight.quantities.pairs import SAMPLED, PairSolver, largest, order_kept, pair_scores, pays, query_factors
+from upweight.quantities.pairs import (
+    SAMPLED,
+    PairSolver,
+    beside,
+    order_kept,
+    order_of_forward,
+    pair_scores,
+    pays,
+    query_factors,
+)
 from upweight.quantities.queries import query_gradients
 from upweight.quantities.recorded import Recorded
 from upweight.solve_report import joined
@@ -141,12 +150,13 @@ class ByPairs(Scoring):
         objective = self.objective
         handed = [self.factors if self.factors is not None else query_factors(objective, self.data, self.measurement)]
         self.factors = None
-        rows = objective.engine.rows_beside(largest(handed[0]))
+        rows = objective.engine.rows_beside(beside(self.solver, handed[0]))
         few = handed[0].take(slice(0, SAMPLED[0])) if self.precision in ROUGHER else None
         score = self.solver.scorer(handed.pop())
         self.words[:] = [self.solver.name, getattr(score, "words", "")]
         if few is not None:
             self.words.append(f"products in {self.precision} ({order_kept(objective, self.solver, few)})")
+        self.words.append(order_of_forward(objective, self.solver, self.data, self.measurement))
         return score, rows
 
     def __call__(self, positions: Tensor | None, moments: Moments | None = None) -> Float[Tensor, "queries train"]:
@@ -304,4 +314,7 @@ def scoring(
         if pays(solver, factors, objective.n, objective.p):
             return ByPairs(objective, data, measurement, asked, solver, precision, factors)
         del factors
-    return ByVectors(objective, data, measurement, asked, solve(query_gradients(objective, data, measurement)))
+    solution = solve(query_gradients(objective, data, measurement))
+    words = [solution.report.solver, order_of_forward(objective, solver, data, measurement)]
+    report = replace(solution.report, solver=", ".join(filter(None, words)))
+    return ByVectors(objective, data, measurement, asked, replace(solution, report=report))

@@ -23,7 +23,7 @@ from upweight.linalg.lbfgs import HISTORY, minimise
 from upweight.losses import with_targets
 from upweight.objective import Objective
 from upweight.progress import track
-from upweight.retraining.fit import default_tolerance
+from upweight.retraining.fit import default_tolerance, refuse_coarse
 
 INVERTED_UP_TO = 10_000
 MODEL_ELEMENTS = 2**27
@@ -212,6 +212,7 @@ def retrain_all(
     solver
         Makes the fitted inverse that preconditions all of them.
     """
+    refuse_coarse(objective)
     started = time.perf_counter()
     fitted = solver()
     block = max(MODEL_ELEMENTS // (objective.p * (2 * HISTORY + 6)), 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from upweight import kinds, scalars
 from upweight.curvature import GGN, Curvature, Hessian
 from upweight.errors import NegativeCurvatureError, NotConvergedWarning, warn
+from upweight.forward import refuse_half
 from upweight.inverse import CG, Dense
 from upweight.objective import Objective
 
@@ -21,6 +22,13 @@ ROUGHEST = 1e-3
 """Smallest relative residual of a Newton direction: below it the next gradient costs less than the last digits."""
 
 
+def refuse_coarse(objective: Objective) -> None:
+    """Refuse a model that runs in 16 bits, which no step near the minimum moves."""
+    refuse_half(
+        objective.model, "objective", "minimising it to a gradient tolerance needs more digits than 16 bits leave"
+    )
+
+
 def default_tolerance(dtype: torch.dtype) -> float:
     """‖∇R‖ that the precision can reach on data of ordinary scale."""
     return 1e-9 if dtype == torch.float64 else 1e-5
@@ -28,6 +36,7 @@ def default_tolerance(dtype: torch.dtype) -> float:
 
 def checked_tolerance(objective: Objective, tolerance: Any) -> float:
     """‖∇R‖ to reach: what was asked for, else what the precision can."""
+    refuse_coarse(objective)
     if tolerance is None:
         return default_tolerance(objective.dtype)
     return scalars.number("tolerance", tolerance, above=0)
