@@ -64,7 +64,7 @@ def test_attribution_by_pairs_equals_attribution_by_solving(monkeypatch) -> None
     influence = uw.Influence(problem.objective(weights=torch.rand(problem.n)), Dual(GGN(), damping=DAMPING, rows=None))
     results = []
     for pairs in (True, False):
-        monkeypatch.setattr("upweight.influence.pays", lambda *_, pairs=pairs: pairs)
+        monkeypatch.setattr("upweight.quantities.scoring.pays", lambda *_, pairs=pairs: pairs)
         results.append(influence.attribute(problem.queries, measurement="margin", train=[3, 1, 8]).scores)
     close(*results, rtol=1e-8)
 

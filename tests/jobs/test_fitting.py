@@ -67,7 +67,7 @@ def test_a_fit_that_was_ended_goes_on_to_the_same_bytes(tmp_path: Path, after: i
     place, ended = tmp_path / "store", 0
     for _ in range(2):
         try:
-            influence().fit(place, executor=_Dying(after))
+            influence().fit(place, executor=_Dying(after, "fitting"))
         except _Killed:
             ended += 1
     assert ended == (2 if after < 3 else 1 if after < 16 else 0) or after == 3
