@@ -56,9 +56,11 @@ class ScoreArray:
     @cached_property
     def _rows(self) -> int:
         """Queries of a chunk."""
-        assert self.queries is not None
-        most = max(min(CHUNK // (self.width * np.dtype(self.dtype).itemsize), self.queries), 1)
-        return -(-self.queries // -(-self.queries // most))  # as many in each, that little is padded
+        queries = self.queries
+        assert queries is not None
+        about = max(CHUNK // (self.width * np.dtype(self.dtype).itemsize), 1)
+        fit = range(max(about // 2, 1), 2 * about + 1)
+        return min(queries, min(fit, key=lambda rows: (-queries % rows, -rows)))  # that least is padded
 
     def _made(self, memory: Memory, examples: int) -> Any:
         import zarr

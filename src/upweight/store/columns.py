@@ -55,7 +55,7 @@ def write(blocks: Blocks, name: str, values: np.ndarray) -> dict[str, Any]:
     if values.dtype.kind in NUMBERS:
         if values.dtype.kind in "iu" and np.array_equal(values, np.arange(len(values))):
             return {**said, "kind": "positions"}
-        rows = BYTES // values.dtype.itemsize
+        rows = max(BYTES // values.dtype.itemsize, 1)
         for number, start in enumerate(range(0, len(values), rows)):
             part = np.frombuffer(values[start : start + rows].tobytes(), dtype=np.uint8).copy()
             blocks.commit(f"{name}-{number:06d}", pack({"values": torch.from_numpy(part)}))
