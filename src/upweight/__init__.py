@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from upweight.estimators import from_estimator
     from upweight.influence import Influence
     from upweight.objective import Objective
+    from upweight.optimizers import step_metric
     from upweight.penalty import l2_of
     from upweight.quantities.generalized import Relabelling, Removal, Substitution
     from upweight.solve_report import SolveReport
@@ -100,6 +101,7 @@ __all__ = [
     "select",
     "similarity",
     "statistics",
+    "step_metric",
     "store",
     "tasks",
 ]
@@ -135,6 +137,7 @@ _HOMES = {
     "l2_of": "penalty",
     "similarity": "baselines",
     "statistics": "diagnostics",
+    "step_metric": "optimizers",
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from upweight import scalars
 from upweight.errors import InputError
+from upweight.optimizers import denominator
 from upweight.parameters import Layout
 
 
@@ -111,15 +112,7 @@ def _is_decoupled(optimizer: Any, group: Mapping[str, Any]) -> bool:
 
 def _rate(state: Mapping[str, Any], group: Mapping[str, Any], value: Tensor, name: str) -> float:
     """√v̂ + ε, what a step divides the mean gradient by, averaged over entries by θ²."""
-    squares = state.get("max_exp_avg_sq", state.get("exp_avg_sq")) if group.get("amsgrad") else state.get("exp_avg_sq")
-    if squares is None:
-        raise InputError(
-            f"optimizer: it has no state of {name!r}, and what decoupled weight decay amounts to depends on the "
-            "gradients it met; give it after training, or load its state_dict with the model's"
-        )
-    correction = 1 - group["betas"][1] ** float(state["step"])
-    rate = (squares.detach().double() / correction).sqrt() + group["eps"]
-    weight = value.detach().double() ** 2
+    rate, weight = denominator(state, group, value, name), value.detach().double() ** 2
     total = float(weight.sum())
     return float((rate * weight).sum()) / total if total > 0 else float(rate.mean())
 

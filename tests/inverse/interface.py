@@ -50,6 +50,8 @@ class InverseTests:
     """Whether an example's place among the training data matters: what is drawn for it goes by its position."""
     damped: ClassVar[bool] = True
     """Whether there is a damping."""
+    described: ClassVar[bool] = True
+    """Whether its settings are words and numbers, by which it can be made again, and not tensors."""
     by_rows: ClassVar[bool] = False
     """Whether it needs an objective, whose curvature it takes by rows; else any symmetric operator will do."""
     undamped: ClassVar[bool] = True
@@ -85,6 +87,9 @@ class InverseTests:
         return replace(self.inverse, damping=damping)  # type: ignore[type-var]
 
     def test_its_repr_makes_an_equal_one(self) -> None:
+        if not self.described:
+            assert repr(self.inverse) == repr(replace(self.inverse))  # type: ignore[type-var]
+            return
         names = {**vars(inverse), **vars(curvature)}
         again = eval(repr(self.inverse), names)
         assert again == self.inverse
@@ -161,7 +166,9 @@ class InverseTests:
     def test_it_solves_for_the_matrix_that_it_says_it_has(self) -> None:
         if not self.exact:
             return
-        settings = [self.inverse, replace(self.inverse, curvature=GGN())]  # type: ignore[type-var]
+        settings = [self.inverse]
+        if hasattr(self.inverse, "curvature"):
+            settings.append(replace(self.inverse, curvature=GGN()))  # type: ignore[type-var]
         for problem, given in product([PROBLEMS[model]() for model in self.models], settings):
             solver, vectors = given.fit(problem.objective()), problem.query_gradients()
             matrix = solver.operator.dense()
@@ -242,7 +249,7 @@ class InverseTests:
             solver.solve(wrong[case])
 
     def test_pickled_it_gives_equal_solutions(self, problem: Problem, vectors: Tensor) -> None:
-        assert pickle.loads(pickle.dumps(self.inverse)) == self.inverse
+        assert pickle.loads(pickle.dumps(self.inverse)) == self.inverse or not self.described
         solver = self.inverse.fit(problem.objective())
         early = pickle.loads(pickle.dumps(solver))
         x = solver.solve(vectors).x

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 import upweight.inverse
-from inverse.interface import InverseTests
+from inverse.interface import PROBLEMS, InverseTests
 from upweight.curvature import GGN, EmpiricalFisher, Fisher
 from upweight.inverse import (
     CG,
@@ -20,9 +22,17 @@ from upweight.inverse import (
     Identity,
     LiSSA,
     Nystrom,
+    StepMetric,
 )
 
 FISHER = EmpiricalFisher()
+
+
+def metric_of(problem: str) -> dict[str, torch.Tensor]:
+    """Numbers > 0 by parameter."""
+    generator = torch.Generator().manual_seed(0)
+    named = PROBLEMS[problem]().model.named_parameters()
+    return {name: 0.5 + torch.rand(value.shape, generator=generator).double() for name, value in named}
 
 
 class TestDense(InverseTests):
@@ -158,6 +168,14 @@ class TestIdentity(InverseTests):
     exact = False  # of the identity, not of its operator
     damped = False  # there is nothing to damp
     positional = ()
+
+
+class TestStepMetric(InverseTests):
+    inverse = StepMetric(metric_of("network"), damping=0.1)
+    described = False
+    by_rows = True
+    positional = ("metric",)
+    models = ("network",)
 
 
 def test_every_exported_inverse_has_a_class_here() -> None:

@@ -5,6 +5,8 @@ By factors where the model has them, so that neither side's gradients are formed
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,9 +26,21 @@ LIFT = 2.0**100
 
 @flushed()
 def gradient_products(
-    objective: Objective, data: Data, measurement: Measurement, positions: Tensor | None, *, cosine: bool = False
+    objective: Objective,
+    data: Data,
+    measurement: Measurement,
+    positions: Tensor | None,
+    *,
+    cosine: bool = False,
+    metric: Float[Tensor, " p"] | None = None,
 ) -> Float[Tensor, "queries train"]:
-    """∇m_q · w_z∇ℓ_z, or the cosine of the two; one pass over the training data for each block of queries."""
+    """∇m_q · w_z∇ℓ_z, or the cosine of the two; one pass over the training data for each block of queries.
+
+    ``metric``: M of inner products ∇m_qᵀ M⁻¹ ∇ℓ_z, an entry for each of θ.
+    """
+    if metric is not None:
+        rows = query_gradient_blocks(objective, data, measurement)
+        return _finite(objective, torch.cat([_in_metric(objective, some, positions, metric, cosine) for some in rows]))
     own = objective.engine.function
     function = objective.engine.bind(measurement.bind(objective.loss))
     if function.factored and own.factored:
@@ -39,13 +53,40 @@ def gradient_products(
 
 
 @flushed()
-def squared_norms(objective: Objective, positions: Tensor | None) -> Float[Tensor, " train"]:
-    """w_z‖∇ℓ_z‖², the gradient of an example's own loss along its own pull on θ."""
+def squared_norms(
+    objective: Objective, positions: Tensor | None, metric: Float[Tensor, " p"] | None = None
+) -> Float[Tensor, " train"]:
+    """w_z‖∇ℓ_z‖², the gradient of an example's own loss along its own pull on θ; in the metric's M⁻¹."""
+    if metric is not None:
+        return _finite(objective, torch.cat(list(_squares(objective, positions, metric))))
     function, parts = objective.engine.function, []
     rows = objective.engine.block_rows(numbers(objective, function, objective.data))
     for index, batch in objective.data.batches(positions, rows):
         parts.append(objective.weights[index] * function.each(objective.params, batch).norms())
     return _finite(objective, torch.cat(parts))
+
+
+def _squares(
+    objective: Objective, positions: Tensor | None, metric: Float[Tensor, " p"]
+) -> Iterator[Float[Tensor, " block"]]:
+    rows = objective.engine.block_rows(objective.p)
+    for index, batch in objective.data.batches(positions, rows):
+        gradients = objective.engine.function.each(objective.params, batch).materialize()
+        yield objective.weights[index] * (gradients**2 / metric).sum(1)
+
+
+def _in_metric(
+    objective: Objective,
+    queries: Float[Tensor, "m p"],
+    positions: Tensor | None,
+    metric: Float[Tensor, " p"],
+    cosine: bool,
+) -> Float[Tensor, "m train"]:
+    if not cosine:
+        return objective.engine.inner(queries / metric, positions)
+    root = metric.sqrt()
+    wanted = units(queries / root)
+    return torch.cat([wanted @ units(rows / root).T for _, rows in objective.engine.gradients(positions)], dim=1)
 
 
 def _finite(objective: Objective, found: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from upweight.attribution import Attribution, Magnitude, Quantity
 from upweight.baselines.products import gradient_products, squared_norms
 from upweight.checkpoints import objective_at, read_checkpoints
 from upweight.errors import InputError
+from upweight.inverse.step_metric import vector
 from upweight.kept import random_states_kept
 from upweight.measurements import as_measurement
 from upweight.objective import Objective
@@ -37,11 +38,15 @@ class TracIn:
         η_k of each checkpoint, or one for all: what the gradient of one example's loss is multiplied by in the steps
         that the checkpoint stands for. With means over batches of B and v visits of each example between
         checkpoints that is the learning rate · v/B; a factor common to all changes no ranking.
+    metrics
+        √v̂ + ε of each checkpoint, as `upweight.step_metric` reads it of the optimiser's state: inner products are then
+        g·g′/(√v̂ + ε), as steps of Adam are (Xia et al. 2024, LESS); default: steps of SGD.
 
     Raises
     ------
     InputError
-        If a checkpoint is of another model or repeats the one before it, or a learning rate isn't a number > 0.
+        If a checkpoint is of another model or repeats the one before it, or a learning rate isn't a number > 0; if
+        there aren't as many metrics as checkpoints, or one lacks a parameter.
 
     Notes
     -----
@@ -49,11 +54,19 @@ class TracIn:
     by gradient steps on z. Momentum, weight decay and the curvature along a step are left out.
     """
 
-    def __init__(self, objective: Objective, checkpoints: Any, learning_rates: float | Sequence[float]):
+    def __init__(
+        self,
+        objective: Objective,
+        checkpoints: Any,
+        learning_rates: float | Sequence[float],
+        *,
+        metrics: Sequence[Mapping[str, Tensor]] | None = None,
+    ):
         kinds.check(TracIn.__init__, locals())
         self.objective = objective
         self.checkpoints = read_checkpoints(objective, checkpoints, "checkpoints")
         self.learning_rates = _rates(learning_rates, len(self.checkpoints))
+        self.metrics = _metrics(objective, metrics, len(self.checkpoints))
 
     def __repr__(self) -> str:
         return f"TracIn({self.objective!r}, {len(self.checkpoints)} checkpoints, η={self.learning_rates})"
@@ -90,8 +103,8 @@ class TracIn:
         check_query_targets(self.objective, data, kind)
         positions = None if train is None else self.objective.positions(train, "train")
 
-        def products(objective: Objective) -> Tensor:
-            return gradient_products(objective, data, kind, positions, cosine=normalize)
+        def products(objective: Objective, metric: Tensor | None) -> Tensor:
+            return gradient_products(objective, data, kind, positions, cosine=normalize, metric=metric)
 
         meaning = meanings.tracin(kind, self.objective.loss, normalize=normalize)
         return self._result(self._sum(products), meaning, positions, names)
@@ -100,13 +113,15 @@ class TracIn:
     def self_influence(self, *, train: Any = None) -> Attribution:
         """Σ_k η_k w_z‖∇ℓ_z(θ_k)‖², ``[train]``: the ranking of Pruthi et al. (2020, section 4.1) for label errors."""
         positions = None if train is None else self.objective.positions(train, "train")
-        scores = self._sum(lambda objective: squared_norms(objective, positions))
+        scores = self._sum(lambda objective, metric: squared_norms(objective, positions, metric))
         return self._result(scores, meanings.tracin_self(self.objective.loss), positions, np.array([]))
 
-    def _sum(self, of: Callable[[Objective], Tensor]) -> Tensor:
+    def _sum(self, of: Callable[[Objective, Tensor | None], Tensor]) -> Tensor:
         """Σ_k η_k of a quantity; one checkpoint is held as a model at a time."""
-        pairs = list(zip(self.checkpoints, self.learning_rates, strict=True))
-        parts = (rate * of(objective_at(self.objective, state)) for state, rate in track(pairs, "checkpoints"))
+        each = list(zip(self.checkpoints, self.learning_rates, self.metrics, strict=True))
+        parts = (
+            rate * of(objective_at(self.objective, state), metric) for state, rate, metric in track(each, "checkpoints")
+        )
         total = next(parts)
         for part in parts:
             total += part
@@ -122,6 +137,16 @@ class TracIn:
         count = len(self.checkpoints)
         sizes = Magnitude(False, f"{count} checkpoint{'s stand' if count > 1 else ' stands'} for all steps of training")
         return Attribution(scores, quantity, ids, names, facts=facts, magnitude=sizes)
+
+
+def _metrics(
+    objective: Objective, given: Sequence[Mapping[str, Tensor]] | None, count: int
+) -> tuple[Tensor | None, ...]:
+    if given is None:
+        return (None,) * count
+    if len(given) != count:
+        raise InputError(f"metrics: one for each of the {count} checkpoints; got {len(given)}")
+    return tuple(vector(metric, objective) for metric in given)
 
 
 def _rates(given: float | Sequence[float], count: int) -> tuple[float, ...]:

@@ -32,6 +32,7 @@ from upweight.inverse.lissa import LiSSA
 from upweight.inverse.lsmr import LSMR
 from upweight.inverse.neumann import Neumann
 from upweight.inverse.nystrom import Nystrom
+from upweight.inverse.step_metric import StepMetric
 
 __all__ = [
     "CG",
@@ -55,6 +56,7 @@ __all__ = [
     "Solution",
     "SolveReport",
     "Solver",
+    "StepMetric",
     "as_solver",
     "precondition",
     "unmeasured",
