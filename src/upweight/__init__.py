@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from upweight.optimizers import step_metric
     from upweight.penalty import l2_of
     from upweight.quantities.generalized import Relabelling, Removal, Substitution
+    from upweight.recorder import Recorder, Recording
     from upweight.solve_report import SolveReport
     from upweight.stored import Stored
     from upweight.study import Study
@@ -72,6 +73,8 @@ __all__ = [
     "NotStationaryWarning",
     "Objective",
     "Quantity",
+    "Recorder",
+    "Recording",
     "Relabelling",
     "Removal",
     "SlowPathWarning",
@@ -126,6 +129,8 @@ _HOMES = {
     "Influence": "influence",
     "Objective": "objective",
     "Quantity": "attribution",
+    "Recorder": "recorder",
+    "Recording": "recorder",
     "Relabelling": "quantities.generalized",
     "Removal": "quantities.generalized",
     "Stored": "stored",
