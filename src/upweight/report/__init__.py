@@ -10,5 +10,18 @@ from upweight.optional import imported
 with imported("report", "upweight.report"):
     from upweight.report.blocks import Block, Facts, Figure, Images, Meaning, Table, Text, Warnings
     from upweight.report.page import Report
+    from upweight.report.tokens import TokenExample, Tokens
 
-__all__ = ["Block", "Facts", "Figure", "Images", "Meaning", "Report", "Table", "Text", "Warnings"]
+__all__ = [
+    "Block",
+    "Facts",
+    "Figure",
+    "Images",
+    "Meaning",
+    "Report",
+    "Table",
+    "Text",
+    "TokenExample",
+    "Tokens",
+    "Warnings",
+]

@@ -14,6 +14,7 @@ from upweight import kinds, plots
 from upweight.errors import InputError
 from upweight.report.embed import figure_markup, png_address
 from upweight.report.numbers import MISSING, Cell, cell
+from upweight.report.tokens import Tokens
 
 TONES = ("helpful", "harmful", "neutral")
 CRISP = 160  # pixels: the gallery enlarges smaller images, with hard edges, and reduces larger ones, smoothly
@@ -218,7 +219,7 @@ class Facts:
         return [(name, cell(value, self.digits)) for name, value in self.facts.items()]
 
 
-Block = Text | Table | Figure | Images | Meaning | Warnings | Facts
+Block = Text | Table | Figure | Images | Tokens | Meaning | Warnings | Facts
 
 
 def _check_digits(digits: int) -> None:
