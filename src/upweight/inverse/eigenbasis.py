@@ -22,7 +22,7 @@ from upweight.inverse.damping import Damping, resolve
 from upweight.inverse.effective import LAYERWISE_SHARE, UNPENALIZED_SHARE, layerwise_damping
 from upweight.inverse.eigen_scores import EigenScorer, EigenScores
 from upweight.inverse.interface import Solution, checked, unmeasured
-from upweight.inverse.layer_costs import ekfac_stages
+from upweight.inverse.layer_costs import ekfac_stages, kfac_stages
 from upweight.linalg.eigh import eigenvectors
 from upweight.linalg.traces import Spectrum
 from upweight.objective import Objective
@@ -106,12 +106,15 @@ class EigenSolver:
         The approximation: Λ and Q of every block, with the penalty.
     tolerance, query_rank
         Of pairs' scores: see `upweight.inverse.EKFAC`.
+    own_pass
+        Whether Λ took a pass of its own over the rows.
     """
 
     operator: EigenOperator
     damping: float
     tolerance: float = 0.0
     query_rank: int | None = None
+    own_pass: bool = True
 
     @classmethod
     def of(
@@ -127,7 +130,10 @@ class EigenSolver:
     def work(self, counts: Counts, *, timed: bool = True) -> Work:
         """See `upweight.inverse.costs.Costed`."""
         is_diagonal = all(basis.left is None and basis.right is None for basis in self.operator.bases)
-        return Work(tuple(diagonal_stages(counts) if is_diagonal else ekfac_stages(counts, self.tolerance)))
+        if is_diagonal:
+            return Work(tuple(diagonal_stages(counts)))
+        every = ekfac_stages(counts, self.tolerance) if self.own_pass else kfac_stages(counts, by_factors=False)
+        return Work(tuple(every))
 
     def denominators(self, number: int) -> Tensor:
         """Λ + λ + δ of a block."""

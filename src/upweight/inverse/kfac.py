@@ -93,7 +93,7 @@ class KFAC:
         values = tuple(torch.outer(left, right) for left, right in sides)
         operator = EigenOperator(rows.objective, bases, values, f"K-FAC ({self.approximation}) of the {rows.name}")
         if self.damping_rule == "eigenvalue":
-            return EigenSolver.of(operator, self.damping)
+            return replace(EigenSolver.of(operator, self.damping), own_pass=False)
         return FactoredSolver(operator, resolved(self.damping, operator), sides)
 
 

@@ -85,7 +85,8 @@ def _packed_eigen(solver: EigenSolver | FactoredSolver) -> tuple[dict[str, Tenso
             tensors |= {f"{number}.{side}.values": values for side, values in zip(SIDES, sides, strict=True)}
         return tensors, {"form": "factored", **facts}
     tensors |= {f"{number}.values": values for number, values in enumerate(operator.values)}
-    return tensors, {"form": "eigen", **facts, "tolerance": solver.tolerance, "query_rank": solver.query_rank}
+    settings = {"tolerance": solver.tolerance, "query_rank": solver.query_rank, "own_pass": solver.own_pass}
+    return tensors, {"form": "eigen", **facts, **settings}
 
 
 def _unpacked_eigen(objective: Objective, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Solver:
@@ -98,7 +99,7 @@ def _unpacked_eigen(objective: Objective, tensors: dict[str, Tensor], facts: dic
         return FactoredSolver(EigenOperator(objective, bases, values, name, facts["penalized"]), damping, sides)
     values = tuple(tensors[f"{number}.values"] for number in range(len(bases)))
     operator = EigenOperator(objective, bases, values, name, facts["penalized"])
-    return EigenSolver(operator, damping, facts["tolerance"], facts["query_rank"])
+    return EigenSolver(operator, damping, facts["tolerance"], facts["query_rank"], facts["own_pass"])
 
 
 def _packed_dual(solver: DualSolver) -> tuple[dict[str, Tensor], dict[str, Any]]:
