@@ -299,3 +299,19 @@ def test_a_dense_store_holds_little_more_than_its_scores(tmp_path: Path) -> None
     each.attribute((x[:100], y[:100]), store=place)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     assert size <= 4.4 * 20_000 * 100
+
+
+def test_damaged_names_are_done_again(tmp_path: Path) -> None:
+    place, whole = tmp_path / "store", tmp_path / "whole"
+    more = {"columns": {"text": [f"text {k}" for k in range(N)]}, "query_ids": [f"q{k}" for k in range(QUERIES)]}
+    ids = [f"e{k}" for k in range(N)]
+    influence(ids=ids).attribute(queries(), store=place, **more)
+    shutil.copytree(place, whole)
+    for name in ("ids", "query-ids", "column-0"):
+        block = place / "blocks" / f"{name}-000000"
+        block.write_bytes(block.read_bytes()[:-1] + b"\0")
+    with pytest.raises(uw.InputError, match="begun with"), pytest.warns(DamagedFileWarning):
+        influence(ids=ids).attribute(queries(), store=place, query_ids=more["query_ids"])
+    with pytest.warns(DamagedFileWarning):
+        influence(ids=ids).attribute(queries(), store=place, **more)
+    assert contents(place) == contents(whole)
