@@ -271,3 +271,51 @@ def test_info_says_who_works_and_a_second_worker_is_refused(answer: Answer, run:
     assert answer("info", "store")["state"] == "stopped"
     assert "is stopped, at 3 of 6 shards" in refused(run, "query", "store")
     assert answer("resume", "store")["state"] == "finished"
+
+
+TRAINS = """
+import os, time
+import torch
+import upweight as uw
+
+def squared(model, batch):
+    return ((model(batch[0]) - batch[1][:, None]) ** 2).sum(1)
+
+def study():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 4, generator=generator, dtype=torch.float64)
+    y = x[:, 0].sin()
+    torch.manual_seed(time.time_ns() % 2**31)
+    model = torch.nn.Linear(4, 1, dtype=torch.float64)
+    objective = uw.Objective(model, {loss}, (x, y), l2=0.1)
+    fitted = uw.retraining.fit(objective)
+    return fitted.at(fitted.params + 1e-10 * torch.randn(fitted.p, dtype=torch.float64)), (x[:3], y[:3])
+"""
+
+
+def test_a_study_that_trains_anew_is_gone_on_with_at_the_theta_of_the_job(run: Run, tmp_path: Path) -> None:
+    study = tmp_path / "mine.py"
+    study.write_text(TRAINS.format(loss="squared"))
+    one, two = (studies.load(study).objective.params for _ in range(2))
+    assert not np.array_equal(one, two)
+    assert run("attribute", study, "-o", "store", "--shard-size", 9).exit_code == 0
+    before = scores(tmp_path / "store")
+    (tmp_path / "store" / "result.json").unlink()
+    (tmp_path / "store" / "committed" / "scores-000003.json").unlink()
+    shown = run("resume", "store")
+    assert shown.exit_code == 0, shown.output
+    assert np.array_equal(scores(tmp_path / "store"), before)
+    study.write_text(TRAINS.format(loss="squared").replace("l2=0.1", "l2=0.2"))
+    assert "another θ" in refused(run, "resume", "store")
+    block = tmp_path / "store" / "blocks" / "theta"
+    block.write_bytes(block.read_bytes()[:-1])
+    assert "block theta" in refused(run, "resume", "store")
+
+
+def test_so_it_is_in_workers_that_train_anew(tmp_path: Path) -> None:
+    study = tmp_path / "mine.py"
+    study.write_text(TRAINS.format(loss="lambda model, batch: squared(model, batch)"))
+    process = begin("attribute", study, "-o", "store", "--workers", 1, "--json", folder=tmp_path)
+    code, found, errors = ended(process)
+    assert code == 0, (found, errors)
+    np.testing.assert_allclose(scores(tmp_path / "store"), expected(study), rtol=1e-4, atol=1e-9)

@@ -38,6 +38,8 @@ def go_on(run: Session, begun: Begun, place: Backend, executor: Executor) -> Sto
     from upweight.cli.study_file import read_study
     from upweight.executors import InProcess
     from upweight.jobs.of_study import OfStudy, digest
+    from upweight.jobs.theta import at_kept
+    from upweight.jobs.theta import kept as kept_theta
 
     study_file, options = Path(begun.study), begun.options
     _refuse_gone(begun)
@@ -47,7 +49,8 @@ def go_on(run: Session, begun: Begun, place: Backend, executor: Executor) -> Sto
         if found != begun.digest:
             run.note(f"{study_file} has changed since the job began; what it gives is compared")
         study = read_study(study_file)
-        begun.keep(place)
+        study = replace(study, objective=at_kept(study.objective, kept_theta(place)))
+        begun.keep(place, study.objective)
         who = executor if isinstance(executor, InProcess) else OfStudy(executor, study_file, study, found)
         kept = {
             "store": place,

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from upweight.errors import InputError
+from upweight.jobs import theta
 from upweight.jobs.run import LOG
+from upweight.objective import Objective
 from upweight.store.backend import LOCK, Backend
 from upweight.store.description import DESCRIPTION
 from upweight.store.sealed import seal, unseal
@@ -40,8 +42,8 @@ class Begun:
     options: dict[str, Any]
     who: dict[str, Any]
 
-    def keep(self, place: Backend) -> None:
-        """Put it into a store that has none yet, or no description: nothing has been begun by it.
+    def keep(self, place: Backend, objective: Objective) -> None:
+        """Put it, and the study's θ, into a store that has no description yet: nothing has been begun there.
 
         Raises
         ------
@@ -52,6 +54,7 @@ class Begun:
         """
         if place.read(DESCRIPTION) is None:
             with place.held():
+                theta.keep(place, objective)
                 place.write(COMMAND, seal(asdict(self)))
 
     def refuse_other(self, place: Backend) -> None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from upweight import study
 from upweight.data import MapData
 from upweight.errors import InputError
 from upweight.executors import Executor
 from upweight.executors.interface import Result, Task
-from upweight.jobs import fingerprints
+from upweight.jobs import fingerprints, theta
 from upweight.jobs.description import WORDS
 from upweight.objective import Objective
 
@@ -37,7 +39,7 @@ class OfStudy:
     path
         Of the study file, for every worker the same.
     study
-        What it gave here.
+        What it gave here, its objective at the θ of the job.
     digest
         Of the file as it was run here (`digest`).
     """
@@ -73,13 +75,16 @@ class OfStudy:
             told = f"{type(error).__name__}: {error}"
         stream = io.BytesIO()
         try:
-            _Without(stream, parts(self.study)).dump(make_worker)
+            _Without(stream, parts(self.study.objective, self.study)).dump(make_worker)
         except Exception as error:
             raise InputError(
                 f"{self.path}: this study can't be sent to workers ({told}; without its model and data "
                 f"{type(error).__name__}: {error}); define its classes and functions at the top level of the file"
             ) from error
-        return _Sent(*place, stream.getvalue(), (told, fingerprints.of_objective(self.study.objective)))
+        objective = self.study.objective
+        return _Sent(
+            *place, stream.getvalue(), _Expected(told, fingerprints.of_objective(objective), objective.params.cpu())
+        )
 
 
 def digest(path: Path) -> str:
@@ -96,9 +101,8 @@ def digest(path: Path) -> str:
         raise InputError(f"{path}: can't be read ({error.strerror or error})") from error
 
 
-def parts(of: study.Study) -> dict[str, Any]:
-    """What every process gets by calling ``study()``, by name."""
-    objective = of.objective
+def parts(objective: Objective, of: study.Study) -> dict[str, Any]:
+    """What every process gets by calling ``study()``, by name; ``objective``: the study's, at the θ of the job."""
     every = {
         "objective": objective,
         "engine": objective.engine,
@@ -139,17 +143,23 @@ class _With(pickle.Unpickler):
 
 
 @dataclass(frozen=True)
-class _Sent:
-    """Makes a worker in another process, be it on another machine.
+class _Expected:
+    """Why model and data weren't sent, and what ``study()`` is to give instead: its fingerprints, and θ."""
 
-    ``without``: why model and data weren't sent, and the fingerprints of what ``study()`` is to give; None: they were.
-    """
+    told: str
+    fingerprints: dict[str, str]
+    params: Tensor
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """Makes a worker in another process, be it on another machine; ``without``: None where all was sent."""
 
     path: str
     folder: str
     digest: str
     content: bytes
-    without: tuple[str, dict[str, str]] | None
+    without: _Expected | None
 
     def __call__(self) -> Callable[[Any], Any]:
         os.chdir(self._folder)
@@ -162,23 +172,22 @@ class _Sent:
                 study.run(self.path)
             else:
                 given = study.load(self.path)
-                self._refuse_other(given.objective)
-                every = parts(given)
+                objective = theta.at_kept(given.objective, self.without.params)
+                self._refuse_other(objective, self.without)
+                every = parts(objective, given)
         except InputError as error:
             raise InputError(f"{self._where}: {error}") from error
         made: Callable[[], Any] = _With(self.content, every).load()
         return made()
 
-    def _refuse_other(self, objective: Objective) -> None:
-        assert self.without is not None
-        told, expected = self.without
+    def _refuse_other(self, objective: Objective, expected: _Expected) -> None:
         found = fingerprints.of_objective(objective)
-        for name, value in expected.items():
+        for name, value in expected.fingerprints.items():
             if found[name] != value:
                 raise InputError(
                     f"{self.path}: study() gives {WORDS[name]} here than where the job began ({name}={found[name]!r} "
                     f"instead of {value!r}); let it load a trained model from a file, or let all that it uses be sent: "
-                    f"define it at the top level of the file ({told})"
+                    f"define it at the top level of the file ({expected.told})"
                 )
 
     @property
