@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -170,7 +169,7 @@ def attribute(work: Work, kept: Kept) -> Stored:
         "kind": "self-influence" if work.data is None else "attribution",
         "settings": {**work.settings, "top_k": kept.top_k},
         "fingerprints": _fingerprints(work, query_ids),
-        "versions": {"upweight": version("upweight"), "torch": torch.__version__},
+        "versions": fingerprints.versions(),
     }
     job = _Job(work, kept, place, said, ids, query_ids, names)
     found = job.finished()

@@ -68,7 +68,7 @@ class OfStudy:
         return self.executor.run(tasks, self._sent(make_worker))
 
     def _sent(self, make_worker: Callable[[], Any]) -> _Sent:
-        place = (str(self.path), os.getcwd(), self.digest)
+        place = (str(self.path), os.getcwd(), self.digest, fingerprints.versions())
         try:
             return _Sent(*place, pickle.dumps(make_worker), None)
         except Exception as error:  # of whatever kind a class's own pickling raises
@@ -158,10 +158,15 @@ class _Sent:
     path: str
     folder: str
     digest: str
+    versions: dict[str, str]
     content: bytes
     without: _Expected | None
 
     def __call__(self) -> Callable[[Any], Any]:
+        if fingerprints.versions() != self.versions:
+            raise InputError(
+                f"{self._where} has {fingerprints.versions()} instead of {self.versions}; install the same"
+            )
         os.chdir(self._folder)
         found = digest(Path(self._here))
         if found != self.digest:
