@@ -15,7 +15,7 @@ from torch import nn
 
 import upweight as uw
 from upweight.errors import DamagedFileWarning
-from upweight.executors import InProcess
+from upweight.executors import InProcess, WorkerDiedError
 from upweight.store import Local, Memory, Remote
 
 N, QUERIES = 53, 7
@@ -124,6 +124,25 @@ class _Dying(InProcess):
             if number == self.after:  # type: ignore[attr-defined]
                 raise _Killed
             yield task, worker(task)
+
+
+class _Deadly(InProcess):
+    """Its workers die, as of too little memory."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "runs", [])
+
+    def run(self, tasks: Any, make_worker: Any) -> Any:
+        self.runs.append(1)  # type: ignore[attr-defined]
+        raise WorkerDiedError(next(iter(tasks)), 3, "out of memory")
+        yield
+
+
+def test_a_job_whose_workers_die_is_not_begun_again_by_itself(tmp_path: Path) -> None:
+    executor = _Deadly()
+    with pytest.raises(WorkerDiedError, match="3 times"):
+        influence().attribute(queries(), store=tmp_path / "store", shard_size=8, executor=executor)
+    assert executor.runs == [1]  # type: ignore[attr-defined]
 
 
 def contents(place: Path) -> dict[str, bytes]:
