@@ -157,6 +157,29 @@ def test_a_command_runs_as_it_is_written(each: Shown, folder: Path, monkeypatch:
     ran(each, folder, monkeypatch)
 
 
+STAND_INS = {"--ray auto": "--ray local", "--slurm timeout_min=60": "--slurm timeout_min=60 --slurm cluster=local"}
+"""What is there where no cluster is."""
+ON_CLUSTERS = [
+    pytest.param(Shown(page, line), id=f"{page.stem}: {line}")
+    for page in PAGES
+    for language, block in BLOCK.findall(page.read_text(encoding="utf-8"))
+    if language == "sh"
+    for line in block.splitlines()
+    if line.startswith("upweight")
+]
+
+
+@pytest.mark.parametrize("each", ON_CLUSTERS)
+def test_a_command_for_a_cluster_runs_on_what_stands_in_for_it(
+    each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = each.words
+    for on_cluster, here in STAND_INS.items():
+        words = words.replace(on_cluster, here)
+    assert words != each.words
+    ran(Shown(each.page, words.replace("--out ", f"--out {each.page.stem}-")), folder, monkeypatch)
+
+
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?%?")
 WITHIN = 0.05
 """How far a figure may move with another processor's rounding; whole numbers, names of rows among them, may not."""

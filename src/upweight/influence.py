@@ -285,7 +285,7 @@ class Influence(Attributor):
         executor: Executor | None = None,
         shard_size: int | None = None,
         resume: bool = True,
-        columns: Mapping[str, Sequence[Any]] | None = None,
+        columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     ) -> Stored: ...
 
     @_working
@@ -305,7 +305,7 @@ class Influence(Attributor):
         executor: Executor | None = None,
         shard_size: int | None = None,
         resume: bool = True,
-        columns: Mapping[str, Sequence[Any]] | None = None,
+        columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     ) -> Attribution | Stored:
         """Scores of training examples for each query.
 
@@ -519,7 +519,7 @@ class Influence(Attributor):
         executor: Executor | None = None,
         shard_size: int | None = None,
         resume: bool = True,
-        columns: Mapping[str, Sequence[Any]] | None = None,
+        columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     ) -> Stored: ...
 
     @_working
@@ -534,7 +534,7 @@ class Influence(Attributor):
         executor: Executor | None = None,
         shard_size: int | None = None,
         resume: bool = True,
-        columns: Mapping[str, Sequence[Any]] | None = None,
+        columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     ) -> Attribution | Stored:
         """Predicted change of each training example's own loss if it were left out, ``[train]``.
 
@@ -699,7 +699,7 @@ def as_kept(
     executor: Executor | None,
     shard_size: int | None,
     resume: bool,
-    columns: Mapping[str, Sequence[Any]] | None,
+    columns: Mapping[str, Sequence[Any] | np.ndarray] | None,
 ) -> Kept | None:
     """How scores are kept, where they go into a store; its arguments mean nothing without one."""
     given = {"top_k": top_k, "executor": executor, "shard_size": shard_size, "columns": columns}

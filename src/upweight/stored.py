@@ -242,14 +242,14 @@ class Stored:
         """
         with imported("tables", "Stored.to_pandas"):
             import pandas as pd
-        return pd.concat(list(self._frames(k, queries)), ignore_index=True)
+        return pd.concat(list(self.frames(k, queries)), ignore_index=True)
 
     def to_csv(self, path: str | os.PathLike[str], k: int | None = None, queries: Any = None) -> Path:
         """`to_pandas` as a file, a few queries in memory at a time."""
         from upweight import files
 
         def fill(stream: Any) -> None:
-            for number, frame in enumerate(self._frames(k, queries)):
+            for number, frame in enumerate(self.frames(k, queries)):
                 stream.write(frame.to_csv(index=False, header=number == 0).encode())
 
         return files.write(path, fill)
@@ -263,7 +263,7 @@ class Stored:
 
         def fill(stream: Any) -> None:
             writer = None
-            for frame in self._frames(k, queries):
+            for frame in self.frames(k, queries):
                 table = pyarrow.Table.from_pandas(frame, preserve_index=False)
                 writer = writer or pyarrow.parquet.ParquetWriter(stream, table.schema)
                 writer.write_table(table)
@@ -272,16 +272,20 @@ class Stored:
 
         return files.write(path, fill)
 
-    def to_numpy(self, path: str | os.PathLike[str]) -> Path:
+    def to_numpy(self, path: str | os.PathLike[str], queries: Any = None) -> Path:
         """The scores as a ``.npy`` file, a few queries in memory at a time; it can be opened with ``mmap_mode``."""
         from numpy.lib import format as npy
 
         from upweight import files
 
+        rows = self._rows(queries)
+        shape = self.shape if len(self.shape) == 1 else (len(rows), self.shape[1])
+        _ = self.scores
+
         def fill(stream: Any) -> None:
-            header = {"descr": np.dtype(self._array.dtype).str, "fortran_order": False, "shape": self.shape}
+            header = {"descr": np.dtype(self._array.dtype).str, "fortran_order": False, "shape": shape}
             npy.write_array_header_2_0(stream, header)
-            for some in self._pieces(self._rows(None)):
+            for some in self._pieces(rows):
                 stream.write(some.numpy().tobytes())
 
         return files.write(path, fill)
@@ -296,9 +300,10 @@ class Stored:
         words = {"quantity": str(self.quantity), "damping": str(self.damping)}
         return files.write(path, save(held, words))
 
-    def _frames(self, k: int | None, queries: Any) -> Iterator[pd.DataFrame]:
-        """Tables of a few queries each."""
-        import pandas as pd
+    def frames(self, k: int | None = None, queries: Any = None) -> Iterator[pd.DataFrame]:
+        """`to_pandas` in parts, a few queries each."""
+        with imported("tables", "Stored.frames"):
+            import pandas as pd
 
         k = self.top_k if k is None else k
         rows, single = self._rows(queries), len(self.shape) == 1

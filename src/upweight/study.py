@@ -104,22 +104,33 @@ def load(path: str | os.PathLike[str]) -> Study:
         If there is no such file, it has no ``study``, that gives something else, or an exception is raised in it;
         the message then shows the line.
     """
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise InputError(f"{path}: there is no such file")
-    if file.suffix.lower() != SUFFIX:
-        raise InputError(f"{path}: is no study file; give a Python file ({SUFFIX}) that defines {NAME}()")
-    with _own_errors(file, str(path)):
-        module = _run(file)
+    module = run(path)
     if not hasattr(module, NAME):
         raise InputError(
             f"{path}: defines no {NAME!r}; add a function {NAME}() that returns upweight.Study(objective, queries)"
         )
     found = getattr(module, NAME)
     if callable(found):
-        with _own_errors(file, str(path)):
+        with _own_errors(Path(path).resolve(), str(path)):
             found = found()
     return _as_study(found, str(path))
+
+
+def run(path: str | os.PathLike[str]) -> ModuleType:
+    """Run a study file without calling its ``study()``: what it defines can then be unpickled.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or an exception is raised in it; the message then shows the line.
+    """
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise InputError(f"{path}: there is no such file")
+    if file.suffix.lower() != SUFFIX:
+        raise InputError(f"{path}: is no study file; give a Python file ({SUFFIX}) that defines {NAME}()")
+    with _own_errors(file, str(path)):
+        return _run(file)
 
 
 def _as_study(found: Any, path: str) -> Study:

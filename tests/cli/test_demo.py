@@ -47,7 +47,7 @@ def test_the_table_in_the_terminal_parts_helpful_from_harmful(run: Run) -> None:
 
 
 def test_commands_have_help_with_examples(run: Run) -> None:
-    for command in ("demo", "label-errors", "explain", "verify"):
+    for command in ("demo", "label-errors", "explain", "verify", "attribute", "resume", "info", "query"):
         shown = run(command, "--help")
         assert shown.exit_code == 0
         assert f"upweight {command}" in shown.stdout

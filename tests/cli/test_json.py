@@ -26,6 +26,10 @@ COMMANDS = {
     "unlearn": ("x.py", "--class", "1"),
     "correct-labels": ("x.py", "--labels", "x.csv"),
     "compare": ("x.py", "y.py"),
+    "attribute": ("x.py", "--out", "scores"),
+    "resume": ("scores",),
+    "info": ("scores",),
+    "query": ("scores",),
     "data list": (),
     "data fetch": ("digits",),
 }

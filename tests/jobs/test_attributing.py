@@ -15,7 +15,7 @@ from torch import nn
 
 import upweight as uw
 from upweight.errors import DamagedFileWarning
-from upweight.executors import InProcess
+from upweight.executors import InProcess, WorkerDiedError
 from upweight.store import Local, Memory, Remote
 
 N, QUERIES = 53, 7
@@ -127,6 +127,25 @@ class _Dying(InProcess):
             if mine and number == self.after:  # type: ignore[attr-defined]
                 raise _Killed
             yield task, worker(task)
+
+
+class _Deadly(InProcess):
+    """Its workers die, as of too little memory."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "runs", [])
+
+    def run(self, tasks: Any, make_worker: Any) -> Any:
+        self.runs.append(1)  # type: ignore[attr-defined]
+        raise WorkerDiedError(next(iter(tasks)), 3, "out of memory")
+        yield
+
+
+def test_a_job_whose_workers_die_is_not_begun_again_by_itself(tmp_path: Path) -> None:
+    executor = _Deadly()
+    with pytest.raises(WorkerDiedError, match="3 times"):
+        influence().attribute(queries(), store=tmp_path / "store", shard_size=8, executor=executor)
+    assert executor.runs == [1]  # type: ignore[attr-defined]
 
 
 def contents(place: Path) -> dict[str, bytes]:
@@ -317,3 +336,19 @@ def test_label_errors_by_shards(tmp_path: Path, inverse: Callable[[], Any]) -> N
     for method in ("margin", "relative"):
         ours, theirs = (uw.tasks.label_errors(effects, method=method) for effects in (stored, whole))  # type: ignore[arg-type]
         torch.testing.assert_close(ours.attribution.scores, theirs.attribution.scores, rtol=1e-4, atol=1e-6)
+
+
+def test_damaged_names_are_done_again(tmp_path: Path) -> None:
+    place, whole = tmp_path / "store", tmp_path / "whole"
+    more = {"columns": {"text": [f"text {k}" for k in range(N)]}, "query_ids": [f"q{k}" for k in range(QUERIES)]}
+    ids = [f"e{k}" for k in range(N)]
+    influence(ids=ids).attribute(queries(), store=place, **more)
+    shutil.copytree(place, whole)
+    for name in ("ids", "query-ids", "column-0"):
+        block = place / "blocks" / f"{name}-000000"
+        block.write_bytes(block.read_bytes()[:-1] + b"\0")
+    with pytest.raises(uw.InputError, match="begun with"), pytest.warns(DamagedFileWarning):
+        influence(ids=ids).attribute(queries(), store=place, query_ids=more["query_ids"])
+    with pytest.warns(DamagedFileWarning):
+        influence(ids=ids).attribute(queries(), store=place, **more)
+    assert contents(place) == contents(whole)

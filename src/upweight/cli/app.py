@@ -9,13 +9,17 @@ import typer
 
 from upweight.cli import data
 from upweight.cli.attack import attack
+from upweight.cli.attribute import attribute
 from upweight.cli.compare import compare
 from upweight.cli.demo import demo
 from upweight.cli.domain_mismatch import domain_mismatch
 from upweight.cli.explain import explain
+from upweight.cli.info import info
 from upweight.cli.json_always import JsonAlways
 from upweight.cli.label_errors import label_errors
 from upweight.cli.options import EXAMPLES
+from upweight.cli.query import query
+from upweight.cli.resume import resume
 from upweight.cli.unlearn import correct_labels, unlearn
 from upweight.cli.verify import verify
 
@@ -92,4 +96,16 @@ app.command(
     epilog=EXAMPLES + "upweight correct-labels study.py --labels corrected.csv --ratio 0.1",
 )(correct_labels)
 app.command(epilog=EXAMPLES + "upweight compare pixels.py features.py --query 3")(compare)
+app.command(
+    epilog=EXAMPLES
+    + "upweight attribute study.py --out scores --workers 4\n\n"
+    + "upweight attribute study.py --out scores --top-k 100 --ray auto\n\n"
+    + "upweight attribute study.py --out scores --workers 8 --slurm timeout_min=60 --slurm mem_gb=16",
+)(attribute)
+app.command(
+    epilog=EXAMPLES
+    + "upweight query scores\n\nupweight query scores 3 17 --top 10\n\nupweight query scores --top 100 --to best.csv",
+)(query)
+app.command(epilog=EXAMPLES + "upweight info scores\n\nupweight info scores --verify --json")(info)
+app.command(epilog=EXAMPLES + "upweight resume scores\n\nupweight resume scores --workers 2")(resume)
 app.add_typer(data.app, name="data")

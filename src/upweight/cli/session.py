@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from upweight.cli.reads import recorded
 from upweight.cli.standard_output import UnwritableError, printing
 from upweight.datasets.errors import DataUnavailable
 from upweight.errors import DivergedError, InputError, MissingExtraError, NegativeCurvatureError, UpweightWarning
+from upweight.executors import TaskFailedError, WorkerDiedError
+from upweight.files import NotWrittenError
 
 REFUSALS = (InputError, MissingExtraError, NegativeCurvatureError, DivergedError, DataUnavailable, OSError)
 """What a user can mend; anything else is a fault of the package and shows its traceback."""
@@ -42,6 +44,8 @@ class Session:
         self.result: dict[str, Any] = {}
         self.warnings: list[str] = []
         self.files: dict[str, Path] = {}
+        self.kept: Callable[[], str] = str
+        """What is kept of what was done, said where the command ends early; nothing by default."""
         self.started = time.perf_counter()
 
     @property
@@ -113,13 +117,18 @@ def session(as_json: bool, quiet: bool) -> Iterator[Session]:
         except REFUSALS as error:
             if isinstance(error, UnwritableError):
                 raise
-            run.fail(type(error).__name__, told(error))
+            run.fail(type(error).__name__, told(error) + (run.kept() if isinstance(error, NotWrittenError) else ""))
+            raise typer.Exit(1) from None
+        except (TaskFailedError, WorkerDiedError) as error:
+            if error.__cause__ is not None and not isinstance(error.__cause__, REFUSALS):
+                raise  # a fault of this process, whose traceback is not told yet
+            run.fail(type(error).__name__, str(error).rstrip() + run.kept())
             raise typer.Exit(1) from None
         except Terminated:
-            run.fail("Terminated", EARLY)
+            run.fail("Terminated", EARLY + run.kept())
             raise typer.Exit(TERMINATED) from None
         except KeyboardInterrupt:
-            run.fail("Interrupted", EARLY)
+            run.fail("Interrupted", EARLY + run.kept())
             raise typer.Exit(INTERRUPTED) from None
         except SystemExit as error:  # of what a study calls
             run.fail("SystemExit", f"{ENDED}{error.code!r})")

@@ -10,11 +10,11 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What makes a spreadsheet compute a cell rather than show it."""
 
 
-def as_csv(frame: pd.DataFrame) -> bytes:
+def as_csv(frame: pd.DataFrame, *, header: bool = True) -> bytes:
     """The table as UTF-8 CSV without its index; text that begins as a formula does is preceded by ``'``."""
     quoted = frame.apply(lambda column: column if _numbers(column) else column.map(_quoted))
     quoted.columns = [_quoted(name) for name in frame.columns]
-    return quoted.to_csv(index=False).encode("utf-8", errors="backslashreplace")
+    return quoted.to_csv(index=False, header=header).encode("utf-8", errors="backslashreplace")
 
 
 def _numbers(column: pd.Series) -> bool:

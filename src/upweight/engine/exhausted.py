@@ -9,6 +9,7 @@ import torch
 
 from upweight.engine.engine import Engine
 from upweight.errors import SmallerPassesWarning, warn
+from upweight.executors import TaskFailedError, WorkerDiedError
 
 T = TypeVar("T")
 
@@ -17,7 +18,9 @@ WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """By its class, or by its words."""
+    """By its class, or by its words; not what executors say of a worker, whose memory is not this process's."""
+    if isinstance(error, TaskFailedError | WorkerDiedError):
+        return False
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)

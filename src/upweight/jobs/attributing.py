@@ -68,7 +68,7 @@ class Kept:
     executor: Executor = field(default_factory=InProcess)
     shard_size: int | None = None
     resume: bool = True
-    columns: Mapping[str, Sequence[Any]] | None = None
+    columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None
 
     def check(self) -> Backend:
         """The store, all arguments checked.
@@ -175,7 +175,7 @@ def attribute(work: Work, kept: Kept) -> Stored:
         "kind": work.kind,
         "settings": {**work.settings, "top_k": kept.top_k},
         "fingerprints": _fingerprints(work, query_ids),
-        "versions": description.versions(),
+        "versions": fingerprints.versions(),
     }
     job = _Job(work, kept, place, said, ids, query_ids, names)
     found = job.finished()
@@ -185,7 +185,7 @@ def attribute(work: Work, kept: Kept) -> Stored:
         return job.done()
 
 
-def _given(kept: Kept) -> Mapping[str, Sequence[Any]]:
+def _given(kept: Kept) -> Mapping[str, Sequence[Any] | np.ndarray]:
     given = {} if kept.columns is None else kept.columns
     if not isinstance(given, Mapping) or not all(isinstance(name, str) and name for name in given):
         raise InputError(f"columns: give values by name, {{'text': […]}}; got {scalars.shown(given)}")
@@ -219,7 +219,7 @@ class _Job:
         if found is None or not self.kept.resume:
             return None
         description.refuse_other(self.place, found, self.said)
-        if result(self.place) is None or self._missing(found, None):
+        if result(self.place) is None or self._missing(found, None) or self._unnamed(found):
             return None
         return Stored.open(self.place)
 
@@ -228,6 +228,7 @@ class _Job:
         said, is_new = description.begin(self.place, self._whole(), resume=self.kept.resume)
         array, log = ScoreArray(**said["array"]), Log(self.place)
         if is_new or self._unnamed(said):
+            self._refuse_other_columns(said)
             self._write_names(array)
         top_k = said["top_k"]
         self.work.objective.engine.hold(said["passes"])
@@ -299,15 +300,20 @@ class _Job:
         return columns.write(Blocks(Memory()), name, values)
 
     def _unnamed(self, said: dict[str, Any]) -> bool:
-        """Whether names are missing, of a kill at the very beginning."""
+        """Whether names are missing, of a kill at the very beginning, or damaged."""
         every = [said["ids"], said["query_ids"], *said["columns"].values()]
-        expected = [
-            f"{column['name']}-{number:06d}"
-            for column in every
-            if "rows" in column
-            for number in range(-(-column["count"] // column["rows"]))
-        ]
-        return not set(expected) <= set(self.blocks.marks())
+        expected = {name for column in every for name in columns.blocks_of(column)}
+        whole = {name for column in every for name in self.blocks.whole(f"{column['name']}-")} if expected else set()
+        return not expected <= whole
+
+    def _refuse_other_columns(self, said: dict[str, Any]) -> None:
+        """Names and columns are written again together, under the names of blocks that the store began with."""
+        given = {name: self._described(f"column-{k}", values) for k, (name, values) in enumerate(self._columns)}
+        if given != said["columns"]:
+            raise InputError(
+                f"columns: {self.place} was begun with {list(said['columns'])}, and what it keeps of names and columns "
+                f"is damaged or missing; give the same columns again, not {list(given)}"
+            )
 
     def _write_names(self, array: ScoreArray) -> None:
         columns.write(self.blocks, "ids", self.ids)

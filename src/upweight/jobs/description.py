@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
-import torch
-
 from upweight.errors import InputError
+from upweight.jobs.begun import refuse_foreign
 from upweight.store.backend import Backend
 from upweight.store.description import DESCRIPTION, FORMAT, RESULT, described
 from upweight.store.sealed import seal
@@ -19,11 +17,6 @@ WORDS = {
     "ids": "training examples of other names, or in another order",
     "queries": "other queries",
 }
-
-
-def versions() -> dict[str, str]:
-    """Of what makes the numbers."""
-    return {"upweight": version("upweight"), "torch": torch.__version__}
 
 
 def begin(backend: Backend, said: dict[str, Any], *, resume: bool) -> tuple[dict[str, Any], bool]:
@@ -41,12 +34,7 @@ def begin(backend: Backend, said: dict[str, Any], *, resume: bool) -> tuple[dict
     """
     found = described(backend, missing=None)
     if found is None:
-        others = [key for key in backend.keys("") if key not in ("lock", "log.jsonl")]
-        if others:
-            raise InputError(
-                f"store: {backend} holds {others[0]!r}, and no job of upweight's; give another place, which need not "
-                "be there yet"
-            )
+        refuse_foreign(backend)
         said = {"format": FORMAT, **said}
         backend.write(DESCRIPTION, seal(said))
         return said, True

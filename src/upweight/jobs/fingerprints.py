@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ from upweight.retraining.fingerprint import UnknownContentError, fingerprint
 SAMPLED = 256
 """Examples of a data set that isn't held in memory, spread over it, that stand for all."""
 LENGTH = 16
+
+
+def versions() -> dict[str, str]:
+    """Of what computes scores."""
+    return {"upweight": version("upweight"), "torch": torch.__version__}
 
 
 def of_objective(objective: Objective) -> dict[str, str]:

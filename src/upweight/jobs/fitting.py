@@ -219,7 +219,7 @@ def fit(
             "forward": words(objective.problem.half or objective.dtype),
         },
         "fingerprints": fingerprints.of_objective(objective),
-        "versions": description.versions(),
+        "versions": fingerprints.versions(),
         "passes": objective.engine.memory,
     }
     with place.held():

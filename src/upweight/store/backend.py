@@ -143,6 +143,24 @@ class Local:
 
         return LocalStore(self.path, read_only=True)
 
+    def holder(self) -> str | None:
+        """Which process works here, as ``process on machine``; None where none does, or locks don't tell."""
+        if fcntl is None:
+            return None
+        try:
+            descriptor = os.open(self.path / LOCK, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
+        except OSError:  # a file system without locks
+            return None
+        finally:
+            os.close(descriptor)
+        return None
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """See `Backend`. The lock goes with the process that has it, however that ends."""

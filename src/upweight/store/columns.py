@@ -71,6 +71,13 @@ def write(blocks: Blocks, name: str, values: np.ndarray) -> dict[str, Any]:
     return {**said, "rows": rows}
 
 
+def blocks_of(said: dict[str, Any]) -> list[str]:
+    """Names of the blocks of a column, by what `write` said of it."""
+    if "rows" not in said:
+        return []
+    return [f"{said['name']}-{number:06d}" for number in range(-(-said["count"] // said["rows"]))]
+
+
 @dataclass(frozen=True, eq=False)
 class Column:
     """A column in a store.

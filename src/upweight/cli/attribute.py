@@ -1,0 +1,149 @@
+"""`upweight attribute`: scores of a study's queries for all training examples, in a store, shard by shard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from upweight.cli.job_options import Ray, Slurm, StudyFile, Workers
+from upweight.cli.options import LARGEST_SEED, AsJson, Quiet
+from upweight.cli.session import session
+
+
+def attribute(
+    study: StudyFile,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Where the scores go: a folder, or a URL such as s3://bucket/folder.",
+            show_default=False,
+        ),
+    ],
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", "-k", min=1, help="Keep the k largest and k smallest scores of each query, not all."),
+    ] = None,
+    self_influence: Annotated[
+        bool, typer.Option("--self-influence", help="Score each training example for itself, not for the queries.")
+    ] = False,
+    quantity: Annotated[str, typer.Option(help="removal or upweight.")] = "removal",
+    measurement: Annotated[
+        str, typer.Option(help="What is explained of a query: loss, margin or log-probability.")
+    ] = "loss",
+    inverse: Annotated[
+        str | None, typer.Option(help="Of the curvature, by its name in upweight.inverse (default: chosen).")
+    ] = None,
+    damping: Annotated[
+        str | None, typer.Option(help="δ of the curvature: a number, or auto (default: the inverse's own).")
+    ] = None,
+    renormalize: Annotated[
+        bool, typer.Option("--renormalize", help="The mean is taken over the n−1 examples left.")
+    ] = False,
+    leverage_corrected: Annotated[
+        bool, typer.Option("--leverage-corrected", help="Divide out each example's leverage.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the factors of products: float32, tf32 or bfloat16.")
+    ] = None,
+    shard_size: Annotated[
+        int | None, typer.Option(min=1, help="Training examples that are done and kept at a time (default: by memory).")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--columns", help="A column of the study's table, or label, to be kept beside the scores; repeat it "
+            "(default: all; none: none)."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST_SEED, help="Of the inverse's random choices.")
+    ] = None,
+    workers: Workers = None,
+    ray: Ray = None,
+    slurm: Slurm = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Score the training examples of a study for its queries, into a folder that `upweight query` reads.
+
+    The work is done in shards of training examples, each kept as soon as it is done: after Ctrl-C, a kill or a full
+    disk `upweight resume DIR` goes on where it was. A finished job is shown, and not done again.
+    """
+    with session(as_json, quiet) as run:
+        from upweight.cli.job import go_on, show
+        from upweight.cli.job_options import who
+        from upweight.cli.study_file import refuse_other
+        from upweight.jobs.begun import Begun
+        from upweight.jobs.of_study import digest
+        from upweight.store.backend import backend
+
+        refuse_other(study)
+        options: dict[str, Any] = {
+            "self_influence": self_influence,
+            "quantity": quantity,
+            "measurement": measurement,
+            "inverse": inverse,
+            "damping": damping_of(damping),
+            "renormalize": renormalize,
+            "leverage_corrected": leverage_corrected,
+            "precision": precision,
+            "top_k": top_k,
+            "shard_size": shard_size,
+            "columns": columns or None,
+            "seed": seed,
+        }
+        check(options)
+        place = backend(out, "--out")
+        begun = Begun(
+            study=str(study.absolute()),
+            digest=digest(study),
+            folder=str(Path.cwd()),
+            options=options,
+            who={"workers": workers, "ray": ray, "slurm": slurm},
+        )
+        begun.refuse_other(place)
+        executor = who(workers, ray, slurm, str(place))
+        show(run, go_on(run, begun, place, executor), place)
+
+
+def damping_of(words: str | None) -> float | str | None:
+    """A number, or the name of a rule that gives one.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    from upweight import scalars
+    from upweight.errors import InputError
+
+    if words is None or words == "auto":
+        return words
+    try:
+        return scalars.number("--damping", float(words), least=0)
+    except ValueError:
+        raise InputError(f"--damping: give a number ≥ 0, or auto; got {words!r}") from None
+
+
+def check(options: dict[str, Any]) -> None:
+    """Refuse, before the study is read, what no study could make possible.
+
+    Raises
+    ------
+    InputError
+        Names the option.
+    """
+    from upweight import scalars
+    from upweight.cli.job import INVERSES
+    from upweight.errors import InputError
+
+    scalars.one_of("--quantity", options["quantity"], ("removal", "upweight"))
+    scalars.one_of("--measurement", options["measurement"], ("loss", "margin", "log-probability"))
+    if options["inverse"] is not None:
+        scalars.one_of("--inverse", options["inverse"], INVERSES)
+    if options["precision"] is not None:
+        scalars.one_of("--precision", options["precision"], ("float32", "tf32", "bfloat16"))
+    if options["self_influence"] and (options["quantity"], options["measurement"]) != ("removal", "loss"):
+        raise InputError("--self-influence: is the removal of an example for its own loss; leave out --quantity and --measurement")  # noqa: E501  # fmt: skip
