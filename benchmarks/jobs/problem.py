@@ -17,9 +17,7 @@ FITTED = 10_000
 def network() -> nn.Module:
     """49,896 parameters."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(FEATURES, 256), nn.Tanh(), nn.Linear(256, 90), nn.Tanh(), nn.Linear(90, CLASSES)
-    )
+    return nn.Sequential(nn.Linear(FEATURES, 256), nn.Tanh(), nn.Linear(256, 90), nn.Tanh(), nn.Linear(90, CLASSES))
 
 
 def drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from upweight.linalg import extremes as module
-from upweight.linalg.extremes import extremes
+from upweight.linalg.extremes import extremes, merged
 
 ROWS, COLUMNS = 40, 97
 
@@ -45,10 +47,10 @@ def test_they_are_those_of_a_stable_sort(
 
 @pytest.mark.parametrize("kind", ["plain", "ties", "nan"])
 def test_pieces_in_order_are_the_whole(kind: str) -> None:
-    values = rows(kind, torch.float32)
+    values, bounds = rows(kind, torch.float32), [0, 30, 34, 80, COLUMNS]
     for descending in (True, False):
-        found = extremes(values[:, :30], 0, 8, descending=descending)
-        for start in (30, 34, 80):
-            stop = {30: 34, 34: 80, 80: COLUMNS}[start]
-            found = found.and_of(extremes(values[:, start:stop], start, 8, descending=descending), 8)
-        assert torch.equal(found.places, extremes(values, 0, 8, descending=descending).places)
+        pieces = [extremes(values[:, start:stop], start, 8, descending=descending) for start, stop in pairwise(bounds)]
+        whole = extremes(values, 0, 8, descending=descending)
+        for grouped in (merged(pieces, 8), merged([merged(pieces[:2], 8), *pieces[2:]], 8)):
+            assert torch.equal(grouped.places, whole.places)
+            assert torch.equal(grouped.values.nan_to_num(), whole.values.nan_to_num())

@@ -260,7 +260,11 @@ class _Job:
         objective, n = self.work.objective, len(self.ids)
         queries = None if self.work.data is None else len(self.work.data)
         width = self.kept.shard_size or usual_width(
-            n, objective.engine.bytes(queries or 1), objective.engine.pass_rows, self.kept.executor.workers
+            n,
+            objective.engine.bytes(queries or 1),
+            objective.engine.pass_rows,
+            self.kept.executor.workers,
+            dense=self.kept.top_k is None,
         )
         array = ScoreArray(SCORES, queries, n, min(width, n), _numpy(objective.dtype))
         return {

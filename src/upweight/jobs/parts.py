@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from upweight.linalg.extremes import Extremes
+from upweight.linalg.extremes import Extremes, merged
 from upweight.solve_report import SolveReport, joined
 from upweight.store.blocks import Blocks
 from upweight.store.tensors import pack, unpack
@@ -51,27 +52,36 @@ class Part:
         tensors, facts = unpack(content)
         return cls(tensors, tuple(facts["reports"]))
 
-    def and_of(self, other: Part, top_k: int | None) -> Part:
-        """Both, this one's shards coming first."""
-        ours, theirs, found = self.tensors, other.tensors, dict[str, Tensor]()
-        if "total" in ours:
-            found["total"] = ours["total"] + theirs["total"]
-            found["squares"] = torch.cat([ours["squares"], theirs["squares"]])
-        if "lowest" in ours:
-            lower = theirs["lowest"] < ours["lowest"]
-            found["lowest"] = torch.where(lower, theirs["lowest"], ours["lowest"])
-            found["lowest_at"] = torch.where(lower, theirs["lowest_at"], ours["lowest_at"])
-        if top_k is not None:
-            for name, descending in EXTREMES.items():
-                first, second = (Extremes(part[name], part[f"{name}_at"], descending) for part in (ours, theirs))
-                both = first.and_of(second, top_k)
-                found[name], found[f"{name}_at"] = both.values, both.places
-        return Part(found, _one([*self.reports, *other.reports]))
-
     @property
     def report(self) -> SolveReport | None:
         """All solves as one."""
         return joined([SolveReport.from_dict(said) for said in self.reports]) if self.reports else None
+
+
+def added(several: Sequence[Part], top_k: int | None) -> Part:
+    """Of all their shards, which come in this order; the same however many are added at a time."""
+    found = reduce(_sum, several)
+    if top_k is None:
+        return found
+    tensors = dict(found.tensors)
+    for name, descending in EXTREMES.items():
+        each = [Extremes(part.tensors[name], part.tensors[f"{name}_at"], descending) for part in several]
+        one = merged(each, top_k)
+        tensors[name], tensors[f"{name}_at"] = one.values, one.places
+    return Part(tensors, found.reports)
+
+
+def _sum(first: Part, second: Part) -> Part:
+    """All of two but the extremes."""
+    ours, theirs, found = first.tensors, second.tensors, dict[str, Tensor]()
+    if "total" in ours:
+        found["total"] = ours["total"] + theirs["total"]
+        found["squares"] = torch.cat([ours["squares"], theirs["squares"]])
+    if "lowest" in ours:
+        lower = theirs["lowest"] < ours["lowest"]
+        found["lowest"] = torch.where(lower, theirs["lowest"], ours["lowest"])
+        found["lowest_at"] = torch.where(lower, theirs["lowest_at"], ours["lowest_at"])
+    return Part(found, _one([*first.reports, *second.reports]))
 
 
 @dataclass
@@ -121,11 +131,8 @@ class Parts:
         ready = _run_from(self.upto, self.waiting)
         if not ready or len(ready) < least:
             return
-        found = self.merged
-        for number in ready:
-            part = Part.unpacked(self.blocks.content(_name(number)))
-            found = part if found is None else found.and_of(part, self.top_k)
-        assert found is not None
+        several = [Part.unpacked(self.blocks.content(_name(number))) for number in ready]
+        found = added(several if self.merged is None else [self.merged, *several], self.top_k)
         self.blocks.commit(MERGED, found.packed(), facts={"shards": ready[-1] + 1})
         self.merged, self.upto = found, ready[-1] + 1
         self.waiting -= set(ready)

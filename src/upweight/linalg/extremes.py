@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -28,12 +28,15 @@ class Extremes:
     places: Int[Tensor, "rows k"]
     descending: bool
 
-    def and_of(self, other: Extremes, k: int) -> Extremes:
-        """Of both, the places of this one coming before all of the other."""
-        values = torch.cat([self.values, other.values], dim=1)
-        order = torch.argsort(values, dim=1, descending=self.descending, stable=True)[:, :k]
-        places = torch.cat([self.places, other.places], dim=1)
-        return Extremes(values.gather(1, order), places.gather(1, order), self.descending)
+
+def merged(several: Sequence[Extremes], k: int) -> Extremes:
+    """Of all of them, which are of the same rows, the places of each coming before all of the next."""
+    values, places = (
+        torch.cat(parts, dim=1) for parts in zip(*((one.values, one.places) for one in several), strict=True)
+    )
+    # Of equal numbers those that come first among the columns have the first places too.
+    found = extremes(values, 0, k, descending=several[0].descending)
+    return Extremes(found.values, places.gather(1, found.places), found.descending)
 
 
 def extremes(values: Float[Tensor, "rows columns"], first: int, k: int, *, descending: bool) -> Extremes:
