@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -209,20 +210,22 @@ class _Job:
         return Blocks(self.place)
 
     def finished(self) -> Stored | None:
-        """The store, if it holds the whole result already; nothing is written."""
+        """The store, if it holds the whole result already; nothing is written, so that it may be read only."""
         found = description.described(self.place, missing=None)
         if found is None or not self.kept.resume:
             return None
         description.refuse_other(self.place, found, self.said)
-        if result(self.place) is None or self._missing(found, None):
+        if result(self.place) is None or self._missing(found, None) or self._undescribed(found):
             return None
+        with suppress(OSError):  # what a kill left beside the result is nobody's, also where nothing can be written
+            Parts(self.blocks, found["top_k"]).clear()
         return Stored.open(self.place)
 
     def done(self) -> Stored:
         """Go on until nothing is missing."""
         said, is_new = description.begin(self.place, self._whole(), resume=self.kept.resume)
         array, log = ScoreArray(**said["array"]), Log(self.place)
-        if is_new or self._unnamed(said):
+        if is_new or self._undescribed(said):
             self._write_names(array)
         top_k = said["top_k"]
         self.work.objective.engine.hold(said["passes"])
@@ -286,8 +289,8 @@ class _Job:
         """What writing a column will say of it."""
         return columns.write(Blocks(Memory()), name, values)
 
-    def _unnamed(self, said: dict[str, Any]) -> bool:
-        """Whether names are missing, of a kill at the very beginning."""
+    def _undescribed(self, said: dict[str, Any]) -> bool:
+        """Whether names, or what zarr has to know of the scores, are missing, of a kill at the very beginning."""
         every = [said["ids"], said["query_ids"], *said["columns"].values()]
         expected = [
             f"{column['name']}-{number:06d}"
@@ -295,7 +298,9 @@ class _Job:
             if "rows" in column
             for number in range(-(-column["count"] // column["rows"]))
         ]
-        return not set(expected) <= set(self.blocks.marks())
+        if not set(expected) <= set(self.blocks.marks()):
+            return True
+        return said["top_k"] is None and not ScoreArray(**said["array"]).is_described(self.place)
 
     def _write_names(self, array: ScoreArray) -> None:
         columns.write(self.blocks, "ids", self.ids)

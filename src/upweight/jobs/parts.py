@@ -16,10 +16,10 @@ from torch import Tensor
 
 from upweight.linalg.extremes import Extremes, merged
 from upweight.solve_report import SolveReport, joined
-from upweight.store.blocks import Blocks
+from upweight.store.blocks import BLOCKS, Blocks
 from upweight.store.tensors import pack, unpack
+from upweight.stored import MERGED, PART
 
-PART, MERGED = "part-", "merged"
 EXTREMES = {"largest": True, "smallest": False}
 """Whether they are in descending order."""
 AT_ONCE = 16
@@ -133,17 +133,22 @@ class Parts:
             return
         several = [Part.unpacked(self.blocks.content(_name(number))) for number in ready]
         found = added(several if self.merged is None else [self.merged, *several], self.top_k)
-        self.blocks.commit(MERGED, found.packed(), facts={"shards": ready[-1] + 1})
         self.merged, self.upto = found, ready[-1] + 1
+        # Beside the earlier one, which its marker names until the new one is there whole.
+        mark = self.blocks.commit(
+            MERGED, found.packed(), key=f"{BLOCKS}{MERGED}-{self.upto:06d}", facts={"shards": self.upto}
+        )
+        _sweep(self.blocks, MERGED, mark.key)
         self.waiting -= set(ready)
         for number in ready:
             self.blocks.remove(_name(number))
 
     def clear(self) -> None:
         """Remove what the result no longer needs."""
-        self.blocks.remove(MERGED)
-        for name in self.blocks.marks(PART):
-            self.blocks.remove(name)
+        for prefix in (MERGED, PART):
+            for name in self.blocks.names(prefix):
+                self.blocks.remove(name)
+            _sweep(self.blocks, prefix)
 
 
 def commit(blocks: Blocks, number: int, part: Part) -> None:
@@ -153,6 +158,13 @@ def commit(blocks: Blocks, number: int, part: Part) -> None:
 
 def _name(number: int) -> str:
     return f"{PART}{number:06d}"
+
+
+def _sweep(blocks: Blocks, prefix: str, but: str = "") -> None:
+    """Remove the bytes of blocks of such names that no marker can name any more."""
+    for key in blocks.backend.keys(BLOCKS):
+        if key.startswith(BLOCKS + prefix) and key != but:
+            blocks.backend.delete(key)
 
 
 def _run_from(first: int, numbers: set[int]) -> list[int]:
