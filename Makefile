@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index mutants kills clean help
+.PHONY: demo test quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-jobs mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -49,6 +49,9 @@ benchmark-throughput: $(READY) ## seconds and memory on networks of usual size b
 
 benchmark-index: $(READY) ## a gradient index: agreement against bytes, projection beside peers, a million rows (40 minutes)
 	$(BIN)/python -m benchmarks.index.run
+
+benchmark-jobs: $(READY) ## a million examples into a store, workers, opening, kills of jobs (half an hour, 5 GB of disk)
+	$(BIN)/python -m benchmarks.jobs.run
 
 mutants: $(READY) ## does a test notice small wrong changes? 60 of them, in a copy (an hour or two; goes on where it was)
 	$(BIN)/python -m benchmarks.mutants

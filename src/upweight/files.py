@@ -135,7 +135,7 @@ def clear_all(folder: Path, names: str) -> list[Path]:
     """As `clear`, of all places in a folder whose names match this regular expression."""
     pattern = re.compile(rf"\.(?:{names})\.{_TOKEN}\.draft")
     try:
-        found = [entry for entry in folder.iterdir() if pattern.fullmatch(entry.name)]
+        found = [folder / name for name in os.listdir(folder) if name[0] == "." and pattern.fullmatch(name)]
     except OSError:  # no such folder, or none that can be read: nothing to clear
         return []
     return [draft for draft in found if remove_if_free(draft)]

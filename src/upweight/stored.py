@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORES, EXTREMES = "scores", "extremes"
+PART, MERGED = "part-", "merged"
+"""Blocks of a job that goes on."""
 READ = 2**26
 """Bytes of scores that are read at a time."""
 
@@ -360,6 +362,8 @@ class Stored:
             Names the first that is damaged.
         """
         for name, mark in self._blocks.marks().items():
+            if name == MERGED or name.startswith(PART):  # of a worker whose driver is gone: no part of the result
+                continue
             fault = self._blocks.fault(name)
             if fault is not None:
                 raise damaged(self.backend, name, mark, fault)
@@ -434,7 +438,7 @@ def _plain(key: Any) -> Any:
 def progress(place: Backend, said: dict[str, Any]) -> tuple[int, int]:
     """Shards that are done, and all of them."""
     blocks = Blocks(place)
-    mark = blocks.mark("merged")
+    mark = blocks.mark(MERGED)
     upto = 0 if mark is None else int(mark.facts["shards"])
-    waiting = [int(name.removeprefix("part-")) for name in blocks.marks("part-")]
+    waiting = [int(name.removeprefix(PART)) for name in blocks.marks(PART)]
     return upto + sum(number >= upto for number in waiting), ScoreArray(**said["array"]).shards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from upweight.errors import DamagedFileWarning, InputError
+from upweight.files import NotWrittenError
 from upweight.store.backend import Backend, Local, Memory, Remote, backend
 from upweight.store.blocks import Blocks
 from upweight.store.sealed import seal, unseal
@@ -126,3 +128,30 @@ def test_tensors_come_back_as_they_were() -> None:
     for bad in (b"", b"abc", pack(tensors)[:-1], b"\x80\x04N."):
         with pytest.raises(InputError, match="holds no tensors"):
             unpack(bad)
+
+
+def test_a_folder_is_held_by_one_at_a_time_where_there_are_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Local(tmp_path / "store")
+    with place.held(), pytest.raises(InputError, match=rf"another process \({os.getpid()} on "), place.held():
+        pass
+    monkeypatch.setattr("upweight.store.backend.fcntl", None)
+    for name in ("uname", "pread", "pwrite"):  # as on Windows
+        monkeypatch.delattr(os, name)
+    with place.held(), place.held():
+        place.write("a", b"b")
+
+
+def test_bytes_stay_under_their_marker_while_others_are_written_beside_them(tmp_path: Path) -> None:
+    class Full(Local):
+        def write(self, key: str, content: bytes) -> None:
+            if key.startswith("committed/"):
+                raise NotWrittenError("no space")
+            super().write(key, content)
+
+    Blocks(Local(tmp_path)).commit("sum", b"first", key="blocks/sum-1")
+    with pytest.raises(NotWrittenError):
+        Blocks(Full(tmp_path)).commit("sum", b"second", key="blocks/sum-2")
+    assert Blocks(Local(tmp_path)).content("sum") == b"first"
+    assert Blocks(Local(tmp_path)).names("s") == ["sum"]

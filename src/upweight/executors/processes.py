@@ -132,6 +132,8 @@ class _Seat:
     pipe: Connection
     state: str = "starting"
     """``starting``, ``idle`` or ``working``."""
+    equipped: bool = False
+    """Whether it has been sent what makes its worker."""
 
 
 class _Crew:
@@ -145,17 +147,21 @@ class _Crew:
         if not self._seats:
             atexit.register(self.close)  # before processes are joined, which would wait for a task for ever
         ours, theirs = self._context.Pipe()
+        forked = not isinstance(self._made, bytes)
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=_work, args=(theirs, self._made, self._threads), name=f"upweight worker {seat}"
+            target=_work, args=(theirs, self._made if forked else None, self._threads), name=f"upweight worker {seat}"
         )
         process.start()
         theirs.close()
-        self._seats[seat] = _Seat(process, ours)
+        self._seats[seat] = _Seat(process, ours, equipped=forked)
 
     def give(self, seat: int, content: bytes) -> None:
         at = self._seats[seat]
         at.state = "working"
         with suppress(OSError):  # it died meanwhile, which its pipe says too
+            if not at.equipped:  # by the pipe, which copies nothing: it may hold all training data
+                at.pipe.send_bytes(self._made)  # type: ignore[arg-type]
+                at.equipped = True
             at.pipe.send_bytes(content)
 
     def events(self) -> list[tuple[int, Event]]:
@@ -222,14 +228,18 @@ class _Crew:
             at.pipe.send_bytes(NO_MORE)
 
 
-def _work(pipe: Connection, made: bytes | Callable[[], Any], threads: int) -> None:
-    """A worker process, from its start to its end."""
+def _work(pipe: Connection, made: Callable[[], Any] | None, threads: int) -> None:
+    """A worker process, from its start to its end; ``made``, if it is None, comes before the first task."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; what follows is for the parent to say
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    bench = Bench(made, pickle.dumps)
     with suppress(EOFError, ConnectionError):  # of a parent that is no more
         pipe.send_bytes(READY)
+        maker = pipe.recv_bytes() if made is None else made
+        if maker == NO_MORE:
+            return
+        bench = Bench(maker, pickle.dumps)
+        del maker
         while content := pipe.recv_bytes():
             pipe.send_bytes(bench.attempt(content))
 

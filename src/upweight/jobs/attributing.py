@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -214,20 +215,22 @@ class _Job:
         return Blocks(self.place)
 
     def finished(self) -> Stored | None:
-        """The store, if it holds the whole result already; nothing is written."""
+        """The store, if it holds the whole result already; nothing is written, so that it may be read only."""
         found = description.described(self.place, missing=None)
         if found is None or not self.kept.resume:
             return None
         description.refuse_other(self.place, found, self.said)
-        if result(self.place) is None or self._missing(found, None) or self._unnamed(found):
+        if result(self.place) is None or self._missing(found, None) or self._undescribed(found):
             return None
+        with suppress(OSError):  # what a kill left beside the result is nobody's, also where nothing can be written
+            Parts(self.blocks, partial(parts.scored, top_k=found["top_k"])).clear()
         return Stored.open(self.place)
 
     def done(self) -> Stored:
         """Go on until nothing is missing."""
         said, is_new = description.begin(self.place, self._whole(), resume=self.kept.resume)
         array, log = ScoreArray(**said["array"]), Log(self.place)
-        if is_new or self._unnamed(said):
+        if is_new or self._undescribed(said):
             self._refuse_other_columns(said)
             self._write_names(array)
         top_k = said["top_k"]
@@ -277,7 +280,11 @@ class _Job:
         objective, n = self.work.objective, len(self.ids)
         queries = None if self.work.data is None else len(self.work.data)
         width = self.kept.shard_size or usual_width(
-            n, objective.engine.bytes(queries or 1), objective.engine.pass_rows, self.kept.executor.workers
+            n,
+            objective.engine.bytes(queries or 1),
+            objective.engine.pass_rows,
+            self.kept.executor.workers,
+            dense=self.kept.top_k is None,
         )
         array = ScoreArray(SCORES, queries, n, min(width, n), _numpy(objective.dtype))
         return {
@@ -299,12 +306,14 @@ class _Job:
         """What writing a column will say of it."""
         return columns.write(Blocks(Memory()), name, values)
 
-    def _unnamed(self, said: dict[str, Any]) -> bool:
-        """Whether names are missing, of a kill at the very beginning, or damaged."""
+    def _undescribed(self, said: dict[str, Any]) -> bool:
+        """Whether names, or what zarr has to know of the scores, are missing or damaged."""
         every = [said["ids"], said["query_ids"], *said["columns"].values()]
         expected = {name for column in every for name in columns.blocks_of(column)}
         whole = {name for column in every for name in self.blocks.whole(f"{column['name']}-")} if expected else set()
-        return not expected <= whole
+        if not expected <= whole:
+            return True
+        return said["top_k"] is None and not ScoreArray(**said["array"]).is_described(self.place)
 
     def _refuse_other_columns(self, said: dict[str, Any]) -> None:
         """Names and columns are written again together, under the names of blocks that the store began with."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from upweight.linalg.extremes import Extremes
+from upweight.linalg.extremes import Extremes, merged
 from upweight.solve_report import SolveReport, joined
-from upweight.store.blocks import Blocks
+from upweight.store.blocks import BLOCKS, Blocks
 from upweight.store.tensors import pack, unpack
+from upweight.stored import MERGED, PART
 
-PART, MERGED = "part-", "merged"
 EXTREMES = {"largest": True, "smallest": False}
 """Whether they are in descending order."""
 AT_ONCE = 16
@@ -57,33 +58,42 @@ class Part:
         return joined([SolveReport.from_dict(said) for said in self.reports]) if self.reports else None
 
 
-Join = Callable[[Part, Part], Part]
-"""Two parts as one, the first one's shards coming first."""
+Join = Callable[[Sequence[Part]], Part]
+"""Several parts as one, in the order of their shards; the same however many are joined at a time."""
 
 
-def scored(ours: Part, theirs: Part, top_k: int | None) -> Part:
-    """Both parts of scores."""
-    first, second, found = ours.tensors, theirs.tensors, dict[str, Tensor]()
-    if "total" in first:
-        found["total"] = first["total"] + second["total"]
-        found["squares"] = torch.cat([first["squares"], second["squares"]])
-    if "lowest" in first:
-        lower = second["lowest"] < first["lowest"]
-        for name in ("lowest", "lowest_at"):
-            found[name] = torch.where(lower, second[name], first[name])
-    if top_k is not None:
-        for name, descending in EXTREMES.items():
-            before, after = (Extremes(part[name], part[f"{name}_at"], descending) for part in (first, second))
-            both = before.and_of(after, top_k)
-            found[name], found[f"{name}_at"] = both.values, both.places
-    return Part(found, _one([*ours.reports, *theirs.reports]))
+def scored(several: Sequence[Part], top_k: int | None) -> Part:
+    """Parts of scores."""
+    found = reduce(_sum, several)
+    if top_k is None:
+        return found
+    tensors = dict(found.tensors)
+    for name, descending in EXTREMES.items():
+        each = [Extremes(part.tensors[name], part.tensors[f"{name}_at"], descending) for part in several]
+        one = merged(each, top_k)
+        tensors[name], tensors[f"{name}_at"] = one.values, one.places
+    return Part(tensors, found.reports)
 
 
-def summed(ours: Part, theirs: Part) -> Part:
-    """The sum of every tensor that one of both has."""
-    first, second = ours.tensors, theirs.tensors
-    both = {name: first[name] + second[name] for name in first if name in second}
-    return Part({**first, **second, **both})
+def summed(several: Sequence[Part]) -> Part:
+    """The sum of every tensor that one of them has."""
+    total: dict[str, Tensor] = {}
+    for part in several:
+        total |= {name: total[name] + value if name in total else value for name, value in part.tensors.items()}
+    return Part(total)
+
+
+def _sum(first: Part, second: Part) -> Part:
+    """All of two but the extremes."""
+    ours, theirs, found = first.tensors, second.tensors, dict[str, Tensor]()
+    if "total" in ours:
+        found["total"] = ours["total"] + theirs["total"]
+        found["squares"] = torch.cat([ours["squares"], theirs["squares"]])
+    if "lowest" in ours:
+        lower = theirs["lowest"] < ours["lowest"]
+        found["lowest"] = torch.where(lower, theirs["lowest"], ours["lowest"])
+        found["lowest_at"] = torch.where(lower, theirs["lowest_at"], ours["lowest_at"])
+    return Part(found, _one([*first.reports, *second.reports]))
 
 
 @dataclass
@@ -93,7 +103,7 @@ class Parts:
     Attributes
     ----------
     join
-        How two are one.
+        How several are one.
     name
         What their blocks' names begin with.
     merged
@@ -138,22 +148,27 @@ class Parts:
         ready = _run_from(self.upto, self.waiting)
         if not ready or len(ready) < least:
             return
-        found = self.merged
-        for number in ready:
-            part = Part.unpacked(self.blocks.content(_block(self.name, number)))
-            found = part if found is None else self.join(found, part)
-        assert found is not None
-        self.blocks.commit(self.name + MERGED, found.packed(), facts={"shards": ready[-1] + 1})
+        several = [Part.unpacked(self.blocks.content(_block(self.name, number))) for number in ready]
+        found = self.join(several if self.merged is None else [self.merged, *several])
         self.merged, self.upto = found, ready[-1] + 1
+        # Beside the earlier one, which its marker names until the new one is there whole.
+        mark = self.blocks.commit(
+            self.name + MERGED,
+            found.packed(),
+            key=f"{BLOCKS}{self.name}{MERGED}-{self.upto:06d}",
+            facts={"shards": self.upto},
+        )
+        _sweep(self.blocks, self.name + MERGED, mark.key)
         self.waiting -= set(ready)
         for number in ready:
             self.blocks.remove(_block(self.name, number))
 
     def clear(self) -> None:
         """Remove what the result no longer needs."""
-        self.blocks.remove(self.name + MERGED)
-        for name in self.blocks.marks(self.name + PART):
-            self.blocks.remove(name)
+        for prefix in (self.name + MERGED, self.name + PART):
+            for name in self.blocks.names(prefix):
+                self.blocks.remove(name)
+            _sweep(self.blocks, prefix)
 
 
 def commit(blocks: Blocks, number: int, part: Part, name: str = "") -> None:
@@ -163,6 +178,13 @@ def commit(blocks: Blocks, number: int, part: Part, name: str = "") -> None:
 
 def _block(name: str, number: int) -> str:
     return f"{name}{PART}{number:06d}"
+
+
+def _sweep(blocks: Blocks, prefix: str, but: str = "") -> None:
+    """Remove the bytes of blocks of such names that no marker can name any more."""
+    for key in blocks.backend.keys(BLOCKS):
+        if key.startswith(BLOCKS + prefix) and key != but:
+            blocks.backend.delete(key)
 
 
 def _run_from(first: int, numbers: set[int]) -> list[int]:

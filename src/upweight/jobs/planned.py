@@ -18,7 +18,8 @@ def shards(
 ) -> Shards:
     """The shards of scores of so many training examples; ``queries``: None where every example is its own."""
     each = objective.engine.bytes(queries or 1)
-    width = min(size or usual_width(examples, each, objective.engine.pass_rows, workers), examples)
+    rows = objective.engine.pass_rows
+    width = min(size or usual_width(examples, each, rows, workers, dense=top_k is None), examples)
     count = -(-examples // width)
     extremes = 0 if top_k is None else 2 * (queries or 1) * min(top_k, examples) * (objective.dtype.itemsize + PLACE)
     part = extremes + objective.p * PLACE + width * PLACE

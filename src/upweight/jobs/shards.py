@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TARGET = 2**25
-"""Bytes of a shard's scores, about."""
+"""Bytes of a shard's scores that are kept, about."""
+PASSING = 2**27
+"""Bytes of a shard's scores of which few are kept."""
+USUAL, EACH = 32, 4
+"""Shards of a job that fills as many passes, and of each worker: what is lost by a kill is a small part of all."""
 MOST = 10_000
 """Shards of a job."""
 
@@ -33,9 +37,15 @@ def cut(examples: int, width: int) -> list[Shard]:
     return [Shard(number, start, min(start + width, examples)) for number, start in enumerate(starts)]
 
 
-def usual_width(examples: int, bytes_each: int, rows: int, workers: int) -> int:
-    """Examples of a shard: whole passes of ``rows``, a few tens of megabytes of results, some for each worker."""
-    most = max(TARGET // max(bytes_each, 1), 1)
-    width = min(most, -(-examples // (4 * workers)) if workers > 1 else examples)
-    width = max(width - width % rows if width > rows else min(rows, examples), -(-examples // MOST), 1)
+def usual_width(examples: int, bytes_each: int, rows: int, workers: int, *, dense: bool) -> int:
+    """Examples of a shard: whole passes of ``rows``, a few tens of megabytes of scores, some shards for each worker.
+
+    ``dense``: whether all scores are kept.
+    """
+    most = max((TARGET if dense else PASSING) // max(bytes_each, 1), 1)
+    width = min(most, -(-examples // max(USUAL, EACH * workers)))
+    width = max(width - width % rows if width > rows else min(rows, examples, most), 1)
+    if workers > 1:  # a pass may be smaller, that nobody is without work
+        width = min(width, -(-examples // (EACH * workers)))
+    width = max(width, -(-examples // MOST))
     return -(-examples // -(-examples // width))  # as many in each, that little is padded

@@ -6,6 +6,7 @@ others, and never in altered form.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,14 @@ class ScoreArray:
         store, _ = self._made(Memory(), self.examples)
         key = f"{self.name}/zarr.json"
         return key, store._store_dict[key].to_bytes()
+
+    def is_described(self, backend: Backend) -> bool:
+        """Whether that is there, and whole."""
+        content = backend.read(f"{self.name}/zarr.json")
+        try:
+            return content is not None and isinstance(json.loads(content), dict)
+        except ValueError:
+            return False
 
     def encoded(self, scores: Float[np.ndarray, "*queries width"]) -> bytes:
         """The bytes of a shard, the same wherever it stands."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -178,7 +179,7 @@ class Local:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    who = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
+                    who = os.read(descriptor, 100).decode(errors="replace").strip()
                     raise InputError(
                         f"store: another process ({who or 'unknown'}) works on {self.path}; wait until it ends, or "
                         "give another store"
@@ -186,7 +187,7 @@ class Local:
                 except OSError:  # a file system without locks
                     pass
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+            os.write(descriptor, f"{os.getpid()} on {platform.node()}\n".encode())
             yield
         finally:
             os.close(descriptor)

@@ -12,7 +12,7 @@ from upweight.errors import DamagedFileWarning, InputError, warn
 from upweight.store.backend import Backend
 from upweight.store.sealed import seal, unseal
 
-MARKERS = "committed/"
+MARKERS, BLOCKS = "committed/", "blocks/"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 KEY = re.compile(rf"{NAME.pattern}(/{NAME.pattern})*")
 KINDS = {"key": str, "bytes": int, "sha256": str, "facts": dict}
@@ -47,7 +47,10 @@ class Blocks:
     def commit(
         self, name: str, content: bytes, *, key: str | None = None, facts: Mapping[str, Any] | None = None
     ) -> Mark:
-        """Write a block, then its marker; an earlier block of the name is there until then.
+        """Write a block, then its marker.
+
+        An earlier block of the name is there until then if it has another key; bytes of the same key are replaced at
+        once, and a kill before the marker leaves neither.
 
         Parameters
         ----------
@@ -62,7 +65,7 @@ class Blocks:
             If one can't be written; then there is no new marker.
         """
         assert NAME.fullmatch(name), name
-        mark = Mark(key or f"blocks/{name}", len(content), hashlib.sha256(content).hexdigest(), dict(facts or {}))
+        mark = Mark(key or f"{BLOCKS}{name}", len(content), hashlib.sha256(content).hexdigest(), dict(facts or {}))
         self.backend.write(mark.key, content)
         said = {"key": mark.key, "bytes": mark.size, "sha256": mark.sha256, "facts": mark.facts}
         self.backend.write(_marker(name), seal(said))
@@ -70,9 +73,13 @@ class Blocks:
 
     def marks(self, prefix: str = "") -> dict[str, Mark]:
         """The markers of blocks whose names begin so, by name, in order. A damaged one is named, and left out."""
-        names = [key[len(MARKERS) : -len(".json")] for key in self.backend.keys(MARKERS) if key.endswith(".json")]
-        found = {name: self.mark(name) for name in names if name.startswith(prefix)}
+        found = {name: self.mark(name) for name in self.names(prefix)}
         return {name: mark for name, mark in found.items() if mark is not None}
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Of all blocks that have markers, whole or not, in order."""
+        names = [key[len(MARKERS) : -len(".json")] for key in self.backend.keys(MARKERS) if key.endswith(".json")]
+        return [name for name in names if name.startswith(prefix)]
 
     def mark(self, name: str) -> Mark | None:
         """The marker of a block, None where it is not committed."""
