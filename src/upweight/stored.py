@@ -17,6 +17,7 @@ from torch import Tensor
 from upweight import scalars
 from upweight.attribution import Attribution, Magnitude, Quantity, Ranking
 from upweight.errors import InputError
+from upweight.linalg.extremes import extremes
 from upweight.optional import imported
 from upweight.solve_report import SolveReport
 from upweight.store.array import ScoreArray
@@ -189,10 +190,9 @@ class Stored:
     def _sorted(self, k: int, rows: np.ndarray, largest: bool) -> tuple[Tensor, Tensor]:
         scores, order = [], []
         for some in self._pieces(rows):
-            # Stable, so that equal scores rank by position on every machine.
-            found = torch.argsort(some, dim=1, descending=largest, stable=True)[:, :k]
-            scores.append(some.gather(1, found))
-            order.append(found)
+            found = extremes(some, 0, k, descending=largest)  # equal scores rank by position on every machine
+            scores.append(found.values)
+            order.append(found.places)
         return torch.cat(scores), torch.cat(order)
 
     def _pieces(self, rows: np.ndarray) -> Iterator[Float[Tensor, "some train"]]:
