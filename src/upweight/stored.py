@@ -17,6 +17,7 @@ from torch import Tensor
 from upweight import scalars
 from upweight.attribution import Attribution, Magnitude, Quantity, Ranking
 from upweight.errors import InputError
+from upweight.linalg.extremes import extremes
 from upweight.optional import imported
 from upweight.solve_report import SolveReport
 from upweight.store.array import ScoreArray
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 SCORES, EXTREMES = "scores", "extremes"
 PART, MERGED = "part-", "merged"
+BASES, SIDES, SQUARES = "bases", "sides", "squares"
+PASSING = (PART, MERGED, BASES, SIDES, SQUARES)
+"""How names begin of blocks that only a job that goes on has a use for."""
 """Blocks of a job that goes on."""
 READ = 2**26
 """Bytes of scores that are read at a time."""
@@ -191,10 +195,9 @@ class Stored:
     def _sorted(self, k: int, rows: np.ndarray, largest: bool) -> tuple[Tensor, Tensor]:
         scores, order = [], []
         for some in self._pieces(rows):
-            # Stable, so that equal scores rank by position on every machine.
-            found = torch.argsort(some, dim=1, descending=largest, stable=True)[:, :k]
-            scores.append(some.gather(1, found))
-            order.append(found)
+            found = extremes(some, 0, k, descending=largest)  # equal scores rank by position on every machine
+            scores.append(found.values)
+            order.append(found.places)
         return torch.cat(scores), torch.cat(order)
 
     def _pieces(self, rows: np.ndarray) -> Iterator[Float[Tensor, "some train"]]:
@@ -362,7 +365,7 @@ class Stored:
             Names the first that is damaged.
         """
         for name, mark in self._blocks.marks().items():
-            if name == MERGED or name.startswith(PART):  # of a worker whose driver is gone: no part of the result
+            if name.startswith(PASSING):  # of a worker whose driver is gone: no part of the result
                 continue
             fault = self._blocks.fault(name)
             if fault is not None:

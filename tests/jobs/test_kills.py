@@ -44,7 +44,7 @@ def written(place: Path, event: str = "shard") -> list[dict[str, Any]]:
 
 def is_once(place: Path) -> bool:
     """Whether no shard was written down as done twice."""
-    return max(Counter(line["shard"] for line in written(place)).values()) == 1
+    return max(Counter((line["job"], line["shard"]) for line in written(place)).values()) == 1
 
 
 @pytest.fixture(scope="module", params=TOP)

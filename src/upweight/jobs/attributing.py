@@ -24,7 +24,7 @@ from upweight.executors import Executor, InProcess
 from upweight.forward import words
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, Solver
-from upweight.jobs import description, fingerprints, parts
+from upweight.jobs import description, fingerprints, fitting, parts
 from upweight.jobs.fitting import Fit
 from upweight.jobs.parts import Part, Parts
 from upweight.jobs.run import Log, run
@@ -224,6 +224,7 @@ class _Job:
             return None
         with suppress(OSError):  # what a kill left beside the result is nobody's, also where nothing can be written
             Parts(self.blocks, partial(parts.scored, top_k=found["top_k"])).clear()
+            fitting.cleared(self.blocks)
         return Stored.open(self.place)
 
     def done(self) -> Stored:
@@ -262,6 +263,7 @@ class _Job:
             sums.merge()
             self._finish(sums, top_k, self._scoring(said))
         sums.clear()
+        fitting.cleared(self.blocks)
         return Stored.open(self.place)
 
     def _scoring(self, said: dict[str, Any]) -> Scoring:

@@ -36,8 +36,9 @@ from upweight.precision import Precision, products
 from upweight.store.backend import Backend, backend
 from upweight.store.blocks import Blocks
 from upweight.store.tensors import pack, unpack
+from upweight.stored import BASES, SIDES, SQUARES
 
-FACTORS, BASES, SIDES, SQUARES = "factors", "bases", "sides", "squares"
+FACTORS = "factors"
 SHARDS = 16
 """Of a fit, at least: each part is as large as the factors."""
 
@@ -74,6 +75,7 @@ class Fit:
             If a shard failed.
         """
         if self.blocks.whole(FACTORS):
+            cleared(self.blocks)  # of a kill between the factors and this
             return self._read()
         self.objective.engine.hold(self.passes)
         with random_states_kept(), products(self.precision):
@@ -88,9 +90,7 @@ class Fit:
         if packed is None:
             return found
         self.blocks.commit(FACTORS, pack(*packed))
-        for name in self.blocks.marks():
-            if name.startswith((BASES, SIDES, SQUARES)):
-                self.blocks.remove(name)
+        cleared(self.blocks)
         return self._read()  # as whoever goes on reads it: another layout in memory rounds otherwise
 
     def _read(self) -> Solver:
@@ -226,6 +226,12 @@ def fit(
         found, _ = description.begin(place, said, resume=resume)
         work = Fit(objective=objective, place=place, executor=executor, precision=precision, passes=found["passes"])
         return work.solver(inverse)
+
+
+def cleared(blocks: Blocks) -> None:
+    """Remove what a fit no longer needs, once its factors are there."""
+    for prefix in (BASES, SIDES, SQUARES):
+        parts.cleared(blocks, prefix)
 
 
 def _by_shape(objective: Objective, part: Part) -> dict[Shape, Sides]:

@@ -166,9 +166,7 @@ class Parts:
     def clear(self) -> None:
         """Remove what the result no longer needs."""
         for prefix in (self.name + MERGED, self.name + PART):
-            for name in self.blocks.names(prefix):
-                self.blocks.remove(name)
-            _sweep(self.blocks, prefix)
+            cleared(self.blocks, prefix)
 
 
 def commit(blocks: Blocks, number: int, part: Part, name: str = "") -> None:
@@ -178,6 +176,13 @@ def commit(blocks: Blocks, number: int, part: Part, name: str = "") -> None:
 
 def _block(name: str, number: int) -> str:
     return f"{name}{PART}{number:06d}"
+
+
+def cleared(blocks: Blocks, prefix: str) -> None:
+    """Remove all blocks whose names begin so, and what a kill left of them."""
+    for name in blocks.names(prefix):
+        blocks.remove(name)
+    _sweep(blocks, prefix)
 
 
 def _sweep(blocks: Blocks, prefix: str, but: str = "") -> None:
