@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
+from upweight import scalars
+from upweight.errors import InputError
 from upweight.parameters import select
 from upweight.penalty import l2_of
 from upweight.wrappers import unwrapped_optimizer
@@ -21,6 +24,10 @@ def penalty_of(
 
     ``times``: how many times the mean loss the gradient was that the optimiser met.
     """
+    if optimizer is not None and not isinstance(unwrapped_optimizer(optimizer), torch.optim.Optimizer):
+        raise InputError(
+            f"optimizer: give the torch.optim.Optimizer that trained the model; got {scalars.shown(optimizer)}"
+        )
     if l2 is not None:
         return l2, "the penalty ½λ‖θ‖² is the l2 given"
     if optimizer is None:

@@ -43,8 +43,8 @@ def task_of(model: nn.Module, task: Any) -> str:
         If it is none of those known here.
     """
     if task is not None:
-        if task not in TASKS:
-            raise InputError(f"task: give one of {', '.join(TASKS)}; got {task!r}")
+        if not isinstance(task, str) or task not in TASKS:
+            raise InputError(f"task: give one of {', '.join(TASKS)}; got {scalars.shown(task)}")
         return str(task)
     name = type(base_model(model)).__name__
     for found, endings in TASKS.items():

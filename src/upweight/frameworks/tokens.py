@@ -29,7 +29,9 @@ def vocabulary(model: nn.Module) -> int | None:
 
 
 def refuse_other_tokenizer(model: nn.Module, tokenizer: Any) -> None:
-    """Refuse a tokenizer with more tokens than the model's embedding."""
+    """Refuse what is no tokenizer, and one with more tokens than the model's embedding."""
+    if tokenizer is not None and (isinstance(tokenizer, type) or not callable(tokenizer)):
+        raise InputError(f"tokenizer: give the tokenizer itself, AutoTokenizer.from_pretrained(…); got {tokenizer!r}")
     rows = vocabulary(model)
     if tokenizer is None or rows is None or not hasattr(tokenizer, "__len__"):
         return

@@ -115,6 +115,7 @@ def from_transformers(
     refuse_no_model(model)
     found = tasks.task_of(model, task)
     scalars.text("text", text)
+    scalars.whole("num_workers", num_workers, 0)
     if max_length is not None:
         scalars.whole("max_length", max_length)
     refuse_other_tokenizer(model, tokenizer)
