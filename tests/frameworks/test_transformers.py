@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,3 +238,26 @@ def test_examples_of_which_no_label_counts_are_said() -> None:
     objective = uw.from_transformers(llama(), rows().add_column("labels", labels), tokenizer())
     assert any("no label of 1 examples counts, the first at 0" in note for note in objective.notes)
     assert float(objective.losses()[0]) == 0
+
+
+def test_scores_in_a_store_keep_the_texts_and_objectives_are_pickled(tmp_path: Path) -> None:
+    objective = pickle.loads(pickle.dumps(uw.from_transformers(bert(), rows(label=LABELS), tokenizer())))
+    influence = uw.Influence(objective, uw.inverse.Identity())
+    queries = [{"text": "a b", "label": 1}]
+    stored = influence.attribute(queries, store=tmp_path / "scores", columns=objective.columns)
+    assert stored.columns["text"][0] == TEXTS[0]
+    assert torch.allclose(stored.scores[:], influence.attribute(queries).scores)
+    table = stored.top(2).to_pandas(objective.columns)
+    assert table["text"].tolist() == [TEXTS[place] for place in table["position"]]
+
+
+def test_distributed_models_are_taken(tmp_path: Path) -> None:
+    model = bert()
+    expected = uw.from_transformers(model, rows(label=LABELS), tokenizer()).gradient()
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        objective = uw.from_transformers(wrapped, rows(label=LABELS), tokenizer())
+    finally:
+        torch.distributed.destroy_process_group()
+    close(objective.gradient(), expected)
