@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 ROOMS = [
     *("objective", "losses", "measurements", "data", "parameters", "positions"),
     *("attribution", "estimators", "problem", "checks", "engine", "kept"),
-    *("checkpoints", "predictions"),
+    *("checkpoints", "predictions", "frameworks", "adapters", "wrappers"),
     *(
         "gradients",
         "linalg",

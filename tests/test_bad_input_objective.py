@@ -32,8 +32,8 @@ def reduced(model, batch):
     return F.cross_entropy(model(batch[0]), batch[1])
 
 
-def by_class(model, batch):
-    return model(batch[0]).softmax(1)
+def of_pairs(model, batch):
+    return (model(batch[0])[:, :1] - batch[1]) ** 2
 
 
 def with_(**options):
@@ -90,7 +90,7 @@ REFUSED = {
         r"parameters: 'head.\*' matches no parameter; the model has \['weight', 'bias'\]",
     ),
     "loss already reduced": (with_(loss=reduced), r"loss: returned shape \(\) .*already reduced; use reduction='none'"),
-    "loss of several values": (with_(loss=by_class), r"loss: returned shape \(2, 3\) for 2 examples, expected \(2,\)"),
+    "loss of all pairs": (with_(loss=of_pairs), r"loss: returned shape \(2, 2\) for 2 examples, and \(1, 1\) for one"),
     "loss that is no tensor": (with_(loss=lambda model, batch: 1.0), "loss: must return a tensor .*; got float"),
     "loss class": (
         with_(loss=uw.losses.CrossEntropy),
@@ -101,10 +101,11 @@ REFUSED = {
         "loss: L1Loss .*has already reduced them.*Give one of upweight",
     ),
     "iterable dataset": (with_(data=Stream()), "data: Stream is iterable without length .*map-style"),
-    "DataLoader": (
-        lambda: softmax().objective(data=DataLoader(Examples(softmax().x, softmax().y))),
-        r"data: a DataLoader was given; give its dataset \(loader.dataset\)",
+    "DataLoader of batches": (
+        lambda: softmax().objective(data=DataLoader(Examples(softmax().x, softmax().y), batch_size=None)),
+        "data: the DataLoader has batch_size=None, so its dataset yields whole batches",
     ),
+    "DataLoader of a stream": (with_(data=DataLoader(Stream())), "data: the DataLoader's Stream is iterable without"),
     "arrays of different length": (
         lambda: softmax().objective(data=(softmax().x, softmax().y[:-1])),
         r"data: .*same number of examples.*\(24, 3\), \(23,\)",

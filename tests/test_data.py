@@ -121,7 +121,7 @@ BAD[4, 1], BAD[6, 0] = np.nan, np.inf
     [
         (Stream(), "Stream is iterable without length or positions.*map-style"),
         ((pair for pair in Pairs()), "generator is iterable without length"),
-        (DataLoader(Pairs()), r"a DataLoader was given; give its dataset \(loader.dataset\)"),
+        (DataLoader(Pairs(), batch_size=None), "the DataLoader has batch_size=None"),
         ((X, Y[:-1]), r"same number of examples.*\(10, 2\), \(9,\)"),
         ((X[:0], Y[:0]), r"empty \(0 examples\)"),
         ([], r"empty \(0 examples\)"),

@@ -103,6 +103,7 @@ def test_there_are_commands_on_the_pages() -> None:
     assert {page.name for page in PAGES} - {each.page.name for each in ALL} == {
         "architecture.md",
         "index-of-gradients.md",
+        "language-models.md",
         "large-networks.md",
         "statistics.md",
     }

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import upweight as uw
+from languages import bert, trainer
 from problems import convex, mlp
 from upweight.errors import InputError
 from upweight.store.backend import Memory
@@ -39,6 +40,19 @@ def train(indices: Any, seed: int) -> Any:
 
 def shown(block: Callable[..., Any]) -> Callable[..., Any]:
     return lambda **options: uw.report.Report("title").section("section", block(**options)).html()
+
+
+class Stepping(nn.Linear):
+    """As a module of Lightning's."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def fitted(kind: Callable[..., Any], objective: uw.Objective) -> Callable[..., Any]:
@@ -64,6 +78,8 @@ def calls() -> dict[str, Call]:
     pair, per = {"objective": objective, "queries": queries}, {"ratio": 0.5, "per": "layer"}
     hidden = (mlp().x[:2], mlp().y[:2])
     index = uw.index.build(objective, Memory(), uw.index.Sparse(8))
+    sentences = [{"input_ids": [3, 4, 5 + k], "label": k % 3} for k in range(6)]
+    classifier, stepping = bert(), Stepping()
     rows = index.project(objective, queries)
     return {
         "Objective": (
@@ -125,6 +141,23 @@ def calls() -> dict[str, Call]:
             {"estimator": estimator, "X": x.numpy(), "y": y.numpy(), "dtype": torch.float64, "smooth": 0.001}
             | dict.fromkeys(("sample_weight", "ids")),
         ),
+        "from_transformers": (
+            uw.from_transformers,
+            {"model": classifier, "dataset": sentences, "tokenizer": None, "task": "sequence-classification"}
+            | {"loss": None, "label_smoothing": 0.1, "text": "text", "l2": 0.1, "validate": True}
+            | dict.fromkeys(("collate", "parameters", "weights", "ids", "class_names", "batch_size", "budget")),
+        ),
+        "from_trainer": (
+            uw.from_trainer,
+            {"trainer": trainer(classifier, sentences), "task": None, "loss": None, "text": "text", "l2": 0.1}
+            | dict.fromkeys(("parameters", "weights", "ids", "class_names", "batch_size", "budget")),
+        ),
+        "from_lightning": (
+            uw.from_lightning,
+            {"module": stepping, "data": list(zip(x.float(), y, strict=True)), "l2": 0.1, "loss": None}
+            | dict.fromkeys(("optimizer", "parameters", "weights", "ids", "columns", "batch_size", "budget")),
+        ),
+        "to_pandas": (attribution.top(2).to_pandas, {"columns": {"label": list(range(n))}}),
         "prepare": (uw.estimators.prepare, {"estimator": estimator, "X": x.numpy(), "y": y.numpy()}),
         "statistics": (uw.statistics, {"model": linear, "names": None, "information": "observed"}),
         "fit": (uw.retraining.fit, {"objective": objective, "tolerance": 1e-6, "max_iterations": 5}),
@@ -290,11 +323,12 @@ NOTHING = {
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
     *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
     *("columns", "examples", "further", "name", "projection", "where"),
+    *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
 }
 """Arguments that may be None."""
 TEXT = {
     *("caption", "folder", "name", "positive", "quantity", "summary", "title", "unit", "units", "what", "words"),
-    *("xlabel", "ylabel"),
+    *("text", "xlabel", "ylabel"),
 }
 """Arguments that are any text."""
 NUMBERS = {

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         UpweightWarning,
     )
     from upweight.estimators import from_estimator
+    from upweight.frameworks import from_lightning, from_trainer, from_transformers
     from upweight.influence import Influence
     from upweight.objective import Objective
     from upweight.optimizers import step_metric
@@ -93,6 +94,9 @@ __all__ = [
     "evaluation",
     "executors",
     "from_estimator",
+    "from_lightning",
+    "from_trainer",
+    "from_transformers",
     "index",
     "inverse",
     "l2_of",
@@ -139,6 +143,9 @@ _HOMES = {
     "TRAK": "baselines",
     "TracIn": "baselines",
     "from_estimator": "estimators",
+    "from_lightning": "frameworks",
+    "from_trainer": "frameworks",
+    "from_transformers": "frameworks",
     "l2_of": "penalty",
     "similarity": "baselines",
     "statistics": "diagnostics",

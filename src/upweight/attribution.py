@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,8 @@ class Ranking:
         ``[queries, k]``.
     ids
         Names of the training examples, ``[queries, k]``.
+    count
+        Number of examples that were scored.
     """
 
     title: str
@@ -95,21 +98,53 @@ class Ranking:
     scores: Float[Tensor, "queries k"]
     ids: np.ndarray
     query_ids: np.ndarray
+    count: int | None = None
 
-    def to_pandas(self) -> pd.DataFrame:
-        """One row per query and rank."""
+    def to_pandas(self, columns: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """One row per query and rank.
+
+        Parameters
+        ----------
+        columns
+            What else is known of the scored examples, by name, one value for each: ``objective.columns``, texts say.
+            Shown beside the scores.
+
+        Raises
+        ------
+        InputError
+            If one has not as many values as examples were scored, or the name of another column.
+        """
         with imported("tables", "Ranking.to_pandas"):
             import pandas as pd
         queries, k = self.positions.shape
-        return pd.DataFrame(
-            {
-                "query": np.repeat(self.query_ids, k),
-                "rank": np.tile(np.arange(1, k + 1), queries),
-                "id": self.ids.reshape(-1),
-                "position": self.positions.reshape(-1).numpy(),
-                "score": self.scores.reshape(-1).numpy(),
-            }
-        )
+        found = {
+            "query": np.repeat(self.query_ids, k),
+            "rank": np.tile(np.arange(1, k + 1), queries),
+            "id": self.ids.reshape(-1),
+            "position": self.positions.reshape(-1).numpy(),
+            "score": self.scores.reshape(-1).numpy(),
+        }
+        return pd.DataFrame(found | self._shown(columns, set(found)))
+
+    def _shown(self, columns: Any, taken: set[str]) -> dict[str, list[Any]]:
+        if columns is None:
+            return {}
+        if not isinstance(columns, Mapping):
+            raise InputError(f"columns: give values by name, {{'text': […]}}; got {scalars.shown(columns)}")
+        places = self.positions.reshape(-1).tolist()
+        shown = {}
+        for name, values in columns.items():
+            if name in taken:
+                raise InputError(f"columns: {name!r} is a column of every ranking; give it another name")
+            if isinstance(values, str) or not hasattr(values, "__getitem__") or not hasattr(values, "__len__"):
+                raise InputError(f"columns: {name!r} needs a list of values; got {scalars.shown(values)}")
+            if self.count is not None and len(values) != self.count:
+                raise InputError(
+                    f"columns: {name!r} has {len(values)} values, and {self.count} examples were scored; give one for "
+                    "each of these, in their order (of a part of the training data, [values[i] for i in part])"
+                )
+            shown[name] = [values[place] for place in places]
+        return shown
 
     def __repr__(self) -> str:
         lines = [self.title]
@@ -200,6 +235,7 @@ class Attribution:
             scores,
             self.ids[order.numpy()],
             names,
+            len(self.ids),
         )
 
     def to_pandas(self) -> pd.DataFrame:

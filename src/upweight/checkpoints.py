@@ -14,6 +14,7 @@ from upweight.arrays import as_tensor, dense
 from upweight.errors import InputError
 from upweight.kept import copied
 from upweight.objective import Objective
+from upweight.wrappers import own_names, unwrapped
 
 State = dict[str, Tensor]
 """Parameters and buffers by name; what is absent is as in the objective's model."""
@@ -61,9 +62,10 @@ def objective_at(objective: Objective, state: State) -> Objective:
 
 def _state(objective: Objective, given: Any, name: str) -> State:
     if isinstance(given, nn.Module):
-        given = given.state_dict()
+        given = unwrapped(given).state_dict()
     if isinstance(given, Mapping):
-        return _checked(objective, given, name)
+        known = any(key in given for key in objective.layout.names)
+        return _checked(objective, given if known else own_names(given), name)
     try:
         vector = as_tensor(given, name)
     except InputError as error:

@@ -43,9 +43,9 @@ class Objective:
     Parameters
     ----------
     model
-        A trained ``nn.Module``, in eval mode if it has dropout or batch-norm. It is copied as it is now, parameters
-        held fixed and buffers included; the model itself is neither run nor changed. One in bfloat16 or float16: see
-        ``forward``.
+        A trained ``nn.Module``, in eval mode if it has dropout or batch-norm; of a compiled or parallel one what is
+        within. It is copied as it is now, parameters held fixed and buffers included; the model itself is neither run
+        nor changed. One in bfloat16 or float16: see ``forward``.
     loss
         One of `upweight.losses`, or a function ``(model, batch) -> [batch]`` of one value per example. torch's
         ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss`` are taken with their options, so that R
@@ -54,15 +54,17 @@ class Objective:
         random outputs is taken as that loss, so that both have the same curvature; ``losses.Function(function)`` is
         left as it is.
     data
-        Training examples: a tuple or dict of arrays, any map-style dataset, a Hugging Face dataset.
+        Training examples: a tuple or dict of arrays, any map-style dataset, a Hugging Face dataset, or a
+        ``DataLoader``, of which dataset, collate function and batch size are taken, and order and ``drop_last`` left
+        aside (``notes`` say so).
     l2
         λ of the penalty ½λ‖θ‖²; a mapping from parameter names or patterns to λ penalises those only
         (``{"weight": 0.01}`` leaves biases out).
     parameters
         The parameters training changed (default: all with ``requires_grad``): names, patterns, the parameters
-        themselves or modules of the model (``model.head``, ``model.head.parameters()``, an optimiser's list), or a
-        function ``(name, parameter) -> bool``. The others are held fixed. A subset of entries, or a rule for one
-        (`upweight.select`), makes θ of these entries alone.
+        themselves or modules of the model (``model.head``, ``model.head.parameters()``, an optimiser's list),
+        ``"adapters"`` (LoRA's and others'), or a function ``(name, parameter) -> bool``. The others are held fixed. A
+        subset of entries, or a rule for one (`upweight.select`), makes θ of these entries alone.
     weights
         Weight w_i of each example's loss, ``[train]`` (default 1).
     ids
@@ -76,10 +78,15 @@ class Objective:
         As for ``torch.utils.data.DataLoader``, for map-style datasets.
     forward
         Where the model is in bfloat16 or float16: ``"float32"``, its copy is computed in float32, with the same
-        numbers; ``"own"``, the forward pass and the backward pass to the layers' outputs run in its own 16 bits. θ,
-        layers' inputs and output gradients as they are taken, curvature and scores are float32 in both, and the report
-        of an attribution says how far a sample of scores keeps its order. What would differentiate such a model twice,
-        or minimise it, is refused.
+        numbers (a frozen base under adapters too); ``"own"``, the forward pass and the backward pass to the layers'
+        outputs run in its own 16 bits. θ, layers' inputs and output gradients as they are taken, curvature and scores
+        are float32 in both, and the report of an attribution says how far a sample of scores keeps its order. What
+        would differentiate such a model twice, or minimise it, is refused.
+    columns
+        What is shown of training examples, by name, one value for each: ``{"text": texts}``, a data frame or a Hugging
+        Face dataset. No part of the objective; for tables of results.
+    notes
+        Sentences to be kept with it: how the training was read.
     budget
         What a pass over the data may hold, and what may be kept between passes (default: `Budget()`). Never changes a
         result.
@@ -114,6 +121,8 @@ class Objective:
         num_workers: int = 0,
         collate: Callable[[list[Any]], Batch] | None = None,
         forward: Forward = "float32",
+        columns: Any = None,
+        notes: Sequence[str] = (),
         budget: Budget | None = None,
         validate: bool = True,
     ):
@@ -126,7 +135,9 @@ class Objective:
             )
             parameters = parameters.of(everything)
         given = Arguments(
-            model, loss, data, l2, parameters, weights, ids, class_names, batch_size, num_workers, collate, forward
+            *(model, loss, data, l2, parameters, weights, ids, class_names, batch_size, num_workers, collate, forward),
+            columns={} if columns is None else columns,
+            notes=notes,
         )
         problem = problem_of(given)
         sizes = Engine(problem, budget).sizes
@@ -182,6 +193,16 @@ class Objective:
     def ids(self) -> np.ndarray:
         """Names of the training examples."""
         return self.problem.ids
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """What is shown of training examples, by name: ``attribution.top(5).to_pandas(objective.columns)``."""
+        return self.problem.columns
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the training was read, in sentences: what of it is in the objective, and what is left aside."""
+        return self.problem.notes
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -350,6 +371,7 @@ class Objective:
             return Objective(**{**vars(self._given), **changes}, budget=budget)
         if "data" in changes:
             self._refuse_fewer(changes)
+            changes = {"columns": {}, "notes": (), **changes}  # those of the examples that were
         given = replace(self._given, **changes)
         return self._made(given, budget, is_own=given.model is self.model)
 
@@ -370,6 +392,8 @@ class Objective:
             num_workers=problem.num_workers,
             collate=problem.collate,
             forward=problem.forward,
+            columns=problem.columns,
+            notes=problem.notes,
         )
 
     @staticmethod

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from upweight.adapters import ADAPTERS, adapter_names
 from upweight.errors import InputError
 from upweight.scalars import shown
 
@@ -66,8 +67,8 @@ def select(model: nn.Module, parameters: Selection) -> Layout:
     ----------
     parameters
         ``None``: every parameter with ``requires_grad``. Names or shell patterns (``"head.*"``), parameters or
-        modules of the model itself, told by identity, any mixture of these; or a function
-        ``(name, parameter) -> bool``. Parameters not selected are held fixed.
+        modules of the model itself, told by identity, ``"adapters"`` (`upweight.adapters`), any mixture of these; or a
+        function ``(name, parameter) -> bool``. Parameters not selected are held fixed.
 
     Raises
     ------
@@ -115,6 +116,8 @@ def _grouped(part: Any) -> Iterable[Any]:
 
 def _named_by(part: Any, model: nn.Module, named: Mapping[str, Tensor]) -> list[str]:
     """Names of the parameters that a name, a pattern, a parameter or a module stands for."""
+    if isinstance(part, str) and part == ADAPTERS and part not in named:
+        return adapter_names(model)
     if isinstance(part, str):
         found = fnmatch.filter(named, part)
         if not found:

@@ -14,9 +14,10 @@ from upweight import scalars
 from upweight.errors import InputError
 from upweight.optimizers import denominator
 from upweight.parameters import Layout
+from upweight.wrappers import unwrapped, unwrapped_optimizer
 
 
-def l2_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, float]:
+def l2_of(optimizer: Any, model: nn.Module) -> dict[str, float]:
     """λ of ½λ‖θ‖² for each parameter, from the optimiser that trained the model: the l2 of an `Objective`.
 
     Where weight decay is added to the gradient (SGD, Adam, NAdam, RMSprop, Adagrad …) it is λ itself: the minimum of
@@ -33,9 +34,10 @@ def l2_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, float
     Parameters
     ----------
     optimizer
-        As it stands at the end of training: AdamW's v̂ is in its state.
+        A ``torch.optim.Optimizer`` as it stands at the end of training: AdamW's v̂ is in its state. What accelerate and
+        Lightning put around it is seen through.
     model
-        The model it trained, whose names are used.
+        The model it trained, whose names are used; without the prefixes of wrappers (compiled, parallel).
 
     Returns
     -------
@@ -54,6 +56,7 @@ def l2_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, float
     >>> l2_of(torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01), model)
     {'weight': 0.01, 'bias': 0.01}
     """
+    optimizer, model = unwrapped_optimizer(optimizer), unwrapped(model)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"optimizer: give the torch.optim.Optimizer that trained the model; got {optimizer!r}")
     if not isinstance(model, nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -52,6 +52,10 @@ class Problem:
         How examples are read.
     forward
         Whether the model runs in float32, or in its own precision.
+    columns
+        What is shown of training examples, by name.
+    notes
+        What is to be said of how the training was read.
     """
 
     model: nn.Module
@@ -68,6 +72,8 @@ class Problem:
     collate: Callable[[list[Any]], Batch] | None = None
     given: Given = Given()
     forward: Forward = "float32"
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:

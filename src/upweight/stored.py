@@ -178,7 +178,8 @@ class Stored:
         if quantity.helpful_sign == 0:
             kind = "largest" if largest else "smallest"
         names = np.array(["-"]) if len(self.shape) == 1 else self.query_ids[rows]
-        return Ranking(f"{kind}, {quantity.name} [{quantity.unit}]", order, scores, self.ids[order.numpy()], names)
+        title = f"{kind}, {quantity.name} [{quantity.unit}]"
+        return Ranking(title, order, scores, self.ids[order.numpy()], names, self.shape[-1])
 
     def _kept(self, k: int, rows: np.ndarray, name: str) -> tuple[Tensor, Tensor]:
         assert self.top_k is not None

@@ -260,7 +260,7 @@ MODELS: dict[str, Callable[[], Case]] = {
     "frozen parts": lambda: over(frozen()),
     "biases alone": lambda: over(biases_only()),
     "compiled": lambda: over(torch.compile(plain(), backend="eager")),
-    "compiled, with factored derivatives": lambda: over(torch.compile(plain(), backend="aot_eager")),
+    "compiled, with factored derivatives": lambda: over(torch.compile(plain(), backend="aot_eager"), differences=True),
     "scripted": lambda: over(torch.jit.script(plain())),
     "traced": lambda: over(torch.jit.trace(plain(), (rows(),), check_trace=False)),
     "parallel": lambda: over(nn.DataParallel(plain())),

@@ -20,6 +20,7 @@ from upweight.forward import HALVES, Forward
 from upweight.losses import AnyLoss
 from upweight.names import distinct, repeated
 from upweight.parameters import Layout
+from upweight.scalars import shown
 
 COPIED_NUMBERS = 2**28
 """Parameters of a model up to which all are copied for its first pass (1 GiB in float32)."""
@@ -63,6 +64,9 @@ def refuse_precision(model: nn.Module, layout: Layout, forward: Forward = "float
     named = dict(model.named_parameters())
     if forward == "own" and {named[name].dtype for name in layout.names} <= {torch.float32, *HALVES}:
         return
+    for name in layout.names:
+        if not named[name].dtype.is_floating_point:
+            raise InputError(_quantised(name, named[name].dtype))
     found = sorted({str(named[name].dtype) for name in layout.names})
     if len(found) > 1:
         raise InputError(
@@ -70,10 +74,16 @@ def refuse_precision(model: nn.Module, layout: Layout, forward: Forward = "float
             "copy.deepcopy(model).float(), or hold some fixed by parameters=…"
         )
     dtype = named[layout.names[0]].dtype
-    if not dtype.is_floating_point:
-        raise InputError(f"model: parameters are {dtype}; influence needs floating point")
     if dtype not in (torch.float32, torch.float64):
         raise InputError(f"model: parameters are {dtype}; give torch.float32, torch.float64 or 16 bits of either kind")
+
+
+def _quantised(name: str, dtype: torch.dtype) -> str:
+    return (
+        f"model: parameter {name!r} is {dtype}: whole numbers, as a quantised layer's, have no derivative, and "
+        "influence needs floating point. Attribute what is trained beside them (parameters='adapters', or by name), or "
+        "give the model in floating point (model.dequantize(), or the weights before they were quantised)"
+    )
 
 
 def refuse_bad_loss(loss: AnyLoss, model: nn.Module, pair: Batch) -> None:
@@ -147,6 +157,31 @@ def class_names(names: Any) -> tuple[str, ...] | None:
     if not found or twice is not None:
         raise InputError(f"class_names: give a different name for each class; {twice or 'got none'}")
     return found
+
+
+def shown_columns(columns: Any, n: int) -> dict[str, Any]:
+    """What is shown of training examples, by name, as it was given: one value for each.
+
+    Of a data frame or a Hugging Face dataset its columns.
+    """
+    if columns is None:
+        return {}
+    named = getattr(columns, "column_names", None) or getattr(columns, "columns", None)
+    if not isinstance(columns, Mapping) and named is not None and hasattr(columns, "__getitem__"):
+        columns = {name: _values(columns[name]) for name in named}
+    if not isinstance(columns, Mapping) or not all(isinstance(name, str) for name in columns):
+        raise InputError(f"columns: give values by name, {{'text': […]}}; got {shown(columns)}")
+    for name, values in columns.items():
+        if isinstance(values, str) or not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+            raise InputError(f"columns: {name!r} needs a list of values, one for each example; got {shown(values)}")
+        if getattr(values, "ndim", 1) == 0 or len(values) != n:
+            count = len(values) if getattr(values, "ndim", 1) else 1
+            raise InputError(f"columns: {name!r} needs one value for each of {n} training examples; got {count}")
+    return dict(columns)
+
+
+def _values(column: Any) -> Any:
+    return column.to_numpy() if hasattr(column, "to_numpy") else column
 
 
 def example_ids(ids: Sequence[Any] | np.ndarray | None, n: int) -> np.ndarray:

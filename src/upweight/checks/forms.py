@@ -153,6 +153,32 @@ def refuse_squeezed(loss: AnyLoss, model: nn.Module, pair: Batch) -> None:
         )
 
 
+def refuse_all_pairs(loss: AnyLoss, model: nn.Module, pair: Batch) -> None:
+    """A function's values by example and place have as many places whatever examples stand beside.
+
+    Raises
+    ------
+    InputError
+        If there are as many as examples: every output was compared with every target.
+    """
+    if not isinstance(loss, Function) or batch_length(pair) < 2:
+        return
+    one = pytree.tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) else leaf, pair)
+    both = called(model, loss.function, pair)
+    if not isinstance(both, Tensor) or both.dim() < 2:
+        return
+    try:
+        alone = called(model, loss.function, one)
+    except Exception:  # as above
+        return
+    if isinstance(alone, Tensor) and alone.shape[1:] != both.shape[1:]:
+        raise InputError(
+            f"loss: returned shape {tuple(both.shape)} for 2 examples, and {tuple(alone.shape)} for one alone: outputs "
+            "of all examples seem to be compared with targets of all ([batch, 1] against [batch]?); give one value per "
+            "example, or one for each of its places"
+        )
+
+
 def refuse_probabilities(loss: AnyLoss, model: nn.Module, batch: Batch) -> None:
     """A loss of logits takes no probabilities: a softmax of a softmax is another model than the one that was trained.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,6 +51,7 @@ def refuse_another_loss(loss: AnyLoss, model: nn.Module, data: Data, pair: Batch
             f"loss: the labels are the input tokens at their own places; {mend}. If the same tokens are really to be "
             "given back, give losses.Function(function) of one value per example"
         )
+    loss = replace(loss, factor=1.0)  # of the mean, which it doesn't change
     if not loss.is_plain or loss.temperature != 1:
         return
     own = _own_loss(model, batch)

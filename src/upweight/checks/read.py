@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from upweight import scalars
 from upweight.checks.arguments import (
@@ -19,13 +20,14 @@ from upweight.checks.arguments import (
     refuse_meta,
     refuse_precision,
     refuse_training_mode,
+    shown_columns,
 )
-from upweight.checks.forms import refuse_probabilities, refuse_squeezed
+from upweight.checks.forms import refuse_all_pairs, refuse_probabilities, refuse_squeezed
 from upweight.checks.own_loss import refuse_another_loss
 from upweight.checks.per_example import Sizes, refuse_cut_off
 from upweight.checks.recognised import recognised
 from upweight.checks.values import refuse_bad_values
-from upweight.data import Batch, as_data
+from upweight.data import Batch, as_data, loaded
 from upweight.errors import InputError
 from upweight.forward import HALVES, Forward, half_of
 from upweight.kept import copied, snapshot, widened
@@ -34,6 +36,7 @@ from upweight.parameters import Selection, select
 from upweight.penalty import penalties
 from upweight.problem import Given, Problem
 from upweight.select.subset import Subset
+from upweight.wrappers import unprefixed, unwrapped
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,32 @@ class Arguments:
     num_workers: int = 0
     collate: Callable[[list[Any]], Batch] | None = None
     forward: Forward = "float32"
+    columns: Any = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def plain(self) -> Arguments:
+        """The same without wrappers around the model, and with what a ``DataLoader`` reads in its place."""
+        given = self
+        if isinstance(given.model, nn.Module) and unwrapped(given.model) is not given.model:
+            given = replace(
+                given,
+                model=unwrapped(given.model),
+                parameters=unprefixed(given.parameters, given.model),
+                l2=unprefixed(given.l2, given.model),
+            )
+        if not isinstance(given.data, DataLoader):
+            return given
+        read = loaded(given.data)
+        return replace(
+            given,
+            data=read.dataset,
+            weights=read.weights if given.weights is None else given.weights,
+            batch_size=read.batch_size if given.batch_size is None else given.batch_size,
+            num_workers=given.num_workers or read.num_workers,
+            collate=given.collate or read.collate,
+            notes=(*given.notes, *read.notes),
+        )
 
 
 def refuse_model(model: Any) -> None:
@@ -75,6 +104,7 @@ def problem_of(given: Arguments, *, is_own: bool = False) -> Problem:
     InputError
         If an argument can't be right; names it with its value and the mend.
     """
+    given = given.plain
     batch_size = None if given.batch_size is None else scalars.whole("batch_size", given.batch_size)
     num_workers = scalars.whole("num_workers", given.num_workers, 0)
     if given.collate is not None:
@@ -108,7 +138,15 @@ def problem_of(given: Arguments, *, is_own: bool = False) -> Problem:
         collate=given.collate,
         given=Given(l2, given.weights is not None, given.ids is not None),
         forward=given.forward,
+        columns=shown_columns(given.columns, len(data)),
+        notes=tuple(scalars.text("notes: one of them", note) for note in _listed(given.notes)),
     )
+
+
+def _listed(notes: Any) -> Sequence[str]:
+    if isinstance(notes, str) or not isinstance(notes, Sequence):
+        raise InputError(f"notes: give a list of sentences; got {scalars.shown(notes)}")
+    return notes
 
 
 def _taken(given: Arguments, *, is_own: bool) -> nn.Module:
@@ -127,6 +165,7 @@ def validated(problem: Problem, loss: Any, sizes: Sizes) -> Problem:
     model, pair = problem.model, problem.data.take(list(range(min(problem.n, 2))))
     refuse_bad_loss(problem.loss, model, pair)
     refuse_squeezed(problem.loss, model, pair)
+    refuse_all_pairs(problem.loss, model, pair)
     refuse_probabilities(problem.loss, model, pair)
     refuse_another_loss(problem.loss, model, problem.data, pair)
     refuse_cut_off("loss", model, problem.loss, problem.layout, problem.params, pair)

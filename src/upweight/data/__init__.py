@@ -9,6 +9,7 @@ result can name the example by its position.
 from upweight.data.arrays import ArrayData
 from upweight.data.batch import Batch, batch_length, cast, join, plain, sent, tensors
 from upweight.data.interface import Data
+from upweight.data.loader import Loaded, loaded
 from upweight.data.map_style import MapData
 from upweight.data.read import as_data, is_list_of_arrays
 
@@ -16,12 +17,14 @@ __all__ = [
     "ArrayData",
     "Batch",
     "Data",
+    "Loaded",
     "MapData",
     "as_data",
     "batch_length",
     "cast",
     "is_list_of_arrays",
     "join",
+    "loaded",
     "plain",
     "sent",
     "tensors",

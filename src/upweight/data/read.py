@@ -15,6 +15,7 @@ from upweight.arrays import as_tensor
 from upweight.data.arrays import ArrayData
 from upweight.data.batch import Batch, tensors
 from upweight.data.interface import Data
+from upweight.data.loader import loaded
 from upweight.data.map_style import MapData
 from upweight.errors import InputError
 
@@ -32,7 +33,8 @@ def as_data(
     ----------
     source
         A tuple or mapping (nested as you like) of arrays or tensors of equal first dimension; a ``TensorDataset``;
-        any map-style dataset, a list of examples, or a Hugging Face dataset (read in its torch format, in float32).
+        any map-style dataset, a list of examples, or a Hugging Face dataset (read in its torch format, in float32). A
+        ``DataLoader`` stands for its dataset, collated as it does (`upweight.data.loader`).
         A list ``[x, y]`` of arrays that are as long as each other, but not of one shape and kind, is the tuple
         ``(x, y)``, unless ``collate`` is given; arrays of one shape are examples.
 
@@ -44,6 +46,9 @@ def as_data(
     """
     if isinstance(source, ArrayData | MapData):
         return source
+    if isinstance(source, DataLoader):
+        read = loaded(source, name)
+        source, collate = read.dataset, collate or read.collate
     if collate is None and _is_batch(source, name):
         source = tuple(source)
     if isinstance(source, IterableDataset) or (not hasattr(source, "__len__") and hasattr(source, "__iter__")):
@@ -53,9 +58,7 @@ def as_data(
         )
     if isinstance(source, str | bytes):
         raise InputError(f"{name}: got the text {source[:40]!r}; give arrays or a map-style dataset")
-    if isinstance(source, DataLoader):
-        raise InputError(f"{name}: a DataLoader was given; give its dataset (loader.dataset) and collate function")
-    if isinstance(source, TensorDataset):
+    if isinstance(source, TensorDataset) and collate is None:
         return _arrays(tuple(source.tensors), name)
     if isinstance(source, tuple | Mapping | Tensor | np.ndarray) and not isinstance(source, Dataset):
         return _arrays(_listed(source, name), name)

@@ -88,7 +88,11 @@ class Loss:
 
 @dataclass(frozen=True)
 class Function:
-    """A user's own ``(model, batch) -> [batch]`` as a loss. Examples must not depend on each other."""
+    """A user's own ``(model, batch) -> [batch]`` as a loss. Examples must not depend on each other.
+
+    Values ``[batch, tokens]``, or with more dimensions, are summed over all but the first, as sequences are in every
+    loss here: places that don't count must be 0 in them.
+    """
 
     function: Callable[[nn.Module, Batch], Tensor]
     unit: str = "loss"
@@ -98,7 +102,10 @@ class Function:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
         """The loss of each example."""
-        return self.function(model, batch)
+        values = self.function(model, batch)
+        if not isinstance(values, Tensor) or values.dim() < 2 or len(values) != batch_length(batch):
+            return values
+        return values.flatten(1).sum(1)
 
 
 AnyLoss = Loss | Function

@@ -24,6 +24,7 @@ from upweight.parameters import Layout, select
 from upweight.retraining.fingerprint import UnknownContentError, fingerprint
 from upweight.retraining.trained import constants_of
 from upweight.store.kept_work import Folder
+from upweight.wrappers import unwrapped
 
 NO_MODEL = "holds no trained model; move it away, or give another folder"
 
@@ -101,6 +102,7 @@ class Form:
             is_shaped = isinstance(result, Tensor) and not result.is_nested
             given = f"shape {tuple(result.shape)}" if is_shaped else type(result).__name__
             raise InputError(f"train: must return the trained module, or its parameters [{self.layout.p}]; got {given}")
+        result = unwrapped(result)
         values = {**dict(result.named_parameters()), **dict(result.named_buffers())}
         lazy = [name for name, value in values.items() if is_lazy(value)]
         if lazy:

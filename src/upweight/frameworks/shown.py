@@ -1,0 +1,77 @@
+"""What is shown of examples in tables: columns that the model doesn't take, and texts decoded where none are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from upweight.frameworks.collation import IGNORED
+
+
+@dataclass(frozen=True)
+class Field(Sequence[Any]):
+    """One entry of every row of a dataset, read when it is asked for."""
+
+    dataset: Any
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.dataset[int(place)][self.name]
+
+
+@dataclass(frozen=True)
+class Decoded(Sequence[str]):
+    """Texts of a dataset of tokens, decoded when they are asked for."""
+
+    dataset: Any
+    tokenizer: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: Any) -> Any:
+        ids = np.asarray(self.dataset[int(place)]["input_ids"]).tolist()
+        kept = [token for token in ids if token != IGNORED]
+        return self.tokenizer.decode(kept, skip_special_tokens=True)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A dataset of rows as it yields them, whatever format it may be asked for."""
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.dataset[place]
+
+    def __getitems__(self, places: list[int]) -> list[Any]:
+        several = getattr(self.dataset, "__getitems__", None)
+        return list(several(places)) if callable(several) else [self.dataset[place] for place in places]
+
+
+def columns_of(dataset: Any, taken: tuple[str, ...] | None, tokenizer: Any, text: str) -> dict[str, Sequence[Any]]:
+    """Columns to be shown, by name: those that aren't the model's, else the text that its tokens say."""
+    first = dataset[0] if len(dataset) else None
+    if isinstance(first, str):
+        return {text: dataset}
+    if not isinstance(first, Mapping):
+        return {}
+    names = [name for name in first if taken is None or name not in taken]
+    found: dict[str, Sequence[Any]] = {}
+    plain = dataset.with_format(None) if hasattr(dataset, "with_format") else None
+    for name in names:
+        if isinstance(first[name], str | int | float | bool | np.number):
+            found[name] = Field(dataset, name) if plain is None else plain[name]
+    is_text = any(isinstance(first[name], str) for name in found)
+    if not is_text and text not in found and "input_ids" in first and hasattr(tokenizer, "decode"):
+        found[text] = Decoded(dataset, tokenizer)
+    return found
