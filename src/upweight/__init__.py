@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         report,
         retraining,
         select,
+        spans,
         store,
         tasks,
     )
@@ -99,6 +100,7 @@ __all__ = [
     "retraining",
     "select",
     "similarity",
+    "spans",
     "statistics",
     "store",
     "tasks",
