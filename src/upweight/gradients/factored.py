@@ -35,7 +35,16 @@ from upweight.gradients.places import Answers
 from upweight.gradients.plan import Key, Plan
 from upweight.gradients.rules import ROW_DIMS, RULES, Examples
 from upweight.gradients.terms import Direct, Outer, Term, compact
-from upweight.gradients.tokens import LOOKUP, Field, TokenBlock, TokenGradients, TokenTerm, token_lookups, token_term
+from upweight.gradients.tokens import (
+    LOOKUP,
+    Field,
+    TokenBlock,
+    TokenGradients,
+    TokenTerm,
+    time_first,
+    token_lookups,
+    token_term,
+)
 from upweight.gradients.traced import traced
 from upweight.parameters import Layout
 
@@ -114,7 +123,7 @@ class FactoredFunction(AutogradFunction):
         count, other = batch_length(batch), set[str]()
         terms: dict[str, list[Term]] = {}
         numbers = 0
-        for met in self._met(plan, root, leaves, seed, count):
+        for met in self._met(plan, root, leaves, seed, batch):
             term = met.term(count, leaves)
             if term is None:
                 other.add(met.use.name)
@@ -132,13 +141,14 @@ class FactoredFunction(AutogradFunction):
         root: Tensor,
         leaves: dict[str, Tensor],
         seed: Tensor | None,
-        count: int,
+        batch: Batch,
         whose: Axes | None = None,
     ) -> Iterator[Met]:
         """Every use of a block's weight that goes the fast way, with the gradient at its operation's output.
 
         ``whose``: where the examples lie as followed from their tokens; then uses of all weights.
         """
+        count = batch_length(batch)
         read = [
             (use, at)
             for use, at in self._read(plan, root, leaves, count)
@@ -146,6 +156,9 @@ class FactoredFunction(AutogradFunction):
         ]
         if whose is not None:
             read = [(use, _followed(use, whose) if at is None or use.name in plan.slow else at) for use, at in read]
+        elif any(at is None and use.kind in RULES for use, at in read):
+            whose = self._whose(root, leaves, batch)
+            read = [(use, _followed(use, whose) if at is None else at) for use, at in read]
         found = [use for use, _ in read]
         gradients = output_gradients(root, found, seed)
         unproved = [use for use, at in read if at is None and use.kind in RULES and use.name not in plan.slow]
@@ -209,9 +222,10 @@ class FactoredFunction(AutogradFunction):
         with self._forward(params, batch, False) as (leaves, root):
             lookups, parts = self._lookups(root, leaves, batch, fields)
             time = parts[-1].stop
-            axes = followed(root, {node: Axis(Examples(1, 1), labels) for node, labels in lookups.items()})
-            whose = followed(root, dict.fromkeys(lookups, Axis(Examples(0, 1), torch.arange(count))))
-            for met in self._met(plan, root, leaves, None, count, whose):
+            turned = {node: time_first(node, batch, count) for node in lookups}
+            starts = {node: Axis(Examples(int(not turned[node]), 1), labels) for node, labels in lookups.items()}
+            axes, whose = followed(root, starts), followed(root, _starts(turned, count))
+            for met in self._met(plan, root, leaves, None, batch, whose):
                 name, places = met.use.name, axes.get(met.use.node, {}).get(0, ())
                 if name in together:
                     continue
@@ -239,6 +253,13 @@ class FactoredFunction(AutogradFunction):
                 each = by_token.get(shape.weight, ())
                 blocks.append(TokenBlock(shape, tuple(each), merged(rest.get(shape.weight, []))))
         return TokenGradients(self.layout, tuple(blocks), count, time, parts, reasons)
+
+    def _whose(self, root: Tensor, leaves: dict[str, Tensor], batch: Batch) -> Axes:
+        """Where the examples lie as far as they can be followed from their tokens; {} without tokens."""
+        tables = {use.node: use.name for use in uses([root], leaves, frozenset()) if use.kind == LOOKUP}
+        lookups, _ = token_lookups(list(tables), batch, batch_length(batch), tables, None)
+        count = batch_length(batch)
+        return followed(root, _starts({node: time_first(node, batch, count) for node in lookups}, count))
 
     def _lookups(
         self, root: Tensor, leaves: dict[str, Tensor], batch: Batch, fields: Sequence[str] | None
@@ -410,6 +431,12 @@ class Met:
             return f"{use.kind} has rows of several positions"
         term = token_term(use, self.g, pairs, count * time, leaves[use.name], self.shape, self.joined)
         return f"{use.kind} in a form without a rule by position" if term is None else term
+
+
+def _starts(turned: Mapping[Node, bool], count: int) -> dict[Node, Axis]:
+    """Where the examples lie in lookups of tokens, with the positions first or second."""
+    labels = torch.arange(count)
+    return {node: Axis(Examples(int(is_turned), 1), labels) for node, is_turned in turned.items()}
 
 
 def _followed(use: Use, whose: Axes) -> Examples | None:

@@ -261,12 +261,23 @@ def token_lookups(
     fields: list[Field] = []
     start = 0
     for key, mine in matches.items():
-        time = mine[0]._saved_indices.shape[1]
+        time = mine[0]._saved_indices.shape[1 if len(mine[0]._saved_indices) == count else 0]
+        if key in known:
+            time = known[key].shape[1]
         labels = torch.arange(start, start + time)
         lookups.update(dict.fromkeys(mine, labels))
         fields.append(Field(key, start, start + time))
         start += time
     return lookups, tuple(fields)
+
+
+def time_first(node: Node, batch: Batch, count: int) -> bool:
+    """Whether a lookup of a batch's tokens has the positions first, ``[time, batch]``."""
+    indices = node._saved_indices
+    if len(indices) != count:
+        return True
+    given = [each for each in _named(batch, count).values() if _same(indices, each)]
+    return bool(given) and indices.shape[0] == indices.shape[1] and _turned(indices, given[0])
 
 
 def _named(batch: Batch, count: int) -> dict[str, Tensor]:
@@ -281,10 +292,20 @@ def _named(batch: Batch, count: int) -> dict[str, Tensor]:
 
 def _is_table_of_sequences(node: Node, count: int) -> bool:
     indices = node._saved_indices
-    return indices.dim() == 2 and len(indices) == count
+    return indices.dim() == 2 and count in indices.shape
 
 
 def _same(indices: Tensor, given: Tensor) -> bool:
-    if indices.shape != given.shape:
+    """Whether these are the batch's tokens, as they are or with the positions first."""
+    return _equal(indices, given) or _turned(indices, given)
+
+
+def _equal(indices: Tensor, given: Tensor) -> bool:
+    return indices.shape == given.shape and torch.equal(indices, given.to(indices))
+
+
+def _turned(indices: Tensor, given: Tensor) -> bool:
+    """Positions first; where tokens can't tell, by how they lie in memory."""
+    if not _equal(indices.T, given):
         return False
-    return indices.data_ptr() == given.data_ptr() or torch.equal(indices, given.to(indices))
+    return not _equal(indices, given) or indices.stride() != given.stride()
