@@ -104,6 +104,7 @@ def test_there_are_commands_on_the_pages() -> None:
         "architecture.md",
         "index-of-gradients.md",
         "large-networks.md",
+        "token-scores.md",
         "statistics.md",
     }
 
