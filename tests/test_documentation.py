@@ -105,6 +105,7 @@ def test_there_are_commands_on_the_pages() -> None:
         "index-of-gradients.md",
         "language-models.md",
         "large-networks.md",
+        "token-scores.md",
         "statistics.md",
     }
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         report,
         retraining,
         select,
+        spans,
         store,
         tasks,
     )
@@ -107,6 +108,7 @@ __all__ = [
     "retraining",
     "select",
     "similarity",
+    "spans",
     "statistics",
     "step_metric",
     "store",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, wraps
 from numbers import Real
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ from upweight.quantities import (
     replacement,
 )
 from upweight.quantities.attributor import Attributor
+from upweight.quantities.by_token import By, ByToken
 from upweight.quantities.generalized.equations import Equations
 from upweight.quantities.generalized.methods import generalized
 from upweight.quantities.generalized.response import Response
@@ -55,6 +56,7 @@ from upweight.quantities.measured import measured
 from upweight.quantities.queries import check_measurement, query_gradients, query_names
 from upweight.quantities.recorded import Recorded
 from upweight.quantities.scoring import Asked, OfItself, Scoring, scoring
+from upweight.quantities.token_attribution import TokenAttribution
 from upweight.store.backend import Backend
 from upweight.stored import Stored
 
@@ -266,8 +268,22 @@ class Influence(Attributor):
         leverage_corrected: bool = False,
         newton_steps: int = 1,
         query_ids: Sequence[Any] | None = None,
+        by: Literal["example"] = "example",
         store: None = None,
     ) -> Attribution: ...
+
+    @overload
+    def attribute(
+        self,
+        queries: Any,
+        *,
+        quantity: Literal["removal", "upweight"] = "removal",
+        measurement: Any = None,
+        train: Any = None,
+        query_ids: Sequence[Any] | None = None,
+        by: By,
+        fields: Sequence[str] | None = None,
+    ) -> TokenAttribution: ...
 
     @overload
     def attribute(
@@ -300,13 +316,15 @@ class Influence(Attributor):
         leverage_corrected: bool = False,
         newton_steps: int = 1,
         query_ids: Sequence[Any] | None = None,
+        by: Literal["example"] | By = "example",
+        fields: Sequence[str] | None = None,
         store: Place | None = None,
         top_k: int | None = None,
         executor: Executor | None = None,
         shard_size: int | None = None,
         resume: bool = True,
         columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
-    ) -> Attribution | Stored:
+    ) -> Attribution | TokenAttribution | Stored:
         """Scores of training examples for each query.
 
         Parameters
@@ -334,12 +352,27 @@ class Influence(Attributor):
             With ``leverage_corrected``: steps at most on the objective without the example. More than one are taken
             of examples that move their own outputs by .03 and more, until they are at the refit; each costs nd²
             multiplications. For models whose one trained layer is a Linear at their end.
+        by
+            ``example``; or parts of the scores by token: of the training examples (``train-token``), of the queries
+            (``query-token``), or of both (``token``). See `upweight.quantities.token_attribution.TokenAttribution`.
+        fields
+            With ``by``: keys of a batch that hold tokens ``[batch, time]`` (default: ``input_ids`` and
+            ``decoder_input_ids``, or the first part of a batch that is looked up in a table).
 
         Returns
         -------
         Attribution
-            Scores ``[queries, train]``.
+            Scores ``[queries, train]``; a `TokenAttribution` where tokens were asked for.
         """
+        scalars.one_of("by", by, ("example", *get_args(By)))
+        if by != "example":
+            given = {"renormalize": renormalize, "leverage_corrected": leverage_corrected, "store": store is not None}
+            for name, value in {**given, "newton_steps": newton_steps != 1}.items():
+                if value:
+                    raise InputError(f"{name}: scores by token don't go with it; leave it, or by, out")
+            return self._by_token(queries, by, quantity, measurement, train, query_ids, fields)
+        if fields is not None:
+            raise InputError("fields: the keys that hold tokens go with by='token' and its like; leave them out")
         asked = Asked(
             quantity=quantity,
             renormalize=renormalize,
@@ -367,6 +400,34 @@ class Influence(Attributor):
                 self.__dict__["stationarity"] = _said(judged(self.objective.engine, moments))
         losses = None if quantity == "upweight" else self._losses(data, kind)
         return self.result(scores, score.meaning, score.report, positions, names, losses=losses)
+
+    def _by_token(
+        self,
+        queries: Any,
+        by: By,
+        quantity: Literal["removal", "upweight"],
+        measurement: Any,
+        train: Any,
+        query_ids: Sequence[Any] | None,
+        fields: Sequence[str] | None,
+    ) -> TokenAttribution:
+        objective, kind = self.objective, as_measurement(measurement)
+        data = objective.queries(queries)
+        positions = None if train is None else objective.positions(train, "train")
+        scorer = ByToken(
+            objective=objective,
+            solver=self.solver,
+            data=data,
+            measurement=kind,
+            by=by,
+            factor=-1.0 if quantity == "upweight" else 1 / objective.n,
+            positions=positions,
+            fields=None if fields is None else tuple(fields),
+        )
+        check_measurement(objective, data, kind)
+        scorer.check()
+        sequence = self.attribute(data, quantity=quantity, measurement=kind, train=train, query_ids=query_ids)
+        return TokenAttribution(sequence, scorer, self.precision)
 
     def _stored(
         self,

@@ -44,6 +44,10 @@ EXACT = 1024
 """Entries of a block whose whole matrix is kept."""
 LONGEST_SIDE = 8192
 """Rows of a side's matrix; more would need more memory than the gradients, and minutes for its eigenvectors."""
+NEGLIGIBLE = 1e-4
+"""Of an example's largest gradient at a position, what is none."""
+ROUNDING = 1e-6
+"""The same of its largest over all blocks: models round to float32 within, whatever θ has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +93,10 @@ def side_sums(
     with flushed():
         for some, factors in blocks(rows, chosen):
             counted = inputs[sent(some, inputs.device)]
+            least = ROUNDING * _largest(factors)
             for block in factors.blocks:
                 sides = sums.setdefault(block.shape, Sides(block.shape, block.shape in mixed))
-                sides.add(block, counted, approximation, which)
+                sides.add(block, counted, least, approximation, which)
             del factors  # before the next ones are made
     return sums
 
@@ -168,19 +173,30 @@ class Sides:
         self._products: tuple[SecondMoment | Tensor, SecondMoment, Tensor] | None = None
         self._others: tuple[SecondMoment | None, SecondMoment, Tensor] | None = None
 
-    def add(self, block: Block, inputs: Float[Tensor, " b"], approximation: Approximation, which: Inputs) -> None:
-        """Some rows' block."""
+    def add(
+        self,
+        block: Block,
+        inputs: Float[Tensor, " b"],
+        least: Float[Tensor, " b"],
+        approximation: Approximation,
+        which: Inputs,
+    ) -> None:
+        """Some rows' block; gradients at a position up to ``least`` are none."""
         term = Direct(block.materialize()) if self._is_gradients else single(block)
         if isinstance(term, Direct):
             self._add_gradients(term.values)
         else:
-            self._add_products(_reduced(term, which) if approximation == "reduce" else term, inputs, which)
+            self._add_products(
+                _reduced(term, least, which) if approximation == "reduce" else term, inputs, least, which
+            )
 
-    def _add_products(self, term: Outer | Lookup, inputs: Float[Tensor, " b"], which: Inputs) -> None:
+    def _add_products(
+        self, term: Outer | Lookup, inputs: Float[Tensor, " b"], least: Float[Tensor, " b"], which: Inputs
+    ) -> None:
         """Σ g gᵀ, and Σ a aᵀ of the inputs that count."""
         shape, several, counted = self._shape, term.right.shape[1] > 1, inputs[:, None]
         if several:
-            counted = counted * _active(term) if which == "active" else counted.expand(term.right.shape[:2])
+            counted = counted * _active(term, least) if which == "active" else counted.expand(term.right.shape[:2])
         flat = counted.reshape(-1, 1)
         if self._products is None:
             count = inputs.new_zeros((), dtype=torch.float64)
@@ -283,18 +299,31 @@ def _second_moment(size: int, like: Tensor) -> SecondMoment:
     return SecondMoment(size, like, is_diagonal=size > LONGEST_SIDE)
 
 
-def _reduced(term: Outer | Lookup, which: Inputs) -> Outer | Lookup:
+def _reduced(term: Outer | Lookup, least: Float[Tensor, " b"], which: Inputs) -> Outer | Lookup:
     """One position: the sum of g, and the mean of a, where g isn't zero or everywhere; of lookups as they are."""
     if isinstance(term, Lookup):
         return term
-    active = _active(term)[:, :, None] if which == "active" else torch.ones_like(term.left[:, :, :1], dtype=torch.bool)
+    everywhere = torch.ones_like(term.left[:, :, 0], dtype=torch.bool)
+    active = (_active(term, least) if which == "active" else everywhere)[:, :, None]
     mean = (term.right * active).sum(1, keepdim=True) / active.sum(1, keepdim=True).clamp_min(1)
     return Outer(term.left.sum(1, keepdim=True), mean)
 
 
-def _active(term: Outer | Lookup) -> Bool[Tensor, "b t"]:
-    """Whether a position has a gradient."""
-    return ((term.left if isinstance(term, Outer) else term.right) != 0).any(2)
+def _active(term: Outer | Lookup, least: Float[Tensor, " b"]) -> Bool[Tensor, "b t"]:
+    """Whether a position has a gradient, beyond the rounding of what cancels.
+
+    A first token's query has no gradient, say, since it attends to itself alone; computed, it is zero or rounding.
+    """
+    sizes = (term.left if isinstance(term, Outer) else term.right).abs().amax(2)
+    return (sizes > NEGLIGIBLE * sizes.amax(1, keepdim=True)) & (sizes > least[:, None])
+
+
+def _largest(factors: Gradients) -> Float[Tensor, " b"]:
+    """The largest gradient at a position of each row, over all blocks of products."""
+    terms = [term for block in factors.blocks for term in block.terms]
+    sides = [term.left if isinstance(term, Outer) else term.right for term in terms if not isinstance(term, Direct)]
+    largest = [side.abs().flatten(1).amax(1) for side in sides] or [factors.norms() * 0]
+    return torch.stack(largest).amax(0)
 
 
 def _refuse_block(rows: Rows, chosen: Tensor, block: Block) -> None:

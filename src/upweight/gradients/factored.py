@@ -10,8 +10,9 @@ slow way (`torch.func`, for those parameters alone), and the coverage report say
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,19 +20,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from upweight.data import Batch, batch_length
-from upweight.errors import SlowPathWarning, warn
+from upweight.errors import InputError, SlowPathWarning, warn
 from upweight.forward import coarsest, half_of
 from upweight.gradients.assemble import joins, merged, needs_transposition, oriented, term_of, with_ones
 from upweight.gradients.autograd import AutogradFunction
+from upweight.gradients.axes import Axes, Axis, followed
 from upweight.gradients.blocks import Block, Cotangents, Gradients, Shape
+from upweight.gradients.by_position import paired
 from upweight.gradients.form import Forms, Found, walked
-from upweight.gradients.graph import Use, uses
+from upweight.gradients.graph import Node, Use, uses
 from upweight.gradients.locate import located, output_gradients, scattered
 from upweight.gradients.owners import lying, owners, seeds
 from upweight.gradients.places import Answers
 from upweight.gradients.plan import Key, Plan
 from upweight.gradients.rules import ROW_DIMS, RULES, Examples
 from upweight.gradients.terms import Direct, Outer, Term, compact
+from upweight.gradients.tokens import (
+    LOOKUP,
+    Field,
+    TokenBlock,
+    TokenGradients,
+    TokenTerm,
+    time_first,
+    token_lookups,
+    token_term,
+)
 from upweight.gradients.traced import traced
 from upweight.parameters import Layout
 
@@ -49,6 +62,7 @@ class FactoredFunction(AutogradFunction):
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
         self._factors, self._is_half = 1, half_of(model) is not None
         self._forms = Forms()
+        self._parted, self._together = set[str](), set[str]()
         self.plan = self._settled_plan(params, probe)
 
     @property
@@ -107,14 +121,49 @@ class FactoredFunction(AutogradFunction):
     ) -> tuple[dict[str, list[Term]], set[str]]:
         """The terms of every use of every parameter that goes the fast way, and weights that can't in this batch."""
         count, other = batch_length(batch), set[str]()
-        read = [(use, at) for use, at in self._read(plan, root, leaves, count) if use.name not in plan.slow]
-        found = [use for use, _ in read]
-        gradients = output_gradients(root, found, seed)
-        unproved = [use for use, at in read if at is None and use.kind in RULES]
-        rows = [row.reshape(-1, *[1] * (root.dim() - 1)) for row in seeds(count, root.detach())] if unproved else []
-        seeded = [output_gradients(root, unproved, row if seed is None else row * seed) for row in rows]
         terms: dict[str, list[Term]] = {}
         numbers = 0
+        for met in self._met(plan, root, leaves, seed, batch):
+            term = met.term(count, leaves)
+            if term is None:
+                other.add(met.use.name)
+                continue
+            numbers += term.numbers
+            if compacted:
+                term = compact(term)
+            terms.setdefault(met.use.name, []).append(term)
+        self._factors = max(self._factors, numbers)
+        return terms, other
+
+    def _met(
+        self,
+        plan: Plan,
+        root: Tensor,
+        leaves: dict[str, Tensor],
+        seed: Tensor | None,
+        batch: Batch,
+        whose: Axes | None = None,
+    ) -> Iterator[Met]:
+        """Every use of a block's weight that goes the fast way, with the gradient at its operation's output.
+
+        ``whose``: where the examples lie as followed from their tokens; then uses of all weights.
+        """
+        count = batch_length(batch)
+        read = [
+            (use, at)
+            for use, at in self._read(plan, root, leaves, count)
+            if whose is not None or use.name not in plan.slow
+        ]
+        if whose is not None:
+            read = [(use, _followed(use, whose) if at is None or use.name in plan.slow else at) for use, at in read]
+        elif any(at is None and use.kind in RULES for use, at in read):
+            whose = self._whose(root, leaves, batch)
+            read = [(use, _followed(use, whose) if at is None else at) for use, at in read]
+        found = [use for use, _ in read]
+        gradients = output_gradients(root, found, seed)
+        unproved = [use for use, at in read if at is None and use.kind in RULES and use.name not in plan.slow]
+        rows = [row.reshape(-1, *[1] * (root.dim() - 1)) for row in seeds(count, root.detach())] if unproved else []
+        seeded = [output_gradients(root, unproved, row if seed is None else row * seed) for row in rows]
         times = Counter(use.name for use in found)
         shapes = {shape.weight: shape for shape in plan.shapes}
         for use, at in read:
@@ -124,24 +173,107 @@ class FactoredFunction(AutogradFunction):
             g = gradients.get(use.node)
             if g is None or not g.numel():
                 continue  # nothing of this batch went that way
-            if at is None and seeded:
+            if at is None and seeded and use.name not in plan.slow:
                 # An expert to which the first examples sent nothing has no place in the plan.
                 known = plan.examples.get((use.name, use.kind, use.slot), Examples(0, 1))
                 at = owned(known, g, [each[use.node] for each in seeded], count)
-            term = None if at is None else term_of(use, g, at, count, leaves[use.name])
-            term = None if term is None else oriented(use, term, shape)
-            if term is not None and shape.bias is not None:
-                together = isinstance(term, Outer) and times[shape.weight] == times[shape.bias]
-                term = with_ones(term) if together else None
-            if term is None:
-                other.add(use.name)
-                continue
-            numbers += term.numbers
-            if compacted:
-                term = compact(term)
-            terms.setdefault(use.name, []).append(term)
-        self._factors = max(self._factors, numbers)
-        return terms, other
+            yield Met(use, shape, g, at, shape.bias is not None and times[shape.weight] == times[shape.bias])
+
+    def tokens(self, params: Float[Tensor, " p"], batch: Batch, fields: Sequence[str] | None = None) -> TokenGradients:
+        """Per-example gradients of f by position of the input, with what has no position as a remainder.
+
+        Parameters
+        ----------
+        fields
+            Keys of the batch that hold tokens ``[batch, time]`` (default: ``input_ids`` and ``decoder_input_ids``, or
+            the first that is looked up in a table).
+
+        Raises
+        ------
+        InputError
+            If no lookup of the batch's tokens is found.
+        """
+        found = self._by_position(params, batch, fields)
+        rescued = [name for name in self.plan.slow if name not in found.remainder and name not in self._parted]
+        if rescued:  # rows by values, which the first batch's gradients couldn't tell: compared with differentiation
+            self._compare(found, params, batch, rescued)
+            if any(name in self._together for name in rescued):
+                return self._by_position(params, batch, fields)
+        return found
+
+    def _compare(self, found: TokenGradients, params: Tensor, batch: Batch, names: list[str]) -> None:
+        """Settle which parameters without factors are parted by position all the same."""
+        vector = torch.randn(len(params), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(params)
+        named, count = self.layout.unflatten(vector), found.examples
+        mine, true = found.sums(vector), self.of_parameters(params, batch, None, names)
+        allowed = 1e-10 if params.dtype == torch.float64 else 1e-4
+        for name in names:
+            expected = true[name].reshape(count, -1) @ named[name].flatten()
+            is_same = bool((mine[name] - expected).norm() <= allowed * expected.norm())
+            (self._parted if is_same else self._together).add(name)
+
+    def _by_position(self, params: Tensor, batch: Batch, fields: Sequence[str] | None) -> TokenGradients:
+        count, plan = batch_length(batch), self.plan
+        reasons: dict[str, str] = {}
+        by_token: dict[str, list[TokenTerm]] = {}
+        rest: dict[str, list[Term]] = {}
+        together = {name for name in plan.slow if name in self._together}
+        reasons.update({name: plan.slow[name] for name in together})
+        with self._forward(params, batch, False) as (leaves, root):
+            lookups, parts = self._lookups(root, leaves, batch, fields)
+            time = parts[-1].stop
+            turned = {node: time_first(node, batch, count) for node in lookups}
+            starts = {node: Axis(Examples(int(not turned[node]), 1), labels) for node, labels in lookups.items()}
+            axes, whose = followed(root, starts), followed(root, _starts(turned, count))
+            for met in self._met(plan, root, leaves, None, batch, whose):
+                name, places = met.use.name, axes.get(met.use.node, {}).get(0, ())
+                if name in together:
+                    continue
+                found = met.by_token(places, count, time, leaves)
+                if not isinstance(found, str):
+                    by_token.setdefault(name, []).append(found)
+                    continue
+                reasons.setdefault(name, plan.slow.get(name, found))
+                term = None if name in plan.slow else met.term(count, leaves)
+                if term is None:
+                    together.add(name)
+                else:
+                    rest.setdefault(name, []).append(term)
+        for name in plan.slow:  # without a use that was met, nothing is known of it
+            if name not in by_token:
+                together.add(name)
+                reasons.setdefault(name, plan.slow[name])
+        names = [name for shape in plan.shapes if shape.weight in together for name in shape.names]
+        slow = self.of_parameters(params, batch, None, names) if names else {}
+        blocks = []
+        for shape in plan.shapes:
+            if shape.weight in together:
+                blocks.append(TokenBlock(shape, (), (Direct(shape.matrices(slow, count)),)))
+            else:
+                each = by_token.get(shape.weight, ())
+                blocks.append(TokenBlock(shape, tuple(each), merged(rest.get(shape.weight, []))))
+        return TokenGradients(self.layout, tuple(blocks), count, time, parts, reasons)
+
+    def _whose(self, root: Tensor, leaves: dict[str, Tensor], batch: Batch) -> Axes:
+        """Where the examples lie as far as they can be followed from their tokens; {} without tokens."""
+        tables = {use.node: use.name for use in uses([root], leaves, frozenset()) if use.kind == LOOKUP}
+        lookups, _ = token_lookups(list(tables), batch, batch_length(batch), tables, None)
+        count = batch_length(batch)
+        return followed(root, _starts({node: time_first(node, batch, count) for node in lookups}, count))
+
+    def _lookups(
+        self, root: Tensor, leaves: dict[str, Tensor], batch: Batch, fields: Sequence[str] | None
+    ) -> tuple[dict[Node, Tensor], tuple[Field, ...]]:
+        """The lookups of tokens in a graph, with the labels of their positions."""
+        tables = {use.node: use.name for use in uses([root], leaves, frozenset()) if use.kind == LOOKUP}
+        lookups, parts = token_lookups(list(tables), batch, batch_length(batch), tables, fields)
+        if not parts:
+            named = "input_ids" if fields is None else " or ".join(fields)
+            raise InputError(
+                f"by: no table is looked up by the batch's tokens ({named}), [batch, time] of whole numbers, so that "
+                "there are no positions to score; give fields=[…], the keys that hold them, or by='example'"
+            )
+        return lookups, parts
 
     def _read(self, plan: Plan, root: Tensor, leaves: dict[str, Tensor], count: int) -> Found:
         """Every use, and how the examples lie in it, as far as the graph proves it: kept for batches of one form."""
@@ -255,6 +387,62 @@ class FactoredFunction(AutogradFunction):
                 reason = f"its factors differ from plain differentiation by {gap / max(size, 1e-300):.0%}"
                 plan = plan.without(name, leaves, reason)
         return plan
+
+
+@dataclass(frozen=True, eq=False)
+class Met:
+    """One use of a block's weight in a batch.
+
+    Attributes
+    ----------
+    g, at
+        The gradient at its operation's output, and how the examples lie there; None: not known.
+    joined
+        Whether every use has the bias beside it.
+    """
+
+    use: Use
+    shape: Shape
+    g: Tensor
+    at: Examples | None
+    joined: bool
+
+    def term(self, count: int, leaves: Mapping[str, Tensor]) -> Term | None:
+        """Its term, as the block stores it; None where no rule holds."""
+        use, shape = self.use, self.shape
+        term = None if self.at is None else term_of(use, self.g, self.at, count, leaves[use.name])
+        term = None if term is None else oriented(use, term, shape)
+        if term is not None and shape.bias is not None:
+            term = with_ones(term) if self.joined and isinstance(term, Outer) else None
+        return term
+
+    def by_token(
+        self, places: tuple[Axis, ...], count: int, time: int, leaves: Mapping[str, Tensor]
+    ) -> TokenTerm | str:
+        """Its term for every pair of example and position; or why there is none."""
+        use = self.use
+        if self.at is None:
+            return f"{use.kind} doesn't keep examples apart"
+        if len(places) != 1:
+            what = "meets several positions at once" if places else "acts at no one position"
+            return f"{use.kind} {what}"
+        pairs = paired(use, self.at, places[0], self.g.shape, count, time)
+        if pairs is None:
+            return f"{use.kind} has rows of several positions"
+        term = token_term(use, self.g, pairs, count * time, leaves[use.name], self.shape, self.joined)
+        return f"{use.kind} in a form without a rule by position" if term is None else term
+
+
+def _starts(turned: Mapping[Node, bool], count: int) -> dict[Node, Axis]:
+    """Where the examples lie in lookups of tokens, with the positions first or second."""
+    labels = torch.arange(count)
+    return {node: Axis(Examples(int(is_turned), 1), labels) for node, is_turned in turned.items()}
+
+
+def _followed(use: Use, whose: Axes) -> Examples | None:
+    """How the examples lie in a use, as followed from the tokens."""
+    found = whose.get(use.node, {}).get(0, ())
+    return found[0].examples if len(found) == 1 else None
 
 
 def _ways(plan: Plan, root: Tensor, found: list[Use], count: int, answers: Answers) -> Found:

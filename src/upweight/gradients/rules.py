@@ -37,6 +37,15 @@ class Examples:
         rest = shape[self.dim] // count
         return self.before < 2 or rest % self.before == 0
 
+    @property
+    def further(self) -> int | None:
+        """Another dimension that holds them too, whose place `split` leaves with length 1."""
+        return None
+
+    def slices(self, length: int) -> Tensor | None:
+        """Which entry of the further dimension, which is so long, each of them is in; None where they have several."""
+        return None
+
     def split(self, tensor: Tensor, count: int) -> Tensor:
         """The examples first, ``[count, rows, *others]``; the other dimensions keep their order."""
         if self.dim == 0 and (self.before == 1 or tensor.shape[0] == count):  # as they are: one view
@@ -95,8 +104,20 @@ def bias_term(use: Use, g: Tensor, at: Context) -> Term | None:
     if at.examples.dim in kept:
         return None
     others = [d for d in range(g.dim()) if d != at.examples.dim]
+    if at.examples.further in kept:
+        return _by_slice(parted, kept, others, at, target[at.examples.further - dims])
     summed = [2 + i for i, d in enumerate(others) if d not in kept] + [1]
     return Direct(parted.sum(summed).reshape(at.count, -1, 1))
+
+
+def _by_slice(parted: Tensor, kept: list[int], others: list[int], at: Context, length: int) -> Term | None:
+    """A parameter with a slice for each position, as learnt positions are: an example meets its position's alone."""
+    slices = at.examples.slices(length)
+    if slices is None or kept[0] != at.examples.further:
+        return None
+    summed = [2 + i for i, d in enumerate(others) if d not in kept] + [1]
+    right = parted.sum(summed).reshape(at.count, 1, -1)
+    return Lookup(slices[:, None].to(right.device), right, length)
 
 
 def addition(use: Use, g: Tensor, at: Context) -> Term | None:

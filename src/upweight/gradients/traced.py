@@ -36,7 +36,7 @@ def traced(root: Tensor, count: int, answers: Answers | None = None) -> dict[tup
     if root.grad_fn is None:
         return {}
     places: Places = {root.grad_fn: {root.output_nr: Examples(0, 1)}}
-    for node in _in_order(root.grad_fn):
+    for node in in_order(root.grad_fn):
         for slot, (child, number) in enumerate(node.next_functions):
             if child is None:
                 continue
@@ -54,10 +54,10 @@ def traced(root: Tensor, count: int, answers: Answers | None = None) -> dict[tup
 
 def _through(node: Node, slot: int, child: Node, number: int, places: Places, count: int, answers: Answers) -> Place:
     """Where the examples lie in one input of an operation, as all its outputs have it."""
-    rule, given = RULES.get(node.name()), _shape(child, number)
+    rule, given = RULES.get(node.name()), shape_of(child, number)
     found: set[Place] = set()
     for output, place in places[node].items():
-        out = _shape(node, output)
+        out = shape_of(node, output)
         if isinstance(place, Examples):
             place = (
                 None
@@ -68,7 +68,7 @@ def _through(node: Node, slot: int, child: Node, number: int, places: Places, co
     return found.pop() if len(found) == 1 else None
 
 
-def _in_order(first: Node) -> Iterable[Node]:
+def in_order(first: Node) -> Iterable[Node]:
     """Every node after all that use it."""
     waiting: dict[Node, int] = {}
     stack, seen = [first], {first}
@@ -91,6 +91,7 @@ def _in_order(first: Node) -> Iterable[Node]:
                     ready.append(child)
 
 
-def _shape(node: Node, number: int) -> Shape | None:
+def shape_of(node: Node, number: int) -> Shape | None:
+    """The shape of an operation's output, where it is known."""
     described = getattr(node, "_input_metadata", ())
     return tuple(described[number].shape) if number < len(described) else None

@@ -101,10 +101,16 @@ class CrossEntropy(Loss):
         return tuple(outputs.shape[1:-1])
 
     def sample(self, outputs: Tensor, batch: Batch, uniform: Tensor) -> Tensor:
-        """Classes by the softmax; positions that the loss ignores stay ignored."""
+        """Classes by the softmax; positions that the loss ignores stay ignored, and take no number of their own.
+
+        So draws are the same whichever padding stands before what counts.
+        """
+        targets = self.targets(batch)
+        if uniform.dim() > 1 and not softmax.are_probabilities(outputs, targets):
+            number = (targets != self.ignore_index).flatten(1).cumsum(1).sub(1).clamp_min(0)
+            uniform = uniform.flatten(1).gather(1, number).reshape(uniform.shape)
         cumulative = outputs.double().softmax(-1).cumsum(-1)
         drawn = (uniform.unsqueeze(-1) >= cumulative).sum(-1).clamp_max(outputs.shape[-1] - 1)
-        targets = self.targets(batch)
         if softmax.are_probabilities(outputs, targets):
             return drawn
         return torch.where(targets == self.ignore_index, targets, drawn)
