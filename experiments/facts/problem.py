@@ -19,7 +19,18 @@ EPOCHS = 20 if QUICK else 40
 BATCH, RATE, DECAY = 32, 5e-3, 0.3
 WIDTH, HEADS = 64, 4
 CHECKPOINTS = 5
+IGNORED = -100
 LOSS = uw.losses.CausalLM()
+SETTINGS = {
+    "people": PEOPLE,
+    "epochs": EPOCHS,
+    "batch": BATCH,
+    "rate": RATE,
+    "decay": DECAY,
+    "width": WIDTH,
+    "heads": HEADS,
+    "checkpoints": CHECKPOINTS,
+}
 
 
 class Block(nn.Module):

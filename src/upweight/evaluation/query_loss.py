@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution
 from upweight.data import Data
 from upweight.errors import InputError
-from upweight.evaluation.bootstrap import Bootstrap, Estimate, Interval, draw
+from upweight.evaluation.bootstrap import Bootstrap, Estimate
 from upweight.evaluation.training import Training, as_training
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
@@ -80,11 +79,14 @@ class QueryLossRise:
         name
             Of the ranking, where there are several.
         """
-        return self._estimate(self.rises(name))
+        return self._over(self.rises(name))
 
     def difference(self, first: str, second: str) -> Estimate:
         """By how much one ranking's rise is above another's: paired, on the same queries and seeds."""
-        return self._estimate(self.change[self._named(first)] - self.change[self._named(second)])
+        return self._over(self.change[self._named(first)] - self.change[self._named(second)])
+
+    def _over(self, values: Float[Tensor, "seeds queries"]) -> Estimate:
+        return self.bootstrap.of_table(values.double().cpu().numpy())
 
     def _named(self, name: str | None) -> str:
         if name is None and len(self.change) == 1:
@@ -92,17 +94,6 @@ class QueryLossRise:
         if name not in self.change:
             raise InputError(f"name: give one of the rankings {list(self.change)}; got {name!r}")
         return name
-
-    def _estimate(self, values: Float[Tensor, "seeds queries"]) -> Estimate:
-        rows, bootstrap = values.double().cpu().numpy(), self.bootstrap
-        mean, (seeds, queries) = float(rows.mean()), rows.shape
-        if queries < 2:
-            return Estimate(mean, Interval(math.nan, math.nan, bootstrap.level))
-        generator = bootstrap.generator()
-        over_seeds = draw(bootstrap.resamples, seeds, generator) / seeds
-        over_queries = draw(bootstrap.resamples, queries, generator) / queries
-        replicates = ((over_seeds @ rows) * over_queries).sum(1)
-        return Estimate(mean, bootstrap.interval(replicates, mean))
 
     def figure(self, title: str | None = None) -> Figure:
         """Rise of each ranking with its interval."""
