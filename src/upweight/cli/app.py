@@ -16,6 +16,7 @@ from upweight.cli.explain import explain
 from upweight.cli.json_always import JsonAlways
 from upweight.cli.label_errors import label_errors
 from upweight.cli.options import EXAMPLES
+from upweight.cli.select import select
 from upweight.cli.unlearn import correct_labels, unlearn
 from upweight.cli.verify import verify
 
@@ -91,5 +92,11 @@ app.command(
     "correct-labels",
     epilog=EXAMPLES + "upweight correct-labels study.py --labels corrected.csv --ratio 0.1",
 )(correct_labels)
+app.command(
+    epilog=EXAMPLES
+    + "upweight select study.py -k 500\n\n"
+    + "upweight select people.csv --target income -k 1000 --diversity 0.5\n\n"
+    + "upweight select study.py -k 500 --method similarity --json",
+)(select)
 app.command(epilog=EXAMPLES + "upweight compare pixels.py features.py --query 3")(compare)
 app.add_typer(data.app, name="data")

@@ -27,9 +27,10 @@ def rows_of_scores(scores: Any) -> Float[np.ndarray, "queries train"]:
     sign = 1
     if isinstance(scores, Attribution):
         sign, scores = -1 if scores.quantity.helpful_sign < 0 else 1, scores.scores
-    values = sign * np.atleast_2d(checks.numbers("scores", scores))
-    if values.ndim != 2:
-        raise InputError(f"scores: got shape {np.shape(scores)}; give [queries, train]")
+    given = checks.numbers("scores", scores)
+    values = sign * np.atleast_2d(given)
+    if given.ndim not in (1, 2):
+        raise InputError(f"scores: got shape {given.shape}; give [queries, train]")
     return values
 
 
@@ -42,7 +43,8 @@ def rows_of_relevant(relevant: Any, shape: tuple[int, int]) -> Bool[np.ndarray, 
         If there aren't as many as there are scores, or a query has no relevant example, or nothing else.
     """
     queries, n = shape
-    given = list(relevant) if isinstance(relevant, Iterable) and not isinstance(relevant, str | bytes) else []
+    is_list = isinstance(relevant, Iterable) and not isinstance(relevant, str | bytes)
+    given = list(relevant) if is_list and getattr(relevant, "ndim", 1) else []
     if len(given) != queries:
         raise InputError(f"relevant: got {scalars.shown(relevant)}; give one row for each of the {queries} queries")
     found = np.zeros(shape, dtype=bool)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch.utils.data import Subset
 
-from upweight import kinds, scalars
+from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution
 from upweight.data import MapData
 from upweight.errors import InputError
@@ -27,6 +27,7 @@ from upweight.tasks.selection.scored import METHODS, Method, Sources, attributed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 GIVEN = "given scores"
 
@@ -117,6 +118,16 @@ class Selection:
                 "position": self.positions,
                 "score": self.scores[self.positions],
             }
+        )
+
+    def figure(self, title: str | None = None) -> Figure:
+        """How the scores of the whole pool are distributed."""
+        return plots.score_histogram(
+            self.scores,
+            unit=self.attribution.quantity.unit,
+            quantity="mean score over the reference set",
+            signs=("harmful", "helpful"),
+            title=title,
         )
 
     def compare(
