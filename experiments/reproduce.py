@@ -23,6 +23,8 @@ EXPERIMENTS = [
     "experiments.gif.selection",
     "experiments.gif.comparison",
     "experiments.gif.backdoor",
+    "experiments.facts.tracing",
+    "experiments.facts.filtering",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""
 
@@ -35,7 +37,7 @@ def main() -> int:
         # A process each, so that peak memory is that experiment's own.
         if subprocess.run([sys.executable, "-m", module], check=False).returncode:
             failed.append(module)
-    print(f"wrote {gather(['koh_liang', 'gif'], quick=bool(os.environ.get('QUICK')))}")
+    print(f"wrote {gather(['koh_liang', 'gif', 'facts'], quick=bool(os.environ.get('QUICK')))}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return len(failed)

@@ -156,3 +156,19 @@ def test_ids_name_examples_and_queries():
     close(result.to_pandas().loc["w", "train/2"], result.scores[1, 1])
     assert result.facts["n"] == problem.n
     assert result.facts["p"] == 12
+
+
+def test_relative_scores_are_cosines_in_the_metric_of_the_inverse():
+    problem = convex("softmax")
+    influence = uw.Influence(problem.objective())
+    found = influence.attribute(problem.queries)
+    relative = found.relative_to(influence.self_influence())
+    hessian, gradients, wanted = problem.hessian(), problem.gradients(), problem.query_gradients()
+    inverse = torch.linalg.inv(hessian + influence.solver.damping * torch.eye(len(hessian), dtype=DOUBLE))
+    lengths = ((gradients @ inverse) * gradients).sum(1).sqrt()
+    cosines = wanted @ inverse @ gradients.T / lengths / problem.n**0.5
+    close(relative.scores, cosines)
+    assert relative.quantity.helpful_sign == 1
+    assert not relative.magnitude.trusted
+    with pytest.raises(InputError, match="own: got scores"):
+        found.relative_to(found)

@@ -213,6 +213,24 @@ def calls() -> dict[str, Call]:
             {"objective": objective, "orders": {"a": range(n)}, "true_labels": relabelled, "test": queries}
             | {"fractions": (0.1, 0.2), "train": None, "solver": None},
         ),
+        "select": (
+            uw.tasks.select,
+            {"subject": objective, "reference": queries, "k": 3, "method": "influence", "diversity": 0.5}
+            | {"attribution": attribution},
+        ),
+        "query_loss_rise": (
+            uw.evaluation.query_loss_rise,
+            {"influence": influence, "queries": queries, "train": train, "attributions": attribution, "share": 0.1},
+        ),
+        "MRR.update": (uw.evaluation.MRR().update, {"scores": [[1.0, 2.0]], "relevant": [[0]]}),
+        "AUPRC.update": (uw.evaluation.AUPRC().update, {"scores": [1.0, 2.0], "relevant": [True, False]}),
+        "RecallAtK": (uw.evaluation.RecallAtK, {"k": 3, "resamples": 9, "level": 0.9}),
+        "relative_to": (attribution.relative_to, {"own": influence.self_influence()}),
+        "bm25": (uw.similarity.bm25, {"texts": ["a b", "c"], "queries": ["a"], "k1": 1.2, "b": 0.5, "ids": None}),
+        "synthetic_people": (
+            uw.datasets.synthetic_people,
+            {"people": 5, "paraphrases": 2, "crossed": 1, "questions": 3},
+        ),
         "predictions": (uw.tasks.predictions, {"objective": objective, "data": queries, "outputs": None}),
         "unlearn": (
             uw.tasks.unlearn,
@@ -308,6 +326,7 @@ ALIASES = {
     ("data", "queries"),  # a data set is read as queries are
     ("query", "queries"),
     ("examples", "queries"),
+    ("reference", "queries"),
     ("test", "queries"),
     ("train", "indices"),
     ("jobs", "subsets"),
@@ -322,7 +341,7 @@ NOTHING = {
     *("inverse", "layer", "marks", "measurement", "models", "names", "network", "outputs", "parameters", "params"),
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
     *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
-    *("columns", "examples", "further", "name", "projection", "where"),
+    *("attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
     *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
 }
 """Arguments that may be None."""
@@ -335,6 +354,7 @@ NUMBERS = {
     *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
     *("candidates", "count", "examples", "iterations", "keep", "sample", "shard", "step", "steps"),
+    *("crossed", "k1", "paraphrases", "questions", "resamples"),
 }
 """Arguments that may be 3."""
 OTHERS = {

@@ -86,6 +86,7 @@ DOORS = {
         "plots.residuals_by_leverage": "statistics().figure()",
     },
     "report": {"upweight.report": "uw.report.Report"},
+    "text": {"similarity.bm25": "uw.similarity.bm25(['a b', 'c'], ['a'])"},
     "ray": {"executors.Ray": "uw.executors.Ray(1)"},
     "slurm": {"executors.Slurm": "uw.executors.Slurm(1, folder=sys.argv[1])"},
     "data": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,6 +237,41 @@ class Attribution:
             names,
             len(self.ids),
         )
+
+    def relative_to(self, own: Attribution) -> Attribution:
+        """Scores over the root of each example's self-influence: RelatIF (Barshan et al. 2020, section 4.2).
+
+        What moves all predictions, its own above all, no longer comes first everywhere: in the metric of the inverse
+        curvature a score becomes a cosine, up to a factor for each query. For tracing facts and finding what is
+        characteristic of a query; sizes no longer predict a change.
+
+        Parameters
+        ----------
+        own
+            The ``self_influence()`` of the same training examples by the same method.
+
+        Raises
+        ------
+        InputError
+            If it is of other examples, or isn't ``[train]``.
+        """
+        scalars.instance("own", own, Attribution, "what influence.self_influence() gives")
+        n = len(self.ids)
+        if own.scores.dim() != 1 or not np.array_equal(own.ids, self.ids):
+            raise InputError(
+                f"own: got scores {tuple(own.scores.shape)}; give the self-influence of the same {n} examples"
+            )
+        sizes = own.scores.to(self.scores.device).abs().double()
+        relative = torch.where(sizes > 0, self.scores.double() / sizes.sqrt(), 0.0)
+        quantity = Quantity(
+            f"{self.quantity.name}, relative",
+            f"{self.quantity.words}, over the root of the example's {own.quantity.name}",
+            f"{self.quantity.unit} over the root of {own.quantity.unit}",
+            self.quantity.positive,
+            self.quantity.helpful_sign,
+        )
+        sizes_of = Magnitude(False, "scores are over the root of each example's own, and comparable within a query")
+        return replace(self, scores=relative.to(self.scores.dtype), quantity=quantity, magnitude=sizes_of)
 
     def to_pandas(self) -> pd.DataFrame:
         """A frame with queries as rows and training ids as columns; a series in a frame for ``[train]``.

@@ -76,12 +76,23 @@ class Ensemble:
         query_ids: Sequence[Any] | None = None,
     ) -> Attribution:
         """The mean over members of what `Influence.attribute` gives, ``[queries, train]``."""
+
+        def attributed(influence: Influence) -> Attribution:
+            return influence.attribute(
+                queries, quantity=quantity, measurement=measurement, train=train, query_ids=query_ids
+            )
+
+        return self._mean(attributed)
+
+    def self_influence(self, *, train: Any = None) -> Attribution:
+        """The mean over members of what `Influence.self_influence` gives, ``[train]``."""
+        return self._mean(lambda influence: influence.self_influence(train=train))
+
+    def _mean(self, of: Callable[[Influence], Attribution]) -> Attribution:
         total: torch.Tensor | None = None
         last, reports = None, []
         for influence in track(self.influences(), "members"):
-            last = influence.attribute(
-                queries, quantity=quantity, measurement=measurement, train=train, query_ids=query_ids
-            )
+            last = of(influence)
             total = last.scores if total is None else total + last.scores
             if isinstance(last.report, SolveReport):
                 reports.append(last.report)
@@ -94,7 +105,7 @@ class Ensemble:
             last.ids,
             last.query_ids,
             last.damping,
-            replace(joined(reports), solver=f"mean over {count} models, {reports[0].solver}"),
+            replace(joined(reports), solver=f"mean over {count} models, {reports[0].solver}") if reports else None,
             {**last.facts, "models": float(count)},
             last.magnitude,
         )

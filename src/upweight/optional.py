@@ -19,6 +19,7 @@ EXTRAS = {
         *("typer", "pandas", "sklearn", "threadpoolctl", "matplotlib", "jinja2", "markupsafe", "PIL"),
         *("filelock", "platformdirs"),
     ),
+    "text": ("bm25s",),
     "ray": ("ray",),
     "slurm": ("submitit", "cloudpickle"),
 }

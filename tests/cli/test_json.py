@@ -25,6 +25,7 @@ COMMANDS = {
     "attack": ("x.py",),
     "unlearn": ("x.py", "--class", "1"),
     "correct-labels": ("x.py", "--labels", "x.csv"),
+    "select": ("x.py", "-k", "3"),
     "compare": ("x.py", "y.py"),
     "attribute": ("x.py", "--out", "scores"),
     "resume": ("scores",),

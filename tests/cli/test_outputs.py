@@ -24,6 +24,8 @@ READS: dict[str, tuple[list[str], str, list[str]]] = {
     "verify": (["-t", "y"], "source", ["png", "html"]),
     "domain-mismatch": (["-t", "y", "--group", "x < 3"], "source", ["csv", "png", "html"]),
     "domain-mismatch --test": (["-t", "y", "--group", "x < 3"], "--test", ["csv", "png", "html"]),
+    "select": (["-t", "y", "-k", "2"], "source", ["csv", "png", "html"]),
+    "select --reference": (["-t", "y", "-k", "2"], "--reference", ["csv", "png", "html"]),
     "attack": ([], "source", ["html"]),
     "unlearn": (["--class", "1"], "source", ["pt", "html"]),
     "correct-labels": (["--labels", "labels.csv"], "source", ["pt", "html"]),

@@ -31,6 +31,7 @@ def drawn():
         plots.residual_curves({"a": [1.0, 0.1, 0.0], "b": [0.0]}, tolerance=0.01, title="t"),
         plots.accuracy_by_ratio([0.05, 1], {"a": [[0.9, 0], [0.8, 0.1]]}, before=(0.9, 0.9), title="t"),
         plots.residuals_by_leverage([0.2, 0.5, 1.0], [1.0, -2.0, np.nan], 1.7, labels=["a", "b", "c"], title="t"),
+        plots.estimates(["a", "b"], [1.0, 0.5], [0.9, 0.5], [1.1, 0.5], xlabel="x", reference=0.2, title="t"),
         plots.measure_by_row([1.0, np.nan, -2.0], quantity="q", marks=[-1.5, 1.5], labels=["a", "b", "c"], title="t"),
     ]
 
@@ -68,6 +69,7 @@ BAD = [
     (lambda: plots.accuracy_by_ratio([0.1], {"a": [[90, 1]]}), r"accuracies\['a'\]: shares in 0 … 1; got 1 … 90"),
     (lambda: plots.accuracy_by_ratio([0.1], {"a": [[1, 1]]}, {"b": [[0, 0]]}), r"deviations: \['b'\] have no"),
     (lambda: plots.accuracy_by_ratio([0.1], {"a": [[1, 1]]}, retrained=(0.5,)), r"retrained: got shape \(1,\)"),
+    (lambda: plots.estimates(["a"], [1.0], [0.0, 1.0], [2.0], xlabel=""), r"low: got shape \(2,\), but values has"),
     (lambda: plots.predicted_against_actual([], []), "predicted: got an empty array"),
     (lambda: plots.predicted_against_actual([1.0, 2.0], [1.0]), r"actual: got shape \(1,\), but predicted has \(2,\)"),
     (lambda: plots.predicted_against_actual([1.0, np.nan], [1.0, 2.0]), "predicted: 1 of 2 .* nan at 1"),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from upweight import kinds
 from upweight.attribution import Attribution, Quantity
+from upweight.baselines.bm25 import bm25
 from upweight.baselines.products import gradient_products, units
 from upweight.baselines.representations import representations
 from upweight.data import Batch, tensors
@@ -108,6 +109,7 @@ def _result(objective: Objective, scores: Tensor, meaning: Quantity) -> Attribut
 
 
 __all__ = [
+    "bm25",
     "euclidean_distance",
     "gradient_cosine",
     "gradient_dot",

@@ -20,6 +20,7 @@ from upweight.cli.label_errors import label_errors
 from upweight.cli.options import EXAMPLES
 from upweight.cli.query import query
 from upweight.cli.resume import resume
+from upweight.cli.select import select
 from upweight.cli.unlearn import correct_labels, unlearn
 from upweight.cli.verify import verify
 
@@ -95,6 +96,12 @@ app.command(
     "correct-labels",
     epilog=EXAMPLES + "upweight correct-labels study.py --labels corrected.csv --ratio 0.1",
 )(correct_labels)
+app.command(
+    epilog=EXAMPLES
+    + "upweight select study.py -k 500\n\n"
+    + "upweight select people.csv --target income -k 1000 --diversity 0.5\n\n"
+    + "upweight select study.py -k 500 --method similarity --json",
+)(select)
 app.command(epilog=EXAMPLES + "upweight compare pixels.py features.py --query 3")(compare)
 app.command(
     epilog=EXAMPLES

@@ -13,6 +13,7 @@ from upweight.datasets import efficientnet, support2
 from upweight.datasets.dataset import Dataset
 from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable, UnknownDataset
 from upweight.datasets.load import fetch, is_cached, load
+from upweight.datasets.people import Fact, People, Question, Sentence, Vocabulary, corrupted, synthetic_people
 from upweight.datasets.pretrained_files import PretrainedFiles
 from upweight.datasets.registry import Archive, ArraySpec, DatasetInfo, info, names
 from upweight.datasets.shakespeare import Plays
@@ -28,9 +29,15 @@ __all__ = [
     "DatasetInfo",
     "EmailTexts",
     "Emails",
+    "Fact",
+    "People",
     "Plays",
     "PretrainedFiles",
+    "Question",
+    "Sentence",
     "UnknownDataset",
+    "Vocabulary",
+    "corrupted",
     "efficientnet",
     "fetch",
     "info",
@@ -38,4 +45,5 @@ __all__ = [
     "load",
     "names",
     "support2",
+    "synthetic_people",
 ]

@@ -14,11 +14,15 @@ from upweight.evaluation.detection import MislabelDetection, MislabelResult
 from upweight.evaluation.lds import LDS, LDSResult
 from upweight.evaluation.leave_one_out import LeaveOneOut, LeaveOneOutResult
 from upweight.evaluation.metric import Metric
+from upweight.evaluation.query_loss import QueryLossRise, query_loss_rise
+from upweight.evaluation.retrieval import AUPRC, MRR, RankingResult, RecallAtK
 from upweight.evaluation.training import Training
 from upweight.evaluation.verification import Verification, against_pbrf, against_retraining, verify
 
 __all__ = [
+    "AUPRC",
     "LDS",
+    "MRR",
     "Agreement",
     "Bootstrap",
     "Brittleness",
@@ -31,6 +35,9 @@ __all__ = [
     "Metric",
     "MislabelDetection",
     "MislabelResult",
+    "QueryLossRise",
+    "RankingResult",
+    "RecallAtK",
     "Training",
     "Verification",
     "against_pbrf",
@@ -38,5 +45,6 @@ __all__ = [
     "agreement",
     "brittleness",
     "calibrate",
+    "query_loss_rise",
     "verify",
 ]

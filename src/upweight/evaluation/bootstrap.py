@@ -88,6 +88,16 @@ class Bootstrap:
         drawn = draw(self.resamples, defined.size, self.generator())
         return self.interval(drawn @ defined / defined.size, float(defined.mean()))
 
+    def of_table(self, values: Float[np.ndarray, "models examples"]) -> Estimate:
+        """The mean with an interval for other models *and* other examples, each resampled; nan for one example."""
+        (models, examples), mean = values.shape, float(values.mean())
+        if examples < 2:
+            return Estimate(mean, Interval(math.nan, math.nan, self.level))
+        generator = self.generator()
+        over_models = draw(self.resamples, models, generator) / models
+        over_examples = draw(self.resamples, examples, generator) / examples
+        return Estimate(mean, self.interval(((over_models @ values) * over_examples).sum(1), mean))
+
 
 def draw(rows: int, n: int, generator: np.random.Generator) -> Int[np.ndarray, "rows n"]:
     """How often each of n things comes up in n draws with replacement, for each row anew."""

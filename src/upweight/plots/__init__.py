@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from upweight.plots.group import group_by_rank
     from upweight.plots.histogram import score_histogram
     from upweight.plots.images import example_grid, perturbation, pixels
+    from upweight.plots.intervals import estimates
     from upweight.plots.leverage import measure_by_row, residuals_by_leverage
     from upweight.plots.ranking import ranking_bars
     from upweight.plots.recovery import recovery_curve
@@ -45,6 +46,7 @@ __all__ = [
     "classwise_bars",
     "correlation_histogram",
     "curves_with_bands",
+    "estimates",
     "example_grid",
     "group_by_rank",
     "influence_against",
@@ -67,6 +69,7 @@ _HOMES = {
     "classwise_bars": "classwise",
     "correlation_histogram": "fidelity",
     "curves_with_bands": "bands",
+    "estimates": "intervals",
     "example_grid": "images",
     "group_by_rank": "group",
     "influence_against": "scatter",

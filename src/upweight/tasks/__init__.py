@@ -9,6 +9,7 @@ from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
 from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
+from upweight.tasks.selection import Selection, SelectionComparison, select
 from upweight.tasks.unlearning import Equations, Rounds, Unlearned, UnlearningReport, correct_labels, unlearn
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "Predictions",
     "Resources",
     "Rounds",
+    "Selection",
+    "SelectionComparison",
     "Unlearned",
     "UnlearningReport",
     "attack",
@@ -43,5 +46,6 @@ __all__ = [
     "label_effects",
     "label_errors",
     "predictions",
+    "select",
     "unlearn",
 ]

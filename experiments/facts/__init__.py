@@ -1,0 +1,1 @@
+"""Fact tracing and filtering on synthetic people."""

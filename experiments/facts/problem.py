@@ -1,0 +1,116 @@
+"""Sentences about synthetic people, and a transformer of two layers that learns them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import upweight as uw
+from upweight.datasets import People
+
+QUICK = bool(os.environ.get("QUICK"))
+PEOPLE = 16 if QUICK else 60
+QUESTIONS = 20 if QUICK else 100
+EPOCHS = 20 if QUICK else 40
+BATCH, RATE, DECAY = 32, 5e-3, 0.3
+WIDTH, HEADS = 64, 4
+CHECKPOINTS = 5
+IGNORED = -100
+LOSS = uw.losses.CausalLM()
+SETTINGS = {
+    "people": PEOPLE,
+    "epochs": EPOCHS,
+    "batch": BATCH,
+    "rate": RATE,
+    "decay": DECAY,
+    "width": WIDTH,
+    "heads": HEADS,
+    "checkpoints": CHECKPOINTS,
+}
+
+
+class Block(nn.Module):
+    """Attention to what came before, and a perceptron."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.inward, self.outward = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The stream after both, ``[batch, time, width]``."""
+        parts = self.inward(self.before(x)).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~mask, -torch.inf).softmax(-1)
+        x = x + self.outward((weights @ v).transpose(1, 2).flatten(2))
+        return x + self.down(nn.functional.gelu(self.up(self.between(x))))
+
+
+class Transformer(nn.Module):
+    """Two layers; logits of the next word."""
+
+    def __init__(self, vocabulary: int, length: int, width: int = WIDTH, heads: int = HEADS, layers: int = 2):
+        super().__init__()
+        self.words, self.places = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
+        self.last, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """``[batch, time, vocabulary]``."""
+        x = self.words(input_ids) + self.places.weight[: input_ids.shape[1]]
+        return self.head(self.last(self.blocks(x)))
+
+
+@dataclass
+class Trained:
+    """The model with the state of some epochs, the last one's among them, and the learning rates then."""
+
+    model: Transformer
+    checkpoints: list[dict[str, Tensor]]
+    rates: list[float]
+
+
+def train(people: People, tokens: dict[str, Tensor], seed: int, *, epochs: int = EPOCHS) -> Trained:
+    """AdamW with a learning rate that rises and falls linearly, on the mean loss by word."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = Transformer(len(people.vocabulary), people.length)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
+    n = len(tokens["input_ids"])
+    steps = epochs * -(-n // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, total_steps=steps, pct_start=0.1, anneal_strategy="linear"
+    )
+    kept = {round(epochs * (number + 1) / CHECKPOINTS) for number in range(CHECKPOINTS)}
+    found = Trained(model, [], [])
+    for epoch in range(1, epochs + 1):
+        for rows in torch.randperm(n, generator=generator).split(BATCH):
+            batch = {name: values[rows] for name, values in tokens.items()}
+            words = (batch["labels"][:, 1:] != -100).sum()
+            loss = LOSS(model, batch).sum() / words
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rate = optimizer.param_groups[0]["lr"]
+            schedule.step()
+        if epoch in kept:
+            found.checkpoints.append({name: values.clone() for name, values in model.state_dict().items()})
+            found.rates.append(rate)
+    model.eval()
+    return found
+
+
+def answered(model: nn.Module, asked: dict[str, Any]) -> float:
+    """Share of the questions whose answer is the likeliest next word."""
+    with torch.no_grad():
+        logits = model(asked["input_ids"])[:, :-1]
+    labels = asked["labels"][:, 1:]
+    counts = labels != -100
+    return float((logits.argmax(-1) == labels)[counts].double().mean())
