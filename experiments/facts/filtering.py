@@ -83,7 +83,7 @@ def main() -> None:
             "model answers "
             + ", ".join(f"{run['answered']:.0%}" for run in runs)
             + " of the questions, which are true and whose mean loss the influence is on. Means over seeds of the "
-            "average precision and of the ends of its 95 % interval over sentences. Every fact is among the questions, so "
+            "average precision and of the ends of its 95 % interval over sentences. Every fact is asked for, so "
             "that BM25 knows a true sentence by the question that has all its rare words."
             + table(
                 ["", "AUPRC", *(f"seed {seed}" for seed in SEEDS)],
