@@ -24,6 +24,8 @@ EXPERIMENTS = [
     "experiments.gif.comparison",
     "experiments.gif.backdoor",
     "experiments.facts.tracing",
+    "experiments.facts.answers",
+    "experiments.facts.peer",
     "experiments.facts.filtering",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""

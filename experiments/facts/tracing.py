@@ -8,16 +8,32 @@ from typing import Any
 import numpy as np
 
 import upweight as uw
-from experiments.facts.methods import matrix, scores
+from experiments.facts.methods import scores
 from experiments.facts.problem import EPOCHS, PEOPLE, QUESTIONS, QUICK, SETTINGS, answered, train
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
 from upweight import plots
 from upweight.datasets import synthetic_people
-from upweight.evaluation import MRR, Bootstrap, Estimate, Metric, RecallAtK
+from upweight.evaluation import MRR, Bootstrap, Estimate, RecallAtK
 
 SEEDS = range(1 if QUICK else 3)
-METRICS: dict[str, type[Metric] | Any] = {"MRR": MRR, "Recall@10": lambda: RecallAtK(10)}
+METRICS: dict[str, Any] = {"MRR": MRR, "Recall@10": lambda: RecallAtK(10)}
+
+
+def judged(scores: Any, entailed: Any) -> dict[str, list[float]]:
+    """Each question's figures."""
+    found = {}
+    for title, kind in METRICS.items():
+        metric = kind()
+        metric.update(scores, entailed)
+        found[title] = metric.compute().per_query.tolist()
+    return found
+
+
+def chance(entailed: np.ndarray) -> dict[str, float]:
+    """What equal scores have."""
+    equal = judged(np.zeros(entailed.shape), entailed)
+    return {title: float(np.mean(values)) for title, values in equal.items()}
 
 
 def one_seed(seed: int) -> dict[str, Any]:
@@ -27,27 +43,17 @@ def one_seed(seed: int) -> dict[str, Any]:
     tokens, asked, entailed = people.tokens(), people.asked(), people.entailed
     found: dict[str, Any] = {}
 
-    def judge(name: str, of: np.ndarray) -> None:
-        found[name] = {}
-        for title, kind in METRICS.items():
-            metric = kind()
-            metric.update(of, entailed)
-            result = metric.compute()
-            found[name][title] = result.per_query.tolist()
-            chance[title] = result.at_random
-
-    chance: dict[str, float] = {}
     for name, texts in (
         ("BM25 of the question", [question.prompt for question in people.questions]),
         ("BM25 of question and answer", [question.text for question in people.questions]),
     ):
-        judge(name, matrix(uw.similarity.bm25(people.texts, texts)))
+        found[name] = judged(uw.similarity.bm25(people.texts, texts), entailed)
     trained = train(people, tokens, seed)
     for name, values in scores(trained, tokens, asked):
-        judge(name, values)
+        found[name] = judged(values, entailed)
     return {
         "scores": found,
-        "chance": chance,
+        "chance": chance(entailed),
         "answered": answered(trained.model, asked),
         "sentences": len(people.texts),
         "entailing": float(entailed.sum(1).mean()),
@@ -62,7 +68,7 @@ def main() -> None:
         name: {title: estimate([run["scores"][name][title] for run in runs]) for title in METRICS}
         for name in runs[0]["scores"]
     }
-    chance = {title: float(np.mean([run["chance"][title] for run in runs])) for title in METRICS}
+    random = {title: float(np.mean([run["chance"][title] for run in runs])) for title in METRICS}
     ranked = sorted(estimates, key=lambda name: -float(estimates[name]["MRR"]))
     best, words = ranked[0], "BM25 of question and answer"
     save(
@@ -76,17 +82,18 @@ def main() -> None:
             f"model each) of {QUESTIONS} questions; a transformer of two layers, {EPOCHS} epochs, answers "
             + ", ".join(f"{run['answered']:.0%}" for run in runs)
             + f" of them; {np.mean([run['entailing'] for run in runs]):.1f} sentences entail an answer. Intervals of "
-            "95 % are over questions."
+            "95 % are over questions. EK-FAC's damping, .01 of the mean eigenvalue, and the training's recipe were "
+            "chosen by looks at seed 0. BM25 is given the answer; of a crossed sentence it finds every rare word."
             + table(
                 ["", *METRICS],
                 [
                     *([name, *(str(estimates[name][title]) for title in METRICS)] for name in ranked),
-                    ["at random", *(f"{chance[title]:.4f}" for title in METRICS)],
+                    ["at random", *(f"{random[title]:.4f}" for title in METRICS)],
                 ],
             ),
             numbers={
                 "settings": SETTINGS,
-                "chance": chance,
+                "chance": random,
                 "answered": [run["answered"] for run in runs],
                 "per_seed": {
                     name: {title: [float(np.mean(run["scores"][name][title])) for run in runs] for title in METRICS}
@@ -105,7 +112,7 @@ def main() -> None:
                 [estimates[each][title].interval.low for each in ranked],
                 [estimates[each][title].interval.high for each in ranked],
                 xlabel=f"{title} (1: the entailing sentences come first)",
-                reference=chance[title],
+                reference=random[title],
                 note=f"{len(runs) * QUESTIONS} questions, {len(runs)} seeds · dashed: at random",
                 title=f"Tracing facts, {title}",
             )

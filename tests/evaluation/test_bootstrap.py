@@ -37,3 +37,14 @@ def test_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
 def test_refuses(options: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Bootstrap(**options)
+
+
+def test_intervals_over_models_and_examples_are_wider_than_over_examples_alone(rng):
+    models = rng.normal(size=(20, 1))
+    values = models + 0.1 * rng.normal(size=(20, 50))
+    found = Bootstrap().of_table(values)
+    alone = Bootstrap().of_mean(values.mean(0))
+    assert found.value == pytest.approx(values.mean())
+    assert found.interval.low < found.value < found.interval.high
+    assert found.interval.high - found.interval.low > 5 * (alone.high - alone.low)
+    assert math.isnan(Bootstrap().of_table(values[:, :1]).interval.low)

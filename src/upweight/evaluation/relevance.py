@@ -44,7 +44,7 @@ def rows_of_relevant(relevant: Any, shape: tuple[int, int]) -> Bool[np.ndarray, 
     """
     queries, n = shape
     is_list = isinstance(relevant, Iterable) and not isinstance(relevant, str | bytes)
-    given = list(relevant) if is_list and np.ndim(relevant if hasattr(relevant, "ndim") else [0]) else []
+    given = list(relevant) if is_list and getattr(relevant, "shape", (0,)) != () else []
     if len(given) != queries:
         raise InputError(f"relevant: got {scalars.shown(relevant)}; give one row for each of the {queries} queries")
     found = np.zeros(shape, dtype=bool)
