@@ -91,14 +91,15 @@ class Disturbed(Local):
 
 
 def influence() -> uw.Influence:
-    """Of a network as it is drawn."""
+    """Of a network as it is drawn, by factors that are fitted beforehand: fits have tests of their own."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(N, 4, generator=generator), torch.randint(3, (N,), generator=generator)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return uw.Influence(uw.Objective(model, uw.losses.CrossEntropy(), (x, y), l2=0.01), uw.inverse.EKFAC())
+    objective = uw.Objective(model, uw.losses.CrossEntropy(), (x, y), l2=0.01)
+    return uw.Influence(objective, uw.inverse.EKFAC().fit(objective))
 
 
 def queries() -> tuple[torch.Tensor, torch.Tensor]:

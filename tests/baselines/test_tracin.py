@@ -166,7 +166,7 @@ def without(name):
 
 
 def renamed():
-    return {f"module.{key}": value for key, value in states()[0].items()}
+    return {f"net.{key}": value for key, value in states()[0].items()}
 
 
 def reshaped():
@@ -185,7 +185,7 @@ def infinite():
         (mlp().model, "checkpoints: give a list"),
         (["last.pt"], r"checkpoints\[0\]: str is neither"),
         ([states()[0], without("2.bias")], r"checkpoints\[1\]: it belongs to another model: it lacks \['2.bias'\]"),
-        ([renamed()], "belongs to another model.*module.0.weight"),
+        ([renamed()], r"belongs to another model.*net\.0\.weight"),
         ([reshaped()], r"'0.weight' has shape \(5, 3\), here it has \(4, 3\)"),
         ([nn.Linear(3, 3)], "belongs to another model"),
         ([torch.zeros(7)], r"has shape \(31,\); got \(7,\)"),

@@ -72,6 +72,7 @@ def test_no_command_writes_over_what_its_study_opens(command: str, ending: str, 
         "unlearn": ["--class", "1"],
         "correct-labels": ["--labels", "labels.csv"],
         "domain-mismatch": ["--group", "x < 3"],
+        "select": ["-k", "2"],
     }
     message = refused(run, command, study, *others, *named.get(command, []), "-o", tmp_path / "page.html")
     assert message.startswith(f"--output: {file} would be written over {file}, ")
