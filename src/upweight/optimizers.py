@@ -49,7 +49,7 @@ def step_metric(
     --------
     >>> model = nn.Linear(2, 1)
     >>> step_metric(torch.optim.SGD(model.parameters(), lr=0.1), model)["bias"]
-    tensor([1.])
+    tensor([1.], dtype=torch.float64)
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: give the torch.nn.Module that was trained; got {type(model).__name__}")
