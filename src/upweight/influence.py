@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, wraps
 from numbers import Real
-from typing import Any, Literal, TypeVar, cast, get_args, overload
+from typing import Any, Literal, TypeVar, Unpack, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -27,8 +26,9 @@ from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, warned
 from upweight.inverse.costs import Counts
 from upweight.jobs import attributing, fitting, planned
-from upweight.jobs.attributing import Kept, Work
+from upweight.jobs.attributing import Work
 from upweight.jobs.fitting import Fit
+from upweight.jobs.kept import Keeping, Kept, as_kept
 from upweight.kept import random_states_kept
 from upweight.losses import Loss, with_targets
 from upweight.measurements import Loss as LossMeasured
@@ -55,13 +55,15 @@ from upweight.quantities.magnitude import judged as judged_magnitude
 from upweight.quantities.measured import measured
 from upweight.quantities.queries import check_measurement, query_gradients, query_names
 from upweight.quantities.recorded import Recorded
-from upweight.quantities.scoring import Asked, OfItself, Scoring, scoring
+from upweight.quantities.scoring import Asked, AskedOptions, OfItself, Scoring, scoring
 from upweight.quantities.token_attribution import TokenAttribution
-from upweight.store.backend import Backend
+from upweight.store.backend import Place
 from upweight.stored import Stored
 
-Place = str | os.PathLike[str] | Backend
-"""Where a store is."""
+
+class StoredOptions(AskedOptions, Keeping, total=False):
+    """What is asked of scores that go into a store."""
+
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -187,14 +189,13 @@ class Influence(Attributor):
         """
         kinds.check(Influence.fit, locals())
         who = InProcess() if executor is None else executor
-        self._fitted(lambda inverse: fitting.fit(self.objective, inverse, store, who, self.precision, resume=resume))
-        return self
+        known = self.__dict__.get("solver")
 
-    def _fitted(self, fit: Callable[[Inverse], Solver]) -> None:
-        """Fit the inverse so, if it isn't yet."""
-        inverse = self.inverse
-        if "solver" not in self.__dict__ and isinstance(inverse, Inverse):
-            self.__dict__["solver"] = self._fit(lambda _: fit(inverse))
+        def fit(inverse: Inverse | Solver) -> Solver:
+            return fitting.fit(self.objective, inverse, store, who, self.precision, known=known, resume=resume)
+
+        self.__dict__["solver"] = self._fit(fit)
+        return self
 
     def _fit(self, fit: Callable[[Inverse | Solver], Solver]) -> Solver:
         self._long.warn(1)
@@ -258,51 +259,16 @@ class Influence(Attributor):
 
     @overload
     def attribute(
-        self,
-        queries: Any,
-        *,
-        quantity: Literal["removal", "upweight"] = "removal",
-        measurement: Any = None,
-        train: Any = None,
-        renormalize: bool = False,
-        leverage_corrected: bool = False,
-        newton_steps: int = 1,
-        query_ids: Sequence[Any] | None = None,
-        by: Literal["example"] = "example",
-        store: None = None,
+        self, queries: Any, *, by: Literal["example"] = "example", store: None = None, **asked: Unpack[AskedOptions]
     ) -> Attribution: ...
 
     @overload
     def attribute(
-        self,
-        queries: Any,
-        *,
-        quantity: Literal["removal", "upweight"] = "removal",
-        measurement: Any = None,
-        train: Any = None,
-        query_ids: Sequence[Any] | None = None,
-        by: By,
-        fields: Sequence[str] | None = None,
+        self, queries: Any, *, by: By, fields: Sequence[str] | None = None, **asked: Unpack[AskedOptions]
     ) -> TokenAttribution: ...
 
     @overload
-    def attribute(
-        self,
-        queries: Any,
-        *,
-        quantity: Literal["removal", "upweight"] = "removal",
-        measurement: Any = None,
-        train: Any = None,
-        renormalize: bool = False,
-        leverage_corrected: bool = False,
-        query_ids: Sequence[Any] | None = None,
-        store: Place,
-        top_k: int | None = None,
-        executor: Executor | None = None,
-        shard_size: int | None = None,
-        resume: bool = True,
-        columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
-    ) -> Stored: ...
+    def attribute(self, queries: Any, *, store: Place, **both: Unpack[StoredOptions]) -> Stored: ...
 
     @_working
     def attribute(
@@ -358,15 +324,38 @@ class Influence(Attributor):
         fields
             With ``by``: keys of a batch that hold tokens ``[batch, time]`` (default: ``input_ids`` and
             ``decoder_input_ids``, or the first part of a batch that is looked up in a table).
+        store
+            A folder, a URL that fsspec knows (``s3://…``), or one of `upweight.store`: scores go there shard by shard
+            of training examples, and what a kill left is gone on with by the same call, to the same numbers. The result
+            is then a `upweight.Stored`, which holds nothing in memory.
+        top_k
+            With ``store``: keep this many of the largest, and of the smallest, scores of each query only.
+        executor
+            With ``store``: who does the shards, one of `upweight.executors` (default: this process).
+        shard_size
+            With ``store``: training examples of a shard (default: by memory).
+        resume
+            With ``store``: whether a job that it holds may be gone on with.
+        columns
+            With ``store``: what stands beside scores, by name, a value for each training example: texts, paths, labels.
 
         Returns
         -------
-        Attribution
-            Scores ``[queries, train]``; a `TokenAttribution` where tokens were asked for.
+        Attribution, TokenAttribution or Stored
+            Scores ``[queries, train]``.
+
+        Raises
+        ------
+        InputError
+            If an argument is impossible; if the store is of another model, data set, settings or version (says which,
+            and both values), or another process works on it.
+        upweight.files.NotWrittenError
+            If the store can't be written to, or the disk is full; what is committed stays.
         """
         scalars.one_of("by", by, ("example", *get_args(By)))
+        kept = as_kept(store, top_k=top_k, executor=executor, shard_size=shard_size, resume=resume, columns=columns)
         if by != "example":
-            given = {"renormalize": renormalize, "leverage_corrected": leverage_corrected, "store": store is not None}
+            given = {"renormalize": renormalize, "leverage_corrected": leverage_corrected, "store": kept is not None}
             for name, value in {**given, "newton_steps": newton_steps != 1}.items():
                 if value:
                     raise InputError(f"{name}: scores by token don't go with it; leave it, or by, out")
@@ -380,7 +369,6 @@ class Influence(Attributor):
             newton_steps=newton_steps,
         )
         asked.check(self.objective)
-        kept = as_kept(store, top_k, executor, shard_size, resume, columns)
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         check_measurement(self.objective, data, kind)
@@ -440,12 +428,17 @@ class Influence(Attributor):
     ) -> Stored:
         """Scores by shards, in a store."""
 
-        def make() -> Scoring:
+        def make(solver: Solver) -> Scoring:
             self._announce(self.objective.n if data is None else len(data))
             if data is None:
                 _ = self.stationarity
-                return OfItself(self.objective, asked, self.solver, self.solve)
-            return scoring(self.objective, self.solver, self.solve, data, kind, asked, self.precision)
+                return OfItself(self.objective, asked, solver)
+
+            def solve(vectors: Tensor) -> Solution:
+                _ = self.stationarity
+                return warned(solver.solve(vectors))
+
+            return scoring(self.objective, solver, solve, data, kind, asked, self.precision)
 
         word = "self-influence" if data is None else "attribution"
         return self.in_store(kept, word, make, asked, kind, data, positions, names)
@@ -454,7 +447,7 @@ class Influence(Attributor):
         self,
         kept: Kept,
         word: str,
-        make: Callable[[], Scoring],
+        make: Callable[[Solver], Scoring],
         asked: Asked,
         kind: Measurement,
         data: Data | None = None,
@@ -468,14 +461,15 @@ class Influence(Attributor):
         word
             What it says, in a word or two.
         make
-            The scoring, once the inverse is fitted.
+            The scoring, by the inverse as it is read from the store, so that whoever goes on has the same.
         """
         made: list[Scoring] = []
 
         def fitted(fit: Fit) -> Scoring:
             if not made:
-                self._fitted(fit.solver)
-                made.append(make())
+                solver = self._fit(lambda inverse: fit.solver(inverse, self.__dict__.get("solver")))
+                self.__dict__.setdefault("solver", solver)
+                made.append(make(solver))
             return made[0]
 
         def outcome(moments: Moments | None, lowest: Lowest | None) -> tuple[float, dict[str, float], Magnitude]:
@@ -576,11 +570,7 @@ class Influence(Attributor):
         renormalize: bool = False,
         leverage_corrected: bool = False,
         store: Place,
-        top_k: int | None = None,
-        executor: Executor | None = None,
-        shard_size: int | None = None,
-        resume: bool = True,
-        columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+        **kept: Unpack[Keeping],
     ) -> Stored: ...
 
     @_working
@@ -605,7 +595,7 @@ class Influence(Attributor):
         """
         asked = Asked(renormalize=renormalize, leverage_corrected=leverage_corrected)
         asked.check(self.objective)
-        kept = as_kept(store, top_k, executor, shard_size, resume, columns)
+        kept = as_kept(store, top_k=top_k, executor=executor, shard_size=shard_size, resume=resume, columns=columns)
         positions = None if train is None else self.objective.positions(train, "train")
         if kept is not None:
             return self._stored(kept, asked, None, LossMeasured(), positions, np.array([]))
@@ -752,27 +742,6 @@ class Influence(Attributor):
     # in `upweight.evaluation`, an influence first.
     verify = verification.verify
     calibrate = calibration.calibrate
-
-
-def as_kept(
-    store: Any,
-    top_k: int | None,
-    executor: Executor | None,
-    shard_size: int | None,
-    resume: bool,
-    columns: Mapping[str, Sequence[Any] | np.ndarray] | None,
-) -> Kept | None:
-    """How scores are kept, where they go into a store; its arguments mean nothing without one."""
-    given = {"top_k": top_k, "executor": executor, "shard_size": shard_size, "columns": columns}
-    if store is None:
-        for name, value in given.items():
-            if value is not None:
-                raise InputError(f"{name}: goes with a store; give store='folder' beside it, or leave it out")
-        return None
-    who = InProcess() if executor is None else executor
-    kept = Kept(store=store, top_k=top_k, executor=who, shard_size=shard_size, resume=resume, columns=columns)
-    kept.check()
-    return kept
 
 
 def _said(found: Stationarity) -> Stationarity:

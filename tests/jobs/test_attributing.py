@@ -116,7 +116,7 @@ class _Killed(BaseException):
 class _Dying(InProcess):
     """Ends after some shards of the work of a module, in the middle of another."""
 
-    def __init__(self, after: int, of: str = "attributing"):
+    def __init__(self, after: int, of: str = "jobs.worker"):
         object.__setattr__(self, "after", after)
         object.__setattr__(self, "of", of)
 
@@ -352,3 +352,32 @@ def test_damaged_names_are_done_again(tmp_path: Path) -> None:
     with pytest.warns(DamagedFileWarning):
         influence(ids=ids).attribute(queries(), store=place, **more)
     assert contents(place) == contents(whole)
+
+
+@pytest.mark.parametrize("known", [(False, True), (True, False), (False, False), (True, True)])
+def test_whether_the_optimum_was_looked_at_before_changes_nothing(tmp_path: Path, known: tuple[bool, bool]) -> None:
+    whole = influence().attribute(queries(), store=tmp_path / "whole", shard_size=8)
+    place = tmp_path / "store"
+    for is_known, executor in zip(known, (_Dying(3), None), strict=True):
+        each = influence()
+        if is_known:
+            _ = each.stationarity
+        try:
+            found = each.attribute(queries(), store=place, shard_size=8, executor=executor)
+        except _Killed:
+            continue
+    assert found.facts == pytest.approx(whole.facts)
+    assert torch.equal(found.scores[:, :], whole.scores[:, :])
+
+
+@pytest.mark.parametrize("name", ["ekfac", "dual"])
+def test_a_job_begun_by_a_fitted_inverse_goes_on_to_the_same_numbers(tmp_path: Path, name: str) -> None:
+    each = influence(INVERSES[name]())
+    _ = each.solver  # whole, in another order of sums than by shards
+    with pytest.raises(_Killed):
+        each.attribute(queries(), store=tmp_path / "store", shard_size=8, executor=_Dying(3))
+    found = influence(INVERSES[name]()).attribute(queries(), store=tmp_path / "store")
+    again = influence(INVERSES[name]())
+    _ = again.solver
+    expected = again.attribute(queries(), store=tmp_path / "whole", shard_size=8)
+    assert torch.equal(found.scores[:, :], expected.scores[:, :])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -14,84 +12,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upweight import scalars
 from upweight.attribution import Magnitude
 from upweight.data import Data
-from upweight.engine.exhausted import within_memory
 from upweight.engine.stationarity import Moments
 from upweight.errors import DamagedFileWarning, InputError, warn
-from upweight.executors import Executor, InProcess
 from upweight.forward import words
-from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, Solver
 from upweight.jobs import description, fingerprints, fitting, parts
 from upweight.jobs.fitting import Fit
-from upweight.jobs.parts import Part, Parts
+from upweight.jobs.kept import Kept
+from upweight.jobs.parts import Parts
 from upweight.jobs.run import Log, run
 from upweight.jobs.shards import Shard, cut, usual_width
-from upweight.kept import random_states_kept
-from upweight.linalg.extremes import extremes
+from upweight.jobs.worker import Worker, same
 from upweight.measurements import Measurement
 from upweight.objective import Objective
-from upweight.precision import Precision, products
+from upweight.precision import Precision
 from upweight.quantities.magnitude import Lowest
 from upweight.quantities.scoring import Asked, Scoring
 from upweight.store import columns
 from upweight.store.array import ScoreArray
-from upweight.store.backend import Backend, Memory, backend
+from upweight.store.backend import Backend, Memory
 from upweight.store.blocks import Blocks
 from upweight.store.description import RESULT, result
 from upweight.stored import EXTREMES, SCORES, Stored
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """How a job's scores are kept, and who makes them.
-
-    Attributes
-    ----------
-    store
-        A folder, a URL that fsspec knows, or a backend (`upweight.store`).
-    top_k
-        How many of the largest, and of the smallest, scores of each query are kept; None: all scores.
-    executor
-        One of `upweight.executors`; default: this process.
-    shard_size
-        Training examples of a shard; default: by memory.
-    resume
-        Whether a job that the store holds may be gone on with.
-    columns
-        What else is to stand beside scores, a value for each training example: texts, paths, labels.
-    """
-
-    store: Any
-    top_k: int | None = None
-    executor: Executor = field(default_factory=InProcess)
-    shard_size: int | None = None
-    resume: bool = True
-    columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None
-
-    def check(self) -> Backend:
-        """The store, all arguments checked.
-
-        Raises
-        ------
-        InputError
-            Names the argument.
-        """
-        place = backend(self.store)
-        if self.top_k is not None:
-            scalars.whole("top_k", self.top_k)
-        if self.shard_size is not None:
-            scalars.whole("shard_size", self.shard_size)
-        scalars.flag("resume", self.resume)
-        if not isinstance(self.executor, Executor) or isinstance(self.executor, type):
-            raise InputError(
-                f"executor: {scalars.shown(self.executor)} is none of upweight.executors, such as Processes(4)"
-            )
-        if isinstance(place, Memory) and not isinstance(self.executor, InProcess):
-            raise InputError("store: memory belongs to one process; give a folder, or leave executor out")
-        return place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +58,9 @@ class Work:
         Makes what scores, of an inverse that is fitted in the job's store if it isn't yet.
     gathers
         Whether the moments of all training gradients are wanted.
-    bounded
-        Whether scores are changes of losses, which can't fall below zero: makes `Lowest` of its first two.
+    lowest
+        Makes `Lowest` of the lowest scores and their examples; None where scores aren't changes of losses, which can't
+        fall below zero.
     outcome
         Damping, facts and magnitude of the finished scores.
     """
@@ -143,17 +88,13 @@ class Work:
     @property
     def settings(self) -> dict[str, Any]:
         """What makes scores what they are, in words."""
-        damping = getattr(self.inverse, "damping", None)
-        fitted = isinstance(self.inverse, Solver) and not isinstance(self.inverse, Inverse)
-        name = getattr(self.inverse, "name", type(self.inverse).__name__)
-        every = self.positions is None
         return {
             **asdict(self.asked),
             "measurement": None if self.data is None else fingerprints.of_code(self.measurement),
-            "inverse": f"{name}, damping={damping!r}" if fitted else repr(self.inverse),
+            "inverse": fingerprints.of_inverse(self.inverse),
             "precision": self.precision,
             "forward": words(self.objective.problem.half or self.objective.dtype),
-            "train": "all" if every else fingerprints.of_names(self.positions.numpy()),  # type: ignore[union-attr]
+            "train": "all" if self.positions is None else fingerprints.of_names(self.positions.numpy()),
         }
 
 
@@ -170,8 +111,9 @@ def attribute(work: Work, kept: Kept) -> Stored:
         If a shard failed, with its examples.
     """
     place = kept.check()
-    names = {name: columns.checked(f"columns: {name}", of, work.objective.n) for name, of in _given(kept).items()}
-    ids, query_ids = columns.checked("ids", work.ids, len(work.ids)), columns.checked("query_ids", work.query_ids, len(work.query_ids))  # noqa: E501  # fmt: skip
+    names = kept.checked_columns(work.objective.n)
+    ids = columns.checked("ids", work.ids, len(work.ids))
+    query_ids = columns.checked("query_ids", work.query_ids, len(work.query_ids))
     said = {
         "kind": work.kind,
         "settings": {**work.settings, "top_k": kept.top_k},
@@ -184,13 +126,6 @@ def attribute(work: Work, kept: Kept) -> Stored:
         return found
     with place.held():
         return job.done()
-
-
-def _given(kept: Kept) -> Mapping[str, Sequence[Any] | np.ndarray]:
-    given = {} if kept.columns is None else kept.columns
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) and name for name in given):
-        raise InputError(f"columns: give values by name, {{'text': […]}}; got {scalars.shown(given)}")
-    return given
 
 
 def _fingerprints(work: Work, query_ids: np.ndarray) -> dict[str, str]:
@@ -237,14 +172,14 @@ class _Job:
         top_k = said["top_k"]
         self.work.objective.engine.hold(said["passes"])
         outcome, sums = result(self.place), Parts.found(self.blocks, partial(parts.scored, top_k=top_k))
-        if outcome is not None and self._missing(said, None) and top_k is not None:
+        if outcome is not None and top_k is not None and self._missing(said, None):
             warn(f"store: block {EXTREMES} in {self.place} is damaged; all shards are done again", DamagedFileWarning)
             self.place.delete(RESULT)
             outcome = None
         missing = self._missing(said, None if outcome is not None else sums)
         if missing:
             scoring = self._scoring(said)
-            worker = _Worker(
+            worker = Worker(
                 scoring,
                 self.work.positions,
                 self.place,
@@ -256,7 +191,7 @@ class _Job:
                 self.work.lowest is not None,
             )
             run(
-                said["kind"], missing, array.shards, self.kept.executor, partial(_same, worker),
+                said["kind"], missing, array.shards, self.kept.who, partial(same, worker),
                 lambda shard, last: sums.add(shard.number, last=last), log,
             )  # fmt: skip
         if outcome is None:
@@ -271,7 +206,7 @@ class _Job:
         fit = Fit(
             objective=work.objective,
             place=self.place,
-            executor=self.kept.executor,
+            executor=self.kept.who,
             precision=work.precision,
             passes=said["passes"],
         )
@@ -285,7 +220,7 @@ class _Job:
             n,
             objective.engine.bytes(queries or 1),
             objective.engine.pass_rows,
-            self.kept.executor.workers,
+            self.kept.who.workers,
             dense=self.kept.top_k is None,
         )
         array = ScoreArray(SCORES, queries, n, min(width, n), _numpy(objective.dtype))
@@ -341,10 +276,9 @@ class _Job:
         shards = cut(array.examples, array.width)
         if said["top_k"] is None:
             whole = self.blocks.whole(f"{SCORES}-")
-            shards = [
-                s for s in shards if f"{SCORES}-{s.name}" not in whole or not (sums is None or sums.has(s.number))
-            ]
-            return shards
+            added = [shard for shard in shards if sums is None or sums.has(shard.number)]
+            there = {shard.number for shard in added if f"{SCORES}-{shard.name}" in whole}
+            return [shard for shard in shards if shard.number not in there]
         if sums is None:
             return [] if self.blocks.whole(EXTREMES) else shards
         return [shard for shard in shards if not sums.has(shard.number)]
@@ -354,7 +288,8 @@ class _Job:
         assert part is not None
         moments = lowest = None
         if "total" in part.tensors:
-            moments = Moments.of(work.objective.params, work.objective.layout, part.tensors["total"], part.tensors["squares"])  # noqa: E501  # fmt: skip
+            like, layout = work.objective.params, work.objective.layout
+            moments = Moments.of(like, layout, part.tensors["total"], part.tensors["squares"])
         if work.lowest is not None:
             lowest = work.lowest(part.tensors["lowest"], self.ids[part.tensors["lowest_at"].numpy()])
         damping, facts, magnitude = work.outcome(moments, lowest)
@@ -374,60 +309,6 @@ class _Job:
                 "magnitude": asdict(magnitude),
             },
         )
-
-
-def _same(worker: _Worker) -> _Worker:
-    """What an executor calls in each of its processes: the worker as it was sent there."""
-    return worker
-
-
-@dataclass(eq=False)
-class _Worker:
-    """Scores shards, and commits them."""
-
-    scoring: Scoring
-    positions: Tensor | None
-    place: Backend
-    array: ScoreArray
-    top_k: int | None
-    precision: Precision | None
-    passes: int
-    gathers: bool
-    bounded: bool
-
-    def __call__(self, shard: Shard) -> dict[str, Any]:
-        started = time.perf_counter()
-        engine = self.scoring.objective.engine
-        engine.hold(self.passes)
-        scores, moments = within_memory(engine, lambda: self._scored(shard))
-        self.passes = engine.memory
-        scores = scores.cpu()
-        if self.top_k is None:
-            content = self.array.encoded(scores.numpy())
-            Blocks(self.place).commit(f"{SCORES}-{shard.name}", content, key=self.array.key(shard.number))
-        parts.commit(Blocks(self.place), shard.number, self._part(shard, scores, moments))
-        return {"seconds": round(time.perf_counter() - started, 3), "process": os.getpid()}
-
-    def _scored(self, shard: Shard) -> tuple[Tensor, Moments | None]:
-        objective = self.scoring.objective
-        chosen = torch.arange(shard.start, shard.stop) if self.positions is None else self.positions[shard.start : shard.stop]  # noqa: E501  # fmt: skip
-        moments = Moments(objective.params, objective.layout) if self.gathers else None
-        with random_states_kept(), products(self.precision), flushed():
-            return self.scoring(chosen, moments), moments
-
-    def _part(self, shard: Shard, scores: Tensor, moments: Moments | None) -> Part:
-        tensors: dict[str, Tensor] = {}
-        if moments is not None:
-            tensors |= {"total": moments.total, "squares": moments.each}
-        if self.bounded:
-            tensors["lowest"], at = scores.min(1)
-            tensors["lowest_at"] = at + shard.start
-        if self.top_k is not None:
-            rows = torch.atleast_2d(scores)
-            for name, descending in parts.EXTREMES.items():
-                found = extremes(rows, shard.start, self.top_k, descending=descending)
-                tensors |= {name: found.values, f"{name}_at": found.places}
-        return Part(tensors, (self.scoring.report.to_dict(),))
 
 
 def _numpy(dtype: torch.dtype) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from upweight.data import ArrayData, Data
+from upweight.inverse import Inverse, Solver
 from upweight.objective import Objective
 from upweight.problem import Problem
 from upweight.retraining.fingerprint import UnknownContentError, fingerprint
@@ -52,6 +53,13 @@ def of_code(value: Any) -> str:
     except UnknownContentError:
         kind = value if isinstance(value, type) else type(value)
         return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def of_inverse(inverse: Inverse | Solver) -> str:
+    """An inverse by its settings; one that is fitted by its name and damping."""
+    if isinstance(inverse, Inverse):
+        return repr(inverse)
+    return f"{getattr(inverse, 'name', type(inverse).__name__)}, damping={inverse.damping!r}"
 
 
 def of_data(data: Data) -> str:

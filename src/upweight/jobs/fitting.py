@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,8 +65,13 @@ class Fit:
         """The committed blocks."""
         return Blocks(self.place)
 
-    def solver(self, inverse: Inverse | Solver) -> Solver:
+    def solver(self, inverse: Inverse | Solver, known: Solver | None = None) -> Solver:
         """The inverse fitted: from the store where it is there, else shard by shard, and kept.
+
+        Parameters
+        ----------
+        known
+            The same fitted already, which is kept then.
 
         Raises
         ------
@@ -77,21 +83,23 @@ class Fit:
         if self.blocks.whole(FACTORS):
             cleared(self.blocks)  # of a kill between the factors and this
             return self._read()
-        self.objective.engine.hold(self.passes)
-        with random_states_kept(), products(self.precision):
-            if isinstance(inverse, EKFAC):
-                found: Solver = self._ekfac(inverse)
-            elif isinstance(inverse, KFAC):
-                rows = rows_of(self.objective, inverse.curvature, "KFAC")
-                found = inverse.solver(rows, list(eigenbases(self._factors(inverse, rows), self.objective.dtype)))
-            else:
-                found = as_solver(inverse, self.objective)
+        found = self._fitted(inverse) if known is None else known
         packed = solvers.packed(found)
         if packed is None:
             return found
         self.blocks.commit(FACTORS, pack(*packed))
         cleared(self.blocks)
         return self._read()  # as whoever goes on reads it: another layout in memory rounds otherwise
+
+    def _fitted(self, inverse: Inverse | Solver) -> Solver:
+        self.objective.engine.hold(self.passes)
+        with random_states_kept(), products(self.precision):
+            if isinstance(inverse, EKFAC):
+                return self._ekfac(inverse)
+            if isinstance(inverse, KFAC):
+                rows = rows_of(self.objective, inverse.curvature, "KFAC")
+                return inverse.solver(rows, list(eigenbases(self._factors(inverse, rows), self.objective.dtype)))
+            return as_solver(inverse, self.objective)
 
     def _read(self) -> Solver:
         return solvers.unpacked(self.objective, *unpack(self.blocks.content(FACTORS)))
@@ -140,7 +148,7 @@ class Fit:
 
 
 @dataclass(eq=False)
-class _Sums:
+class _Sums(ABC):
     """Sums over the rows of some training examples."""
 
     objective: Objective
@@ -161,9 +169,9 @@ class _Sums:
             self._rows = rows_of(self.objective, self.inverse.curvature, type(self.inverse).__name__)
         return self._rows
 
+    @abstractmethod
     def __call__(self, chosen: Tensor) -> dict[str, Tensor]:
         """Over these rows."""
-        raise NotImplementedError
 
 
 @dataclass(eq=False)
@@ -194,11 +202,12 @@ class _Squares(_Sums):
 
 def fit(
     objective: Objective,
-    inverse: Inverse,
+    inverse: Inverse | Solver,
     store: Any,
     executor: Executor,
     precision: Precision | None,
     *,
+    known: Solver | None = None,
     resume: bool = True,
 ) -> Solver:
     """The inverse fitted to the objective, by shards in a store of its own; read from there if it was before.
@@ -214,7 +223,7 @@ def fit(
     said = {
         "kind": "factors",
         "settings": {
-            "inverse": repr(inverse),
+            "inverse": fingerprints.of_inverse(inverse),
             "precision": precision,
             "forward": words(objective.problem.half or objective.dtype),
         },
@@ -225,7 +234,7 @@ def fit(
     with place.held():
         found, _ = description.begin(place, said, resume=resume)
         work = Fit(objective=objective, place=place, executor=executor, precision=precision, passes=found["passes"])
-        return work.solver(inverse)
+        return work.solver(inverse, known)
 
 
 def cleared(blocks: Blocks) -> None:

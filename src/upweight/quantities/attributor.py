@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from upweight.attribution import Attribution
 from upweight.engine.stationarity import Stationarity
 from upweight.inverse import Inverse, Solution, Solver
 from upweight.objective import Objective
+from upweight.quantities.scoring import AskedOptions
 
 
 class Attributor(ABC):
@@ -54,16 +55,5 @@ class Attributor(ABC):
         """(H+δI)⁻¹∇L_q of each query ``[queries, p]``, and the queries' names."""
 
     @abstractmethod
-    def attribute(
-        self,
-        queries: Any,
-        *,
-        quantity: Literal["removal", "upweight"] = "removal",
-        measurement: Any = None,
-        train: Any = None,
-        renormalize: bool = False,
-        leverage_corrected: bool = False,
-        newton_steps: int = 1,
-        query_ids: Sequence[Any] | None = None,
-    ) -> Attribution:
+    def attribute(self, queries: Any, **asked: Unpack[AskedOptions]) -> Attribution:
         """Scores ``[queries, train]``."""

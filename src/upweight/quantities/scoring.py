@@ -7,10 +7,10 @@ examples of a long job can be divided.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -68,6 +68,18 @@ class Asked:
         further.check(objective, self.newton_steps, self.leverage_corrected)
         if self.quantity == "upweight" and (self.renormalize or self.leverage_corrected):
             raise InputError("quantity: renormalize and leverage_corrected belong to 'removal', not to 'upweight'")
+
+
+class AskedOptions(TypedDict, total=False):
+    """The same as arguments, with the queries' measurement, the training examples and the queries' names."""
+
+    quantity: Literal["removal", "upweight"]
+    measurement: Any
+    train: Any
+    renormalize: bool
+    leverage_corrected: bool
+    newton_steps: int
+    query_ids: Sequence[Any] | None
 
 
 class Scoring(ABC):

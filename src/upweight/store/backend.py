@@ -75,6 +75,10 @@ class Backend(Protocol):
         ...
 
 
+Place = str | os.PathLike[str] | Backend
+"""Where a store is: a folder, a URL, or a backend."""
+
+
 def backend(store: Any, name: str = "store") -> Backend:
     """What an argument means: a path, a URL (``s3://…``, ``memory://…``: needs fsspec), or a backend itself.
 

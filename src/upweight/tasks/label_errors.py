@@ -19,13 +19,15 @@ from upweight.checks import arguments
 from upweight.errors import InputError
 from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.executors import Executor
-from upweight.influence import Influence, Place, as_kept
+from upweight.influence import Influence
+from upweight.jobs.kept import as_kept
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported, require
 from upweight.plots import checks
 from upweight.predictions import Predictions, given_labels, named
 from upweight.scalars import shown
+from upweight.store.backend import Place
 from upweight.tasks.label_scores import METHODS, LabelScore, influence_for_labels, scored
 from upweight.tasks.own_effects import OwnEffects, own_effects
 
@@ -189,7 +191,7 @@ def label_effects(
     is gone on with.
     """
     kinds.check(label_effects, locals())
-    return own_effects(_as_influence(subject), as_kept(store, None, executor, shard_size, resume, None))
+    return own_effects(_as_influence(subject), as_kept(store, executor=executor, shard_size=shard_size, resume=resume))
 
 
 def _as_influence(subject: Subject) -> Influence:

@@ -28,7 +28,7 @@ from upweight.gradients.autograd import output_derivatives
 from upweight.gradients.denormals import flushed
 from upweight.influence import Influence
 from upweight.inverse import Solution, Solver, SolveReport, unmeasured, warned
-from upweight.jobs.attributing import Kept
+from upweight.jobs.kept import Kept
 from upweight.losses import BinaryLogistic, CrossEntropy, Loss, margins, signs, split_batch
 from upweight.measurements import Margin
 from upweight.objective import Objective
@@ -155,7 +155,7 @@ def own_effects(influence: Influence, kept: Kept | None = None) -> OwnEffects:
     moves = None
     if kept is not None:
         stored = influence.in_store(
-            kept, "margin pulls", lambda: MarginPulls(objective, influence.solver), Asked(), Margin()
+            kept, "margin pulls", lambda solver: MarginPulls(objective, solver), Asked(), Margin()
         )
         pulls = stored.scores[:].to(objective.device)
     elif isinstance(influence.solver, PairSolver):
