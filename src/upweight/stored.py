@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 SCORES, EXTREMES = "scores", "extremes"
 PART, MERGED = "part-", "merged"
-BASES, SIDES, SQUARES = "bases", "sides", "squares"
-PASSING = (PART, MERGED, BASES, SIDES, SQUARES)
+BASES, SIDES, SQUARES, FACTORS = "bases", "sides", "squares", "factors"
+PASSING = (PART, MERGED, BASES, SIDES, SQUARES, FACTORS)
 """How names begin of blocks that only a job that goes on has a use for."""
 """Blocks of a job that goes on."""
 READ = 2**26

@@ -91,7 +91,7 @@ def test_the_largest_and_smallest_are_those_of_all_scores(tmp_path: Path) -> Non
     with pytest.raises(uw.InputError, match="4 largest and smallest"):
         _ = few.scores
     left = {path.name for path in (tmp_path / "few" / "blocks").iterdir()}
-    assert left == {"extremes", "factors"}  # parts are gone
+    assert left == {"extremes"}  # parts are gone
 
 
 def test_self_influence(tmp_path: Path) -> None:

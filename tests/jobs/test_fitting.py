@@ -12,7 +12,6 @@ from torch import nn
 
 import upweight as uw
 from jobs.test_attributing import _Dying, _Killed, contents, influence, objective, queries
-from upweight.errors import DamagedFileWarning
 from upweight.executors import Processes
 from upweight.jobs import fitting, solvers
 from upweight.store.tensors import pack, unpack
@@ -96,14 +95,17 @@ def test_blocks_that_are_products_in_some_batches_only(tmp_path: Path) -> None:
     )
 
 
-def test_a_job_keeps_what_it_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_keeps_what_it_fitted_until_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "store"
-    first = influence().attribute(queries(), store=place, shard_size=8).scores[:, :]
-    (place / "scores" / "c" / "0" / "3").unlink()
+    with pytest.raises(_Killed):
+        influence().attribute(queries(), store=place, shard_size=8, executor=_Dying(3))
+    assert (place / "blocks" / "factors").exists()
     monkeypatch.setattr(fitting, "side_sums", None)  # would be called
-    with pytest.warns(DamagedFileWarning):
-        again = influence().attribute(queries(), store=place).scores[:, :]
-    assert torch.equal(first, again)
+    found = influence().attribute(queries(), store=place)
+    assert not (place / "blocks" / "factors").exists()
+    monkeypatch.undo()
+    whole = influence().attribute(queries(), store=tmp_path / "whole", shard_size=8)
+    assert torch.equal(found.scores[:, :], whole.scores[:, :])
 
 
 @pytest.mark.parametrize("name", ["ekfac", "dual"])

@@ -159,7 +159,7 @@ class _Job:
             return None
         with suppress(OSError):  # what a kill left beside the result is nobody's, also where nothing can be written
             Parts(self.blocks, partial(parts.scored, top_k=found["top_k"])).clear()
-            fitting.cleared(self.blocks)
+            fitting.cleared(self.blocks, factors=True)
         return Stored.open(self.place)
 
     def done(self) -> Stored:
@@ -198,7 +198,7 @@ class _Job:
             sums.merge()
             self._finish(sums, top_k, self._scoring(said))
         sums.clear()
-        fitting.cleared(self.blocks)
+        fitting.cleared(self.blocks, factors=True)
         return Stored.open(self.place)
 
     def _scoring(self, said: dict[str, Any]) -> Scoring:

@@ -37,9 +37,8 @@ from upweight.precision import Precision, products
 from upweight.store.backend import Backend, backend
 from upweight.store.blocks import Blocks
 from upweight.store.tensors import pack, unpack
-from upweight.stored import BASES, SIDES, SQUARES
+from upweight.stored import BASES, FACTORS, SIDES, SQUARES
 
-FACTORS = "factors"
 SHARDS = 16
 """Of a fit, at least: each part is as large as the factors."""
 
@@ -237,9 +236,9 @@ def fit(
         return work.solver(inverse, known)
 
 
-def cleared(blocks: Blocks) -> None:
-    """Remove what a fit no longer needs, once its factors are there."""
-    for prefix in (BASES, SIDES, SQUARES):
+def cleared(blocks: Blocks, *, factors: bool = False) -> None:
+    """Remove what a fit no longer needs, once its factors are there; these too, if they have served."""
+    for prefix in (BASES, SIDES, SQUARES, *((FACTORS,) if factors else ())):
         parts.cleared(blocks, prefix)
 
 
