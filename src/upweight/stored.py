@@ -19,9 +19,10 @@ from upweight.attribution import Attribution, Magnitude, Quantity, Ranking
 from upweight.errors import InputError
 from upweight.linalg.extremes import extremes
 from upweight.optional import imported
+from upweight.places import place
 from upweight.solve_report import SolveReport
 from upweight.store.array import ScoreArray
-from upweight.store.backend import Backend, backend
+from upweight.store.backend import Backend, Local, backend
 from upweight.store.blocks import Blocks, damaged
 from upweight.store.columns import Column
 from upweight.store.description import described, result
@@ -258,7 +259,7 @@ class Stored:
             for number, frame in enumerate(self.frames(k, queries)):
                 stream.write(frame.to_csv(index=False, header=number == 0).encode())
 
-        return files.write(path, fill)
+        return files.write(self._outside(path), fill)
 
     def to_parquet(self, path: str | os.PathLike[str], k: int | None = None, queries: Any = None) -> Path:
         """`to_pandas` as a Parquet file, a few queries in memory at a time."""
@@ -276,7 +277,7 @@ class Stored:
             if writer is not None:
                 writer.close()
 
-        return files.write(path, fill)
+        return files.write(self._outside(path), fill)
 
     def to_numpy(self, path: str | os.PathLike[str], queries: Any = None) -> Path:
         """The scores as a ``.npy`` file, a few queries in memory at a time; it can be opened with ``mmap_mode``."""
@@ -294,7 +295,7 @@ class Stored:
             for some in self._pieces(rows):
                 stream.write(some.numpy().tobytes())
 
-        return files.write(path, fill)
+        return files.write(self._outside(path), fill)
 
     def to_safetensors(self, path: str | os.PathLike[str]) -> Path:
         """The scores ``scores``, or the largest and smallest with their positions, as a safetensors file."""
@@ -304,7 +305,7 @@ class Stored:
 
         held = self._extremes if self.top_k is not None else {"scores": self.attribution().scores.contiguous()}
         words = {"quantity": str(self.quantity), "damping": str(self.damping)}
-        return files.write(path, save(held, words))
+        return files.write(self._outside(path), save(held, words))
 
     def frames(self, k: int | None = None, queries: Any = None) -> Iterator[pd.DataFrame]:
         """`to_pandas` in parts, a few queries each."""
@@ -331,6 +332,13 @@ class Stored:
             frame |= {"id": self.ids[places], "position": places, "score": scores.reshape(-1).numpy()}
             frame |= {name: column[places] for name, column in self.columns.items()}
             yield pd.DataFrame(frame)
+
+    def _outside(self, path: str | os.PathLike[str]) -> Path:
+        """A place for a file, which is none of the store's own."""
+        file = place("path", path)
+        if isinstance(self.backend, Local) and file.resolve().is_relative_to(self.backend.path.resolve()):
+            raise InputError(f"path: {file} lies in the store {self.backend}; choose another place")
+        return file
 
     @property
     def _blocks(self) -> Blocks:

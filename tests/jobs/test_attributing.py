@@ -381,3 +381,80 @@ def test_a_job_begun_by_a_fitted_inverse_goes_on_to_the_same_numbers(tmp_path: P
     _ = again.solver
     expected = again.attribute(queries(), store=tmp_path / "whole", shard_size=8)
     assert torch.equal(found.scores[:, :], expected.scores[:, :])
+
+
+class _Scaled(nn.Module):
+    def __init__(self, factor: float, slope: float) -> None:
+        super().__init__()
+        self.linear, self.act, self.factor = nn.Linear(6, 3), nn.LeakyReLU(slope), factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.linear(x)) * self.factor
+
+
+linear = None
+"""A name of this module that is also an attribute of the model: it means nothing to it."""
+
+
+def test_settings_of_modules_belong_to_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = objective().data.take(list(range(N)))
+
+    def scores(factor: float, slope: float = 0.1, l2: float = 0.1) -> uw.Stored:
+        torch.manual_seed(0)
+        made = uw.Objective(_Scaled(factor, slope), uw.losses.CrossEntropy(), data, l2=l2)
+        return uw.Influence(made, uw.inverse.EKFAC()).attribute(queries(), store=tmp_path / "store")
+
+    scores(1.0)
+    monkeypatch.setitem(globals(), "linear", 3)
+    scores(1.0)
+    for other in ((2.0, 0.1), (1.0, 0.3)):
+        with pytest.raises(uw.InputError, match="another model"):
+            scores(*other)
+    with pytest.raises(uw.InputError, match=r"l2='0\.1', and this call has l2='0\.2'"):
+        scores(1.0, l2=0.2)
+
+
+class _Rows(torch.utils.data.Dataset[Any]):
+    def __init__(self, x: torch.Tensor, y: torch.Tensor):
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.x[position], self.y[position]
+
+
+@pytest.mark.parametrize("of", ["data", "queries"])
+def test_one_changed_label_of_a_data_set_is_told(tmp_path: Path, of: str) -> None:
+    torch.manual_seed(0)
+    model, x, y = nn.Linear(6, 3), torch.randn(600, 6), torch.randint(3, (600,))
+    other = y.clone()
+    other[301] = (other[301] + 1) % 3
+
+    def score(labels: torch.Tensor) -> None:
+        given = {"data": (_Rows(x, labels), (x[:2], y[:2])), "queries": ((x, y), _Rows(x, labels))}[of]
+        made = uw.Objective(model, uw.losses.CrossEntropy(), given[0], l2=0.1)
+        uw.Influence(made, uw.inverse.Identity()).attribute(given[1], store=tmp_path / "store")
+
+    score(y)
+    with pytest.raises(uw.InputError, match=f"{of}="):
+        score(other)
+
+
+def test_columns_and_places_that_would_be_lost_are_refused(tmp_path: Path) -> None:
+    place, call = tmp_path / "store", influence().attribute
+    stored = call(queries(), store=place, columns={"text": ["a"] * N}, train=list(range(N)))
+    assert call(queries(), store=place).columns.keys() == {"text"}
+    for columns in ({"text": ["b"] * N}, {"text": ["a"] * N, "more": range(N)}):
+        with pytest.raises(uw.InputError, match="begun with"):
+            call(queries(), store=place, columns=columns)  # type: ignore[arg-type]
+    with pytest.raises(uw.InputError, match="'score' of their own"):
+        call(queries(), store=tmp_path / "other", columns={"score": range(N)})
+    for name in ("store.json", "scores/mine", "../store/result.json"):
+        with pytest.raises(uw.InputError, match="lies in the store"):
+            stored.to_numpy(place / name)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(uw.InputError, match="is a file"):
+        call(queries(), store=tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"

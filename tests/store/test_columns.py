@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,9 @@ VALUES: dict[str, Any] = {
     "texts": ["", "é", "a\nb", "\ud800", "x" * 100],
     "none": [],
     "objects": np.array([1, 2], dtype=object),
+    "days": [datetime.date(2020, 1, 1), datetime.date(1999, 12, 31)],
+    "moments": [datetime.datetime(2020, 1, 1, 12, 30), datetime.datetime(1999, 12, 31)],
+    "spans": [datetime.timedelta(seconds=3), datetime.timedelta(days=2)],
 }
 
 
@@ -38,12 +42,18 @@ def test_whatever_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str, size:
     column = Column(blocks, write(blocks, "column", values))
     assert len(column) == len(values)
     np.testing.assert_array_equal(column.all(), values)
+    assert values.dtype.kind != "O"
     np.testing.assert_array_equal(column[:], values)
     assert column.all().dtype.kind == values.dtype.kind
     if len(values):
         some = np.array([[len(values) - 1, 0], [0, len(values) - 1]])
         np.testing.assert_array_equal(column[some], values[some])
         np.testing.assert_array_equal(column[::-1], values[::-1])
+
+
+def test_tensors_are_columns_too() -> None:
+    for value in (torch.ones(2).bfloat16(), torch.ones(2, requires_grad=True), torch.arange(2)):
+        np.testing.assert_array_equal(checked("column", value, 2), value.detach().float().numpy())
 
 
 @given(st.lists(st.text(), max_size=30), st.integers(1, 50))
@@ -59,7 +69,17 @@ def test_any_texts(texts: list[str], size: int) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [[1, "a"], [None, "b"], [1j, 0], [[1, 2], [3, 4]], 3, [b"a", b"b"], [1, 2, 3], [datetime.date(2020, 1, 1)] * 2],
+    [
+        [1, "a"],
+        [None, "b"],
+        [1j, 0],
+        [[1, 2], [3, 4]],
+        3,
+        [b"a", b"b"],
+        [1, 2, 3],
+        [2**64] * 2,
+        [datetime.date(2020, 1, 1), "b"],
+    ],
 )
 def test_what_would_not_come_back_is_refused(values: Any) -> None:
     with pytest.raises(InputError, match="column"):

@@ -39,7 +39,7 @@ class Session:
 
     def __init__(self, as_json: bool, quiet: bool):
         self.as_json, self.quiet = as_json, quiet
-        self.out = Console(highlight=False)
+        self.out = _Output(highlight=False)
         self.err = Console(stderr=True, highlight=False)
         self.result: dict[str, Any] = {}
         self.warnings: list[str] = []
@@ -89,6 +89,14 @@ class Session:
             answer(failure(kind, message, **more))
             return
         self.err.print(Panel(Text(message), title=title, title_align="left", border_style="red"))
+
+
+class _Output(Console):
+    """Standard output, whose reader may have seen enough: rich would end the process by itself."""
+
+    def on_broken_pipe(self) -> None:
+        """Say so as Python does."""
+        raise BrokenPipeError
 
 
 @contextmanager

@@ -94,8 +94,16 @@ class Work:
             "inverse": fingerprints.of_inverse(self.inverse),
             "precision": self.precision,
             "forward": words(self.objective.problem.half or self.objective.dtype),
-            "train": "all" if self.positions is None else fingerprints.of_names(self.positions.numpy()),
+            "train": self._train,
         }
+
+    @property
+    def _train(self) -> str:
+        """Which training examples, in a few letters."""
+        positions = self.positions
+        if positions is None or torch.equal(positions, torch.arange(self.objective.n)):
+            return "all"
+        return fingerprints.of_names(positions.numpy())
 
 
 def attribute(work: Work, kept: Kept) -> Stored:
@@ -131,7 +139,7 @@ def attribute(work: Work, kept: Kept) -> Stored:
 def _fingerprints(work: Work, query_ids: np.ndarray) -> dict[str, str]:
     found = fingerprints.of_objective(work.objective)
     if work.data is not None:
-        found["queries"] = f"{fingerprints.of_data(work.data)} {fingerprints.of_names(query_ids)}"
+        found["queries"] = f"{fingerprints.of_data(work.data, len(work.data))} {fingerprints.of_names(query_ids)}"
     return found
 
 
@@ -155,6 +163,7 @@ class _Job:
         if found is None or not self.kept.resume:
             return None
         description.refuse_other(self.place, found, self.said)
+        self._refuse_other_columns(found)
         if result(self.place) is None or self._missing(found, None) or self._undescribed(found):
             return None
         with suppress(OSError):  # what a kill left beside the result is nobody's, also where nothing can be written
@@ -166,8 +175,13 @@ class _Job:
         """Go on until nothing is missing."""
         said, is_new = description.begin(self.place, self._whole(), resume=self.kept.resume)
         array, log = ScoreArray(**said["array"]), Log(self.place)
+        self._refuse_other_columns(said)
         if is_new or self._undescribed(said):
-            self._refuse_other_columns(said)
+            if len(said["columns"]) > len(self.names):
+                raise InputError(
+                    f"columns: {self.place} was begun with {list(said['columns'])}, and what it keeps of names and "
+                    "columns is damaged or missing; give these columns again"
+                )
             self._write_names(array)
         top_k = said["top_k"]
         self.work.objective.engine.hold(said["passes"])
@@ -240,8 +254,8 @@ class _Job:
         return [(name, values[chosen]) for name, values in self.names.items()]
 
     def _described(self, name: str, values: np.ndarray) -> dict[str, Any]:
-        """What writing a column will say of it."""
-        return columns.write(Blocks(Memory()), name, values)
+        """What writing a column will say of it, and what tells its values from others."""
+        return {**columns.write(Blocks(Memory()), name, values), "digest": fingerprints.of_names(values)}
 
     def _undescribed(self, said: dict[str, Any]) -> bool:
         """Whether names, or what zarr has to know of the scores, are missing or damaged."""
@@ -253,12 +267,12 @@ class _Job:
         return said["top_k"] is None and not ScoreArray(**said["array"]).is_described(self.place)
 
     def _refuse_other_columns(self, said: dict[str, Any]) -> None:
-        """Names and columns are written again together, under the names of blocks that the store began with."""
+        """Refuse columns that aren't those that the store was begun with; none needn't be given again."""
         given = {name: self._described(f"column-{k}", values) for k, (name, values) in enumerate(self._columns)}
-        if given != said["columns"]:
+        if given and given != said["columns"]:
             raise InputError(
-                f"columns: {self.place} was begun with {list(said['columns'])}, and what it keeps of names and columns "
-                f"is damaged or missing; give the same columns again, not {list(given)}"
+                f"columns: {self.place} was begun with {list(said['columns'])}, and this call has {list(given)} or "
+                "other values; leave columns out, give the same, or give another store"
             )
 
     def _write_names(self, array: ScoreArray) -> None:

@@ -12,6 +12,7 @@ from upweight.store.sealed import seal
 
 WORDS = {
     "model": "another model, or another θ of it",
+    "l2": "another penalty",
     "loss": "another loss",
     "data": "other training data, or other weights of them",
     "ids": "training examples of other names, or in another order",
@@ -53,7 +54,7 @@ def refuse_other(backend: Backend, found: dict[str, Any], said: dict[str, Any]) 
         Names the first thing that differs, and both values.
     """
     mend = "give another store, or what this one was begun with"
-    for part in ("kind", "settings", "fingerprints", "versions"):
+    for part in ("kind", "fingerprints", "settings", "versions"):
         theirs, ours = found.get(part), said[part]
         if not isinstance(ours, dict):
             if theirs != ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -17,8 +18,12 @@ from upweight.objective import Objective
 from upweight.problem import Problem
 from upweight.retraining.fingerprint import UnknownContentError, fingerprint
 
-SAMPLED = 256
-"""Examples of a data set that isn't held in memory, spread over it, that stand for all."""
+SAMPLED = 4096
+"""Examples of a larger data set that isn't held in memory, spread over it, that stand for all."""
+PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.Size, type(None))
+"""What settings of a module are made of."""
+TORCHS = frozenset(vars(torch.nn.Module())) | {"training"}
+"""What every module has."""
 LENGTH = 16
 
 
@@ -32,6 +37,7 @@ def of_objective(objective: Objective) -> dict[str, str]:
     problem = objective.problem
     return {
         "model": of_model(problem),
+        "l2": of_penalty(problem),
         "loss": of_code(problem.loss),
         "data": _digest(of_data(problem.data), problem.weights),
         "ids": of_names(problem.ids),
@@ -39,11 +45,37 @@ def of_objective(objective: Objective) -> dict[str, str]:
 
 
 def of_model(problem: Problem) -> str:
-    """θ and the penalty, all that is held fixed, and the code of the model's classes."""
+    """θ, all that is held fixed, the code of the model's classes, and their settings: slopes, factors, functions."""
     model = problem.model
     classes = sorted({of_code(type(module)) for module in model.modules()})
+    settings = [(name, *_settings(module)) for name, module in model.named_modules()]
     held = [item for name, value in sorted(model.state_dict().items()) for item in (name, value)]
-    return _digest(*classes, *problem.layout.names, problem.params, problem.l2, *held)
+    return _digest(*classes, *settings, *problem.layout.names, problem.params, *held)
+
+
+def of_penalty(problem: Problem) -> str:
+    """λ itself where it is one."""
+    low, high = (float(value) for value in problem.l2.aminmax())
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}, {_digest(problem.l2)}"
+
+
+def _settings(module: torch.nn.Module) -> Iterator[tuple[str, str]]:
+    """Plain attributes of a module by name, and functions; what passes leave there (tensors, caches) isn't one."""
+    for name, value in sorted(vars(module).items()):
+        if name in TORCHS or isinstance(value, torch.nn.Module):
+            continue
+        if _is_plain(value):
+            yield name, repr(value)
+        elif callable(value):
+            yield name, of_code(value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return isinstance(value, PLAIN)
 
 
 def of_code(value: Any) -> str:
@@ -62,11 +94,11 @@ def of_inverse(inverse: Inverse | Solver) -> str:
     return f"{getattr(inverse, 'name', type(inverse).__name__)}, damping={inverse.damping!r}"
 
 
-def of_data(data: Data) -> str:
-    """Arrays by their content; other data sets by their length and examples spread over them."""
+def of_data(data: Data, most: int = SAMPLED) -> str:
+    """Arrays by their content; other data sets by their length and at most so many examples spread over them."""
     if isinstance(data, ArrayData):
         return _digest(*_leaves(data.arrays))
-    spread = np.unique(np.linspace(0, len(data) - 1, min(SAMPLED, len(data))).round().astype(int))
+    spread = np.unique(np.linspace(0, len(data) - 1, min(most, len(data))).round().astype(int))
     leaves = [leaf for position in spread.tolist() for leaf in _leaves(data.take([position]))]
     return _digest(str(len(data)), *leaves)
 

@@ -14,6 +14,9 @@ from upweight.executors import Executor, InProcess
 from upweight.store import columns
 from upweight.store.backend import Backend, Memory, Place, backend
 
+TAKEN = ("query", "rank", "id", "position", "score")
+"""What `upweight.Stored.to_pandas` calls its own columns."""
+
 
 class Keeping(TypedDict, total=False):
     """What goes with a store, as `Kept` has it."""
@@ -90,6 +93,9 @@ class Kept:
         given = {} if self.columns is None else self.columns
         if not isinstance(given, Mapping) or not all(isinstance(name, str) and name for name in given):
             raise InputError(f"columns: give values by name, {{'text': […]}}; got {scalars.shown(given)}")
+        taken = [name for name in given if name in TAKEN]
+        if taken:
+            raise InputError(f"columns: tables of scores have a column {taken[0]!r} of their own; give another name")
         return {name: columns.checked(f"columns: {name}", values, examples) for name, values in given.items()}
 
 

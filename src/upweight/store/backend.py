@@ -169,6 +169,8 @@ class Local:
     @contextmanager
     def held(self) -> Iterator[None]:
         """See `Backend`. The lock goes with the process that has it, however that ends."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"store: {self.path} is a file, and a store is a folder; give another place")
         file = self.path / LOCK
         if not file.exists():
             files.write(file, b"")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,8 +19,17 @@ from upweight.store.tensors import pack, unpack
 
 BYTES = 2**20
 """Bytes of a block, about."""
-NUMBERS = "biufM"
+NUMBERS = "biufMm"
 """NumPy's kinds that are kept as numbers."""
+PLAIN: dict[type, str | type] = {
+    int: np.int64,
+    float: np.float64,
+    bool: np.bool_,
+    datetime.date: "datetime64[D]",
+    datetime.datetime: "datetime64[us]",
+    datetime.timedelta: "timedelta64[us]",
+}
+"""Python's own kinds, as NumPy's."""
 SURROGATES: Any = {"encoding": "utf-8", "errors": "surrogatepass"}
 
 
@@ -30,6 +41,9 @@ def checked(name: str, values: Sequence[Any] | np.ndarray, count: int) -> np.nda
     InputError
         If it isn't one value for each of ``count`` examples, all of them numbers, times or text.
     """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() and values.itemsize < 4 else values).numpy()
     array = np.asarray(values)
     if array.dtype.kind == "U" and isinstance(values, list | tuple) and not all(isinstance(v, str) for v in values):
         array = np.asarray(values, dtype=object)  # 1 beside "a" is not "1"
@@ -40,8 +54,9 @@ def checked(name: str, values: Sequence[Any] | np.ndarray, count: int) -> np.nda
         return array
     texts = array.tolist()
     kinds = {type(text) for text in texts}
-    if len(kinds) == 1 and kinds <= {int, float, bool}:
-        return checked(name, np.array(texts), count)
+    if len(kinds) == 1 and (dtype := PLAIN.get(next(iter(kinds)))) is not None:
+        with suppress(OverflowError, ValueError):  # whole numbers beyond 64 bits; time zones
+            return np.array(texts, dtype=dtype)
     odd = [text for text in texts if not isinstance(text, str)][:1]
     if odd or array.dtype.kind not in "UO":
         shown = f"{odd[0]!r} is a {type(odd[0]).__name__}" if odd else f"they are {array.dtype}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import sys
 import sysconfig
@@ -26,6 +27,7 @@ OF_THE_MACHINERY = (
 )
 """Of a class's own names, those that say where it stands, or are made by Python."""
 CODE = (types.FunctionType, staticmethod, classmethod, property, functools.partial, functools.partialmethod)
+LOOKING_UP = ("LOAD_GLOBAL", "LOAD_NAME")
 FLAGS = 0xFFFF
 """Of a code's flags, those that say what it does: above them stand the imports from ``__future__``."""
 HEAP_TYPE = 1 << 9
@@ -50,7 +52,7 @@ def function(walk: Walk, value: types.FunctionType) -> Iterator[bytes]:
 
 def _globals(walk: Walk, value: types.FunctionType) -> Iterator[bytes]:
     names = _names(value.__code__)
-    for name in sorted(names & value.__globals__.keys()):
+    for name in sorted(_looked_up(value.__code__) & value.__globals__.keys()):
         held = value.__globals__[name]
         yield from walk.named(name, held)
         if isinstance(held, types.ModuleType):
@@ -79,9 +81,18 @@ def compiled(walk: Walk, value: types.CodeType) -> Iterator[bytes]:
 
 
 def _names(value: types.CodeType) -> set[str]:
-    """Names that the code, or code within it, may look up in its module."""
-    within = (constant for constant in value.co_consts if isinstance(constant, types.CodeType))
-    return set(value.co_names).union(*map(_names, within))
+    """Names that the code, or code within it, mentions: of its module, or attributes of whatever object."""
+    return set(value.co_names).union(*map(_names, _within(value)))
+
+
+def _looked_up(value: types.CodeType) -> set[str]:
+    """Names that the code, or code within it, looks up in its module."""
+    own = {each.argval for each in dis.get_instructions(value) if each.opname in LOOKING_UP}
+    return own.union(*map(_looked_up, _within(value)))
+
+
+def _within(value: types.CodeType) -> list[types.CodeType]:
+    return [constant for constant in value.co_consts if isinstance(constant, types.CodeType)]
 
 
 def cell(walk: Walk, value: types.CellType) -> Iterator[bytes]:
