@@ -21,8 +21,8 @@ from benchmarks.index.peers import DIMENSIONS, EXAMPLES
 from upweight.gradients import Gradients
 from upweight.gradients.blocks import concatenated
 from upweight.gradients.denormals import flushed
+from upweight.index.fitted import fit
 from upweight.index.projections import Leading, Sparse
-from upweight.index.projectors import fit
 
 
 def seconds(work: Callable[[], Any], repeats: int = 5) -> float:

@@ -30,7 +30,7 @@ from upweight.store.backend import Local
 from upweight.store.blocks import Blocks
 from upweight.store.description import described, result
 from upweight.store.tensors import pack
-from upweight.stored import EXTREMES, SCORES
+from upweight.stored.names import EXTREMES, SCORES
 
 K, TOP, QUERY = 100, 10, 7
 

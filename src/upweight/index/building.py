@@ -17,8 +17,8 @@ from upweight.errors import InputError
 from upweight.gradients.denormals import flushed
 from upweight.index import codec, factors, facts, flat
 from upweight.index.examples import Examples
+from upweight.index.fitted import Fitted, fit, restore
 from upweight.index.projections import LowRank, Projection, said
-from upweight.index.projectors import Fitted, fit, restore
 from upweight.index.stored import DESCRIPTION, PROJECTOR, Description, Part, Stored, part_name, refuse_other_place
 from upweight.losses import Loss
 from upweight.objective import Objective

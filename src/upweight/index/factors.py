@@ -22,7 +22,7 @@ from upweight.curvature import Rows
 from upweight.errors import InputError
 from upweight.gradients.denormals import flushed
 from upweight.gradients.terms import Outer, gram
-from upweight.index.projectors import Fitted
+from upweight.index.fitted import Fitted
 from upweight.index.spectrum import Partial
 
 Shapes = Sequence[tuple[int, int, int]]

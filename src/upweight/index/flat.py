@@ -12,7 +12,7 @@ from torch import Tensor
 from upweight.curvature import Rows
 from upweight.errors import InputError
 from upweight.gradients.denormals import flushed
-from upweight.index.projectors import Fitted
+from upweight.index.fitted import Fitted
 from upweight.index.spectrum import Partial
 
 LARGEST = 16384

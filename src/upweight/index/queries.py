@@ -15,7 +15,7 @@ from upweight.attribution import Quantity
 from upweight.errors import InputError
 from upweight.gradients.denormals import flushed
 from upweight.index.examples import Examples
-from upweight.index.projectors import Fitted
+from upweight.index.fitted import Fitted
 from upweight.measurements import Measurement
 from upweight.objective import Objective
 from upweight.quantities import meanings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,3 +106,16 @@ def random_side(entries: int, size: int, seed: tuple[int, ...], like: Tensor) ->
         return WHOLE
     drawn = torch.from_numpy(seeded(*seed).standard_normal((entries, size)))
     return Side(drawn.mul_(size**-0.5).to(like))
+
+
+def kept_sides(sides: Sequence[Sides]) -> dict[str, Tensor]:
+    """What a store has to keep of them: matrices, and which entries were chosen, by side and number."""
+    found = {}
+    for number, each in enumerate(sides):
+        found[f"flat.{number}"] = torch.tensor([int(each.flat)])
+        for name, side in (("left", each.left), ("right", each.right)):
+            if side.matrix is not None:
+                found[f"{name}.{number}"] = side.matrix
+            elif side.chosen is not None:
+                found[f"{name}_chosen.{number}"] = side.chosen
+    return found

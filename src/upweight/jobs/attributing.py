@@ -35,7 +35,8 @@ from upweight.store.array import ScoreArray
 from upweight.store.backend import Backend, Memory
 from upweight.store.blocks import Blocks
 from upweight.store.description import RESULT, result
-from upweight.stored import EXTREMES, SCORES, Stored
+from upweight.stored import Stored
+from upweight.stored.names import EXTREMES, SCORES
 
 
 @dataclass(frozen=True, kw_only=True)

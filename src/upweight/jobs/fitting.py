@@ -37,7 +37,7 @@ from upweight.precision import Precision, products
 from upweight.store.backend import Backend, backend
 from upweight.store.blocks import Blocks
 from upweight.store.tensors import pack, unpack
-from upweight.stored import BASES, FACTORS, SIDES, SQUARES
+from upweight.stored.names import BASES, FACTORS, SIDES, SQUARES
 
 SHARDS = 16
 """Of a fit, at least: each part is as large as the factors."""

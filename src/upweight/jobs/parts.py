@@ -18,7 +18,7 @@ from upweight.linalg.extremes import Extremes, merged
 from upweight.solve_report import SolveReport, joined
 from upweight.store.blocks import BLOCKS, Blocks
 from upweight.store.tensors import pack, unpack
-from upweight.stored import MERGED, PART
+from upweight.stored.names import MERGED, PART
 
 EXTREMES = {"largest": True, "smallest": False}
 """Whether they are in descending order."""

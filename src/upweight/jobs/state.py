@@ -15,7 +15,7 @@ from upweight.store.backend import Backend, Local
 from upweight.store.blocks import MARKERS, Blocks
 from upweight.store.columns import blocks_of
 from upweight.store.description import described, result
-from upweight.stored import EXTREMES, SCORES
+from upweight.stored.names import EXTREMES, SCORES
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from upweight.quantities.scoring import Scoring
 from upweight.store.array import ScoreArray
 from upweight.store.backend import Backend
 from upweight.store.blocks import Blocks
-from upweight.stored import SCORES
+from upweight.stored.names import SCORES
 
 
 def same(worker: Worker) -> Worker:

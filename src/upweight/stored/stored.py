@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,16 +27,12 @@ from upweight.store.blocks import Blocks, damaged
 from upweight.store.columns import Column
 from upweight.store.description import described, result
 from upweight.store.tensors import unpack
+from upweight.stored.names import EXTREMES, PASSING, SCORES, progress
+from upweight.stored.scores import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORES, EXTREMES = "scores", "extremes"
-PART, MERGED = "part-", "merged"
-BASES, SIDES, SQUARES, FACTORS = "bases", "sides", "squares", "factors"
-PASSING = (PART, MERGED, BASES, SIDES, SQUARES, FACTORS)
-"""How names begin of blocks that only a job that goes on has a use for."""
-"""Blocks of a job that goes on."""
 READ = 2**26
 """Bytes of scores that are read at a time."""
 
@@ -390,67 +386,3 @@ class Stored:
         lines.append(f"  sizes: {self.magnitude}")
         lines.append(f"  solver: {self.outcome['report']}")
         return "\n".join(lines)
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Scores that are read where they are asked for, in NumPy's way."""
-
-    of: Stored
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """``(queries, train)``, or ``(train,)``."""
-        return self.of.shape
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> Tensor:
-        keys = key if isinstance(key, tuple) else (key,)
-        return torch.as_tensor(self.read(*keys))
-
-    def read(self, *keys: Any) -> np.ndarray:
-        """As NumPy indexes; lists of positions select rows and columns each.
-
-        Raises
-        ------
-        InputError
-            If a block is missing or altered, with its file.
-        """
-        array = self.of._opened
-        try:
-            return np.asarray(array.oindex[tuple(_plain(key) for key in keys)])
-        except (IndexError, TypeError):
-            raise
-        except Exception as error:  # whatever zarr and its codecs raise of bytes that were altered
-            named = next(
-                (
-                    f"{mark.key} (block {name}) {fault}"
-                    for name, mark in self.of._blocks.marks(f"{SCORES}-").items()
-                    if (fault := self.of._blocks.fault(name)) is not None
-                ),
-                f"{type(error).__name__}: {error}",
-            )
-            raise InputError(
-                f"store: {named} in {self.of.backend}; run the job again, which does this block anew, or bring back a "
-                "copy"
-            ) from error
-
-
-def _plain(key: Any) -> Any:
-    """A part of an index as zarr takes it."""
-    if isinstance(key, Tensor):
-        key = key.numpy()
-    if isinstance(key, Sequence) and not isinstance(key, str):
-        return np.asarray(key)
-    return key
-
-
-def progress(place: Backend, said: dict[str, Any]) -> tuple[int, int]:
-    """Shards that are done, and all of them."""
-    blocks = Blocks(place)
-    mark = blocks.mark(MERGED)
-    upto = 0 if mark is None else int(mark.facts["shards"])
-    waiting = [int(name.removeprefix(PART)) for name in blocks.marks(PART)]
-    return upto + sum(number >= upto for number in waiting), ScoreArray(**said["array"]).shards
