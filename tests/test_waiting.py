@@ -134,10 +134,10 @@ WAITS = {
 RATIOS = {
     "losses": 1.0,
     "gradients": 3.0,
-    "sums of layers": 3.0,
-    "sums of layers, drawn": 3.2,  # on top of these: targets drawn from a softmax
     # The next are over 3 for images alone, where torch's backward pass of a convolution counts as one operator, and
     # patches, their products and every view of them as one each.
+    "sums of layers": 3.2,  # among these: at which positions every layer has a gradient
+    "sums of layers, drawn": 3.3,  # on top of these: targets drawn from a softmax
     "sums of layers, reduced": 3.5,
     "sums in a basis": 3.5,
     "moments": 3.8,

@@ -20,6 +20,7 @@ A side longer than `LONGEST_SIDE` is kept as a diagonal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -93,10 +94,10 @@ def side_sums(
     with flushed():
         for some, factors in blocks(rows, chosen):
             counted = inputs[sent(some, inputs.device)]
-            least = ROUNDING * _largest(factors)
-            for block in factors.blocks:
+            masks = active(factors) if which == "active" else [None] * len(factors.blocks)
+            for block, mask in zip(factors.blocks, masks, strict=True):
                 sides = sums.setdefault(block.shape, Sides(block.shape, block.shape in mixed))
-                sides.add(block, counted, least, approximation, which)
+                sides.add(block, counted, mask, approximation)
             del factors  # before the next ones are made
     return sums
 
@@ -174,29 +175,24 @@ class Sides:
         self._others: tuple[SecondMoment | None, SecondMoment, Tensor] | None = None
 
     def add(
-        self,
-        block: Block,
-        inputs: Float[Tensor, " b"],
-        least: Float[Tensor, " b"],
-        approximation: Approximation,
-        which: Inputs,
+        self, block: Block, inputs: Float[Tensor, " b"], mask: Bool[Tensor, "b t"] | None, approximation: Approximation
     ) -> None:
-        """Some rows' block; gradients at a position up to ``least`` are none."""
+        """Some rows' block, of which these positions count (None: all)."""
         term = Direct(block.materialize()) if self._is_gradients else single(block)
         if isinstance(term, Direct):
             self._add_gradients(term.values)
+        elif approximation == "reduce" and isinstance(term, Outer):
+            self._add_products(_reduced(term, mask), inputs, None)
         else:
-            self._add_products(
-                _reduced(term, least, which) if approximation == "reduce" else term, inputs, least, which
-            )
+            self._add_products(term, inputs, mask)
 
     def _add_products(
-        self, term: Outer | Lookup, inputs: Float[Tensor, " b"], least: Float[Tensor, " b"], which: Inputs
+        self, term: Outer | Lookup, inputs: Float[Tensor, " b"], mask: Bool[Tensor, "b t"] | None
     ) -> None:
         """Σ g gᵀ, and Σ a aᵀ of the inputs that count."""
-        shape, several, counted = self._shape, term.right.shape[1] > 1, inputs[:, None]
-        if several:
-            counted = counted * _active(term, least) if which == "active" else counted.expand(term.right.shape[:2])
+        shape, counted = self._shape, inputs[:, None]
+        if term.right.shape[1] > 1:
+            counted = counted.expand(term.right.shape[:2]) if mask is None else counted * mask
         flat = counted.reshape(-1, 1)
         if self._products is None:
             count = inputs.new_zeros((), dtype=torch.float64)
@@ -299,31 +295,40 @@ def _second_moment(size: int, like: Tensor) -> SecondMoment:
     return SecondMoment(size, like, is_diagonal=size > LONGEST_SIDE)
 
 
-def _reduced(term: Outer | Lookup, least: Float[Tensor, " b"], which: Inputs) -> Outer | Lookup:
-    """One position: the sum of g, and the mean of a, where g isn't zero or everywhere; of lookups as they are."""
-    if isinstance(term, Lookup):
-        return term
-    everywhere = torch.ones_like(term.left[:, :, 0], dtype=torch.bool)
-    active = (_active(term, least) if which == "active" else everywhere)[:, :, None]
-    mean = (term.right * active).sum(1, keepdim=True) / active.sum(1, keepdim=True).clamp_min(1)
+def _reduced(term: Outer, mask: Bool[Tensor, "b t"] | None) -> Outer:
+    """One position: the sum of g, and the mean of a over the positions that count."""
+    if mask is None:
+        return Outer(term.left.sum(1, keepdim=True), term.right.mean(1, keepdim=True))
+    there = mask[:, :, None]
+    mean = (term.right * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)
     return Outer(term.left.sum(1, keepdim=True), mean)
 
 
-def _active(term: Outer | Lookup, least: Float[Tensor, " b"]) -> Bool[Tensor, "b t"]:
-    """Whether a position has a gradient, beyond the rounding of what cancels.
+def active(factors: Gradients) -> list[Bool[Tensor, "b t"] | None]:
+    """Which positions of each block have a gradient, beyond the rounding of what cancels; None: all, where it has one.
 
     A first token's query has no gradient, say, since it attends to itself alone; computed, it is zero or rounding.
     """
-    sizes = (term.left if isinstance(term, Outer) else term.right).abs().amax(2)
-    return (sizes > NEGLIGIBLE * sizes.amax(1, keepdim=True)) & (sizes > least[:, None])
+    sizes = [_sizes(block) for block in factors.blocks]
+    several = [each is not None and each.shape[1] > 1 for each in sizes]
+    if not any(several):
+        return [None] * len(sizes)
+    largest = torch.stack([each.amax(1) for each in sizes if each is not None])
+    least = iter(torch.maximum(NEGLIGIBLE * largest, ROUNDING * largest.amax(0))[:, :, None].unbind())
+    bounds = [None if each is None else next(least) for each in sizes]
+    return [
+        each > bound if many and each is not None and bound is not None else None
+        for each, bound, many in zip(sizes, bounds, several, strict=True)
+    ]
 
 
-def _largest(factors: Gradients) -> Float[Tensor, " b"]:
-    """The largest gradient at a position of each row, over all blocks of products."""
-    terms = [term for block in factors.blocks for term in block.terms]
-    sides = [term.left if isinstance(term, Outer) else term.right for term in terms if not isinstance(term, Direct)]
-    largest = [side.abs().flatten(1).amax(1) for side in sides] or [factors.norms() * 0]
-    return torch.stack(largest).amax(0)
+def _sizes(block: Block) -> Float[Tensor, "b t"] | None:
+    """The largest entry of the gradient at every position; None where no term has positions."""
+    sides = [
+        term.left if isinstance(term, Outer) else term.right for term in block.terms if not isinstance(term, Direct)
+    ]
+    found = [torch.linalg.vector_norm(side, math.inf, dim=2) for side in sides]
+    return None if not found else found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
 def _refuse_block(rows: Rows, chosen: Tensor, block: Block) -> None:
