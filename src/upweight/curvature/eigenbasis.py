@@ -64,7 +64,7 @@ class Basis:
         if not isinstance(term, Outer) or self.flat:
             return Direct(self.into(term.materialize()))
         left, right = self._before(term)
-        sides = Outer(term.left @ left if left is not None else term.left, _times(term.right, right))
+        sides = Outer(_times(term.left, left), _times(term.right, right))
         if left is self.left and right is self.right:
             return sides
         summed = sides.materialize()
@@ -104,8 +104,9 @@ class Basis:
         return left + right
 
 
-def _times(values: Tensor, matrix: Tensor | None) -> Tensor:
-    return values if matrix is None else values @ matrix
+def _times(values: Float[Tensor, "b m d"], matrix: Float[Tensor, "d d"] | None) -> Float[Tensor, "b m d"]:
+    """values @ matrix as one product: of transposed values torch makes one per example, each reading all of it."""
+    return values if matrix is None else (values.reshape(-1, len(matrix)) @ matrix).view(values.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,7 +80,7 @@ class Outer:
             return (self.left**2).sum((1, 2)) * (self.right**2).sum((1, 2))
         if t * (r + c) < r * c:
             return ((self.left @ self.left.mT) * (self.right @ self.right.mT)).sum((1, 2))
-        return (self.materialize() ** 2).sum((1, 2))
+        return Direct(self.materialize()).norms()
 
     def squares(self) -> Float[Tensor, "r c"]:
         """Σ_b of the squared entries of the gradients: one product where t = 1, nothing is materialised."""
@@ -188,7 +188,10 @@ class Direct:
 
     def norms(self) -> Float[Tensor, " b"]:
         """‖gradient‖² of every example."""
-        return (self.values**2).sum((1, 2))
+        few = rows_at_once(self.numbers, self.values.device)
+        if len(self.values) <= few:
+            return (self.values**2).sum((1, 2))
+        return torch.cat([(part**2).sum((1, 2)) for part in self.values.split(few)])
 
     def squares(self) -> Float[Tensor, "r c"]:
         """Σ_b of the squared entries of the gradients."""

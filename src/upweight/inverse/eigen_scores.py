@@ -157,7 +157,7 @@ class EigenScores:
 
         if sides is not None and isinstance(term, Outer):
             return inside(pair_scores(term, sides)), 1.0
-        solved = term.materialize() / self.denominators(number)
+        solved = _divided(term, self.denominators(number))
         if self.query_rank is not None and self.query_rank < min(solved.shape[1:]):
             left, right, kept = truncated(basis.out_of(solved), self.query_rank)
             return _of_low_rank(Block(basis.shape, (Outer(left, right),)), workspace), float(kept.min())
@@ -190,6 +190,12 @@ class EigenScores:
     def _known(self) -> dict[tuple[int, float | None], tuple[Tensor, Tensor] | None]:
         """What `separable` made of the blocks that were asked for, by tolerance."""
         return {}
+
+
+def _divided(term: Term, denominators: Float[Tensor, "r c"]) -> Float[Tensor, "b r c"]:
+    """The gradients over these numbers, in their own memory where it is nobody else's."""
+    formed = term.materialize()
+    return formed.div_(denominators) if isinstance(term, Outer) else formed / denominators
 
 
 def _of_low_rank(queries: Block, workspace: Workspace) -> Part:
