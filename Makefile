@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-jobs mutants kills clean help
+.PHONY: demo test docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-jobs mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -58,6 +58,14 @@ mutants: $(READY) ## does a test notice small wrong changes? 60 of them, in a co
 
 kills: $(READY)  ## kill saves, commands, fetches and trainings at random moments and look at what is on disk (an hour)
 	$(BIN)/python -m benchmarks.kills
+
+docs: $(READY)   ## the documentation site, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+package: $(READY) ## wheel and source archive, into dist/, checked
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 clean:           ## remove the virtual environments
 	rm -rf .venv .venv-*

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from upweight.penalty import l2_of
     from upweight.quantities.generalized import Relabelling, Removal, Substitution
     from upweight.recorder import Recorder, Recording
+    from upweight.score_files import read_scores
     from upweight.solve_report import SolveReport
     from upweight.stored import Stored
     from upweight.study import Study
@@ -104,6 +105,7 @@ __all__ = [
     "losses",
     "measurements",
     "plots",
+    "read_scores",
     "report",
     "retraining",
     "select",
@@ -149,6 +151,7 @@ _HOMES = {
     "from_trainer": "frameworks",
     "from_transformers": "frameworks",
     "l2_of": "penalty",
+    "read_scores": "score_files",
     "similarity": "baselines",
     "statistics": "diagnostics",
     "step_metric": "optimizers",
