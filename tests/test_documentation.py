@@ -102,9 +102,13 @@ def test_there_are_commands_on_the_pages() -> None:
     assert len(ALL) >= 20
     assert {page.name for page in PAGES} - {each.page.name for each in ALL} == {
         "architecture.md",
+        "choosing-an-inverse.md",
+        "coming-from.md",
+        "how-far-to-believe.md",
         "index-of-gradients.md",
         "language-models.md",
         "large-networks.md",
+        "releasing.md",
         "token-scores.md",
         "statistics.md",
     }

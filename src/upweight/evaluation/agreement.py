@@ -39,7 +39,13 @@ class Agreement:
 
 
 def agreement(predicted: Any, actual: Any) -> Agreement:
-    """Compare two arrays of changes of the same shape."""
+    """Compare two arrays of changes of the same shape.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, or there are fewer than two pairs.
+    """
     x, y = (
         kinds.numbers(name, values).detach().cpu().double().numpy().ravel()
         for name, values in (("predicted", predicted), ("actual", actual))

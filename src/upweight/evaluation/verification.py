@@ -162,6 +162,11 @@ def verify(
     seed
         Of the ``random`` choice.
 
+    Raises
+    ------
+    InputError
+        If nothing can be left out of the training data, or corrections are asked for that don't go together.
+
     Notes
     -----
     Models are shared between queries: an example is left out once, whoever asks.

@@ -14,7 +14,13 @@ TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
 
 def split_batch(batch: Batch) -> tuple[Any, Tensor]:
-    """Inputs and targets of a batch by the conventions of this module; whole-number targets are int64."""
+    """Inputs and targets of a batch by the conventions of this module; whole-number targets are int64.
+
+    Raises
+    ------
+    InputError
+        If the batch is neither a pair nor a dict with its targets under a known name.
+    """
     if isinstance(batch, Mapping):
         key = next((key for key in TARGET_KEYS if key in batch), None)
         if key is None:

@@ -20,6 +20,11 @@ def as_loss(loss: Any, data: Data | None = None) -> AnyLoss:
     ----------
     data
         What torch's means are taken over: their divisor is counted there.
+
+    Raises
+    ------
+    InputError
+        If it is a class, one of torch's losses that has no form per example, or nothing of the kind.
     """
     if isinstance(loss, Loss | Function):
         return loss

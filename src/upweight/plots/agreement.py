@@ -45,19 +45,31 @@ def predicted_against_actual(
     The prediction lies on the horizontal axis, so that the slope that is written (of ``actual`` regressed on
     ``predicted``, with intercept) is the slope that is seen: above 1, the predictions are too small.
 
-    Args:
-        predicted: predicted changes of any shape, for example ``[queries, k]``; each value is a point.
-        actual: changes found by retraining, of the same shape and in the same unit.
-        unit: the unit of both, such as ``"nats"``.
-        quantity: what is predicted, in words.
-        standard_error: of ``actual``, of the same shape: vertical error bars of one standard error.
-        predicted_standard_error: of ``predicted``, of the same shape: horizontal error bars.
-        labels: a name for each point, row by row; those farthest from the diagonal are written.
-        title: written above the figure.
-        statistics: write n, Pearson's r, Spearman's ρ and the slope, and draw the fitted line.
+    Parameters
+    ----------
+    predicted
+        Predicted changes of any shape, for example ``[queries, k]``; each value is a point.
+    actual
+        Changes found by retraining, of the same shape and in the same unit.
+    unit
+        The unit of both, such as ``"nats"``.
+    quantity
+        What is predicted, in words.
+    standard_error
+        Of ``actual``, of the same shape: vertical error bars of one standard error.
+    predicted_standard_error
+        Of ``predicted``, of the same shape: horizontal error bars.
+    labels
+        A name for each point, row by row; those farthest from the diagonal are written.
+    title
+        Written above the figure.
+    statistics
+        Write n, Pearson's r, Spearman's ρ and the slope, and draw the fitted line.
 
-    Raises:
-        InputError: empty, mismatched or non-finite arrays; a negative standard error.
+    Raises
+    ------
+    InputError
+        Empty, mismatched or non-finite arrays; a negative standard error.
     """
     kinds.check(predicted_against_actual, locals())
     x = checks.numbers("predicted", predicted)

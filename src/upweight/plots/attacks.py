@@ -37,15 +37,23 @@ def attack_paths(
 ) -> Figure:
     """One line per attack: p(true label) of its target after each step, down to where it was flipped or gave up.
 
-    Args:
-        probabilities: ``[attacks, steps]``, nan after an attack's last step.
-        flipped: whether each ended with a wrong prediction, ``[attacks]``.
-        threshold: p below which the prediction is wrong; None where there are more than two classes.
-        note: statistics, written under the title.
-        title: written above the figure.
+    Parameters
+    ----------
+    probabilities
+        ``[attacks, steps]``, nan after an attack's last step.
+    flipped
+        Whether each ended with a wrong prediction, ``[attacks]``.
+    threshold
+        P below which the prediction is wrong; None where there are more than two classes.
+    note
+        Statistics, written under the title.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: arrays that are empty or don't fit each other.
+    Raises
+    ------
+    InputError
+        Arrays that are empty or don't fit each other.
     """
     kinds.check(attack_paths, locals())
     paths = checks.array("probabilities", probabilities)
@@ -82,14 +90,21 @@ def changed_images(
 ) -> Figure:
     """Stored images above, and under each its change in levels, far enlarged: the images themselves look the same.
 
-    Args:
-        stored: k images in bytes.
-        changes: k changes in levels, of the images' shapes; colour channels are averaged.
-        captions: k captions, above each.
-        title: written above the figure.
+    Parameters
+    ----------
+    stored
+        K images in bytes.
+    changes
+        K changes in levels, of the images' shapes; colour channels are averaged.
+    captions
+        K captions, above each.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: no image, other numbers of changes or captions, shapes that differ.
+    Raises
+    ------
+    InputError
+        No image, other numbers of changes or captions, shapes that differ.
     """
     kinds.check(changed_images, locals())
     shown = pixels(stored)

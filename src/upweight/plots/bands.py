@@ -41,19 +41,31 @@ def curves_with_bands(
 ) -> Figure:
     """One line per name over the same ``x``, with a shaded band where there is one.
 
-    Args:
-        x: ``[k]``.
-        curves: for each name its values, ``[k]``.
-        bands: for some of the names the lower and upper ends of an interval, ``[k]`` each.
-        xlabel: what ``x`` is, with its unit.
-        ylabel: what the curves are, with their unit.
-        marks: places on ``x`` worth a vertical line, by name.
-        log_x: whether ``x`` is drawn by its logarithm.
-        note: statistics, written under the title.
-        title: written above the figure.
+    Parameters
+    ----------
+    x
+        ``[k]``.
+    curves
+        For each name its values, ``[k]``.
+    bands
+        For some of the names the lower and upper ends of an interval, ``[k]`` each.
+    xlabel
+        What ``x`` is, with its unit.
+    ylabel
+        What the curves are, with their unit.
+    marks
+        Places on ``x`` worth a vertical line, by name.
+    log_x
+        Whether ``x`` is drawn by its logarithm.
+    note
+        Statistics, written under the title.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: no curve, or arrays that are mismatched or non-finite; a band without its curve.
+    Raises
+    ------
+    InputError
+        No curve, or arrays that are mismatched or non-finite; a band without its curve.
     """
     kinds.check(curves_with_bands, locals())
     across = checks.vector("x", x)

@@ -41,17 +41,27 @@ def accuracy_by_ratio(
 ) -> Figure:
     """Accuracy on what remains and on what was removed, side by side, over the share of the units that may move.
 
-    Args:
-        ratios: shares of the units, above 0 and at most 1, ``[k]``; drawn by their logarithm.
-        accuracies: for each rule or method, accuracy on the remaining and on the removed examples, ``[k, 2]``.
-        deviations: for some of them standard deviations, drawn as bars, ``[k, 2]``.
-        before: both accuracies of the model as it was; a dotted line.
-        retrained: both accuracies of a model trained without what is removed; a dashed line.
-        note: statistics, written under the title.
-        title: written above the figure.
+    Parameters
+    ----------
+    ratios
+        Shares of the units, above 0 and at most 1, ``[k]``; drawn by their logarithm.
+    accuracies
+        For each rule or method, accuracy on the remaining and on the removed examples, ``[k, 2]``.
+    deviations
+        For some of them standard deviations, drawn as bars, ``[k, 2]``.
+    before
+        Both accuracies of the model as it was; a dotted line.
+    retrained
+        Both accuracies of a model trained without what is removed; a dashed line.
+    note
+        Statistics, written under the title.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: nothing to draw; arrays that are mismatched, non-finite or no shares; a deviation of no curve.
+    Raises
+    ------
+    InputError
+        Nothing to draw; arrays that are mismatched, non-finite or no shares; a deviation of no curve.
     """
     kinds.check(accuracy_by_ratio, locals())
     across = checks.vector("ratios", ratios)

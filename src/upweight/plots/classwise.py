@@ -26,14 +26,21 @@ def classwise_bars(
 ) -> Figure:
     """Bars of each class's accuracy, one for each model, side by side.
 
-    Args:
-        classes: a name for each class, ``[c]``.
-        accuracies: by model (``"before"``, ``"after"`` …), a share in 0 … 1 for each class, ``[c]``.
-        removed: positions of the classes that were to change; their names are marked.
-        title: written above the figure.
+    Parameters
+    ----------
+    classes
+        A name for each class, ``[c]``.
+    accuracies
+        By model (``"before"``, ``"after"`` …), a share in 0 … 1 for each class, ``[c]``.
+    removed
+        Positions of the classes that were to change; their names are marked.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: empty or mismatched input, or shares outside 0 … 1.
+    Raises
+    ------
+    InputError
+        Empty or mismatched input, or shares outside 0 … 1.
     """
     kinds.check(classwise_bars, locals())
     if not accuracies:

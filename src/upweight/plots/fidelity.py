@@ -38,15 +38,23 @@ def correlation_histogram(
 ) -> Figure:
     """Distribution of correlations over queries, with their mean and the most that can be reached.
 
-    Args:
-        correlations: one per query, of any shape, within −1 … 1.
-        mean: the mean with the ends of its interval.
-        ceiling: the mean that a perfect predictor would reach, given the noise of the outcomes.
-        quantity: what a correlation is, in words.
-        title: written above the figure.
+    Parameters
+    ----------
+    correlations
+        One per query, of any shape, within −1 … 1.
+    mean
+        The mean with the ends of its interval.
+    ceiling
+        The mean that a perfect predictor would reach, given the noise of the outcomes.
+    quantity
+        What a correlation is, in words.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: no correlation or a non-finite one.
+    Raises
+    ------
+    InputError
+        No correlation or a non-finite one.
     """
     kinds.check(correlation_histogram, locals())
     values = checks.numbers("correlations", correlations).ravel()

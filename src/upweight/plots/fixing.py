@@ -39,17 +39,27 @@ def accuracy_after_fixing(
 ) -> Figure:
     """Test accuracy after retraining on labels fixed, against the share of the training data checked.
 
-    Args:
-        checked: shares checked, ``[k]``.
-        accuracy: for each order of checking the accuracies, ``[k]``.
-        bands: for some of them the lower and upper ends of an interval, ``[k]`` each.
-        before: accuracy with the labels as given.
-        clean: accuracy with all labels right.
-        note: statistics, written under the title.
-        title: written above the figure.
+    Parameters
+    ----------
+    checked
+        Shares checked, ``[k]``.
+    accuracy
+        For each order of checking the accuracies, ``[k]``.
+    bands
+        For some of them the lower and upper ends of an interval, ``[k]`` each.
+    before
+        Accuracy with the labels as given.
+    clean
+        Accuracy with all labels right.
+    note
+        Statistics, written under the title.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: arrays that are mismatched or non-finite.
+    Raises
+    ------
+    InputError
+        Arrays that are mismatched or non-finite.
     """
     kinds.check(accuracy_after_fixing, locals())
     across = checks.vector("checked", checked)

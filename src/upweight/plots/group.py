@@ -31,16 +31,25 @@ def group_by_rank(
 ) -> Figure:
     """|score| of every example against its rank, both on logarithmic axes, the group's members marked.
 
-    Args:
-        scores: ``[n]``.
-        members: which examples belong to the group, ``[n]`` of bool, some but not all.
-        group: the group in words.
-        quantity: what a |score| is, in words.
-        unit: its unit.
-        title: written above the figure.
+    Parameters
+    ----------
+    scores
+        ``[n]``.
+    members
+        Which examples belong to the group, ``[n]`` of bool, some but not all.
+    group
+        The group in words.
+    quantity
+        What a |score| is, in words.
+    unit
+        Its unit.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: mismatched or non-finite arrays; all examples in the group, or scores of 0 alone.
+    Raises
+    ------
+    InputError
+        Mismatched or non-finite arrays; all examples in the group, or scores of 0 alone.
     """
     kinds.check(group_by_rank, locals())
     sizes = np.abs(checks.vector("scores", scores))

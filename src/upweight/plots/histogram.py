@@ -42,16 +42,25 @@ def score_histogram(
     Heavy-tailed means that the largest |score| is over 50 times the median one. The score's axis is then
     symmetric logarithmic: linear around zero, up to the power of ten at the median, and logarithmic beyond.
 
-    Args:
-        scores: any shape, at least one value.
-        unit: the unit of the scores.
-        quantity: what a score is, in words.
-        signs: what a negative and a positive score mean, such as ``("harmful", "helpful")``.
-        bins: about how many bars, of equal width on the axis as drawn; zero is always between two.
-        title: written above the figure.
+    Parameters
+    ----------
+    scores
+        Any shape, at least one value.
+    unit
+        The unit of the scores.
+    quantity
+        What a score is, in words.
+    signs
+        What a negative and a positive score mean, such as ``("harmful", "helpful")``.
+    bins
+        About how many bars, of equal width on the axis as drawn; zero is always between two.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: no score or a non-finite one.
+    Raises
+    ------
+    InputError
+        No score or a non-finite one.
     """
     kinds.check(score_histogram, locals())
     scalars.whole("bins", bins)

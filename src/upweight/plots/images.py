@@ -29,14 +29,21 @@ def example_grid(
 ) -> Figure:
     """Grid of images, row by row, with a caption under each.
 
-    Args:
-        images: k images, each in a form that :func:`pixels` takes.
-        captions: k captions.
-        columns: images in a row.
-        title: written above the grid.
+    Parameters
+    ----------
+    images
+        K images, each in a form that :func:`pixels` takes.
+    captions
+        K captions.
+    columns
+        Images in a row.
+    title
+        Written above the grid.
 
-    Raises:
-        InputError: no image, another number of captions, an array that is no image.
+    Raises
+    ------
+    InputError
+        No image, another number of captions, an array that is no image.
     """
     kinds.check(example_grid, locals())
     shown = pixels(images)
@@ -70,17 +77,26 @@ def perturbation(
 ) -> Figure:
     """Draw an input image beside the signed gradient with respect to its pixels.
 
-    Args:
-        original: the image, in a form that :func:`pixels` takes.
-        gradient: of the same shape, or ``[height, width]``; the gradients of colour channels are added up,
-            which is the effect of making a pixel brighter in all of them.
-        unit: the unit of the gradient, such as ``"nats per unit of pixel"``.
-        quantity: what the gradient is of, in words.
-        caption: written under the image.
-        title: written above the figure.
+    Parameters
+    ----------
+    original
+        The image, in a form that :func:`pixels` takes.
+    gradient
+        Of the same shape, or ``[height, width]``; the gradients of colour channels are added up,
+        which is the effect of making a pixel brighter in all of them.
+    unit
+        The unit of the gradient, such as ``"nats per unit of pixel"``.
+    quantity
+        What the gradient is of, in words.
+    caption
+        Written under the image.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: arrays that are no images or do not fit each other; non-finite values.
+    Raises
+    ------
+    InputError
+        Arrays that are no images or do not fit each other; non-finite values.
     """
     kinds.check(perturbation, locals())
     image = pixels([original])[0]
@@ -115,8 +131,10 @@ def pixels(images: Sequence[Values] | Values) -> list[npt.NDArray[np.uint8]]:
     white. Numbers beyond that (normalised images, the digits' 0 … 16) are stretched from the least to the
     greatest of *all* images given, so that images shown together stay comparable.
 
-    Raises:
-        InputError: no image, an empty or non-finite one, or an array of another shape.
+    Raises
+    ------
+    InputError
+        No image, an empty or non-finite one, or an array of another shape.
     """
     given = checks.several("images", images)
     if not given:

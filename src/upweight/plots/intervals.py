@@ -29,17 +29,27 @@ def estimates(
 ) -> Figure:
     """A point with its interval for each method, the first on top.
 
-    Args:
-        labels: a name for each, ``[k]``.
-        values: ``[k]``.
-        low, high: ends of the intervals, ``[k]``; equal to the value where there is none.
-        xlabel: what a value is, with its unit.
-        reference: a value to compare with, drawn as a line: what chance has, say.
-        note: written above the axes.
-        title: written above the figure.
+    Parameters
+    ----------
+    labels
+        A name for each, ``[k]``.
+    values
+        ``[k]``.
+    low, high
+        Ends of the intervals, ``[k]``; equal to the value where there is none.
+    xlabel
+        What a value is, with its unit.
+    reference
+        A value to compare with, drawn as a line: what chance has, say.
+    note
+        Written above the axes.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: empty, mismatched or non-finite input.
+    Raises
+    ------
+    InputError
+        Empty, mismatched or non-finite input.
     """
     kinds.check(estimates, locals())
     found = checks.vector("values", values)

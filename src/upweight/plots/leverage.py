@@ -46,15 +46,23 @@ def residuals_by_leverage(
 
     Cook's distance is r²h/((1 − h)k), so that a curve of distance D is r = ±√(Dk(1 − h)/h).
 
-    Args:
-        hat: hat values h, ``[n]``.
-        residuals: internally studentised residuals r, ``[n]``.
-        parameters: k, the effective number of parameters.
-        labels: a name for each row; the rows of largest distance are named.
-        title: written above the figure.
+    Parameters
+    ----------
+    hat
+        Hat values h, ``[n]``.
+    residuals
+        Internally studentised residuals r, ``[n]``.
+    parameters
+        K, the effective number of parameters.
+    labels
+        A name for each row; the rows of largest distance are named.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: empty or mismatched arrays, or no row of which both are numbers.
+    Raises
+    ------
+    InputError
+        Empty or mismatched arrays, or no row of which both are numbers.
     """
     kinds.check(residuals_by_leverage, locals())
     k = scalars.number("parameters", parameters, above=0)
@@ -109,16 +117,25 @@ def measure_by_row(
 ) -> Figure:
     """A measure of every row as a stem, in the rows' order, with its customary marks.
 
-    Args:
-        values: the measure, ``[n]``; NaN where it isn't defined.
-        quantity: what it is, in words.
-        marks: heights of dotted lines.
-        middle: where stems begin: what the measure is of a row that changes nothing.
-        labels: a name for each row; of those beyond the marks the farthest are named.
-        title: written above the figure.
+    Parameters
+    ----------
+    values
+        The measure, ``[n]``; NaN where it isn't defined.
+    quantity
+        What it is, in words.
+    marks
+        Heights of dotted lines.
+    middle
+        Where stems begin: what the measure is of a row that changes nothing.
+    labels
+        A name for each row; of those beyond the marks the farthest are named.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: empty or mismatched arrays, or no number among them.
+    Raises
+    ------
+    InputError
+        Empty or mismatched arrays, or no number among them.
     """
     kinds.check(measure_by_row, locals())
     up = checks.array("values", values).astype(float)

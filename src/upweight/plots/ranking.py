@@ -42,16 +42,25 @@ def ranking_bars(
 ) -> Figure:
     """Horizontal bars of the chosen examples' scores, the highest on top.
 
-    Args:
-        labels: a name for each example, ``[k]``; long ones are shortened in the middle.
-        scores: ``[k]``, at most 200: the most helpful and the most harmful, not all.
-        unit: the unit of the scores.
-        quantity: what a score is, in words.
-        signs: what a negative and a positive score mean. The default is right for the quantity ``removal``.
-        title: written above the figure.
+    Parameters
+    ----------
+    labels
+        A name for each example, ``[k]``; long ones are shortened in the middle.
+    scores
+        ``[k]``, at most 200: the most helpful and the most harmful, not all.
+    unit
+        The unit of the scores.
+    quantity
+        What a score is, in words.
+    signs
+        What a negative and a positive score mean. The default is right for the quantity ``removal``.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: empty, mismatched or non-finite input; more bars than can be read.
+    Raises
+    ------
+    InputError
+        Empty, mismatched or non-finite input; more bars than can be read.
     """
     kinds.check(ranking_bars, locals())
     values = checks.vector("scores", scores)

@@ -38,15 +38,22 @@ def recovery_curve(
 
     The legend says how much each method found by checking as many examples as labels were flipped.
 
-    Args:
-        orders: for each method the training positions in the order in which they are checked, ``[k]`` with
-            ``k ≤ n``, each position at most once.
-        flipped: whether each training label was flipped, ``[n]`` of bool.
-        quantity: what is looked for, in words.
-        title: written above the figure.
+    Parameters
+    ----------
+    orders
+        For each method the training positions in the order in which they are checked, ``[k]`` with
+        ``k ≤ n``, each position at most once.
+    flipped
+        Whether each training label was flipped, ``[n]`` of bool.
+    quantity
+        What is looked for, in words.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: no method, no flipped label, a position out of range or checked twice.
+    Raises
+    ------
+    InputError
+        No method, no flipped label, a position out of range or checked twice.
     """
     kinds.check(recovery_curve, locals())
     truth = checks.mask("flipped", flipped)

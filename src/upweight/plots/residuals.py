@@ -38,17 +38,26 @@ def residual_curves(
 ) -> Figure:
     """Residual against iterations, one line per solve, on a logarithmic axis.
 
-    Args:
-        histories: for each name the residual before the first iteration and after each, ``[iterations + 1]``, as in
-            ``Response.history`` and ``SolveReport.history``. Zeros, which have no logarithm, are left out.
-        tolerance: what was asked for; a dotted line.
-        log_x: whether iterations too are drawn by their logarithm, from the first one on.
-        ylabel: what the residual is.
-        note: statistics, written under the title.
-        title: written above the figure.
+    Parameters
+    ----------
+    histories
+        For each name the residual before the first iteration and after each, ``[iterations + 1]``, as in
+        ``Response.history`` and ``SolveReport.history``. Zeros, which have no logarithm, are left out.
+    tolerance
+        What was asked for; a dotted line.
+    log_x
+        Whether iterations too are drawn by their logarithm, from the first one on.
+    ylabel
+        What the residual is.
+    note
+        Statistics, written under the title.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: no history; empty, negative or non-finite ones.
+    Raises
+    ------
+    InputError
+        No history; empty, negative or non-finite ones.
     """
     kinds.check(residual_curves, locals())
     if tolerance is not None:

@@ -45,18 +45,28 @@ def influence_against(
     With the distance to the query for ``x`` and the class for ``groups``: Figure 4 of Koh & Liang (2017).
     Heavy-tailed scores are drawn on the symmetric logarithmic axis of :func:`score_histogram`.
 
-    Args:
-        x: one value for each score, of any shape: ``[n]``, or ``[queries, k]`` of several queries.
-        scores: influence of each, of the same shape.
-        xlabel: what ``x`` is, with its unit.
-        unit: the unit of the scores.
-        groups: the group of each score, row by row, of anything hashable, or an array of the same shape; drawn
-            in order of appearance.
-        quantity: what a score is, in words.
-        title: written above the figure.
+    Parameters
+    ----------
+    x
+        One value for each score, of any shape: ``[n]``, or ``[queries, k]`` of several queries.
+    scores
+        Influence of each, of the same shape.
+    xlabel
+        What ``x`` is, with its unit.
+    unit
+        The unit of the scores.
+    groups
+        The group of each score, row by row, of anything hashable, or an array of the same shape; drawn
+        in order of appearance.
+    quantity
+        What a score is, in words.
+    title
+        Written above the figure.
 
-    Raises:
-        InputError: empty, mismatched or non-finite arrays.
+    Raises
+    ------
+    InputError
+        Empty, mismatched or non-finite arrays.
     """
     kinds.check(influence_against, locals())
     across = checks.numbers("x", x)

@@ -40,14 +40,21 @@ class Text:
 class Table:
     """A table whose header stays in sight and which scrolls sideways where it is too wide.
 
-    Args:
-        columns: the header, one name for each column.
-        rows: cells, ``[rows][columns]``; none is allowed and said.
-        caption: what the table shows.
-        digits: significant digits of floats; all digits are shown on hovering.
+    Parameters
+    ----------
+    columns
+        The header, one name for each column.
+    rows
+        Cells, ``[rows][columns]``; none is allowed and said.
+    caption
+        What the table shows.
+    digits
+        Significant digits of floats; all digits are shown on hovering.
 
-    Raises:
-        InputError: no column, a row of another length, fewer than one digit.
+    Raises
+    ------
+    InputError
+        No column, a row of another length, fewer than one digit.
     """
 
     columns: Sequence[str]
@@ -85,13 +92,19 @@ class Table:
 class Figure:
     """A matplotlib figure: drawn in lines (SVG), or in pixels (PNG) where it holds images or many points.
 
-    Args:
-        figure: the figure; it is not changed.
-        caption: written under it.
-        alt: the figure in words, for those who do not see it.
+    Parameters
+    ----------
+    figure
+        The figure; it is not changed.
+    caption
+        Written under it.
+    alt
+        The figure in words, for those who do not see it.
 
-    Raises:
-        InputError: no words in ``alt``.
+    Raises
+    ------
+    InputError
+        No words in ``alt``.
     """
 
     figure: matplotlib.figure.Figure
@@ -113,16 +126,24 @@ class Figure:
 class Images:
     """A gallery of example images, each with a caption and a tone.
 
-    Args:
-        arrays: k images in the forms that :func:`upweight.plots.pixels` takes, which also says how numbers
-            become colours.
-        captions: k captions.
-        tones: ``"helpful"``, ``"harmful"`` or ``"neutral"`` for each image; written and coloured.
-        caption: what the gallery shows.
-        pairs: the images belong together by twos, and no line breaks between them.
+    Parameters
+    ----------
+    arrays
+        K images in the forms that :func:`upweight.plots.pixels` takes, which also says how numbers
+        become colours.
+    captions
+        K captions.
+    tones
+        ``"helpful"``, ``"harmful"`` or ``"neutral"`` for each image; written and coloured.
+    caption
+        What the gallery shows.
+    pairs
+        The images belong together by twos, and no line breaks between them.
 
-    Raises:
-        InputError: no image, another number of captions or tones, an unknown tone, an array that is no image.
+    Raises
+    ------
+    InputError
+        No image, another number of captions or tones, an unknown tone, an array that is no image.
     """
 
     arrays: Sequence[plots.Values] | plots.Values
@@ -195,12 +216,17 @@ class Warnings:
 class Facts:
     """A compact grid of names and values: n, p, damping, ‖∇R‖, seconds …
 
-    Args:
-        facts: each name with its value.
-        digits: significant digits of floats.
+    Parameters
+    ----------
+    facts
+        Each name with its value.
+    digits
+        Significant digits of floats.
 
-    Raises:
-        InputError: no fact, fewer than one digit.
+    Raises
+    ------
+    InputError
+        No fact, fewer than one digit.
     """
 
     facts: Mapping[str, object]

@@ -34,10 +34,14 @@ def png_address(image: npt.NDArray[np.uint8]) -> str:
 def figure_markup(figure: Figure, alt: str, prefix: str) -> Markup:
     """The figure as HTML: SVG, or a PNG where the figure holds images or more than 2000 points.
 
-    Args:
-        figure: what to draw; it is not changed.
-        alt: the figure in words.
-        prefix: put before the figure's ids, which must be unique in a page.
+    Parameters
+    ----------
+    figure
+        What to draw; it is not changed.
+    alt
+        The figure in words.
+    prefix
+        Put before the figure's ids, which must be unique in a page.
     """
     width = round(figure.get_figwidth() * CSS_PIXELS_PER_INCH)
     if not has_many_points(figure):

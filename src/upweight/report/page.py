@@ -35,12 +35,17 @@ class Report:
     >>> "1797" in report.html()
     True
 
-    Args:
-        title: the heading of the page.
-        summary: what the reader should take away, in a few sentences; an empty line begins a new paragraph.
+    Parameters
+    ----------
+    title
+        The heading of the page.
+    summary
+        What the reader should take away, in a few sentences; an empty line begins a new paragraph.
 
-    Raises:
-        InputError: an empty title.
+    Raises
+    ------
+    InputError
+        An empty title.
     """
 
     def __init__(self, title: str, summary: str = "") -> None:
@@ -54,13 +59,19 @@ class Report:
     def section(self, title: str, *blocks: Block, anchor: str | None = None) -> Report:
         """Add a section and return the report.
 
-        Args:
-            title: its heading.
-            blocks: its content, in order.
-            anchor: what a link to it ends in (``report.html#anchor``); made from the title if none is given.
+        Parameters
+        ----------
+        title
+            Its heading.
+        blocks
+            Its content, in order.
+        anchor
+            What a link to it ends in (``report.html#anchor``); made from the title if none is given.
 
-        Raises:
-            InputError: an empty title, something that is no block, an anchor that is taken or cannot be one.
+        Raises
+        ------
+        InputError
+            An empty title, something that is no block, an anchor that is taken or cannot be one.
         """
         if not title.strip():
             raise InputError("title: got no text; give the section a title")

@@ -22,10 +22,14 @@ SPACES = {"Ġ": " ", "▁": " ", "Ċ": "\n"}
 class TokenExample:
     """A training text, token by token.
 
-    Args:
-        caption: what it is: its id, its score.
-        tokens: its t tokens, as they are to be read one after the other.
-        scores: [t], or [query tokens, t].
+    Parameters
+    ----------
+    caption
+        What it is: its id, its score.
+    tokens
+        Its t tokens, as they are to be read one after the other.
+    scores
+        [t], or [query tokens, t].
     """
 
     caption: str
@@ -54,15 +58,23 @@ class Token:
 class Tokens:
     """A query and training examples as coloured text, the two linked.
 
-    Args:
-        tokens: those of the query; none: it is not shown.
-        examples: training texts, in the order in which they are shown.
-        caption: what the colours mean.
-        helpful_sign: whether positive scores are helpful (1) or harmful (-1).
-        leading: whether tokens bring their own spaces, as a tokeniser's pieces do; else a space is put between them.
+    Parameters
+    ----------
+    tokens
+        Those of the query; none: it is not shown.
+    examples
+        Training texts, in the order in which they are shown.
+    caption
+        What the colours mean.
+    helpful_sign
+        Whether positive scores are helpful (1) or harmful (-1).
+    leading
+        Whether tokens bring their own spaces, as a tokeniser's pieces do; else a space is put between them.
 
-    Raises:
-        InputError: no example, scores of another shape than tokens, or numbers that aren't finite.
+    Raises
+    ------
+    InputError
+        No example, scores of another shape than tokens, or numbers that aren't finite.
     """
 
     tokens: Sequence[str]

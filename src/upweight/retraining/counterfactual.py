@@ -96,6 +96,11 @@ def leave_out(
         ‖∇R_j‖ of each model (default 1e-9 in float64, 1e-5 in float32).
     solver
         A fitted inverse of the objective's curvature to precondition with, in any precision (default: made here).
+
+    Raises
+    ------
+    InputError
+        If there is no group, or one is all of the training data.
     """
     kinds.check(leave_out, locals())
     scalars.flag("renormalize", renormalize)
@@ -131,6 +136,11 @@ def replace(
         θ that each model starts from (default: the trained θ).
     tolerance, solver
         As for `leave_out`.
+
+    Raises
+    ------
+    InputError
+        If there is no group, or not one example for each position.
     """
     kinds.check(replace, locals())
     checked_limits(tolerance, max_iterations)
@@ -164,7 +174,13 @@ def checked_limits(tolerance: float | None, max_iterations: int) -> None:
 
 
 def relabel(objective: Objective, indices: Any, targets: Any, **options: Any) -> Retrained:
-    """Retrain with one training example's label changed, once for each of ``indices``."""
+    """Retrain with one training example's label changed, once for each of ``indices``.
+
+    Raises
+    ------
+    InputError
+        If there isn't one target for each index.
+    """
     kinds.check(relabel, locals())
     positions = objective.positions(indices)
     given = torch.atleast_1d(kinds.numbers("targets", targets)).to(objective.device)
