@@ -8,8 +8,10 @@ success that is listed, or fits the argument's annotation.
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,13 @@ class Stepping(nn.Linear):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@cache
+def scores_file() -> str:
+    place = Path(tempfile.mkdtemp()) / "scores.npy"
+    np.save(place, np.ones((2, 3)))
+    return str(place)
 
 
 def fitted(kind: Callable[..., Any], objective: uw.Objective) -> Callable[..., Any]:
@@ -306,6 +315,7 @@ def calls() -> dict[str, Call]:
             {"objective": network, "queries": hidden, "layer": None},
         ),
         "datasets.load": (uw.datasets.load, {"name": "digits"}),
+        "read_scores": (uw.read_scores, {"path": scores_file(), "of": "numpy", "ids": None, "query_ids": None}),
         "Report": (uw.report.Report, {"title": "t", "summary": "s"}),
         "Facts": (shown(uw.report.Facts), {"facts": {"a": 1}, "digits": 3}),
         "Table": (shown(uw.report.Table), {"columns": ["a"], "rows": [[1]], "caption": "c"}),
