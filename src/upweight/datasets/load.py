@@ -11,7 +11,9 @@ from upweight.datasets import (
     cache,
     cifar10,
     digits,
+    minilm,
     mnist,
+    newsgroups,
     pretrained_files,
     registry,
     shakespeare,
@@ -20,6 +22,8 @@ from upweight.datasets import (
 )
 from upweight.datasets.dataset import Dataset
 from upweight.datasets.fetch import ensure
+from upweight.datasets.minilm import PretrainedFolder
+from upweight.datasets.newsgroups import Newsgroups
 from upweight.datasets.pretrained_files import PretrainedFiles
 from upweight.datasets.registry import DatasetInfo
 from upweight.datasets.shakespeare import Plays
@@ -49,6 +53,8 @@ _READERS: dict[str, _Reader] = {
     "support2": support2,
     "adult": adult,
     "shakespeare": shakespeare,
+    "20-newsgroups": newsgroups,
+    "minilm-l6": minilm,
     "efficientnet-lite0": pretrained_files,
 }
 
@@ -79,6 +85,10 @@ def load(name: Literal["spam-assassin"], *, progress: bool = ...) -> Emails: ...
 @overload
 def load(name: Literal["shakespeare"], *, progress: bool = ...) -> Plays: ...
 @overload
+def load(name: Literal["20-newsgroups"], *, progress: bool = ...) -> Newsgroups: ...
+@overload
+def load(name: Literal["minilm-l6"], *, progress: bool = ...) -> PretrainedFolder: ...
+@overload
 def load(name: Literal["efficientnet-lite0"], *, progress: bool = ...) -> PretrainedFiles: ...
 @overload
 def load(name: str, *, progress: bool = ...) -> Any: ...
@@ -94,6 +104,7 @@ def load(name: str, *, progress: bool = True) -> Any:
     -------
     ``Dataset`` for images (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), a pandas table for
     ``support2`` and ``adult``, ``Emails`` for ``spam-assassin``, ``Plays`` for ``shakespeare``,
+    ``Newsgroups`` for ``20-newsgroups``, ``PretrainedFolder`` for ``minilm-l6``,
     ``PretrainedFiles`` for ``efficientnet-lite0``.
 
     Raises

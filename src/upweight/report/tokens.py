@@ -68,6 +68,8 @@ class Tokens:
         What the colours mean.
     helpful_sign
         Whether positive scores are helpful (1) or harmful (-1).
+    query_scores
+        Of the query's tokens, ``[query tokens]``, where the examples' scores aren't by them.
     leading
         Whether tokens bring their own spaces, as a tokeniser's pieces do; else a space is put between them.
 
@@ -82,6 +84,7 @@ class Tokens:
     caption: str
     helpful_sign: int = 1
     leading: bool = True
+    query_scores: plots.Values | None = None
     kind: ClassVar[str] = "tokens"
 
     def __post_init__(self) -> None:
@@ -100,6 +103,11 @@ class Tokens:
             if not np.isfinite(scores).all():
                 raise InputError(f"examples[{number}].scores: NaN or infinite; give finite numbers")
 
+        if self.query_scores is not None:
+            given = np.asarray(self.query_scores, dtype=float)
+            if given.shape != (len(self.tokens),) or not np.isfinite(given).all():
+                raise InputError(f"query_scores: give [{len(self.tokens)}] finite numbers; got shape {given.shape}")
+
     @property
     def linked(self) -> bool:
         """Whether tokens of the query can be chosen."""
@@ -116,8 +124,10 @@ class Tokens:
 
     @cached_property
     def query(self) -> list[Token]:
-        """The query's tokens, each coloured by its sum over the examples shown."""
+        """The query's tokens, each coloured by its sum over the examples shown, or by its own score."""
         by_token = [matrix[1:].sum(1) for matrix in self._matrices if len(matrix) > 1]
+        if not by_token and self.query_scores is not None:
+            by_token = [self.helpful_sign * np.asarray(self.query_scores, dtype=float)]
         sums = np.sum(by_token, axis=0) if by_token else np.zeros(len(self.tokens))
         top = float(np.abs(sums).max(initial=0)) or 1.0
         return [

@@ -1,0 +1,1 @@
+"""Attribution for language models on real text."""

@@ -1,0 +1,109 @@
+"""Texts explained: what is shown are the attribution's own scores, of tokens as the tokenizer reads them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+import upweight as uw
+from languages import TEXTS, bert, built, llama, next_tokens, rows, tokenizer, trainer
+from upweight import InputError
+from upweight.tasks import TextExplanation
+
+pytestmark = pytest.mark.filterwarnings("ignore:θ is not at an optimum")
+INVERSE = uw.inverse.Dual(damping=0.1)
+
+
+@cache
+def objective() -> uw.Objective:
+    return uw.from_trainer(trainer(llama(), rows(), data_collator=next_tokens()))
+
+
+@cache
+def explained(linked: bool) -> TextExplanation:
+    return uw.tasks.explain_texts(uw.Influence(objective(), INVERSE), ["a b c", "f g"], tokenizer(), 2, linked=linked)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_coloured_tokens_are_the_scores_of_the_attribution(linked: bool) -> None:
+    found = explained(linked)
+    influence = uw.Influence(objective(), INVERSE)
+    train = influence.attribute(["a b c", "f g"], by="train-token")
+    query = influence.attribute(["a b c", "f g"], by="query-token")
+    for number, text in enumerate(["a b c", "f g"]):
+        for side, ranking in (("helpful", train.sequence.top(2)), ("harmful", train.sequence.bottom(2))):
+            block = found.tokens(number, side)
+            assert "".join(block.tokens) == text
+            assert block.linked == linked
+            by_query = torch.zeros(len(block.tokens))
+            for place, example in zip(ranking.positions[number].tolist(), block.examples, strict=True):
+                assert "".join(example.tokens) == TEXTS[place]
+                scores = torch.as_tensor(example.scores).reshape(-1, len(example.tokens)).sum(0)
+                expected = train.of(number, place)
+                assert expected.train is not None
+                torch.testing.assert_close(scores.float(), expected.train[: len(scores)])
+                torch.testing.assert_close(float(scores.sum()), expected.sequence, rtol=1e-4, atol=1e-7)
+                assert f"{expected.sequence:+.3g} nats" in example.caption
+                by_query += query.of(number, place).query_tokens[: len(by_query)]
+            shares = torch.tensor([token.shares[0] for token in block.query])
+            torch.testing.assert_close(shares, by_query / by_query.abs().max(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_table_has_both_sides_with_texts() -> None:
+    table = explained(False).to_pandas()
+    assert list(table.side) == ["helpful"] * 4 + ["harmful"] * 4
+    assert all(text == TEXTS[place] for text, place in zip(table.text, table.position, strict=True))
+    assert "most harmful" in repr(explained(False))
+
+
+def test_a_page_says_label_and_prediction_of_a_classification() -> None:
+    labelled = rows(label=[0, 1, 2, 0, 1, 2, 0, 1])
+    model = bert()
+    made = uw.from_transformers(model, labelled, tokenizer(), class_names=["no", "yes", "so"])
+    found = uw.tasks.explain_texts(uw.Influence(made, INVERSE), labelled.select([1]), tokenizer(), 1)
+    with torch.no_grad():
+        row = labelled[1]
+        likely = model(**{key: torch.tensor([row[key]]) for key in ("input_ids", "attention_mask")}).logits.softmax(-1)
+    said = ["no", "yes", "so"][int(likely.argmax())]
+    assert f"Labelled yes; the model says {said} (p = {float(likely.max()):.3f})." in found.report("pages").html()
+    assert set(found.to_pandas().label) <= {"no", "yes", "so"}
+    place = int(found.helpful.positions[0, 0])
+    assert f"label {found.to_pandas().label[0]}" in found.tokens().examples[0].caption
+    assert f"number {place}" in found.tokens().examples[0].caption
+
+
+@pytest.mark.filterwarnings("ignore::upweight.SlowPathWarning")
+def test_tokens_that_a_decoder_makes_itself_are_a_mark() -> None:
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 10, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    made = uw.from_transformers(
+        built("T5ForConditionalGeneration", "T5Config", **sizes, dropout_rate=0.0),
+        {"input_ids": torch.tensor([[3, 4], [5, 6], [4, 0]]), "labels": torch.tensor([[5, 1], [4, 1], [3, 1]])},
+    )
+    influence = uw.Influence(made, uw.inverse.Identity())
+    found = uw.tasks.explain_texts(influence, made.data.take([0]), tokenizer(), 1)
+    words = [len(block.tokens) for block in (found.tokens(0, "helpful"), found.tokens(0, "harmful"))]
+    assert words == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tokenizer": object()}, "tokenizer: give the one that made the tokens"),
+        ({"k": 0}, "k: "),
+        ({"linked": 3}, "linked"),
+    ],
+)
+def test_what_is_no_tokenizer_or_number_is_refused(change: dict[str, Any], said: str) -> None:
+    given: dict[str, Any] = {"subject": objective(), "queries": ["a b"], "tokenizer": tokenizer(), "k": 1}
+    with pytest.raises(InputError, match=said):
+        uw.tasks.explain_texts(**{**given, **change})
+
+
+def test_a_place_or_side_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="query"):
+        explained(False).tokens(2)
+    with pytest.raises(InputError, match="side"):
+        explained(False).tokens(0, "good")  # type: ignore[arg-type]
