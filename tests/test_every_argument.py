@@ -22,6 +22,7 @@ from torch import nn
 
 import upweight as uw
 from languages import bert, trainer
+from languages import tokenizer as letters
 from problems import convex, mlp
 from upweight.errors import InputError
 from upweight.store.backend import Memory
@@ -89,6 +90,7 @@ def calls() -> dict[str, Call]:
     index = uw.index.build(objective, Memory(), uw.index.Sparse(8))
     sentences = [{"input_ids": [3, 4, 5 + k], "label": k % 3} for k in range(6)]
     classifier, stepping = bert(), Stepping()
+    from_rows = uw.Influence(uw.from_transformers(classifier, sentences), uw.inverse.Identity())
     rows = index.project(objective, queries)
     return {
         "Objective": (
@@ -208,6 +210,11 @@ def calls() -> dict[str, Call]:
             {"objective": objective, "ids": range(n, 2 * n), "columns": None},
         ),
         "explain": (uw.tasks.explain, {"subject": objective, **asked, "k": 2, "query_ids": None}),
+        "explain_texts": (
+            uw.tasks.explain_texts,
+            {"subject": from_rows, "queries": sentences[:1], "tokenizer": letters(), "k": 2, "query_ids": None}
+            | {"linked": True, "measurement": "loss"},
+        ),
         "label_errors": (uw.tasks.label_errors, {"subject": objective, "method": "loss", "class_names": None}),
         "by_distance": (
             uw.tasks.by_distance,

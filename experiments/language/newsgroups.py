@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ from upweight import datasets
 
 QUICK = bool(os.environ.get("QUICK"))
 GROUPS = ("rec.autos", "rec.motorcycles", "sci.electronics", "sci.med", "sci.space")
-TRAIN, TEST = (100, 100) if QUICK else (1_000, 500)
+TRAIN, TEST = (100, 50) if QUICK else (600, 300)
 FLIPPED = 0.1
-TOKENS = 32 if QUICK else 96
+TOKENS = 32 if QUICK else 64
 EPOCHS = 1 if QUICK else 3
-BATCH, RATE, DECAY, WARM = 16, 1e-4, 0.01, 0.1
+BATCH, RATE, DECAY, WARM = 16, 2e-4, 0.01, 0.1
 SETTINGS = {
     **{"groups": GROUPS, "train": TRAIN, "test": TEST, "flipped": FLIPPED, "tokens": TOKENS, "epochs": EPOCHS},
     **{"batch": BATCH, "rate": RATE, "decay": DECAY, "warm": WARM},
@@ -117,7 +118,10 @@ def fine_tuned(train: list[Row], tokenizer: Any, seed: int) -> tuple[transformer
     model.save_pretrained(draft)
     torch.save(trainer.optimizer.state_dict(), draft / "optimizer.pt")
     (draft / "seconds.json").write_text(json.dumps(seconds))
-    draft.rename(kept)
+    try:
+        draft.rename(kept)
+    except OSError:  # another process was first
+        shutil.rmtree(draft)
     return trainer, seconds
 
 

@@ -38,6 +38,13 @@ def test_a_mean_leverage_is_exact_and_auto_leaves_what_the_penalty_damps() -> No
         assert strong.damping == 0
 
 
+@pytest.mark.parametrize("inverse", BOTH)
+def test_auto_damps_what_has_no_penalty_however_strong_that_of_others(inverse: Any) -> None:
+    objective = mlp().objective(l2={"0.weight": 10.0, "2.weight": 10.0})  # none on biases, as a Trainer's decay
+    solver = inverse(EmpiricalFisher(), damping="auto").fit(objective)
+    close(solver.damping, 0.1 * moments(solver.operator).sum() / objective.p)
+
+
 def test_ekfac_with_different_penalties_of_weight_and_bias() -> None:
     objective = mlp().objective(l2={"0.*": 0.3, "2.weight": 0.1})  # none on the last bias
     solver = EKFAC(EmpiricalFisher(), damping=0.02).fit(objective)

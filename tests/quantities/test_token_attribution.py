@@ -65,6 +65,26 @@ def test_tokens_sum_to_their_sequence_by_every_inverse(inverse: str, by: str) ->
     assert not found.remainder
 
 
+def without(name: str) -> bool:
+    return "embed" not in name and "wte" not in name and "wpe" not in name and "shared" not in name
+
+
+@pytest.mark.parametrize("family", ["GPT-2", "BERT", "Mixtral"])
+def test_tokens_are_found_where_their_table_is_held(family: str) -> None:
+    """A token's score is a sum over parameters: of all that of the tables taken away."""
+    every, data = objective(family, torch.float64)
+    tables = every.replace(parameters=lambda name, _: not without(name))
+    rest = every.replace(parameters=lambda name, _: without(name))
+    found = [uw.Influence(each, uw.inverse.Identity()).attribute(data, by="token") for each in (every, tables, rest)]
+    both, first, second = (each.of(0, 1) for each in found)
+    for side in ("train", "query_tokens", "pairs"):
+        whole, one, two = (getattr(each, side) for each in (both, first, second))
+        close(one + two, whole)
+        assert float(two.abs().max()) > 0.1 * float(one.abs().max())
+    assert off(found[-1]) <= 1e-10
+    assert all(weights.grad is None for weights in every.model.parameters())
+
+
 def test_both_sides_agree_and_padding_is_nothing() -> None:
     both, train, query = (attributed("Llama", torch.float64, "EKFAC", by).of(1, 4) for by in ("token", *BY[:2]))
     assert both.train is not None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import upweight as uw
-from languages import TEXTS, bert, built, llama, next_tokens, rows, tokenizer, trainer
+from languages import TEXTS, WORDS, bert, built, llama, next_tokens, rows, tokenizer, trainer
 from upweight import InputError
 from upweight.tasks import TextExplanation
 
@@ -86,6 +90,72 @@ def test_tokens_that_a_decoder_makes_itself_are_a_mark() -> None:
     found = uw.tasks.explain_texts(influence, made.data.take([0]), tokenizer(), 1)
     words = [len(block.tokens) for block in (found.tokens(0, "helpful"), found.tokens(0, "harmful"))]
     assert words == [4, 4]
+
+
+class Summed(nn.Module):
+    """The sum of what is looked up, and a layer on top."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.top = nn.Embedding(len(WORDS), 4), nn.Linear(4, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.top(torch.tanh(self.table(ids)).sum(1))
+
+
+def arrays() -> tuple[torch.Tensor, torch.Tensor]:
+    ids = [torch.tensor(tokenizer()(text)["input_ids"]) for text in TEXTS]
+    return nn.utils.rnn.pad_sequence(ids, batch_first=True), torch.arange(len(TEXTS)) % 2
+
+
+def of_a_loop() -> uw.Objective:
+    model, (ids, labels) = Summed(), arrays()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = DataLoader(TensorDataset(ids, labels), batch_size=4, shuffle=True)
+    for batch, targets in loader:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(batch), targets).backward()
+        optimizer.step()
+    return uw.Objective(model, nn.CrossEntropyLoss(), loader)
+
+
+def of_lightning() -> uw.Objective:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import lightning
+
+        class Module(lightning.LightningModule):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = Summed()
+
+            def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+                return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+
+            def configure_optimizers(self) -> Any:
+                return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        module, quiet = Module(), {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        fit = lightning.Trainer(max_epochs=1, accelerator="cpu", devices=1, enable_model_summary=False, **quiet).fit
+        fit(module, DataLoader(TensorDataset(*arrays()), batch_size=4))
+        return uw.from_lightning(module)
+
+
+@pytest.mark.parametrize("made", [of_a_loop, of_lightning])
+def test_what_a_loop_or_lightning_has_trained_is_explained_by_two_lines(made: Any) -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    objective, (ids, labels) = made(), arrays()
+    found = uw.tasks.explain_texts(uw.Influence(objective, INVERSE), (ids[:1], labels[:1]), tokenizer(), 5)
+    assert len(found.to_pandas()) == 10
+    place = int(found.helpful.positions[0, 0])
+    example = found.tokens().examples[0]
+    assert "".join(example.tokens).split() == tokenizer().decode(ids[place]).split()
+    parts = found.attribution.of(0, place)
+    assert parts.train is not None
+    torch.testing.assert_close(torch.as_tensor(example.scores).float(), parts.train)
+    assert f"of which {parts.remainder:+.3g} at no token" in example.caption  # the layer on the sum
+    assert "Labelled 0; the model says" in found.report().html()
 
 
 @pytest.mark.parametrize(

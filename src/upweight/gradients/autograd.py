@@ -7,7 +7,7 @@ batched over the vectors. Every graph is local to a call and freed with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -202,16 +202,22 @@ class AutogradFunction:
         return {name: torch.stack(column).detach() for name, column in zip(names, columns, strict=True)}
 
     @contextmanager
-    def _forward(self, params: Tensor, batch: Batch, outputs: bool) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Leaves of θ, and the values or outputs that come of them, with a graph between them."""
+    def _forward(
+        self, params: Tensor, batch: Batch, outputs: bool, beside: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Leaves of θ, and the values or outputs that come of them, with a graph between them.
+
+        ``beside``: further leaves at which the graph begins.
+        """
         with torch.enable_grad():
             leaves = self._leaves(params)
+            given = {**leaves, **(beside or {})}
             if outputs:
                 self._require_outputs()
                 assert self._outputs_once is not None
-                yield leaves, self._outputs_once(leaves, batch)
+                yield leaves, self._outputs_once(given, batch)
             else:
-                yield leaves, self._once(leaves, batch)
+                yield leaves, self._once(given, batch)
 
     def hessian_product(
         self,

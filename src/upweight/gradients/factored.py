@@ -110,11 +110,13 @@ class FactoredFunction(AutogradFunction):
         return Gradients(self.layout, blocks, count)
 
     @contextmanager
-    def _forward(self, params: Tensor, batch: Batch, outputs: bool) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    def _forward(
+        self, params: Tensor, batch: Batch, outputs: bool, beside: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         with ExitStack() as stack:
             if self._recurrent:  # fused recurrent kernels hide the products inside them
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            yield stack.enter_context(super()._forward(params, batch, outputs))
+            yield stack.enter_context(super()._forward(params, batch, outputs, beside))
 
     def _terms(
         self, plan: Plan, root: Tensor, leaves: dict[str, Tensor], seed: Tensor | None, batch: Batch, compacted: bool
@@ -219,8 +221,9 @@ class FactoredFunction(AutogradFunction):
         rest: dict[str, list[Term]] = {}
         together = {name for name in plan.slow if name in self._together}
         reasons.update({name: plan.slow[name] for name in together})
-        with self._forward(params, batch, False) as (leaves, root):
-            lookups, parts = self._lookups(root, leaves, batch, fields)
+        held = self._held_tables()
+        with self._forward(params, batch, False, held) as (leaves, root):
+            lookups, parts = self._lookups(root, leaves | held, batch, fields)
             time = parts[-1].stop
             turned = {node: time_first(node, batch, count) for node in lookups}
             starts = {node: Axis(Examples(int(not turned[node]), 1), labels) for node, labels in lookups.items()}
@@ -260,6 +263,14 @@ class FactoredFunction(AutogradFunction):
         lookups, _ = token_lookups(list(tables), batch, batch_length(batch), tables, None)
         count = batch_length(batch)
         return followed(root, _starts({node: time_first(node, batch, count) for node in lookups}, count))
+
+    def _held_tables(self) -> dict[str, Tensor]:
+        """Embeddings' tables that are no part of θ, as leaves: by their lookups the tokens are found all the same."""
+        named = {id(value): name for name, value in self._model.named_parameters()}
+        tables = (part.weight for part in self._model.modules() if isinstance(part, nn.Embedding))
+        held = {named[id(table)]: table for table in tables if id(table) in named and table.is_floating_point()}
+        theta = set(self.layout.names)
+        return {name: table.detach().requires_grad_() for name, table in held.items() if name not in theta}
 
     def _lookups(
         self, root: Tensor, leaves: dict[str, Tensor], batch: Batch, fields: Sequence[str] | None

@@ -11,9 +11,10 @@ benchmark tasks, where it lies within .02 LDS of the best damping of a grid.
 Matrices approximated layer by layer (K-FAC, EK-FAC, the diagonal) are another matter. What stands between layers and
 between Kronecker factors is missing, their spectrum is spread over all p directions and the effective dimension says
 nothing of the data. Measured, no δ > 0 does much better than the penalty that training used, so δ only stands in for
-it where there is none: λ + δ is a tenth of the mean eigenvalue at least. Networks far from fitting their data are the
-exception. There every damping costs, the penalty's own too, so it can be left out (``EKFAC(penalized=False)``, which
-the automatic choice takes for them), and δ, a ten-thousandth of the mean eigenvalue, only keeps off zero.
+it where there is none: λ + δ is a tenth of the mean eigenvalue at least, of parameters without a penalty (biases and
+norms, as `Trainer` has them) too. Networks far from fitting their data are the exception. There every damping costs,
+the penalty's own too, so it can be left out (``EKFAC(penalized=False)``, which the automatic choice takes for them),
+and δ, a ten-thousandth of the mean eigenvalue, only keeps off zero.
 
 LDS at the chosen δ and at the best of a grid stand in benchmarks/fidelity/RESULTS.md. The published
 alternative (Wang et al. 2025, arXiv 2505.24261) also reads the damping off without retraining, from the queries'
@@ -60,7 +61,7 @@ def quadrature(
 
 
 def layerwise_damping(spectrum: Spectrum, penalty: float, share: float = LAYERWISE_SHARE) -> float:
-    """δ that brings λ + δ to a share of the mean eigenvalue; 0 where λ is more."""
+    """δ that brings the least λ + δ to a share of the mean eigenvalue; 0 where that λ is more."""
     return max(share * spectrum.trace / float(spectrum.weights.sum()) - penalty, 0.0)
 
 

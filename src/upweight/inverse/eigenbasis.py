@@ -71,7 +71,7 @@ def resolved(damping: Damping, operator: EigenOperator) -> float:
 
     if damping == "auto":
         share = LAYERWISE_SHARE if operator.penalized else UNPENALIZED_SHARE
-        return layerwise_damping(spectrum(), float(operator.l2.mean()), share)
+        return layerwise_damping(spectrum(), float(operator.l2.min()), share)
     return resolve(damping, operator, spectrum)
 
 
