@@ -106,6 +106,7 @@ def test_there_are_commands_on_the_pages() -> None:
         "coming-from.md",
         "how-far-to-believe.md",
         "index-of-gradients.md",
+        "language-minilm.md",
         "language-models.md",
         "large-networks.md",
         "releasing.md",
@@ -132,7 +133,7 @@ def test_a_command_within_a_sentence_is_run_elsewhere_or_has_names_of_one_s_own(
 CODE = [(page, i, words) for page in PAGES for i, words in enumerate(CODE_BLOCK.findall(page.read_text("utf-8")))]
 FRAGMENTS = {
     *("README 1", "domain-mismatch 0", "explain 0", "explain 1", "label-errors 0"),
-    *("token-scores 0", "token-scores 1"),
+    *("token-scores 0", "token-scores 1", "language-minilm 0", "language-minilm 1"),
 }
 """Continue the page's example, or a model of the reader's own."""
 COSTLY = {"attack 0"}

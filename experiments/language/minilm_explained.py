@@ -12,6 +12,8 @@ from experiments.language.newsgroups import GROUPS, QUICK, Messages
 from experiments.results import HERE, Result, table
 
 SHOWN = 5
+EXCERPT = 80
+"""Characters of a message that the results keep: it isn't ours to publish."""
 LEFT_OUT = 0.05 if QUICK else 0.02
 """Share of the messages, from the most harmful, whose flips are counted, and that retraining leaves out."""
 PAGE = HERE / "language" / ("quick" if QUICK else "results") / "minilm_explained.html"
@@ -27,7 +29,7 @@ def explained(influence: uw.Influence, data: Messages, predicted: torch.Tensor, 
     scores = found.attribution.sequence.scores[0].double()
     return {
         "query": worst,
-        "text": data.test[worst]["text"],
+        "text": data.test[worst]["text"][:EXCERPT],
         "label": GROUPS[int(labels[worst])],
         "predicted": GROUPS[int(predicted[worst].argmax())],
         "probability": float(predicted[worst].softmax(0).max()),
@@ -54,7 +56,7 @@ def shown(found: Any, side: str, rank: int) -> dict[str, Any]:
         "score": float(table.score),
         "given": str(table.label),
         "right": str(table["right label"]),
-        "text": str(table.text),
+        "text": str(table.text)[:EXCERPT],
         "caption": caption,
         "strongest": strongest(tokens),
         "at_first_token": float(scores.train[0] / scores.sequence),
@@ -71,7 +73,7 @@ def strongest(tokens: Any, k: int = 6) -> list[str]:
 def result(found: dict[str, Any], run: dict[str, Any], quick: bool) -> Result:
     """The two sides as a table of messages."""
     rows = [
-        [side, f"{each['score']:+.4f}", each["given"], each["right"], ", ".join(each["strongest"]), each["text"][:160]]
+        [side, f"{each['score']:+.4f}", each["given"], each["right"], ", ".join(each["strongest"]), f"{each['text']}…"]
         for side in ("harmful", "helpful")
         for each in found[side]
     ]
@@ -81,10 +83,10 @@ def result(found: dict[str, Any], run: dict[str, Any], quick: bool) -> Result:
         id="minilm_explained",
         title="A wrong prediction explained by messages and tokens (MiniLM, fine-tuned)",
         paper="not of a paper",
-        ours=f"of the {LEFT_OUT:.0%} most harmful messages {found['flipped_share']['harmful']:.0%} have a flipped label, "
-        f"of the most helpful {found['flipped_share']['helpful']:.0%}",
+        ours=f"of the {LEFT_OUT:.0%} most harmful messages {found['flipped_share']['harmful']:.0%} have a flipped "
+        f"label, of the most helpful {found['flipped_share']['helpful']:.0%}",
         why=f"The worst mistake on held-out messages: of {found['label']}, taken for {found['predicted']} "
-        f"(p = {found['probability']:.3f}): “{found['text'][:300]}…”. Scores are by the last two blocks, pooler and "
+        f"(p = {found['probability']:.3f}): “{found['text']}…”. Scores are by the last two blocks, pooler and "
         "head, as for the labels. The classifier reads the first token alone, and what the last block does at it has "
         f"its position: of a score shown here {first:.0%} stand at [CLS], {none:.0%} at no position (means of "
         "magnitudes)."

@@ -115,12 +115,12 @@ class ByToken:
 
     def query_tokens(self, place: int) -> Int[Tensor, " time"]:
         """The numbers of a query's tokens, `PADDING` or `MADE_UP` where there is none."""
-        return _numbers(self.data.take([place]), self.times()[0])
+        return token_numbers(self.data.take([place]), self.times()[0])
 
     def train_tokens(self, column: int) -> Int[Tensor, " time"]:
         """Those of a training example."""
         place = column if self.positions is None else int(self.positions[column])
-        return _numbers(self.objective.data.take([place]), self.times()[1])
+        return token_numbers(self.objective.data.take([place]), self.times()[1])
 
     def walk(self, wanted: Bool[Tensor, "queries train"]) -> Iterator[Part]:
         """Scores of the pairs that are wanted, in parts of moderate size."""
@@ -207,7 +207,7 @@ class ByToken:
         return _factored(self.objective.engine.bind(self.measurement.bind(self.objective.loss)))
 
 
-def _numbers(batch: Batch, fields: Sequence[Field]) -> Int[Tensor, " time"]:
+def token_numbers(batch: Batch, fields: Sequence[Field]) -> Int[Tensor, " time"]:
     """The numbers of one example's tokens, field after field."""
     known, parts = named_tokens(batch, 1), []
     for field in fields:

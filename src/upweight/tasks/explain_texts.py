@@ -67,22 +67,23 @@ class TextExplanation:
     def tokens(self, query: int = 0, side: Side = "helpful") -> Tokens:
         """The texts of one side for one query, coloured, as a block of a report.
 
-        The query's tokens are coloured by their shares in the scores of the texts that are shown. Padding is left out,
-        special tokens aren't.
+        The query's tokens are coloured by their shares in the scores of the texts that are shown. Special tokens aren't
+        shown, since much of a score may stand at the first token, of which a classifier makes its outputs, say; what
+        stands there is in the caption.
         """
         with imported("report", "TextExplanation.tokens"):
             from upweight.report import TokenExample, Tokens
         scalars.whole("query", query, 0, len(self.helpful.query_ids) - 1)
         ranking, scorer = self._side(scalars.one_of("side", side, SIDES)), self.attribution.scorer
-        ids, kept = _present(scorer.query_tokens(query))
+        ids, kept, _ = self._present(scorer.query_tokens(query))
         shown, by_query = [], torch.zeros(len(kept), dtype=torch.float64)
         for place in ranking.positions[query].tolist():
             scores = self._scored[query, place]
-            train_ids, train_kept = _present(scorer.train_tokens(place))
+            train_ids, train_kept, special = self._present(scorer.train_tokens(place))
             assert scores.train is not None
             values = scores.train if scores.pairs is None else scores.pairs[kept]
             words = pieces(self.tokenizer, train_ids)
-            caption = self._said(scores, "".join(words))
+            caption = self._said(scores, "".join(words), float(scores.train[special].sum()))
             shown.append(TokenExample(caption, words, values[..., train_kept].double().numpy()))
             if scores.query_tokens is not None:
                 by_query += scores.query_tokens[kept].double()
@@ -90,7 +91,7 @@ class TextExplanation:
         return Tokens(
             pieces(self.tokenizer, ids),
             shown,
-            f"The most {side} training texts. Blue tokens help, orange ones harm; the strongest shown is full.",
+            f"The most {side} training texts. Blue tokens help, orange ones harm, compared with the strongest shown.",
             quantity.helpful_sign or 1,
             query_scores=by_query.numpy(),
         )
@@ -156,15 +157,23 @@ class TextExplanation:
             found[pair] = replace(found[pair], query_tokens=each.query_tokens, query_spans=each.query_spans)
         return found
 
-    def _said(self, scores: TokenScores, text: str) -> str:
+    def _present(self, ids: Int[Tensor, " time"]) -> tuple[list[int], Int[Tensor, " kept"], Int[Tensor, " special"]]:
+        """The tokens that are shown, with their positions, and the positions of special ones."""
+        there = ids.cpu()
+        is_special = torch.isin(there, torch.tensor(getattr(self.tokenizer, "all_special_ids", []), dtype=there.dtype))
+        kept = ((there != PADDING) & ~is_special).nonzero().flatten()
+        return there[kept].tolist(), kept, is_special.nonzero().flatten()
+
+    def _said(self, scores: TokenScores, text: str, special: float) -> str:
         """A text's name, score and short columns, without the text itself."""
         unit, parts = self.attribution.sequence.quantity.unit, [str(scores.id)]
         for name, values in self._columns.items():
             value = str(values[scores.example])
             if len(value) <= SHORT and value.strip() != text.strip():
                 parts.append(f"{name} {value}")
-        rest = f", of which {scores.remainder:+.3g} at no token" if scores.remainder else ""
-        return " · ".join([*parts, f"{scores.sequence:+.3g} {unit}{rest}"])
+        apart = {"special tokens": special, "no token": scores.remainder}
+        rest = " and ".join(f"{value:+.3g} at {name}" for name, value in apart.items() if value)
+        return " · ".join([*parts, f"{scores.sequence:+.3g} {unit}" + (f", of which {rest}" if rest else "")])
 
     def __repr__(self) -> str:
         return f"{self.attribution.sequence.quantity}\n{self.helpful}\n{self.harmful}"
@@ -214,19 +223,13 @@ def explain_texts(
     kinds.check(explain_texts, locals())
     scalars.whole("k", k)
     require("report", "tasks.explain_texts", "jinja2", "markupsafe")
-    if not callable(getattr(tokenizer, "decode", None)):
+    if isinstance(tokenizer, type) or not callable(getattr(tokenizer, "decode", None)):
         raise InputError(f"tokenizer: give the one that made the tokens, with a decode; got {scalars.shown(tokenizer)}")
     influence = subject if isinstance(subject, Influence) else Influence(subject)
     found = influence.attribute(
         queries, by="token" if linked else "train-token", query_ids=query_ids, measurement=measurement
     )
     return TextExplanation(found, found.sequence.top(k), found.sequence.bottom(k), tokenizer)
-
-
-def _present(ids: Int[Tensor, " time"]) -> tuple[list[int], Int[Tensor, " kept"]]:
-    """The tokens that are no padding, with their positions."""
-    kept = (ids != PADDING).nonzero().flatten().cpu()
-    return ids.cpu()[kept].tolist(), kept
 
 
 def _classifies(objective: Objective) -> bool:
