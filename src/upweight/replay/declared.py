@@ -74,9 +74,9 @@ class Order:
     epochs: int | None = None
     batch_size: int | None = None
     drop_last: bool = False
-    batches: tuple[Int[Tensor, " batch"], ...] | None = None
+    batches: tuple[Int[Tensor, " _"], ...] | None = None
 
-    def of(self, examples: int, seed: int) -> tuple[Int[Tensor, " batch"], ...]:
+    def of(self, examples: int, seed: int) -> tuple[Int[Tensor, " _"], ...]:
         """Positions of each step's examples."""
         if self.batches is not None:
             return self.batches

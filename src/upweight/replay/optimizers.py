@@ -1,8 +1,8 @@
 """Steps of optimisers as functions that can be differentiated: what `torch.optim` does in place, out of place.
 
 A state is a tuple of vectors ``[p]``: θ first, then what the optimiser remembers. A step is a function of the state and
-of the gradient of the batch's mean loss; replay differentiates it as it stands, so that a new optimiser is a new class
-here and nothing else.
+of the gradient of the batch's mean loss. It acts entry by entry, so its Jacobian is a few vectors, and its transpose
+(``pull_``) a few passes over a block of cotangents, in place. A new optimiser is a class here, and nothing else.
 """
 
 from __future__ import annotations
@@ -94,6 +94,32 @@ class SGD:
         along = slope + rate.momentum * velocity if self.nesterov else velocity
         return theta - rate.lr * along, velocity
 
+    def pull_(
+        self,
+        state: State,
+        gradient: Float[Tensor, " p"],
+        rate: Rate,
+        decay: float | Float[Tensor, " p"],
+        cotangents: State,
+    ) -> Float[Tensor, "block p"]:
+        """The transpose of `step`: from derivatives by the state after it, ``[block, p]`` each, to those before it.
+
+        They are written over; that by the gradient is returned.
+        """
+        by_theta, *by_velocity = cotangents
+        if not by_velocity:
+            along = by_theta * -rate.lr
+            by_theta.addcmul_(along, torch.as_tensor(decay))
+            return along
+        share = 1.0 if rate.number == 1 else 1 - self.dampening
+        by_velocity[0].add_(by_theta, alpha=-rate.lr * (rate.momentum if self.nesterov else 1.0))
+        along = by_velocity[0] * share
+        if self.nesterov:
+            along.add_(by_theta, alpha=-rate.lr)
+        by_theta.addcmul_(along, torch.as_tensor(decay))
+        by_velocity[0].mul_(0.0 if rate.number == 1 else rate.momentum)
+        return along
+
     def torch(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Torch's own, without weight decay: for its schedules."""
         return torch.optim.SGD(
@@ -150,15 +176,51 @@ class Adam:
         """θ, the means of gradients and of their squares after a step."""
         return self._moved(state, gradient + decay * state[0], rate)
 
+    def pull_(
+        self,
+        state: State,
+        gradient: Float[Tensor, " p"],
+        rate: Rate,
+        decay: float | Float[Tensor, " p"],
+        cotangents: State,
+    ) -> Float[Tensor, "block p"]:
+        """As of `SGD`."""
+        along = self._pulled_(state, gradient + decay * state[0], rate, cotangents)
+        cotangents[0].addcmul_(along, torch.as_tensor(decay))
+        return along
+
     def _moved(self, state: State, slope: Float[Tensor, " p"], rate: Rate) -> State:
         theta, mean, square, *largest = state
         beta = self.betas[1]
         mean = rate.momentum * mean + (1 - rate.momentum) * slope
         square = beta * square + (1 - beta) * slope**2
         kept = (torch.maximum(largest[0], square),) if self.amsgrad else ()
-        root = _root(kept[0] if kept else square) / (1 - beta**rate.number) ** 0.5
+        root = (kept[0] if kept else square).sqrt() / (1 - beta**rate.number) ** 0.5
         size = rate.lr / (1 - rate.momentum**rate.number)
         return theta - size * mean / (root + self.eps), mean, square, *kept
+
+    def _pulled_(
+        self, state: State, slope: Float[Tensor, " p"], rate: Rate, cotangents: State
+    ) -> Float[Tensor, "block p"]:
+        """With a = η/(1 − β₁ᵗ): θ' = θ − a m/(r + ε), r = √v̂, so ∂θ'/∂m = −a/(r + ε), ∂θ'/∂v = a m/(r + ε)² · ∂r/∂v."""
+        by_theta, by_mean, by_square, *by_largest = cotangents
+        _, mean, square, *kept = self._moved(state, slope, rate)
+        beta, correction = self.betas[1], (1 - self.betas[1] ** rate.number) ** 0.5
+        root = (kept[0] if kept else square).sqrt()
+        below, size = root / correction + self.eps, rate.lr / (1 - rate.momentum**rate.number)
+        by_mean.addcmul_(by_theta, -size / below)
+        bend = torch.where(root > 0, size * mean / below**2 / (2 * root * correction), 0.0)  # see Notes
+        if kept:
+            by_largest[0].addcmul_(by_theta, bend)
+            newest = (square > state[3]).to(bend)
+            by_square.addcmul_(by_largest[0], newest)
+            by_largest[0].mul_(1 - newest)
+        else:
+            by_square.addcmul_(by_theta, bend)
+        along = (by_mean * (1 - rate.momentum)).addcmul_(by_square, 2 * (1 - beta) * slope)
+        by_mean.mul_(rate.momentum)
+        by_square.mul_(beta)
+        return along
 
     def torch(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Torch's own, without weight decay: for its schedules."""
@@ -186,6 +248,19 @@ class AdamW(Adam):
         theta, *rest = state
         return self._moved((theta * (1 - rate.lr * decay), *rest), gradient, rate)
 
+    def pull_(
+        self,
+        state: State,
+        gradient: Float[Tensor, " p"],
+        rate: Rate,
+        decay: float | Float[Tensor, " p"],
+        cotangents: State,
+    ) -> Float[Tensor, "block p"]:
+        """As of `SGD`."""
+        along = self._pulled_(state, gradient, rate, cotangents)
+        cotangents[0].mul_(1 - rate.lr * decay)
+        return along
+
 
 Rule = SGD | Adam
 
@@ -194,12 +269,6 @@ def _check_shared(rule: SGD | Adam) -> None:
     scalars.number("lr", rule.lr, above=0)
     if not isinstance(rule.weight_decay, Mapping):
         scalars.number("weight_decay", rule.weight_decay, least=0)
-
-
-def _root(square: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
-    """√v with slope 0 where v is 0: the step's own slope there is that of its numerator."""
-    positive = square > 0
-    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
 
 
 def as_rule(optimizer: Any, model: nn.Module) -> Rule:

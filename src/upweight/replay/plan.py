@@ -127,7 +127,7 @@ def timed(run: Run, chunk: int) -> tuple[float, float]:
     state = run.begin()
     generator = torch.Generator(device=run.start.device).manual_seed(0)
     noise = torch.randn(chunk, len(run.start), generator=generator, device=run.start.device).to(run.start)
-    cotangents = tuple(noise for _ in state)
+    cotangents = tuple(noise.clone() for _ in state)
     steps, back = [], []
     for _ in range(5):
         started = time.perf_counter()
@@ -135,7 +135,7 @@ def timed(run: Run, chunk: int) -> tuple[float, float]:
         steps.append(time.perf_counter() - started)
     for _ in range(2):
         started = time.perf_counter()
-        float(run.pulled(state, 0, cotangents, chunk)[1][0, 0])
+        float(run.pull_(state, 0, [cotangents])[0, 0])
         back.append(time.perf_counter() - started)
     return min(steps), min(back) / chunk
 

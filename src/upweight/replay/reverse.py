@@ -41,15 +41,13 @@ class Progress:
         if before is not None and before.key != key:
             self.blocks.backend.delete(before.key)
 
-    def read(self, like: State) -> tuple[int, State, Tensor] | None:
+    def read(self, slots: int, device: torch.device) -> tuple[int, State, Tensor] | None:
         """The steps that are still to come, with cotangents and scores; None where nothing whole is kept."""
         mark = self.blocks.mark(self.name)
         if mark is None or self.blocks.fault(self.name) is not None:
             return None
-        count = 1 if mark.facts["steps"] == 0 else 1 + len(like)
-        device = like[0].device
-        shape = (torch.empty(0, device=device),) * count
-        scores, *cotangents = unpacked(self.blocks.content(self.name), str(self.blocks.backend), shape)
+        like = (torch.empty(0, device=device),) * (1 if mark.facts["steps"] == 0 else 1 + slots)
+        scores, *cotangents = unpacked(self.blocks.content(self.name), str(self.blocks.backend), like)
         return int(mark.facts["steps"]), tuple(cotangents), scores
 
 
@@ -68,7 +66,7 @@ def weight_derivatives(
     kept, every
         States of the training, one every so many steps; those between are taken again, a stretch at a time.
     gradients
-        Of the measurements in the trained θ.
+        Of the measurements in the trained θ; written over.
     chunk
         Queries that are differentiated together.
 
@@ -78,18 +76,19 @@ def weight_derivatives(
     the steps with i of (∂s_{t+1}/∂w_i)ᵀλ_{t+1} (Engstrom et al. 2025, REPLAY, arXiv:2503.13751, section 2).
     """
     slots = len(run.begin())
-    cotangents: State = (gradients, *(torch.zeros_like(gradients) for _ in range(slots - 1)))
+    blocks = [(part, *(torch.zeros_like(part) for _ in range(slots - 1))) for part in gradients.split(chunk)]
     scores = gradients.new_zeros(len(gradients), len(run.weights))
-    left, done = len(run), None if progress is None else progress.read(cotangents)
+    left, done = len(run), None if progress is None else progress.read(slots, gradients.device)
     if done is not None:
-        left, cotangents, scores = done
+        left, whole, scores = done
+        blocks = list(zip(*(part.split(chunk) for part in whole), strict=True))
     starts = [first for first in range(0, len(run), every) if first < left]
     for first in track(list(reversed(starts)), "replaying"):
         last = min(first + every, len(run))
         states = stretch(run, kept, first, last)
         for number in reversed(range(first, last)):
-            cotangents, by_weight = run.pulled(states.pop(), number, cotangents, chunk)
+            by_weight = run.pull_(states.pop(), number, blocks)
             scores.index_add_(1, run.batches[number].to(scores.device), by_weight)
         if progress is not None:
-            progress.keep(first, cotangents, scores)
+            progress.keep(first, tuple(torch.cat(parts) for parts in zip(*blocks, strict=True)), scores)
     return scores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class Run:
     data: Data
     rule: Rule
     rates: tuple[Rate, ...]
-    batches: tuple[Int[Tensor, " batch"], ...]
+    batches: tuple[Int[Tensor, " _"], ...]
     seeds: tuple[int, ...]
     decay: float | Float[Tensor, " p"]
     clip: float | None
@@ -67,21 +67,20 @@ class Run:
         weights = self.weights_of(number)
         with torch.enable_grad():
             theta = state[0].detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self._mean_loss(theta, number, weights), theta)
+            loss = self._mean_loss(self.layout.unflatten(theta), number, weights)
+            (slope,) = torch.autograd.grad(loss, theta)
         with torch.no_grad():
-            return self._updated(state, slope, number)
+            return self.rule.step(state, self._shortened(slope), self.rates[number], self.decay)
 
     def weights_of(self, number: int) -> Float[Tensor, " batch"]:
         """w_i of the examples of a step."""
         return self.weights[self.batches[number].to(self.weights.device)]
 
-    def pulled(
-        self, state: State, number: int, cotangents: State, chunk: int
-    ) -> tuple[State, Float[Tensor, "queries batch"]]:
+    def pull_(self, state: State, number: int, cotangents: Sequence[State]) -> Float[Tensor, "queries batch"]:
         """One step in reverse, for all queries together.
 
-        The step is a function of (state, w); its graph is made once, and its transpose applied to a block of
-        cotangents: products of every query with the batch's Hessian and with each example's gradient come of the same
+        The gradient of the batch is a function of (θ, w), whose graph is made once; its transpose, applied to a block
+        of cotangents, gives every query's product with the batch's Hessian and with each example's gradient in one
         pass, and no example's gradient is formed.
 
         Parameters
@@ -89,32 +88,46 @@ class Run:
         state
             Before the step.
         cotangents
-            Derivatives of the measurements by the state after the step, each ``[queries, p]``.
-        chunk
-            Queries that are differentiated together.
+            Derivatives of the measurements by the state after the step, each ``[block, p]``, in blocks of queries that
+            are differentiated together. Those by the state before the step are written over them.
 
         Returns
         -------
-        The derivatives by the state before the step, and by the weights of the examples in the batch.
+        The derivatives by the weights of the examples in the batch.
         """
+        weights = self.weights_of(number).detach().requires_grad_()
         with torch.enable_grad():
-            leaves = [part.detach().requires_grad_() for part in state]
-            weights = self.weights_of(number).detach().requires_grad_()
-            loss = self._mean_loss(leaves[0], number, weights)
-            (slope,) = torch.autograd.grad(loss, leaves[0], create_graph=True)
-            after = self._updated(tuple(leaves), slope, number)
-            blocks = zip(*(part.split(chunk) for part in cotangents), strict=True)
-            found = [derivative(after, [*leaves, weights], list(block), batched=True) for block in blocks]
-        *before, by_weight = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return tuple(before), by_weight
+            named = {name: part.detach().requires_grad_() for name, part in self.layout.unflatten(state[0]).items()}
+            leaves = list(named.values())
+            loss = self._mean_loss(named, number, weights)
+            slopes = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True, materialize_grads=True)
+        slope = self.layout.flatten(dict(zip(named, slopes, strict=True))).detach()
+        short, found = self._shortened(slope), []
+        for block in cotangents:
+            along = self.rule.pull_(state, short, self.rates[number], self.decay, block)
+            seeds = self.layout.unflatten(self._unshortened(slope, along))
+            *products, by_weight = derivative(slopes, [*leaves, weights], list(seeds.values()), batched=True)
+            for part, product in zip(self.layout.unflatten(block[0]).values(), products, strict=True):
+                part += product  # a view of it
+            found.append(by_weight)
+        return torch.cat(found)
 
-    def _mean_loss(self, theta: Tensor, number: int, weights: Tensor) -> Tensor:
+    def _mean_loss(self, named: dict[str, Tensor], number: int, weights: Tensor) -> Tensor:
         batch = self.data.take(self.batches[number])
         torch.manual_seed(self.seeds[number])
-        losses: Any = self.evaluate(self.layout.unflatten(theta), batch)
+        losses: Any = self.evaluate(named, batch)
         return (weights * losses).sum() / len(weights)
 
-    def _updated(self, state: State, slope: Tensor, number: int) -> State:
-        if self.clip is not None:
-            slope = slope * (self.clip / (torch.linalg.vector_norm(slope) + SMALL)).clamp(max=1.0)
-        return self.rule.step(state, slope, self.rates[number], self.decay)
+    def _shortened(self, slope: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+        """The gradient as the optimiser is given it."""
+        return slope if self.clip is None else slope * min(self.clip / (float(slope.norm()) + SMALL), 1.0)
+
+    def _unshortened(self, slope: Float[Tensor, " p"], along: Float[Tensor, "block p"]) -> Float[Tensor, "block p"]:
+        """The transpose of ∂(shortened)/∂(slope), applied: with s = c/(‖g‖ + ε) that is s(I − gĝᵀ/(‖g‖ + ε))."""
+        if self.clip is None:
+            return along
+        norm = float(slope.norm())
+        share = self.clip / (norm + SMALL)
+        if share >= 1:
+            return along
+        return share * (along - torch.outer(along @ slope, slope / (norm * (norm + SMALL))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -19,6 +19,7 @@ APART = {torch.float32: 1e-3, torch.float64: 1e-9}
 """Share of θ by which a step that is taken again may differ: on a GPU sums are added in another order."""
 
 
+@runtime_checkable
 class Kept(Protocol):
     """States by the number of steps that had been taken."""
 

@@ -1,0 +1,152 @@
+"""Replay measured against trainings with the same seed and batches; one thread.
+
+    python -m benchmarks.replay.run                      # all; goes on where it was stopped
+    python -m benchmarks.replay.run "digits, GELU"       # some cases
+
+Losses of the retrained models and scores are kept in benchmarks/.made/replay; each figure goes to results.json at once,
+and RESULTS.md is made of all that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import upweight as uw
+from benchmarks.fidelity import stored
+from benchmarks.processes import machine
+from benchmarks.replay import report
+from benchmarks.replay.cases import CASES, QUERIES, WEIGHTS, Case
+from benchmarks.throughput import record
+
+FOLDER = stored.FOLDER.parent / "replay"
+TOGETHER = 10
+"""Trainings between writes."""
+STEPS = (0.01, 0.05, 0.2)
+"""h of metasmoothness."""
+
+
+def losses(model: nn.Module, queries: tuple[Tensor, Tensor]) -> np.ndarray:
+    """Of each query."""
+    with torch.no_grad():
+        return F.cross_entropy(model(queries[0]), queries[1], reduction="none").double().numpy()
+
+
+def truth(case: Case, replay: uw.Replay, share: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """What subsets lack, and the queries' losses after training on them, ``[subsets, queries]``."""
+    removed, file = case.removed(share, count), place(case, f"truth-{share:g}")
+    done = stored.read(file)["losses"] if file.exists() else np.zeros((0, QUERIES))
+    while len(done) < count:
+        rows = removed[len(done) : len(done) + TOGETHER]
+        fresh = [losses(replay.train(1.0 - torch.from_numpy(row).float()), case.queries()) for row in rows]
+        done = np.concatenate([done, fresh])
+        stored.store(file, {"losses": done})
+    return removed, done
+
+
+def place(case: Case, name: str) -> Path:
+    """Where something of a case is kept."""
+    return FOLDER / f"{case.task}-{case.activation}-{name}.npz"
+
+
+def scores(case: Case, name: str, make: Callable[[], uw.Attribution]) -> dict[str, Any]:
+    """Scores of an attribution, with its facts and process seconds, made once."""
+    file = place(case, name)
+    if not file.exists():
+        started = time.process_time()
+        found = make()
+        seconds = time.process_time() - started
+        facts = {key: np.array(value) for key, value in found.facts.items()}
+        stored.store(file, {"scores": found.scores.numpy(), "seconds": np.array(seconds), **facts})
+    return stored.read(file)
+
+
+def training_seconds(case: Case) -> float:
+    """Process seconds of a plain loop of torch, the best of three."""
+    train, found = case.loop(), []
+    for _ in range(3):
+        started = time.process_time()
+        train()
+        found.append(time.process_time() - started)
+    return min(found)
+
+
+def measured(case: Case, found: dict[str, Any]) -> None:
+    """All figures of a case that are missing."""
+    replay, queries = case.replay(), case.queries()
+    found.setdefault("parameters", replay.untrained.p)
+    found.setdefault("examples", replay.untrained.n)
+    if "smoothness" not in found:
+        found["smoothness"] = {f"{h:g}": replay.metasmoothness(step=h).value for h in STEPS}
+        yield_to_disk()
+    if "training" not in found:
+        found["training"] = training_seconds(case)
+    for weight in WEIGHTS:
+        name = f"{weight:g}"
+        kept = scores(case, f"replay-{name}", lambda: replay.attribute(queries, weight=weight, smoothness=False))  # noqa: B023
+        found.setdefault("seconds", {})[name] = float(kept["seconds"])
+        found["steps"] = int(kept["steps"])
+        yield_to_disk()
+        scores(case, f"influence-{name}", lambda: uw.Influence(replay.objective(weight)).attribute(queries))  # noqa: B023
+    for share, count in case.truth:
+        rows = found.setdefault("lds", {}).setdefault(f"{share:g}", {})
+        removed, outcomes = truth(case, replay, share, count)
+        for method in ("replay", "influence"):
+            for weight in WEIGHTS:
+                metric = uw.evaluation.LDS(~removed)
+                metric.update(stored.read(place(case, f"{method}-{weight:g}"))["scores"], outcomes)
+                result = metric.compute()
+                interval = [result.interval.low, result.interval.high]
+                rows[f"{method} {weight:g}"] = {"lds": result.lds, "interval": interval, "subsets": count}
+        rows["slope"] = slope(
+            stored.read(place(case, "replay-1"))["scores"], removed, outcomes, losses_of(case, replay)
+        )
+        print(case, share, rows)
+        yield_to_disk()
+
+
+def losses_of(case: Case, replay: uw.Replay) -> np.ndarray:
+    """The queries' losses of the model given."""
+    return losses(replay.train(), case.queries())
+
+
+def slope(found: np.ndarray, removed: np.ndarray, outcomes: np.ndarray, before: np.ndarray) -> float:
+    """Of actual changes on predicted ones, all subsets and queries, through the origin."""
+    predicted, actual = removed @ found.T.astype(float), outcomes - before
+    return float((predicted * actual).sum() / (predicted**2).sum())
+
+
+RESULTS: dict[str, Any] = {}
+
+
+def yield_to_disk() -> None:
+    """Write what there is."""
+    record.save(RESULTS, report.FILE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", help=", ".join(map(str, CASES)))
+    chosen = parser.parse_args().cases
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", uw.UpweightWarning)
+    RESULTS.update(record.load(report.FILE))
+    RESULTS["machine"] = machine(1)
+    for case in CASES:
+        if not chosen or str(case) in chosen:
+            measured(case, RESULTS.setdefault("cases", {}).setdefault(str(case), {}))
+    yield_to_disk()
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
