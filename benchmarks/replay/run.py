@@ -25,7 +25,7 @@ import upweight as uw
 from benchmarks.fidelity import stored
 from benchmarks.processes import machine
 from benchmarks.replay import report
-from benchmarks.replay.cases import CASES, QUERIES, WEIGHTS, Case
+from benchmarks.replay.cases import CASES, WEIGHTS, Case
 from benchmarks.throughput import record
 
 FOLDER = stored.FOLDER.parent / "replay"
@@ -44,7 +44,7 @@ def losses(model: nn.Module, queries: tuple[Tensor, Tensor]) -> np.ndarray:
 def truth(case: Case, replay: uw.Replay, share: float, count: int) -> tuple[np.ndarray, np.ndarray]:
     """What subsets lack, and the queries' losses after training on them, ``[subsets, queries]``."""
     removed, file = case.removed(share, count), place(case, f"truth-{share:g}")
-    done = stored.read(file)["losses"] if file.exists() else np.zeros((0, QUERIES))
+    done = stored.read(file)["losses"] if file.exists() else np.zeros((0, case.count))
     while len(done) < count:
         rows = removed[len(done) : len(done) + TOGETHER]
         fresh = [losses(replay.train(1.0 - torch.from_numpy(row).float()), case.queries()) for row in rows]
@@ -85,6 +85,7 @@ def measured(case: Case, found: dict[str, Any]) -> None:
     replay, queries = case.replay(), case.queries()
     found.setdefault("parameters", replay.untrained.p)
     found.setdefault("examples", replay.untrained.n)
+    found["queries"] = case.count
     if "smoothness" not in found:
         found["smoothness"] = {f"{h:g}": replay.metasmoothness(step=h).value for h in STEPS}
         yield_to_disk()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import upweight as uw
 from replays import DOUBLE, QUERIES, N, declared, examples, finite_differences, network, query_losses, theta

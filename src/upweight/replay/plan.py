@@ -39,6 +39,11 @@ class Sizes:
     block: int
     chunk: int
 
+    @property
+    def words(self) -> str:
+        """How often a state is kept."""
+        return "every state kept" if self.every == 1 else f"a state kept every {self.every:,} steps"
+
 
 @dataclass(frozen=True)
 class ReplayPlan:
@@ -87,8 +92,7 @@ class ReplayPlan:
 
     def table(self) -> Table:
         """The stages as a table."""
-        caption = f"a query's reverse pass is {self.trainings_per_query:.2g} trainings; states kept every "
-        caption += f"{self.sizes.every:,} of {self.steps:,} steps"
+        caption = f"a query's reverse pass is {self.trainings_per_query:.2g} trainings; {self.sizes.words}"
         table = Table(title="Replay", title_justify="left", min_width=60, caption=caption, caption_justify="left")
         for name in ("stage", "times", "MiB", "seconds"):
             table.add_column(name, justify="left" if name == "stage" else "right")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -144,6 +146,12 @@ class Replay:
         self._work = Work(self.untrained, self.declared, None if store is None else backend(store))
         self._work.trained(own_seed, None)  # penalties and rates are read, and refused, here
 
+    def kept_in(self, store: Place) -> Replay:
+        """The same training with its states in a store."""
+        other = copy.copy(self)
+        other._work = replace(self._work, backend=backend(store))
+        return other
+
     def __repr__(self) -> str:
         run = self._work.trained(self.declared.seed, None).run
         n, p = self.untrained.n, self.untrained.p
@@ -281,7 +289,7 @@ class Replay:
             meaning(kind, self.untrained.loss, factor),
             ids,
             names,
-            report=f"{plan.steps:,} steps of {self.declared.rule} in reverse, states kept every {plan.sizes.every:,}",
+            report=f"{plan.steps:,} steps of {self.declared.rule} in reverse, {plan.sizes.words}",
             facts={
                 "n": float(self.untrained.n),
                 "p": float(self.untrained.p),

@@ -13,6 +13,7 @@ from torch import Tensor
 from upweight.data import Batch, Data
 from upweight.gradients.autograd import derivative
 from upweight.parameters import Layout
+from upweight.replay.batched import Batched
 from upweight.replay.optimizers import Rate, Rule, State
 
 SMALL = 1e-6
@@ -99,7 +100,8 @@ class Run:
         with torch.enable_grad():
             named = {name: part.detach().requires_grad_() for name, part in self.layout.unflatten(state[0]).items()}
             leaves = list(named.values())
-            loss = self._mean_loss(named, number, weights)
+            with Batched():
+                loss = self._mean_loss(named, number, weights)
             slopes = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True, materialize_grads=True)
         slope = self.layout.flatten(dict(zip(named, slopes, strict=True))).detach()
         short, found = self._shortened(slope), []
