@@ -99,6 +99,8 @@ def as_order(epochs: Any, batch_size: Any, drop_last: Any, batches: Any, example
     """
     scalars.flag("drop_last", drop_last)
     if batches is None:
+        if epochs is None or batch_size is None:
+            raise InputError("epochs, batch_size: give both, or batches, the positions of each step's examples")
         order = Order(scalars.whole("epochs", epochs), scalars.whole("batch_size", batch_size), bool(drop_last))
         if not order.of(min(examples, 2 * scalars.whole("batch_size", batch_size)), 0):
             raise InputError(f"drop_last: no batch of {batch_size} can be made of {examples} examples; give False")
