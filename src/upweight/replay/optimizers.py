@@ -300,6 +300,9 @@ def as_rule(optimizer: Any, model: nn.Module) -> Rule:
                 f"optimizer: its groups have different {other} ({first[other]} and {group[other]}); replay has one for "
                 "all parameters, and only weight_decay by name"
             )
+    strengths = {float(group["weight_decay"]) for group in groups}
+    if len(strengths) == 1 and not any(id(value) in names for group in groups for value in group["params"]):
+        return rule(**first, weight_decay=strengths.pop())  # of the trained copy, say
     decay = {names.get(id(value), ""): float(group["weight_decay"]) for group in groups for value in group["params"]}
     if "" in decay:
         raise InputError("optimizer: one of its parameters is none of the model's; give the model that it trains")
@@ -309,8 +312,7 @@ def as_rule(optimizer: Any, model: nn.Module) -> Rule:
             f"optimizer: it doesn't train {sorted(trained - decay.keys())[0]!r}; hold that fixed by parameters=…, or "
             "requires_grad_(False)"
         )
-    values = set(decay.values())
-    return rule(**first, weight_decay=values.pop() if len(values) == 1 else decay)
+    return rule(**first, weight_decay=strengths.pop() if len(strengths) == 1 else decay)
 
 
 SHARED = ("lr", "betas", "eps", "amsgrad")
