@@ -106,13 +106,27 @@ class Run:
         slope = self.layout.flatten(dict(zip(named, slopes, strict=True))).detach()
         short, found = self._shortened(slope), []
         for block in cotangents:
-            along = self.rule.pull_(state, short, self.rates[number], self.decay, block)
-            seeds = self.layout.unflatten(self._unshortened(slope, along))
-            *products, by_weight = derivative(slopes, [*leaves, weights], list(seeds.values()), batched=True)
-            for part, product in zip(self.layout.unflatten(block[0]).values(), products, strict=True):
-                part += product  # a view of it
+            seeds = self._unshortened(slope, self._pulled(state, number, short, block))
+            shaped = [seed.reshape(-1, *leaf.shape) for seed, leaf in zip(seeds, leaves, strict=True)]
+            *products, by_weight = derivative(slopes, [*leaves, weights], shaped, batched=True)
+            for part, product in zip(block[0].split(self.layout.sizes, -1), products, strict=True):
+                part += product.flatten(1)  # a view of the block
             found.append(by_weight)
         return torch.cat(found)
+
+    def _pulled(self, state: State, number: int, short: Float[Tensor, " p"], block: State) -> list[Tensor]:
+        """The optimiser's part: by the gradient that it is given, ``[block, size]`` for each parameter, each by itself.
+
+        Parts that were cut out of one would be copied for the products with them.
+        """
+        sizes = self.layout.sizes
+        states, blocks = (zip(*(part.split(sizes, -1) for part in parts), strict=True) for parts in (state, block))
+        decays = self.decay.split(sizes) if isinstance(self.decay, Tensor) else [self.decay] * len(sizes)
+        rate, rule = self.rates[number], self.rule
+        return [
+            rule.pull_(own, slope, rate, decay, cotangents)
+            for own, slope, decay, cotangents in zip(states, short.split(sizes), decays, blocks, strict=True)
+        ]
 
     def _mean_loss(self, named: dict[str, Tensor], number: int, weights: Tensor) -> Tensor:
         batch = self.data.take(self.batches[number])
@@ -124,7 +138,7 @@ class Run:
         """The gradient as the optimiser is given it."""
         return slope if self.clip is None else slope * min(self.clip / (float(slope.norm()) + SMALL), 1.0)
 
-    def _unshortened(self, slope: Float[Tensor, " p"], along: Float[Tensor, "block p"]) -> Float[Tensor, "block p"]:
+    def _unshortened(self, slope: Float[Tensor, " p"], along: list[Tensor]) -> list[Tensor]:
         """The transpose of ∂(shortened)/∂(slope), applied: with s = c/(‖g‖ + ε) that is s(I − gĝᵀ/(‖g‖ + ε))."""
         if self.clip is None:
             return along
@@ -132,4 +146,7 @@ class Run:
         share = self.clip / (norm + SMALL)
         if share >= 1:
             return along
-        return share * (along - torch.outer(along @ slope, slope / (norm * (norm + SMALL))))
+        slopes = slope.split(self.layout.sizes)
+        dots = torch.stack([part @ own for part, own in zip(along, slopes, strict=True)]).sum(0)
+        dots /= norm * (norm + SMALL)
+        return [share * (part - torch.outer(dots, own)) for part, own in zip(along, slopes, strict=True)]
