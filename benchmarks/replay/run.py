@@ -25,12 +25,15 @@ import upweight as uw
 from benchmarks.fidelity import stored
 from benchmarks.processes import machine
 from benchmarks.replay import report
-from benchmarks.replay.cases import CASES, WEIGHTS, Case
+from benchmarks.replay.cases import CASES, SEED, WEIGHTS, Case
 from benchmarks.throughput import record
+from upweight.gradients.denormals import flushed
 
 FOLDER = stored.FOLDER.parent / "replay"
 TOGETHER = 10
 """Trainings between writes."""
+COUNTED, TURNS, STEPS_EACH = 100, 8, 20
+"""Queries of a step in reverse, turns, and steps of torch in each."""
 STEPS = (0.01, 0.05, 0.2)
 """h of metasmoothness."""
 
@@ -70,14 +73,30 @@ def scores(case: Case, name: str, make: Callable[[], uw.Attribution]) -> dict[st
     return stored.read(file)
 
 
-def training_seconds(case: Case) -> float:
-    """Process seconds of a plain loop of torch, the best of three."""
-    train, found = case.loop(), []
-    for _ in range(3):
+def cost(case: Case, replay: uw.Replay) -> dict[str, float]:
+    """Process seconds of a step of a plain loop of torch, and of a step in reverse for all queries; medians.
+
+    They take turns, since a busy machine is slower for both; ``ratio`` is the median of the turns' own, by query.
+    """
+    run = replay._work.trained(SEED, None).run
+    train, sizes = case.loop(), replay._work.sizes(run, COUNTED)
+    state, turns = run.begin(), []
+    noise = torch.randn(COUNTED, replay.untrained.p, generator=torch.Generator().manual_seed(0))
+    for _ in range(TURNS):
+        cotangents = [(part, part.clone()) for part in noise.clone().split(sizes.chunk)]
         started = time.process_time()
-        train()
-        found.append(time.process_time() - started)
-    return min(found)
+        train(STEPS_EACH)
+        between = time.process_time()
+        with flushed():
+            run.pull_(state, 0, cotangents)
+        turns.append(((between - started) / STEPS_EACH, time.process_time() - between))
+    steps, backs = np.array(turns[1:]).T
+    return {
+        "step": float(np.median(steps)),
+        "reverse": float(np.median(backs)),
+        "ratio": float(np.median(backs / steps)) / COUNTED,
+        "queries": COUNTED,
+    }
 
 
 def measured(case: Case, found: dict[str, Any]) -> None:
@@ -89,12 +108,12 @@ def measured(case: Case, found: dict[str, Any]) -> None:
     if "smoothness" not in found:
         found["smoothness"] = {f"{h:g}": replay.metasmoothness(step=h).value for h in STEPS}
         yield_to_disk()
-    if "training" not in found:
-        found["training"] = training_seconds(case)
-    for weight in WEIGHTS:
+    if "cost" not in found:
+        found["cost"] = cost(case, replay)
+        yield_to_disk()
+    for weight in WEIGHTS if case.truth else ():
         name = f"{weight:g}"
         kept = scores(case, f"replay-{name}", lambda: replay.attribute(queries, weight=weight, smoothness=False))  # noqa: B023
-        found.setdefault("seconds", {})[name] = float(kept["seconds"])
         found["steps"] = int(kept["steps"])
         yield_to_disk()
         scores(case, f"influence-{name}", lambda: uw.Influence(replay.objective(weight)).attribute(queries))  # noqa: B023
