@@ -99,8 +99,8 @@ def mlp(activation: type[nn.Module], *widths: int) -> nn.Sequential:
 
 
 CASES = (
-    Case("digits", "GELU", ((0.01, 100), (0.05, 100), (0.2, 50), (0.5, 50)), 100),
-    Case("digits", "ReLU", ((0.01, 50), (0.5, 50)), 100),
+    Case("digits", "GELU", ((0.5, 100), (0.01, 100), (0.05, 100), (0.2, 100)), 100),
+    Case("digits", "ReLU", ((0.5, 100), (0.01, 100)), 100),
     Case("mnist-mlp", "GELU", ((0.01, 50), (0.5, 50)), 50),
 )
 WEIGHTS = (1.0, 0.5)
