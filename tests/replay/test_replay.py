@@ -203,6 +203,24 @@ def test_batch_norm_in_eval_mode_is_a_fixed_map() -> None:
     assert float((found - expected).abs().max()) < 1e-6 * float(expected.abs().max())
 
 
+class Scaled(nn.Module):
+    """A parameter without dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x
+
+
+def test_a_parameter_without_dimensions_is_one_too() -> None:
+    replay = declared(model=network(nn.Tanh, Scaled()), clip=0.5)
+    found = replay.attribute(QUERIES, quantity="weight", smoothness=False).scores[:, [1]]
+    expected = finite_differences(replay, [1])
+    assert float((found - expected).abs().max()) < 1e-6 * float(expected.abs().max())
+
+
 def tied() -> nn.Module:
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)).double()
     model[2].weight = model[0].weight

@@ -50,7 +50,7 @@ class Replay:
         Training examples, as for `Objective`.
     optimizer
         `replay.SGD`, `replay.Adam` or `replay.AdamW`, or a `torch.optim` optimiser of one of these kinds, whose
-        settings are read.
+        settings are read as they are now: give it before a schedule has moved them, or ``schedule`` step by step.
     epochs, batch_size, drop_last
         Passes over the data, each in an order ``torch.randperm(n, generator=…)`` of one generator that the seed begins;
         examples per step; whether a smaller last batch is left out.

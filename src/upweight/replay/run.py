@@ -110,7 +110,7 @@ class Run:
             shaped = [seed.reshape(-1, *leaf.shape) for seed, leaf in zip(seeds, leaves, strict=True)]
             *products, by_weight = derivative(slopes, [*leaves, weights], shaped, batched=True)
             for part, product in zip(block[0].split(self.layout.sizes, -1), products, strict=True):
-                part += product.flatten(1)  # a view of the block
+                part += product.reshape(len(product), -1)  # a view of the block
             found.append(by_weight)
         return torch.cat(found)
 
