@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-jobs mutants kills clean help
+.PHONY: demo test docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -49,6 +49,9 @@ benchmark-throughput: $(READY) ## seconds and memory on networks of usual size b
 
 benchmark-index: $(READY) ## a gradient index: agreement against bytes, projection beside peers, a million rows (40 minutes)
 	$(BIN)/python -m benchmarks.index.run
+
+benchmark-replay: $(READY) ## replayed scores against trainings with the same seed and batches (half an hour)
+	$(BIN)/python -m benchmarks.replay.run
 
 benchmark-jobs: $(READY) ## a million examples into a store, workers, opening, kills of jobs (half an hour, 5 GB of disk)
 	$(BIN)/python -m benchmarks.jobs.run

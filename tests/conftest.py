@@ -27,6 +27,7 @@ ROOMS = [
         "tasks",
         "tabular",
         "diagnostics",
+        "replay",
     ),
 ]
 # Before anything imports upweight.

@@ -15,6 +15,8 @@ from benchmarks.fidelity.peers.problem import Problem
 from benchmarks.fidelity.plan import Measurement
 from benchmarks.fidelity.speed import difference, disagreement, fastest, middle
 from benchmarks.fidelity.tables import machines
+from benchmarks.replay import report as replay_report
+from benchmarks.throughput import record as throughput_record
 from torch import Tensor
 
 
@@ -26,6 +28,12 @@ def test_the_page_is_what_the_record_says():
     found = record.load()
     drawn = [task for task in found["tasks"] if (report.PAGE.parent / f"{task}.png").exists()]
     assert report.PAGE.read_text(encoding="utf-8") == report.markdown(found, drawn)
+
+
+def test_the_page_on_replay_is_what_its_record_says():
+    found = throughput_record.load(replay_report.FILE)
+    page = replay_report.FILE.parent / "RESULTS.md"
+    assert page.read_text(encoding="utf-8") == replay_report.markdown(found)
 
 
 def test_medians_over_runs_unless_one_failed():

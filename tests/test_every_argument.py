@@ -92,6 +92,7 @@ def calls() -> dict[str, Call]:
     classifier, stepping = bert(), Stepping()
     from_rows = uw.Influence(uw.from_transformers(classifier, sentences), uw.inverse.Identity())
     rows = index.project(objective, queries)
+    replay = uw.Replay(model, uw.losses.CrossEntropy(), (x, y), optimizer=uw.replay.SGD(0.1), epochs=1, batch_size=n)
     return {
         "Objective": (
             uw.Objective,
@@ -133,6 +134,34 @@ def calls() -> dict[str, Call]:
             {"objective": objective, "models": [model], "dimension": 8, "damping": 0.1, "measurement": "margin"},
         ),
         "TracIn": (uw.TracIn, {"objective": objective, "checkpoints": [model], "learning_rates": 0.1}),
+        "Replay": (
+            uw.Replay,
+            {"model": model, "loss": uw.losses.CrossEntropy(), "data": (x, y), "optimizer": uw.replay.SGD(0.1)}
+            | {"epochs": 1, "batch_size": 9, "schedule": "constant", "clip": 1.0, "seed": 0, "drop_last": False}
+            | {"cycle_momentum": True, "parameters": None, "batches": None}
+            | dict.fromkeys(("weights", "ids", "collate", "budget")),
+        ),
+        "Replay.batches": (
+            partial(uw.Replay, model, uw.losses.CrossEntropy(), (x, y), optimizer=uw.replay.SGD(0.1)),
+            {"batches": [[0, 1]]},
+        ),
+        "Replay.train": (replay.train, {"weights": [1.0] * n, "seed": 0}),
+        "Replay.objective": (replay.objective, {"weight": 1.0, "seed": 0}),
+        "Replay.plan": (replay.plan, {"queries": 2, "seeds": 1}),
+        "Replay.metasmoothness": (replay.metasmoothness, {"weight": 1.0, "seed": 0, "step": 0.1}),
+        "Replay.attribute": (
+            replay.attribute,
+            {**asked, "quantity": "removal", "weight": 1.0, "seeds": [0], "train": [1], "query_ids": names}
+            | {"smoothness": False},
+        ),
+        "replay.SGD": (
+            uw.replay.SGD,
+            {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1, "dampening": 0.0, "nesterov": True},
+        ),
+        "replay.Adam": (
+            uw.replay.Adam,
+            {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "amsgrad": False},
+        ),
         "Ensemble": (
             lambda **options: uw.Ensemble(**options).attribute(queries),
             {"objective": objective, "models": [model], "inverse": uw.inverse.CG()},
@@ -359,7 +388,7 @@ NOTHING = {
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
     *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
     *("attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
-    *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
+    *("batches", "budget", "clip", "l2", "loss", "optimizer", "seed", "seeds", "task", "tokenizer"),
 }
 """Arguments that may be None."""
 TEXT = {
@@ -372,6 +401,7 @@ NUMBERS = {
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
     *("candidates", "count", "examples", "iterations", "keep", "sample", "shard", "step", "steps"),
     *("crossed", "k1", "paraphrases", "questions", "resamples"),
+    *("clip", "dampening", "epochs", "eps", "lr", "momentum", "seed", "seeds", "weight", "weight_decay", "weights"),
 }
 """Arguments that may be 3."""
 OTHERS = {
@@ -382,6 +412,7 @@ OTHERS = {
         ("l2", "{}"),
         ("messages", "[]"),
         ("rows", "[]"),
+        ("weight_decay", "{}"),
         ("helpful_sign", "-1"),
     ),
     ("function", "function"),  # a class can be called

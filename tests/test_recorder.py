@@ -46,6 +46,7 @@ def test_what_was_recorded_is_what_was_trained(tmp_path: Path, name: str) -> Non
     first = 0.01 if name == "adam" else 0.1
     rates = [first * 0.9**step for step in range(10)]
     assert run.learning_rates(20) == pytest.approx([sum(rates[:4]) / 20, sum(rates[4:8]) / 20, sum(rates[8:]) / 20])
+    assert run.rates == pytest.approx(rates)
     assert [step.tolist() for step in run.order[:5]] == [[5 * (s % 4) + k for k in range(5)] for s in range(5)]
     if name == "adam":
         assert run.metrics is not None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         losses,
         measurements,
         plots,
+        replay,
         report,
         retraining,
         select,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from upweight.penalty import l2_of
     from upweight.quantities.generalized import Relabelling, Removal, Substitution
     from upweight.recorder import Recorder, Recording
+    from upweight.replay import Replay
     from upweight.score_files import read_scores
     from upweight.solve_report import SolveReport
     from upweight.stored import Stored
@@ -80,6 +82,7 @@ __all__ = [
     "Recording",
     "Relabelling",
     "Removal",
+    "Replay",
     "SlowPathWarning",
     "SmallerPassesWarning",
     "SolveReport",
@@ -106,6 +109,7 @@ __all__ = [
     "measurements",
     "plots",
     "read_scores",
+    "replay",
     "report",
     "retraining",
     "select",
@@ -141,6 +145,7 @@ _HOMES = {
     "Recording": "recorder",
     "Relabelling": "quantities.generalized",
     "Removal": "quantities.generalized",
+    "Replay": "replay",
     "Stored": "stored",
     "Study": "study",
     "Substitution": "quantities.generalized",

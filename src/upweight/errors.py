@@ -15,6 +15,7 @@
                          KinkWarning               an operation nearly undefined
                          DamagedFileWarning        finished work that was cut or altered
                          UndeterminedWarning       an example that alone determines a direction of θ
+                         RoughTrainingWarning      a training too rough in its weights for a derivative
                          NoisyWarning              changes no larger than between seeds
                          EndOfGridWarning          the best of a grid is at its end
                          ConstantWarning           nothing to correlate

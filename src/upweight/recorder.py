@@ -194,6 +194,11 @@ class Recording:
                 steps += np.split(tensors[ORDER].numpy(), np.cumsum(facts["sizes"])[:-1])
         return steps
 
+    @property
+    def rates(self) -> list[float]:
+        """The learning rate of each step."""
+        return [rate for name in self.names for rate in self._read(name)[1]["rates"]]
+
     def learning_rates(self, examples: int) -> list[float]:
         """η of each checkpoint, as `TracIn` takes them: Σ of the rates of the steps since the last, over n examples.
 

@@ -104,16 +104,35 @@ def load(path: str | os.PathLike[str]) -> Study:
         If there is no such file, it has no ``study``, that gives something else, or an exception is raised in it;
         the message then shows the line.
     """
+    return _study_of(run(path), path)
+
+
+def load_with(path: str | os.PathLike[str], name: str, gives: str) -> tuple[Study, Any]:
+    """The same, with what another function of the file gives; ``gives`` says what that is to be.
+
+    Raises
+    ------
+    InputError
+        As for `load`; also if there is no such function.
+    """
     module = run(path)
-    if not hasattr(module, NAME):
-        raise InputError(
-            f"{path}: defines no {NAME!r}; add a function {NAME}() that returns upweight.Study(objective, queries)"
-        )
-    found = getattr(module, NAME)
-    if callable(found):
-        with _own_errors(Path(path).resolve(), str(path)):
-            found = found()
-    return _as_study(found, str(path))
+    other = _given(module, name, path, gives)
+    return _study_of(module, path), other
+
+
+def _study_of(module: ModuleType, path: str | os.PathLike[str]) -> Study:
+    return _as_study(_given(module, NAME, path, "upweight.Study(objective, queries)"), str(path))
+
+
+def _given(module: ModuleType, name: str, path: str | os.PathLike[str], gives: str) -> Any:
+    """What a function of a study file gives, or a variable is."""
+    if not hasattr(module, name):
+        raise InputError(f"{path}: defines no {name!r}; add a function {name}() that returns {gives}")
+    found = getattr(module, name)
+    if not callable(found):
+        return found
+    with _own_errors(Path(path).resolve(), str(path)):
+        return found()
 
 
 def run(path: str | os.PathLike[str]) -> ModuleType:

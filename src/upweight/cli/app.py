@@ -19,6 +19,7 @@ from upweight.cli.json_always import JsonAlways
 from upweight.cli.label_errors import label_errors
 from upweight.cli.options import EXAMPLES
 from upweight.cli.query import query
+from upweight.cli.replay import replay
 from upweight.cli.resume import resume
 from upweight.cli.select import select
 from upweight.cli.unlearn import correct_labels, unlearn
@@ -102,6 +103,12 @@ app.command(
     + "upweight select people.csv --target income -k 1000 --diversity 0.5\n\n"
     + "upweight select study.py -k 500 --method similarity --json",
 )(select)
+app.command(
+    epilog=EXAMPLES
+    + "upweight replay study.py\n\n"
+    + "upweight replay study.py --first 20 --weight 0.5 --store states\n\n"
+    + "upweight replay study.py --seed 0 --seed 1 --json",
+)(replay)
 app.command(epilog=EXAMPLES + "upweight compare pixels.py features.py --query 3")(compare)
 app.command(
     epilog=EXAMPLES

@@ -9,6 +9,7 @@ from upweight.cli.standard_output import streams_kept
 from upweight.errors import InputError
 
 if TYPE_CHECKING:
+    from upweight.replay import Replay
     from upweight.study import Study
 
 
@@ -42,3 +43,22 @@ def read_study(path: Path) -> Study:
     refuse_other(path)
     with streams_kept():
         return load(path)
+
+
+def read_replay(path: Path, store: str | None) -> tuple[Study, Replay]:
+    """The study of a file, and the training that its ``replay()`` declares, kept in a store if one is named.
+
+    Raises
+    ------
+    InputError
+        If the file is none, fails, or declares no training.
+    """
+    from upweight.replay import Replay
+    from upweight.study import load_with
+
+    refuse_other(path)
+    with streams_kept():
+        study, found = load_with(path, "replay", "upweight.Replay(model, loss, data, optimizer=…, epochs=…, …)")
+    if not isinstance(found, Replay):
+        raise InputError(f"{path}: replay gives {type(found).__name__}; return upweight.Replay(model, loss, data, …)")
+    return study, found if store is None else found.kept_in(store)

@@ -39,7 +39,7 @@ def of_objective(objective: Objective) -> dict[str, str]:
         "model": of_model(problem),
         "l2": of_penalty(problem),
         "loss": of_code(problem.loss),
-        "data": _digest(of_data(problem.data), problem.weights),
+        "data": digest(of_data(problem.data), problem.weights),
         "ids": of_names(problem.ids),
     }
 
@@ -50,13 +50,13 @@ def of_model(problem: Problem) -> str:
     classes = sorted({of_code(type(module)) for module in model.modules()})
     settings = [(name, *_settings(module)) for name, module in model.named_modules()]
     held = [item for name, value in sorted(model.state_dict().items()) for item in (name, value)]
-    return _digest(*classes, *settings, *problem.layout.names, problem.params, *held)
+    return digest(*classes, *settings, *problem.layout.names, problem.params, *held)
 
 
 def of_penalty(problem: Problem) -> str:
     """λ itself where it is one."""
     low, high = (float(value) for value in problem.l2.aminmax())
-    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}, {_digest(problem.l2)}"
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}, {digest(problem.l2)}"
 
 
 def _settings(module: torch.nn.Module) -> Iterator[tuple[str, str]]:
@@ -97,15 +97,15 @@ def of_inverse(inverse: Inverse | Solver) -> str:
 def of_data(data: Data, most: int = SAMPLED) -> str:
     """Arrays by their content; other data sets by their length and at most so many examples spread over them."""
     if isinstance(data, ArrayData):
-        return _digest(*_leaves(data.arrays))
+        return digest(*_leaves(data.arrays))
     spread = np.unique(np.linspace(0, len(data) - 1, min(most, len(data))).round().astype(int))
     leaves = [leaf for position in spread.tolist() for leaf in _leaves(data.take([position]))]
-    return _digest(str(len(data)), *leaves)
+    return digest(str(len(data)), *leaves)
 
 
 def of_names(names: np.ndarray) -> str:
     """Names in their order."""
-    return _digest(repr(names.tolist())) if names.dtype.kind == "O" else _digest(str(names.dtype), names)
+    return digest(repr(names.tolist())) if names.dtype.kind == "O" else digest(str(names.dtype), names)
 
 
 def _leaves(batch: Any) -> list[Any]:
@@ -113,7 +113,8 @@ def _leaves(batch: Any) -> list[Any]:
     return [str(form), *(leaf if isinstance(leaf, Tensor | np.ndarray) else repr(leaf) for leaf in leaves)]
 
 
-def _digest(*parts: Any) -> str:
+def digest(*parts: Any) -> str:
+    """Tensors and arrays by kind, shape and content, anything else as it is written, in a few letters."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Tensor):

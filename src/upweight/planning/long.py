@@ -49,10 +49,10 @@ class LongWork:
             return
         self._said = True
         longest = max(stages, key=lambda stage: stage.seconds_at(speed))
-        limit = f", {_words(_seconds(work.most, speed))} at the limit of iterations" if work.most else ""
+        limit = f", {duration(_seconds(work.most, speed))} at the limit of iterations" if work.most else ""
         flops = sum(stage.flops for stage in stages)
         warn(
-            f"{type(self._inverse).__name__}: about {_words(seconds)} of work ahead ({flops:.1e} operations, most of "
+            f"{type(self._inverse).__name__}: about {duration(seconds)} of work ahead ({flops:.1e} operations, most of "
             f"them for: {longest.name}){limit}{self._quicker(counts, seconds, speed)}. influence.plan() lists the "
             "stages",
             UpweightWarning,
@@ -65,7 +65,7 @@ class LongWork:
             if type(inverse) is not type(self._inverse):
                 found.append((_seconds(work_of(counts, inverse).stages, speed), words))
         best = min(found, default=(seconds, ""))
-        return f"; {best[1]} would take about {_words(best[0])}" if best[0] < seconds / 2 else ""
+        return f"; {best[1]} would take about {duration(best[0])}" if best[0] < seconds / 2 else ""
 
 
 def _ahead(inverse: Inverse | Solver, work: Work) -> tuple[Stage, ...]:
@@ -96,7 +96,8 @@ def _seconds(stages: Sequence[Stage], speed: float) -> float:
     return sum(stage.seconds_at(speed) for stage in stages)
 
 
-def _words(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: 41 s, 3 min, 5 h."""
     if seconds < 120:
         return f"{seconds:,.0f} s" if seconds >= 1 else "a second"
     return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.0f} h"

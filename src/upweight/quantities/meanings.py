@@ -124,6 +124,39 @@ def tracin_self(loss: AnyLoss) -> Quantity:
     )
 
 
+def replayed_removal(measurement: Measurement, loss: AnyLoss, weight: float) -> Quantity:
+    """Change of the query's measurement by training without an example: minus its derivative by the example's weight.
+
+    A name for itself: it is of the training as it ran, where `removal` is of the minimum of the objective.
+    """
+    positive, sign = _meaning(measurement, "without it")
+    return Quantity(
+        name="removal by replay",
+        words=f"predicted change of the query's {measurement.name} if this training example were left out of the "
+        f"training, every step of it ({_replayed(weight)})",
+        unit=measurement.unit(loss),
+        positive=positive,
+        helpful_sign=sign,
+    )
+
+
+def weight_derivative(measurement: Measurement, loss: AnyLoss, weight: float) -> Quantity:
+    """Derivative of the trained model's measurement by the weight of a training example."""
+    return Quantity(
+        name="weight derivative",
+        words=f"derivative of the query's {measurement.name} by the weight of this example's loss in training "
+        f"({_replayed(weight)})",
+        unit=f"{measurement.unit(loss)} per unit of weight (removal is −1)",
+        positive=f"more weight raises the {measurement.name}",
+        helpful_sign=measurement.helpful_sign,
+    )
+
+
+def _replayed(weight: float) -> str:
+    where = "the training given" if weight == 1 else f"training with every weight times {weight:g}, not the model given"
+    return f"exact derivative at {where}; same seed and batches, means over as many examples"
+
+
 def trak(measurement: Measurement, loss: AnyLoss) -> Quantity:
     """Change of the query's measurement by having an example in the training data (Park et al. 2023)."""
     return Quantity(

@@ -93,23 +93,7 @@ class Recipe:
             optimizer = torch.optim.SGD([parameter], lr=self.lr, momentum=self.momentum)
         else:
             optimizer = torch.optim.Adam([parameter], lr=self.lr)
-        scheduler = self._scheduler(optimizer, steps)
-        group, found = optimizer.param_groups[0], []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a schedule that walks without its optimiser
-            for step in range(steps):
-                if step:
-                    scheduler.step()
-                found.append(
-                    (float(group["lr"]), float(group["momentum"] if "momentum" in group else group["betas"][0]))
-                )
-        lrs, momenta = torch.tensor(found, dtype=torch.float64).T
-        return lrs, momenta
-
-    def _scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
-        if self.schedule == "one-cycle":
-            return OneCycleLR(optimizer, self.lr, total_steps=steps, cycle_momentum=self.cycle_momentum)
-        return LambdaLR(optimizer, self.schedule if callable(self.schedule) else lambda step: 1.0)
+        return scheduled(optimizer, self.schedule, steps, cycle_momentum=self.cycle_momentum)
 
     def states(self, params: Float[Tensor, "k p"]) -> tuple[Float[Tensor, "k p"], ...]:
         """What the optimiser remembers of k models before their first step: momentum, and Adam's squares."""
@@ -145,3 +129,26 @@ class Recipe:
         generator = scalars.generator(seed)
         for _ in range(self.epochs):
             yield from subset[torch.randperm(len(subset), generator=generator)].split(self.batch_size)
+
+
+def scheduled(
+    optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int, *, cycle_momentum: bool = True
+) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
+    """Learning rate and momentum (Adam: β₁) of each step, from an optimiser of torch and torch's own schedule."""
+    group, found = optimizer.param_groups[0], []
+    scheduler = _scheduler(optimizer, schedule, steps, cycle_momentum)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a schedule that walks without its optimiser
+        for step in range(steps):
+            if step:
+                scheduler.step()
+            found.append((float(group["lr"]), float(group["momentum"] if "momentum" in group else group["betas"][0])))
+    lrs, momenta = torch.tensor(found, dtype=torch.float64).T
+    return lrs, momenta
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int, cycle_momentum: bool) -> LRScheduler:
+    if schedule == "one-cycle":
+        lr = optimizer.param_groups[0]["lr"]
+        return OneCycleLR(optimizer, lr, total_steps=steps, cycle_momentum=cycle_momentum)
+    return LambdaLR(optimizer, schedule if callable(schedule) else lambda step: 1.0)

@@ -1,0 +1,1 @@
+"""Replay against trainings with the same seed and batches."""
