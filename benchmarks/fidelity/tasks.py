@@ -67,7 +67,7 @@ def epochs(task: str, indices: Sequence[int], seed: int) -> Iterator[Epoch]:
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.as_tensor(indices, dtype=torch.int64)
     steps = -(-len(chosen) // recipe.batch)
-    optimiser, schedule = _descent(recipe, model, steps * recipe.epochs)
+    optimiser, schedule = descent(recipe, model, steps * recipe.epochs)
     for _ in range(recipe.epochs):
         rates = 0.0
         for batch in chosen[torch.randperm(len(chosen), generator=generator)].split(recipe.batch):
@@ -95,9 +95,10 @@ def query_losses(task: str, state: State, chunk: int = 100) -> Tensor:
         return torch.cat([models.loss(model, x, y) for x, y in pairs])
 
 
-def _descent(
+def descent(
     recipe: Recipe, model: nn.Module, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+    """The recipe's optimiser, and its schedule over so many steps if it has one."""
     parameters = model.parameters()
     if recipe.optimiser == "Adam":
         optimiser: torch.optim.Optimizer = torch.optim.Adam(parameters, recipe.rate, weight_decay=recipe.l2)
