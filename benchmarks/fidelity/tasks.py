@@ -58,8 +58,11 @@ class Epoch:
     rate: float
 
 
-def epochs(task: str, indices: Sequence[int], seed: int) -> Iterator[Epoch]:
-    """Train on the examples at ``indices``; yields after each epoch the model, which training goes on to change."""
+def epochs(task: str, indices: Sequence[int], seed: int, weights: Tensor | None = None) -> Iterator[Epoch]:
+    """Train on the examples at ``indices``; yields after each epoch the model, which training goes on to change.
+
+    ``weights``: of each example's loss, ``[train]``; default 1.
+    """
     recipe, examples = RECIPES[task], data.read(task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -72,7 +75,8 @@ def epochs(task: str, indices: Sequence[int], seed: int) -> Iterator[Epoch]:
         rates = 0.0
         for batch in chosen[torch.randperm(len(chosen), generator=generator)].split(recipe.batch):
             optimiser.zero_grad()
-            models.loss(model, examples.x_train[batch], examples.y_train[batch]).mean().backward()
+            losses = models.loss(model, examples.x_train[batch], examples.y_train[batch])
+            (losses if weights is None else weights[batch] * losses).mean().backward()
             rates += optimiser.param_groups[0]["lr"]
             optimiser.step()
             if schedule is not None:
@@ -83,6 +87,12 @@ def epochs(task: str, indices: Sequence[int], seed: int) -> Iterator[Epoch]:
 def train(task: str, indices: Sequence[int], seed: int) -> State:
     """The state of the model trained on the examples at ``indices``."""
     *_, last = epochs(task, indices, seed)
+    return {name: value.detach().clone() for name, value in last.model.state_dict().items()}
+
+
+def train_weighted(task: str, weights: Tensor, seed: int) -> State:
+    """The state of the model trained on all examples with these weights."""
+    *_, last = epochs(task, range(len(weights)), seed, weights)
     return {name: value.detach().clone() for name, value in last.model.state_dict().items()}
 
 

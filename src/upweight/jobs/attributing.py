@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upweight.attribution import Magnitude
+from upweight.attribution import Magnitude, Quantity
 from upweight.data import Data
 from upweight.engine.stationarity import Moments
 from upweight.errors import DamagedFileWarning, InputError, warn

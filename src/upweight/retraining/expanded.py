@@ -82,9 +82,15 @@ class Expansion:
             return [moved(weighted, self.weight, self.passes)]
         everything = torch.arange(objective.n)
         jobs = [(everything, seed) for seed in self.seeds]
-        options = {"weight": self.weight, "workers": self.workers, "executor": self.executor}
-        trained = partial(trained_at, self.train, objective=objective, **options)
-        found = trained(jobs, folder=self.folder)
+        trained = partial(
+            trained_at,
+            self.train,
+            objective=objective,
+            weight=self.weight,
+            workers=self.workers,
+            executor=self.executor,
+        )
+        found = trained(jobs=jobs, folder=self.folder)
         members = [weighted.replace(model=found.model(number)) for number in range(len(found))]
         if self.weight != 1 and any(torch.equal(member.params, objective.params) for member in members):
             raise InputError(
@@ -92,7 +98,7 @@ class Expansion:
                 f"notice of weights. Let it take them: {HOW}"
             )
         if self.check:
-            again = trained(jobs[:1])
+            again = trained(jobs=jobs[:1])
             refuse_unlike(members[0].params, weighted.replace(model=again.model(0)).params, self.seeds[0])
         return members
 
