@@ -29,6 +29,8 @@ EXPERIMENTS = [
     "experiments.facts.filtering",
     "experiments.language.minilm",
     "experiments.language.minilm_retrained",
+    "experiments.expansion.points",
+    "experiments.expansion.lengths",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""
 
@@ -41,7 +43,8 @@ def main() -> int:
         # A process each, so that peak memory is that experiment's own.
         if subprocess.run([sys.executable, "-m", module], check=False).returncode:
             failed.append(module)
-    print(f"wrote {gather(['koh_liang', 'gif', 'facts', 'language'], quick=bool(os.environ.get('QUICK')))}")
+    folders = ["koh_liang", "gif", "facts", "language", "expansion"]
+    print(f"wrote {gather(folders, quick=bool(os.environ.get('QUICK')))}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return len(failed)

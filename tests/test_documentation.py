@@ -105,6 +105,7 @@ def test_there_are_commands_on_the_pages() -> None:
         "choosing-an-inverse.md",
         "coming-from.md",
         "how-far-to-believe.md",
+        "expansion.md",
         "index-of-gradients.md",
         "language-minilm.md",
         "language-models.md",

@@ -311,6 +311,18 @@ def calls() -> dict[str, Call]:
             {"influence": influence, "queries": queries, "train": train, "k": 2},
         ),
         "Training": (uw.evaluation.Training, {"train": train, "seeds": (0,)}),
+        "ground_truth": (
+            uw.evaluation.ground_truth,
+            {"objective": objective, "train": train, "queries": queries, "protocol": "averaged seeds", "kept": 0.5}
+            | {"subsets": 4},
+        ),
+        "expansion": (uw.expansion, {"train": train, "weight": 0.5, "seeds": (0,), "check": True, "passes": 5}),
+        "Influence, at": (uw.Influence, {"objective": objective, "at": uw.expansion(passes=1)}),
+        "SOURCE": (
+            uw.SOURCE,
+            {"objective": objective, "checkpoints": [model], "rates": 0.1, "steps": 4, "momentum": 0.5},
+        ),
+        "TrainingLength": (uw.inverse.TrainingLength, {"rate": 0.1, "steps": 4, "momentum": 0.5}),
         "CG": (
             fitted(uw.inverse.CG, objective),
             {"curvature": ggn, "damping": 0.1, "tolerance": 0.1, "max_iterations": 3, "preconditioner": None},
@@ -389,6 +401,8 @@ NOTHING = {
     *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
     *("attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
     *("batches", "budget", "clip", "l2", "loss", "optimizer", "seed", "seeds", "task", "tokenizer"),
+    *("at", "attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
+    *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
 }
 """Arguments that may be None."""
 TEXT = {
@@ -400,6 +414,7 @@ NUMBERS = {
     *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
     *("candidates", "count", "examples", "iterations", "keep", "sample", "shard", "step", "steps"),
+    *("passes", "rate", "rates", "subsets"),
     *("crossed", "k1", "paraphrases", "questions", "resamples"),
     *("clip", "dampening", "epochs", "eps", "lr", "momentum", "seed", "seeds", "weight", "weight_decay", "weights"),
 }

@@ -83,7 +83,8 @@ def figure(found: Found, task: str) -> Figure:
             parse_math=False,
         )
     write_labels(axes, "Seconds of fitting and scoring, training of further models included", "LDS")
-    note = f"n = {facts['n']:,} · p = {facts['p']:,} · {facts['queries']} queries · {facts['subsets']} retrained halves"
+    sizes = f"n = {facts['n']:,} · p = {facts['p']:,} · {facts['queries']} queries"
+    note = f"{sizes} · {facts['subsets']} halves, averaged seeds"
     write_heading(axes, f"Fidelity against time: {task}", note)
     write_legend(drawn, legend, columns=4)
     return drawn

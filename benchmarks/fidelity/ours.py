@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 import upweight as uw
 from benchmarks.fidelity import tasks
@@ -126,19 +126,30 @@ def early(problem: Problem, *, fifths: tuple[int, ...], seeds: tuple[int, ...] =
     return states
 
 
-def ensemble(
-    problem: Problem, folder: Path, *, models: Callable[[Problem], list[tasks.State]], inverse: Any = None
-) -> Fitted:
+def ensemble(problem: Problem, folder: Path, *, models: Callable[[Problem], Any], inverse: Any = None) -> Fitted:
     """The mean over models that are trained first."""
     start = time.perf_counter()
-    members = models(problem)
+    averaged = uw.Ensemble(objective(problem), models(problem), inverse)
     training = time.perf_counter() - start
-    averaged = uw.Ensemble(objective(problem), members, inverse)
 
     def score(damping: float | None) -> Tensor:
         return averaged.attribute(problem.queries).scores
 
-    return Fitted(score, (), {"unit": "nats", "models": len(members), "training": training})
+    return Fitted(score, (), {"unit": "nats", "models": len(averaged.members), "training": training})
+
+
+def expanded(problem: Problem, folder: Path, *, weight: float, seeds: int = 0) -> Fitted:
+    """At another mean weight of the data: by models of some seeds trained there, or by moving the one explained."""
+
+    def train(weights: Tensor, seed: int) -> nn.Module:
+        model = problem.with_parameters(list(problem.model.parameters()))
+        model.load_state_dict(tasks.train_weighted(problem.task, weights, seed))
+        return model
+
+    at = uw.expansion(weight=weight)
+    if seeds:
+        at = uw.expansion(train, weight=weight, seeds=range(seeds), check=False)
+    return ensemble(problem, folder, models=lambda _: at)
 
 
 def solve(problem: Problem, tolerance: float, *, inverse: Callable[[float], Any] | None = None) -> Solved:
@@ -161,6 +172,9 @@ VARIANTS: dict[str, Variant] = {
     "auto": influence,
     "ekfac": partial(influence, inverse=EKFAC(damping="auto")),
     "tempered": partial(influence, temperature=TEMPERATURE),
+    "moved to weight ½": partial(expanded, weight=0.5),
+    "trained at weight ½": partial(expanded, weight=0.5, seeds=1),
+    "trained at weight ½, 3 seeds": partial(expanded, weight=0.5, seeds=3),
     "later layers": partial(influence, parameters=LATER),
     "later layers, tempered": partial(influence, parameters=LATER, temperature=TEMPERATURE),
     "last layer, ekfac": partial(influence, inverse=EKFAC(damping="auto"), parameters=LAST),

@@ -11,6 +11,7 @@ from benchmarks.fidelity.plan import OURS
 from benchmarks.fidelity.record import Found, Row, total
 from benchmarks.fidelity.tables import grid, machines, table
 from benchmarks.fidelity.targets import BASE, REFERENCE, automatic_rows, finished, targets
+from upweight.evaluation import Protocol
 
 HEAD = ["system", "LDS", "interval", "fit", "score", "total", "× floor", "time / kronfluence", "MiB"]
 NARROW = ["system", "LDS", "±", *HEAD[3:7], "/ kronfl.", "MiB"]
@@ -93,6 +94,10 @@ TRAK's and TracIn's models count as given, for peers as for {OURS}. × floor: mu
 over training data and queries. MiB: peak growth over model and data. What {OURS} does includes its checks (finite data,
 losses, optimum).
 
+The protocol is *averaged seeds*: every model its own first θ and order of batches, outcomes averaged over seeds; scores
+are expanded at weight 1 unless a row says more. Figures in other protocols (the same run, few examples left out) are
+not comparable.
+
 *tempered*: outputs divided by 1.4, `CrossEntropy(temperature=1.4)`; *later layers*: the last residual or attention
 block and what follows it, `Objective(parameters=…)`; *last layer*: that alone. The temperature, which layers, and the
 constants of the automatic choice were set with these tasks in view; they are the same for all tasks, but other tasks
@@ -128,7 +133,7 @@ def one(found: Found, task: str, *, figure: bool) -> str:
     return f"""### {task}
 
 n={facts["n"]:,}, p={facts["p"]:,}, λ = {facts["l2"]:g}, {facts["queries"]} queries; {facts["subsets"]} halves × \
-{facts["seeds"]} seeds: {ceiling}.{floor}
+{facts["seeds"]} seeds, protocol {Protocol("averaged seeds", 0.5, facts["seeds"])}: {ceiling}.{floor}
 
 {picture}{table(HEAD, lines)}
 """

@@ -58,8 +58,11 @@ class Epoch:
     rate: float
 
 
-def epochs(task: str, indices: Sequence[int], seed: int) -> Iterator[Epoch]:
-    """Train on the examples at ``indices``; yields after each epoch the model, which training goes on to change."""
+def epochs(task: str, indices: Sequence[int], seed: int, weights: Tensor | None = None) -> Iterator[Epoch]:
+    """Train on the examples at ``indices``; yields after each epoch the model, which training goes on to change.
+
+    ``weights``: of each example's loss, ``[train]``; default 1.
+    """
     recipe, examples = RECIPES[task], data.read(task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -67,12 +70,13 @@ def epochs(task: str, indices: Sequence[int], seed: int) -> Iterator[Epoch]:
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.as_tensor(indices, dtype=torch.int64)
     steps = -(-len(chosen) // recipe.batch)
-    optimiser, schedule = _descent(recipe, model, steps * recipe.epochs)
+    optimiser, schedule = descent(recipe, model, steps * recipe.epochs)
     for _ in range(recipe.epochs):
         rates = 0.0
         for batch in chosen[torch.randperm(len(chosen), generator=generator)].split(recipe.batch):
             optimiser.zero_grad()
-            models.loss(model, examples.x_train[batch], examples.y_train[batch]).mean().backward()
+            losses = models.loss(model, examples.x_train[batch], examples.y_train[batch])
+            (losses if weights is None else weights[batch] * losses).mean().backward()
             rates += optimiser.param_groups[0]["lr"]
             optimiser.step()
             if schedule is not None:
@@ -86,6 +90,12 @@ def train(task: str, indices: Sequence[int], seed: int) -> State:
     return {name: value.detach().clone() for name, value in last.model.state_dict().items()}
 
 
+def train_weighted(task: str, weights: Tensor, seed: int) -> State:
+    """The state of the model trained on all examples with these weights."""
+    *_, last = epochs(task, range(len(weights)), seed, weights)
+    return {name: value.detach().clone() for name, value in last.model.state_dict().items()}
+
+
 def query_losses(task: str, state: State, chunk: int = 100) -> Tensor:
     """The loss of each query under a trained model, ``[m]``."""
     model, examples = models.build(task), data.read(task)
@@ -95,9 +105,10 @@ def query_losses(task: str, state: State, chunk: int = 100) -> Tensor:
         return torch.cat([models.loss(model, x, y) for x, y in pairs])
 
 
-def _descent(
+def descent(
     recipe: Recipe, model: nn.Module, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+    """The recipe's optimiser, and its schedule over so many steps if it has one."""
     parameters = model.parameters()
     if recipe.optimiser == "Adam":
         optimiser: torch.optim.Optimizer = torch.optim.Adam(parameters, recipe.rate, weight_decay=recipe.l2)

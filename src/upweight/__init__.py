@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         tasks,
     )
     from upweight.attribution import Attribution, Quantity
-    from upweight.baselines import TRAK, TracIn, similarity
+    from upweight.baselines import SOURCE, TRAK, TracIn, similarity
     from upweight.diagnostics import statistics
     from upweight.engine import Budget
     from upweight.ensemble import Ensemble
@@ -56,12 +56,14 @@ if TYPE_CHECKING:
     from upweight.quantities.generalized import Relabelling, Removal, Substitution
     from upweight.recorder import Recorder, Recording
     from upweight.replay import Replay
+    from upweight.retraining import expansion
     from upweight.score_files import read_scores
     from upweight.solve_report import SolveReport
     from upweight.stored import Stored
     from upweight.study import Study
 
 __all__ = [
+    "SOURCE",
     "TRAK",
     "Attribution",
     "Budget",
@@ -98,6 +100,7 @@ __all__ = [
     "estimators",
     "evaluation",
     "executors",
+    "expansion",
     "from_estimator",
     "from_lightning",
     "from_trainer",
@@ -149,8 +152,10 @@ _HOMES = {
     "Stored": "stored",
     "Study": "study",
     "Substitution": "quantities.generalized",
+    "SOURCE": "baselines",
     "TRAK": "baselines",
     "TracIn": "baselines",
+    "expansion": "retraining",
     "from_estimator": "estimators",
     "from_lightning": "frameworks",
     "from_trainer": "frameworks",

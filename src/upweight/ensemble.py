@@ -22,6 +22,7 @@ from upweight.influence import Influence
 from upweight.inverse import Inverse
 from upweight.objective import Objective
 from upweight.progress import track
+from upweight.retraining.expanded import Expansion
 from upweight.scalars import shown
 from upweight.solve_report import SolveReport, joined
 
@@ -34,7 +35,8 @@ class Ensemble:
     objective
         What was minimised; its own model is not a member unless it is among ``models``.
     models
-        The members: modules, state dicts or vectors θ of the same architecture.
+        The members: modules, state dicts or vectors θ of the same architecture; or `upweight.expansion`, which makes
+        them.
     inverse
         As for `Influence`, or a function of a member's objective; fitted to each member anew.
 
@@ -52,6 +54,10 @@ class Ensemble:
         if hasattr(inverse, "solve"):
             raise InputError("inverse: it is fitted to one model already; give its settings, e.g. inverse.Dual()")
         kinds.check(Ensemble.__init__, locals())
+        self.at = models if isinstance(models, Expansion) else None
+        if self.at is not None:
+            made = self.at.objectives(objective)
+            objective, models = made[0], [member.model for member in made]
         self.objective = objective
         self.members = read_checkpoints(objective, models, "models")
         self.inverse = inverse
@@ -99,7 +105,7 @@ class Ensemble:
         assert last is not None
         assert total is not None
         count = len(self.members)
-        return Attribution(
+        found = Attribution(
             total / count,
             last.quantity,
             last.ids,
@@ -109,3 +115,4 @@ class Ensemble:
             {**last.facts, "models": float(count)},
             last.magnitude,
         )
+        return found if self.at is None else self.at.told(found)

@@ -57,6 +57,7 @@ from upweight.quantities.queries import check_measurement, query_gradients, quer
 from upweight.quantities.recorded import Recorded
 from upweight.quantities.scoring import Asked, AskedOptions, OfItself, Scoring, scoring
 from upweight.quantities.token_attribution import TokenAttribution
+from upweight.retraining.expanded import Expansion
 from upweight.store.backend import Place
 from upweight.stored import Stored
 
@@ -97,6 +98,8 @@ class Influence(Attributor):
         form of the model and ``memory``. ``choice`` says what was chosen and why, `plan` what it will cost.
     memory
         Bytes that the curvature may take, beyond model and data.
+    at
+        Where to linearise: `upweight.expansion`, made when this is. Default: at the model handed in.
     precision
         Of the factors of float32 products while it works: ``"float32"``, ``"tf32"`` (GPUs) or ``"bfloat16"`` (CPUs);
         sums are float32. Default: as torch is set. How far scores of pairs keep their order stands in the report.
@@ -114,6 +117,7 @@ class Influence(Attributor):
         *,
         memory: int = DEFAULT_MEMORY,
         precision: Precision | None = None,
+        at: Expansion | None = None,
     ):
         if not isinstance(objective, Objective):
             raise InputError(
@@ -128,10 +132,16 @@ class Influence(Attributor):
         self.objective, self.memory = objective, scalars.whole("memory, in bytes", memory)
         self.precision = precision
         self._given = inverse
+        self.at = at
+        if at is not None:
+            scalars.instance("at", at, Expansion, "where to linearise: upweight.expansion(train)")
+            self.objective = at.one(objective)
 
     def with_inverse(self, inverse: Inverse | Solver | None) -> Influence:
         """The same objective with another inverse, fitted or not."""
-        return Influence(self.objective, inverse, memory=self.memory, precision=self.precision)
+        other = Influence(self.objective, inverse, memory=self.memory, precision=self.precision)
+        other.at = self.at
+        return other
 
     def __repr__(self) -> str:
         inverse, _ = self.__dict__.get("_chosen", (self._given, ""))
@@ -493,6 +503,7 @@ class Influence(Attributor):
             gathers=lambda score: score.gathers and positions is None and "stationarity" not in self.__dict__,
             lowest=None if losses is None else lambda changes, found: Lowest(changes, found, losses, query_ids),
             outcome=outcome,
+            said=self._told,
         )
         return attributing.attribute(work, kept)
 
@@ -545,7 +556,11 @@ class Influence(Attributor):
             changes, column = scores.min(1)
             lowest = Lowest(changes, names[column.cpu().numpy()], losses, query_ids)
         damping, facts, magnitude = self.said_of(lowest)
-        return Attribution(scores, quantity, names, query_ids, damping, report, facts, magnitude)
+        return Attribution(scores, self._told(quantity), names, query_ids, damping, report, facts, magnitude)
+
+    def _told(self, quantity: Quantity) -> Quantity:
+        """What a score is, with where it is linearised."""
+        return quantity if self.at is None else self.at.said(quantity)
 
     def said_of(self, lowest: Lowest | None) -> tuple[float, dict[str, float], Magnitude]:
         """The damping of scores, the figures that belong to them, and whether their sizes can be believed."""
@@ -555,6 +570,7 @@ class Influence(Attributor):
             "gradient_norm": self.stationarity.gradient_norm,
             "gradient_over_noise": self.stationarity.ratio,
         }
+        facts |= {} if self.at is None else {"mean weight": self.at.weight}
         return self.solver.damping, facts, judged_magnitude(self.objective, self.solver, self.stationarity, lowest)
 
     @overload
@@ -679,7 +695,8 @@ class Influence(Attributor):
         solution, _ = self.query_solution(query, measurement)
         direction = solution.x.mean(0)
         unit = as_measurement(measurement).unit(self.objective.loss)
-        return perturbation.perturbation(self.objective, direction, position, wrt, unit)
+        found = perturbation.perturbation(self.objective, direction, position, wrt, unit)
+        return replace(found, quantity=self._told(found.quantity))
 
     @_working
     def replacement(

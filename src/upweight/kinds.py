@@ -51,8 +51,8 @@ def _is_finite(value: Any) -> bool:
 
 def _is_damping(value: Any) -> bool:
     if isinstance(value, str):
-        return value in ("auto", "calibrated")
-    rules = _of_class("MeanEigenvalue"), _of_class("MeanLeverage")
+        return value in ("auto", "calibrated", "training length")
+    rules = _of_class("MeanEigenvalue"), _of_class("MeanLeverage"), _of_class("TrainingLength")
     return (_is_finite(value) and plain(value) >= 0) or any(rule(value) for rule in rules)
 
 
@@ -98,7 +98,8 @@ KINDS = {
     "GGN": Kind(_of_class("GGN"), "curvature.GGN()"),
     "Damping": Kind(
         lambda value: _is_damping(value),
-        "a finite number ≥ 0, 'auto', inverse.MeanEigenvalue(multiple) or inverse.MeanLeverage(share)",
+        "a finite number ≥ 0, 'auto', inverse.MeanEigenvalue(multiple), inverse.MeanLeverage(share) or "
+        "inverse.TrainingLength(rate, steps)",
     ),
     "Operator": Kind(_able("apply", "size"), "a matrix: curvature.GGN().of(objective) or curvature.Matrix(tensor)"),
     "Inverse": Kind(_able("fit"), "one of upweight.inverse, such as inverse.CG()"),

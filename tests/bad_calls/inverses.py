@@ -60,6 +60,8 @@ TABLE: list[Row] = [
     ("MeanEigenvalue", "multiple", "number", lambda v: solved(CG(damping=uw.inverse.MeanEigenvalue(v)))),
     ("MeanEigenvalue", "seed", "seed", lambda v: solved(CG(damping=uw.inverse.MeanEigenvalue(0.1, seed=v)))),
     ("MeanLeverage", "share", "number", lambda v: solved(CG(damping=uw.inverse.MeanLeverage(v)))),
+    ("TrainingLength", "rate", "number", lambda v: solved(CG(damping=uw.inverse.TrainingLength(v, 10)))),
+    ("TrainingLength", "steps", "whole", lambda v: solved(CG(damping=uw.inverse.TrainingLength(0.1, v)))),
     ("MeanLeverage", "seed", "seed", lambda v: solved(CG(damping=uw.inverse.MeanLeverage(0.1, seed=v)))),
     ("Fisher", "samples", "whole", lambda v: solved(Dual(uw.curvature.Fisher(v), damping=0.1))),
     ("Fisher", "seed", "seed", lambda v: solved(Dual(uw.curvature.Fisher(1, seed=v), damping=0.1))),

@@ -65,8 +65,8 @@ class TracIn:
         kinds.check(TracIn.__init__, locals())
         self.objective = objective
         self.checkpoints = read_checkpoints(objective, checkpoints, "checkpoints")
-        self.learning_rates = _rates(learning_rates, len(self.checkpoints))
-        self.metrics = _metrics(objective, metrics, len(self.checkpoints))
+        self.learning_rates = one_for_each("learning_rates", learning_rates, len(self.checkpoints))
+        self.metrics = step_metrics(objective, metrics, len(self.checkpoints))
 
     def __repr__(self) -> str:
         return f"TracIn({self.objective!r}, {len(self.checkpoints)} checkpoints, η={self.learning_rates})"
@@ -139,9 +139,10 @@ class TracIn:
         return Attribution(scores, quantity, ids, names, facts=facts, magnitude=sizes)
 
 
-def _metrics(
+def step_metrics(
     objective: Objective, given: Sequence[Mapping[str, Tensor]] | None, count: int
 ) -> tuple[Tensor | None, ...]:
+    """√v̂ + ε of each checkpoint as a vector, where there is one."""
     if given is None:
         return (None,) * count
     if len(given) != count:
@@ -149,14 +150,21 @@ def _metrics(
     return tuple(vector(metric, objective) for metric in given)
 
 
-def _rates(given: float | Sequence[float], count: int) -> tuple[float, ...]:
-    if isinstance(given, bool):
-        raise InputError(f"learning_rates: one number > 0, or one for each checkpoint; got {given!r}")
+def one_for_each(name: str, given: float | Sequence[float] | None, count: int) -> tuple[float, ...]:
+    """A number > 0 for each of so many checkpoints.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if isinstance(given, bool) or given is None:
+        raise InputError(f"{name}: one number > 0, or one for each checkpoint; got {given!r}")
     try:
         rates = torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         rates = torch.tensor([math.nan])
     rates = rates.expand(count) if rates.dim() == 0 else rates
     if rates.shape != (count,) or not torch.isfinite(rates).all() or (rates <= 0).any():
-        raise InputError(f"learning_rates: one number > 0, or one for each of the {count} checkpoints; got {given!r}")
+        raise InputError(f"{name}: one number > 0, or one for each of the {count} checkpoints; got {given!r}")
     return tuple(rates.tolist())

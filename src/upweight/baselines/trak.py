@@ -37,6 +37,7 @@ from upweight.quantities.queries import (
     query_names,
     refuse_infinite,
 )
+from upweight.retraining.expanded import Expansion
 from upweight.solve_report import SolveReport, joined
 
 DAMPING = MeanEigenvalue(1.0)
@@ -87,7 +88,8 @@ class TRAK:
         What was minimised, with its trained model.
     models
         Models trained from other seeds (or on other subsets), to average over: a list of state dicts, modules or
-        vectors ``[p]``, or rows ``[k, p]``. Default: the objective's own model alone; if given, only these.
+        vectors ``[p]``, or rows ``[k, p]``; or `upweight.expansion`, which makes them. Default: the objective's own
+        model alone; if given, only these.
     dimension
         k, to which the p numbers of a gradient are projected; where k ≥ p gradients are kept as they are. Features
         take models · n · k numbers, and making them 4 · models · n · p additions at most, far fewer for wide linear
@@ -131,6 +133,10 @@ class TRAK:
         measurement: Any = "margin",
     ):
         kinds.check(TRAK.__init__, locals())
+        self.at = models if isinstance(models, Expansion) else None
+        if self.at is not None:
+            made = self.at.objectives(objective)
+            objective, models = made[0], [member.model for member in made]
         self.objective = objective
         self.states = None if models is None else read_checkpoints(objective, models, "models")
         self.projection = Projection(objective.p, dimension, (seed,), projection)
@@ -256,7 +262,8 @@ class TRAK:
         damping = sum(member.solver.damping for member in self._members) / len(self._members)
         words = f"inner products of gradients projected to {int(facts['dimension']):,} numbers stand for the curvature"
         sizes = Magnitude(False, words)
-        return Attribution(scores.to(self.objective.dtype), quantity, ids, names, damping, report, facts, sizes)
+        found = Attribution(scores.to(self.objective.dtype), quantity, ids, names, damping, report, facts, sizes)
+        return found if self.at is None else self.at.told(found)
 
 
 def _derivatives(objective: Objective, measurement: Measurement) -> ExampleFunction:

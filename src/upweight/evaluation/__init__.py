@@ -11,9 +11,11 @@ from upweight.evaluation.bootstrap import Bootstrap, Estimate, Interval
 from upweight.evaluation.brittleness import Brittleness, brittleness
 from upweight.evaluation.calibration import Calibration, calibrate
 from upweight.evaluation.detection import MislabelDetection, MislabelResult
+from upweight.evaluation.ground_truth import GroundTruth, ground_truth
 from upweight.evaluation.lds import LDS, LDSResult
 from upweight.evaluation.leave_one_out import LeaveOneOut, LeaveOneOutResult
 from upweight.evaluation.metric import Metric
+from upweight.evaluation.protocol import Protocol
 from upweight.evaluation.query_loss import QueryLossRise, query_loss_rise
 from upweight.evaluation.retrieval import AUPRC, MRR, RankingResult, RecallAtK
 from upweight.evaluation.training import Training
@@ -28,6 +30,7 @@ __all__ = [
     "Brittleness",
     "Calibration",
     "Estimate",
+    "GroundTruth",
     "Interval",
     "LDSResult",
     "LeaveOneOut",
@@ -35,6 +38,7 @@ __all__ = [
     "Metric",
     "MislabelDetection",
     "MislabelResult",
+    "Protocol",
     "QueryLossRise",
     "RankingResult",
     "RecallAtK",
@@ -45,6 +49,7 @@ __all__ = [
     "agreement",
     "brittleness",
     "calibrate",
+    "ground_truth",
     "query_loss_rise",
     "verify",
 ]

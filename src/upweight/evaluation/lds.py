@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from upweight.errors import InputError
 from upweight.evaluation.bootstrap import Bootstrap, Interval, draw
 from upweight.evaluation.correlation import counted_ranks, mean_of_defined, order, pearson, spearman
 from upweight.evaluation.metric import Metric, Record
+from upweight.evaluation.protocol import Protocol, ProtocolName
 from upweight.evaluation.subsets import as_subsets
 from upweight.plots import checks
 
@@ -47,6 +48,8 @@ class LDSResult:
         and r the seed agreement (Spearman–Brown); nan with one seed.
     subsets, seeds
         Numbers of subsets, and of seeds per subset.
+    protocol
+        What the outcomes are a truth of: share kept, seeds, order of batches, expansion.
     """
 
     lds: float
@@ -58,6 +61,7 @@ class LDSResult:
     ceiling: float
     subsets: int
     seeds: int
+    protocol: Protocol
 
     def __float__(self) -> float:
         return self.lds
@@ -69,7 +73,7 @@ class LDSResult:
             values,
             mean=(self.lds, self.interval.low, self.interval.high),
             ceiling=None if math.isnan(self.ceiling) else self.ceiling,
-            quantity="Rank correlation with the outcomes of retraining, per query",
+            quantity=f"Rank correlation with the outcomes of retraining, per query\n{self.protocol}",
             title=title,
         )
 
@@ -79,6 +83,7 @@ class LDSResult:
             f"LDS {self.lds:.4f}, {level} {self.interval} over queries and subsets "
             f"(queries {self.over_queries}, subsets {self.over_subsets})",
             f"  {len(self.per_query):,} queries, {self.subsets:,} subsets, seeds per subset: {self.seeds}",
+            f"  protocol: {self.protocol}",
         ]
         if not math.isnan(self.ceiling):
             lines.append(
@@ -102,6 +107,8 @@ class LDS(Metric):
     higher_is_better
         Whether the outcomes are such that a larger one is better (a margin, a log-probability) or worse (default:
         losses).
+    protocol
+        How the models were trained, ``averaged seeds`` or ``same run`` (see `Protocol`); stands beside the score.
     resamples, level, seed
         Of the bootstrap; see `Bootstrap`.
 
@@ -118,6 +125,7 @@ class LDS(Metric):
         subsets: Any,
         *,
         higher_is_better: bool = False,
+        protocol: ProtocolName = "averaged seeds",
         resamples: int = 300,
         level: float = 0.95,
         seed: int = 0,
@@ -126,14 +134,16 @@ class LDS(Metric):
         self.subsets = as_subsets(subsets)
         scalars.flag("higher_is_better", higher_is_better)
         self.higher_is_better = higher_is_better
+        self.protocol = cast(ProtocolName, scalars.one_of("protocol", protocol, get_args(ProtocolName)))
         self.bootstrap = Bootstrap(resamples, level, seed)
 
     def settings(self) -> Record:
-        """The subsets, and what an outcome is."""
+        """The subsets, what an outcome is, and how models were trained."""
         return {
             "subsets": torch.from_numpy(np.concatenate(self.subsets.members)),
             "sizes": torch.tensor([len(members) for members in self.subsets.members]),
             "higher_is_better": torch.tensor(self.higher_is_better),
+            "same_run": torch.tensor(self.protocol == "same run"),
         }
 
     def update(self, scores: Any, outcomes: Any) -> None:
@@ -165,11 +175,18 @@ class LDS(Metric):
         seeds = self._records[0]["outcomes"].shape[1] if self._records else measured.shape[1]
         if measured.shape[1] != seeds:
             raise InputError(f"outcomes: got {measured.shape[1]} seeds, but {seeds} in the updates before")
-        effects = helpful @ self.subsets.membership(helpful.shape[1]).T.astype(float)
+        membership = self.subsets.membership(helpful.shape[1])
+        effects = helpful @ membership.T.astype(float)
+        where = expansion_of(scores)
+        known = float(self._records[0]["expansion"][0]) if self._records else where
+        if where != known and not (math.isnan(where) and math.isnan(known)):
+            raise InputError(f"scores: expanded at mean weight {where:g}, but {known:g} in the updates before")
         self._records.append(
             {
                 "predicted": torch.from_numpy(effects if self.higher_is_better else -effects),
                 "outcomes": torch.from_numpy(measured.transpose(2, 1, 0).copy()),
+                "expansion": torch.full((queries,), where, dtype=torch.float64),
+                "kept": torch.full((queries,), float(membership.mean()), dtype=torch.float64),
             }
         )
 
@@ -191,6 +208,12 @@ class LDS(Metric):
             ceiling,
             len(self.subsets.members),
             outcomes.shape[1],
+            Protocol(
+                self.protocol,
+                float(self._gathered("kept")[0]),
+                outcomes.shape[1],
+                float(self._gathered("expansion")[0]),
+            ),
         )
 
     def _resampled(
@@ -232,6 +255,11 @@ def noise_ceiling(outcomes: Float[np.ndarray, "queries seeds subsets"]) -> tuple
     r = float(np.nanmean(found))
     reliable = max(r, 0.0)
     return r, math.sqrt(k * reliable / (1 + (k - 1) * reliable))
+
+
+def expansion_of(scores: Any) -> float:
+    """The mean weight at which scores are linearised; nan where they don't say."""
+    return scores.facts.get("mean weight", 1.0) if isinstance(scores, Attribution) else math.nan
 
 
 def helpfulness(scores: Any) -> Float[np.ndarray, "queries train"]:

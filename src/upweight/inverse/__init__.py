@@ -9,7 +9,7 @@ another fit.
 
 from upweight.inverse.arnoldi import Arnoldi
 from upweight.inverse.cg import CG
-from upweight.inverse.damping import Damping, MeanEigenvalue, MeanLeverage
+from upweight.inverse.damping import Damping, MeanEigenvalue, MeanLeverage, TrainingLength
 from upweight.inverse.datainf import DataInf
 from upweight.inverse.dense import Dense
 from upweight.inverse.diagonal import Diagonal
@@ -57,6 +57,7 @@ __all__ = [
     "SolveReport",
     "Solver",
     "StepMetric",
+    "TrainingLength",
     "as_solver",
     "precondition",
     "unmeasured",

@@ -258,18 +258,20 @@ class DualSolver:
     def _inverse(self, vectors: Tensor) -> Tensor:
         metric = self.inverse_metric()
         scaled = vectors * metric
-        coefficients = torch.cholesky_solve(self._inner(scaled).T, self.factor).T
-        return scaled - self._combine(coefficients) * metric
+        coefficients = torch.cholesky_solve(self.inner(scaled).T, self.factor).T
+        return scaled - self.combine(coefficients) * metric
 
-    def _inner(self, vectors: Tensor) -> Float[Tensor, "k r"]:
+    def inner(self, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k r"]:
+        """V Aᵀ."""
         return torch.cat([self.dual.block(chosen).inner(vectors) for chosen in self.dual.blocks()], dim=1)
 
-    def _combine(self, coefficients: Tensor) -> Float[Tensor, "k p"]:
+    def combine(self, coefficients: Float[Tensor, "k r"]) -> Float[Tensor, "k p"]:
+        """C A."""
         parts = [self.dual.block(chosen).combine(coefficients[:, chosen]) for chosen in self.dual.blocks()]
         return torch.stack(parts).sum(0)
 
     def _product(self, x: Tensor) -> Tensor:
-        return self._combine(self._inner(x)) + x / self.inverse_metric()
+        return self.combine(self.inner(x)) + x / self.inverse_metric()
 
     def scorer(self, queries: Gradients) -> Scorer:
         """∇L_qᵀ(AᵀA + D)⁻¹∇ℓ_z of every query and every example of a batch; nothing of length p is made."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upweight.attribution import Magnitude
+from upweight.attribution import Magnitude, Quantity
 from upweight.data import Data
 from upweight.engine.stationarity import Moments
 from upweight.errors import DamagedFileWarning, InputError, warn
@@ -64,6 +64,8 @@ class Work:
         fall below zero.
     outcome
         Damping, facts and magnitude of the finished scores.
+    said
+        What a score is, of what the scoring says of it.
     """
 
     kind: str
@@ -79,6 +81,7 @@ class Work:
     gathers: Callable[[Scoring], bool]
     lowest: Callable[[Tensor, np.ndarray], Lowest] | None
     outcome: Callable[[Moments | None, Lowest | None], tuple[float, dict[str, float], Magnitude]]
+    said: Callable[[Quantity], Quantity] = lambda quantity: quantity
 
     @property
     def ids(self) -> np.ndarray:
@@ -316,7 +319,7 @@ class _Job:
         description.finish(
             self.place,
             {
-                "quantity": asdict(scoring.meaning),
+                "quantity": asdict(work.said(scoring.meaning)),
                 "damping": damping,
                 "solve": report.to_dict(),
                 "report": str(report),

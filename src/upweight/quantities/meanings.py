@@ -113,6 +113,19 @@ def tracin(measurement: Measurement, loss: AnyLoss, *, normalize: bool) -> Quant
     )
 
 
+def source(measurement: Measurement, loss: AnyLoss) -> Quantity:
+    """Change of the query's measurement if an example had been left out of all segments of a training."""
+    positive, sign = _meaning(measurement, "without it")
+    return Quantity(
+        name="SOURCE",
+        words=f"predicted change of the query's {measurement.name} if this training example had been left out of this "
+        "training, by segments of constant curvature",
+        unit=measurement.unit(loss),
+        positive=positive,
+        helpful_sign=sign,
+    )
+
+
 def tracin_self(loss: AnyLoss) -> Quantity:
     """Decrease of an example's own loss by its own steps."""
     return Quantity(

@@ -7,9 +7,12 @@ influence functions of networks predict.
 
 From scratch, for models that are not convex: `train_together` trains many small networks in one vectorised pass
 by a `Recipe`; `train_many` runs any user's training function in worker processes and resumes after a kill.
+
+`expansion` says at which model influence is linearised: one that the same training gives at another mean weight.
 """
 
 from upweight.retraining.counterfactual import Retrained, leave_out, relabel, replace
+from upweight.retraining.expanded import Expansion, expansion
 from upweight.retraining.fit import fit
 from upweight.retraining.pbrf import pbrf
 from upweight.retraining.recipe import Recipe
@@ -21,10 +24,12 @@ from upweight.retraining.workers import TrainingFailedError, train_many
 
 __all__ = [
     "Descent",
+    "Expansion",
     "Recipe",
     "Retrained",
     "Trained",
     "TrainingFailedError",
+    "expansion",
     "fit",
     "leave_out",
     "lowest_curvature",
