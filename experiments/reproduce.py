@@ -29,6 +29,9 @@ EXPERIMENTS = [
     "experiments.facts.filtering",
     "experiments.language.minilm",
     "experiments.language.minilm_retrained",
+    "experiments.language.agreement",
+    "experiments.language.damping",
+    "experiments.language.example",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""
 
