@@ -31,6 +31,9 @@ EXPERIMENTS = [
     "experiments.language.minilm_retrained",
     "experiments.expansion.points",
     "experiments.expansion.lengths",
+    "experiments.language.agreement",
+    "experiments.language.damping",
+    "experiments.language.example",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""
 

@@ -107,6 +107,7 @@ def test_there_are_commands_on_the_pages() -> None:
         "how-far-to-believe.md",
         "expansion.md",
         "index-of-gradients.md",
+        "language-gpt.md",
         "language-minilm.md",
         "language-models.md",
         "large-networks.md",
@@ -137,8 +138,8 @@ FRAGMENTS = {
     *("token-scores 0", "token-scores 1", "language-minilm 0", "language-minilm 1"),
 }
 """Continue the page's example, or a model of the reader's own."""
-COSTLY = {"attack 0"}
-"""Features of 2,400 photographs."""
+COSTLY = {"attack 0", "language-gpt 0"}
+"""Features of 2,400 photographs; a GPT trained on 34 plays."""
 
 
 def named(page: Path, i: int) -> str:

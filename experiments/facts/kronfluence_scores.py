@@ -36,8 +36,11 @@ class NextWord(Task):
 
 
 def scores(state: dict[str, Tensor], problem: dict, damping: float | None) -> tuple[Tensor, Tensor]:
-    """Pairs ``[queries, train]``, examples on themselves ``[train]``; damping None is a tenth of each layer's mean."""
-    model = Transformer(problem["vocabulary"], problem["length"])
+    """Pairs ``[queries, train]``, examples on themselves ``[train]``; damping None is a tenth of each layer's mean.
+
+    Where the problem says ``own=False``, the latter are left out: NaN.
+    """
+    model = Transformer(**problem["shape"])
     model.load_state_dict(state)
     task = NextWord()
     train, queries = TensorDataset(*problem["train"]), TensorDataset(*problem["queries"])
@@ -55,6 +58,9 @@ def scores(state: dict[str, Tensor], problem: dict, damping: float | None) -> tu
             per_device_train_batch_size=BATCH,
             score_args=ScoreArguments(damping_factor=damping),
         )
+        pairs = analyzer.load_pairwise_scores("scores")["all_modules"]
+        if not problem.get("own", True):
+            return pairs, torch.full((len(train),), torch.nan)
         analyzer.compute_self_scores(
             "self",
             "factors",
@@ -62,7 +68,6 @@ def scores(state: dict[str, Tensor], problem: dict, damping: float | None) -> tu
             per_device_train_batch_size=BATCH,
             score_args=ScoreArguments(damping_factor=damping),
         )
-        pairs = analyzer.load_pairwise_scores("scores")["all_modules"]
         return pairs, analyzer.load_self_scores("self")["all_modules"]
 
 

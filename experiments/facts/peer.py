@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from benchmarks.fidelity import environments
+from torch import Tensor
 
 from experiments.facts.problem import EPOCHS, PEOPLE, QUESTIONS, QUICK, SETTINGS, train
 from experiments.facts.tracing import METRICS, estimate, judged
@@ -26,21 +28,15 @@ def one_seed(seed: int, python: Path) -> dict[str, dict[str, list[float]]]:
     people = synthetic_people(PEOPLE, questions=QUESTIONS, seed=seed)
     tokens, asked = people.tokens(), people.asked()
     trained = train(people, tokens, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        problem, scores = Path(folder) / "problem.pt", Path(folder) / "scores.pt"
-        torch.save(
-            {
-                "vocabulary": len(people.vocabulary),
-                "length": people.length,
-                "train": (tokens["input_ids"], tokens["labels"]),
-                "queries": (asked["input_ids"], asked["labels"]),
-                "checkpoints": trained.checkpoints,
-            },
-            problem,
-        )
-        script = [python, "-m", "experiments.facts.kronfluence_scores", problem, scores]
-        subprocess.run(script, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
-        made = torch.load(scores, weights_only=True)
+    made = kronfluence(
+        python,
+        {
+            "shape": {"vocabulary": len(people.vocabulary), "length": people.length},
+            "train": (tokens["input_ids"], tokens["labels"]),
+            "queries": (asked["input_ids"], asked["labels"]),
+            "checkpoints": trained.checkpoints,
+        },
+    )
     found: dict[str, dict[str, list[float]]] = {}
     for damping, (pairs, own) in made.items():
         pairs, own = pairs.double(), own.double().clamp_min(1e-30)
@@ -52,6 +48,20 @@ def one_seed(seed: int, python: Path) -> dict[str, dict[str, list[float]]]:
         ):
             found[f"kronfluence {name}, {damping}"] = judged(values, people.entailed)
     return found
+
+
+def kronfluence(python: Path, problem: dict[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
+    """By damping: pairs ``[checkpoints, queries, train]``, and examples on themselves ``[checkpoints, train]``.
+
+    ``problem`` holds the ``shape`` of the `Transformer`, ``train`` and ``queries`` as ids and labels, ``checkpoints``;
+    ``own=False`` spares the second.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        given, scores = Path(folder) / "problem.pt", Path(folder) / "scores.pt"
+        torch.save(problem, given)
+        script = [python, "-m", "experiments.facts.kronfluence_scores", given, scores]
+        subprocess.run(script, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        return torch.load(scores, weights_only=True)
 
 
 def main() -> None:
