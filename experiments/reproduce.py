@@ -27,6 +27,7 @@ EXPERIMENTS = [
     "experiments.facts.answers",
     "experiments.facts.peer",
     "experiments.facts.filtering",
+    "experiments.steps.metric",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""
 
@@ -39,7 +40,7 @@ def main() -> int:
         # A process each, so that peak memory is that experiment's own.
         if subprocess.run([sys.executable, "-m", module], check=False).returncode:
             failed.append(module)
-    print(f"wrote {gather(['koh_liang', 'gif', 'facts'], quick=bool(os.environ.get('QUICK')))}")
+    print(f"wrote {gather(['koh_liang', 'gif', 'facts', 'steps'], quick=bool(os.environ.get('QUICK')))}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return len(failed)
