@@ -90,6 +90,10 @@ def calls() -> dict[str, Call]:
     sentences = [{"input_ids": [3, 4, 5 + k], "label": k % 3} for k in range(6)]
     classifier, stepping = bert(), Stepping()
     rows = index.project(objective, queries)
+    descent, place = torch.optim.SGD(model.parameters(), lr=0.1), Memory()
+    with uw.Recorder(place, model, descent) as recorder:
+        recorder.step([0, 1])
+    recording = uw.Recording.open(place)
     return {
         "Objective": (
             uw.Objective,
@@ -131,6 +135,32 @@ def calls() -> dict[str, Call]:
             {"objective": objective, "models": [model], "dimension": 8, "damping": 0.1, "measurement": "margin"},
         ),
         "TracIn": (uw.TracIn, {"objective": objective, "checkpoints": [model], "learning_rates": 0.1}),
+        "TracIn.from_recording": (
+            uw.TracIn.from_recording,
+            {"objective": objective, "recording": recording, "by_example": True},
+        ),
+        "Recorder": (
+            lambda **options: uw.Recorder(Memory(), **options),
+            {"model": model, "optimizer": descent, "every": 3, "moments": "float32", "frozen": True, "start": 3},
+        ),
+        "Recorder.step": (
+            lambda **options: uw.Recorder(Memory(), model, descent, every=10**6).step(**options),
+            {"examples": [1, 2], "rate": 0.1},
+        ),
+        "Recording.learning_rates": (recording.learning_rates, {"examples": n}),
+        "Recording.example_rates": (recording.example_rates, {"examples": n}),
+        "trainer_recorder": (
+            lambda **options: uw.trainer_recorder(Memory(), **options),
+            {"every": 3, "moments": "float32", "frozen": True},
+        ),
+        "lightning_recorder": (
+            lambda **options: uw.lightning_recorder(Memory(), **options),
+            {"every": 3, "moments": "float32", "frozen": True},
+        ),
+        "InMetric": (
+            fitted(uw.inverse.InMetric, objective),
+            {"inner": uw.inverse.EKFAC(ggn, damping=0.1), "metric": uw.step_metric(descent, model)},
+        ),
         "Ensemble": (
             lambda **options: uw.Ensemble(**options).attribute(queries),
             {"objective": objective, "models": [model], "inverse": uw.inverse.CG()},
@@ -352,7 +382,7 @@ NOTHING = {
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
     *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
     *("attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
-    *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
+    *("budget", "l2", "loss", "moments", "optimizer", "rate", "task", "tokenizer"),
 }
 """Arguments that may be None."""
 TEXT = {
@@ -364,7 +394,7 @@ NUMBERS = {
     *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
     *("candidates", "count", "examples", "iterations", "keep", "sample", "shard", "step", "steps"),
-    *("crossed", "k1", "paraphrases", "questions", "resamples"),
+    *("crossed", "every", "k1", "paraphrases", "questions", "rate", "resamples", "start"),
 }
 """Arguments that may be 3."""
 OTHERS = {
