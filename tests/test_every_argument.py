@@ -93,6 +93,10 @@ def calls() -> dict[str, Call]:
     from_rows = uw.Influence(uw.from_transformers(classifier, sentences), uw.inverse.Identity())
     rows = index.project(objective, queries)
     replay = uw.Replay(model, uw.losses.CrossEntropy(), (x, y), optimizer=uw.replay.SGD(0.1), epochs=1, batch_size=n)
+    descent, place = torch.optim.SGD(model.parameters(), lr=0.1), Memory()
+    with uw.Recorder(place, model, descent) as recorder:
+        recorder.step([0, 1])
+    recording = uw.Recording.open(place)
     return {
         "Objective": (
             uw.Objective,
@@ -161,6 +165,32 @@ def calls() -> dict[str, Call]:
         "replay.Adam": (
             uw.replay.Adam,
             {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "amsgrad": False},
+        ),
+        "TracIn.from_recording": (
+            uw.TracIn.from_recording,
+            {"objective": objective, "recording": recording, "by_example": True},
+        ),
+        "Recorder": (
+            lambda **options: uw.Recorder(Memory(), **options),
+            {"model": model, "optimizer": descent, "every": 3, "moments": "float32", "frozen": True, "start": 3},
+        ),
+        "Recorder.step": (
+            lambda **options: uw.Recorder(Memory(), model, descent, every=10**6).step(**options),
+            {"examples": [1, 2], "rate": 0.1},
+        ),
+        "Recording.learning_rates": (recording.learning_rates, {"examples": n}),
+        "Recording.example_rates": (recording.example_rates, {"examples": n}),
+        "trainer_recorder": (
+            lambda **options: uw.trainer_recorder(Memory(), **options),
+            {"every": 3, "moments": "float32", "frozen": True},
+        ),
+        "lightning_recorder": (
+            lambda **options: uw.lightning_recorder(Memory(), **options),
+            {"every": 3, "moments": "float32", "frozen": True},
+        ),
+        "InMetric": (
+            fitted(uw.inverse.InMetric, objective),
+            {"inner": uw.inverse.EKFAC(ggn, damping=0.1), "metric": uw.step_metric(descent, model)},
         ),
         "Ensemble": (
             lambda **options: uw.Ensemble(**options).attribute(queries),
@@ -403,6 +433,7 @@ NOTHING = {
     *("batches", "budget", "clip", "l2", "loss", "optimizer", "seed", "seeds", "task", "tokenizer"),
     *("at", "attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
     *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
+    *("budget", "l2", "loss", "moments", "optimizer", "rate", "task", "tokenizer"),
 }
 """Arguments that may be None."""
 TEXT = {
@@ -417,6 +448,7 @@ NUMBERS = {
     *("passes", "rate", "rates", "subsets"),
     *("crossed", "k1", "paraphrases", "questions", "resamples"),
     *("clip", "dampening", "epochs", "eps", "lr", "momentum", "seed", "seeds", "weight", "weight_decay", "weights"),
+    *("crossed", "every", "k1", "paraphrases", "questions", "rate", "resamples", "start"),
 }
 """Arguments that may be 3."""
 OTHERS = {
