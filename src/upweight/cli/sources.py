@@ -1,8 +1,8 @@
-"""What `explain` and `verify` look at, whether it came as a CSV or as a study file."""
+"""What the commands look at, whether it came as a CSV or as a study file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ import typer
 from upweight.cli.study_file import is_study, read_study
 from upweight.data import Data
 from upweight.errors import InputError
+from upweight.frameworks.shown import columns_like
 from upweight.objective import Objective
 
 if TYPE_CHECKING:
-    from upweight.report import Table
+    from upweight.report import Block
     from upweight.tabular import Choice, LabelledTable, Logistic
     from upweight.tasks import Predictions
 
@@ -29,9 +30,8 @@ SHOWN_COLUMNS = 3
 class Source:
     """A trained objective with queries, and how to show both to a person.
 
-    ``train_frame`` and ``query_frame`` hold the rows' values of a CSV, the target first; ``train_table`` and
-    ``query_table`` what groups are chosen by, be it of a CSV or of a study. ``noun`` is what an example is called,
-    ``model`` the logistic model of a CSV.
+    ``train_table`` and ``query_table`` hold what is known of training examples and queries, be it of a study or of a
+    CSV, the target first. ``noun`` is what an example is called, ``model`` the logistic model of a CSV.
     """
 
     title: str
@@ -43,8 +43,6 @@ class Source:
     chosen: int | None
     facts: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    train_frame: pd.DataFrame | None = None
-    query_frame: pd.DataFrame | None = None
     images: Any = None
     query_images: Any = None
     weightiest: Callable[[int], list[str]] | None = None
@@ -57,15 +55,22 @@ class Source:
         """What every column of a CSV was taken for; None of a study file."""
         return None if self.model is None else self.model.columns.described()
 
-    def columns_block(self) -> list[Table]:
-        """The same as a table of a report; empty of a study file."""
-        from upweight.report import Table
+    @property
+    def values(self) -> pd.DataFrame | None:
+        """What is shown beside a training example's label: of a CSV all columns but the target."""
+        return self.train_table if self.train_table is None or self.model is None else self.train_table.iloc[:, 1:]
+
+    def blocks(self) -> list[Block]:
+        """The model in figures, what every column of a CSV was taken for, and notes, for a report."""
+        from upweight.report import Facts, Table, Text
 
         rows = [
             [name, found["taken_for"], found.get("levels"), found.get("reason") or found.get("note", "")]
             for name, found in (self.columns or {}).items()
         ]
-        return [Table(["column", "taken for", "levels", "why"], rows, "What every column was taken for.")] * bool(rows)
+        columns = [Table(["column", "taken for", "levels", "why"], rows, "What every column was taken for.")]
+        notes = [Text("\n\n".join(f"Note: {note}." for note in self.notes))]
+        return [Facts(self.facts), *columns[: bool(rows)], *notes[: bool(self.notes)]]
 
     def predictions(self) -> Predictions | None:
         """What the model says of the queries; None where the loss knows no classes."""
@@ -146,9 +151,32 @@ def _from_study(path: Path, query: int | None) -> Source:
         },
         images=study.images,
         query_images=study.query_images,
-        train_table=study.table,
-        query_table=study.query_table,
+        train_table=framed(study.objective.columns) if study.table is None else study.table,
+        query_table=framed(columns_like(study.objective, queries)) if study.query_table is None else study.query_table,
     )
+
+
+def framed(columns: Mapping[str, Any]) -> pd.DataFrame | None:
+    """Columns as a table; None where there are none."""
+    return pd.DataFrame({name: list(values) for name, values in columns.items()}) if columns else None
+
+
+def texts_of(table: pd.DataFrame | None, name: str | None, whose: str) -> list[str]:
+    """A table's column of texts: the one that is named, else ``text``, else the only one that holds text.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, or there are several.
+    """
+    frame = pd.DataFrame() if table is None else table
+    columns = [str(column) for column in frame.columns]
+    written = [column for column in columns if pd.api.types.is_string_dtype(frame[column].dropna())]
+    found = name if name is not None else "text" if "text" in written else written[0] if len(written) == 1 else None
+    if found is None or found not in columns:
+        asked = "which column holds the texts isn't known" if name is None else f"there is no column {name!r}"
+        raise InputError(f"--text: {asked} of {whose}; name one of {columns}")
+    return ["" if pd.isna(text) is True else str(text) for text in frame[found]]
 
 
 def _from_csv(
@@ -180,8 +208,6 @@ def _from_csv(
         chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
         facts=model_facts(model),
         notes=(*model.notes, *(() if test is None else held_out.notes)),
-        train_frame=train.complete(),
-        query_frame=held_out.complete(),
         weightiest=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
         train_table=train.complete(),
         query_table=held_out.complete(),
@@ -207,7 +233,7 @@ def open_training(path: Path, target: str | None, seed: int, choice: Choice | No
         chosen=None,
         facts=model_facts(model),
         notes=model.notes,
-        train_frame=table.complete(),
+        train_table=table.complete(),
         model=model,
     )
 

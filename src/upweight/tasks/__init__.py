@@ -9,7 +9,7 @@ from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
 from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
-from upweight.tasks.selection import Selection, SelectionComparison, select
+from upweight.tasks.selection import Selection, SelectionComparison, Variety, select
 from upweight.tasks.unlearning import Equations, Rounds, Unlearned, UnlearningReport, correct_labels, unlearn
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "SelectionComparison",
     "Unlearned",
     "UnlearningReport",
+    "Variety",
     "attack",
     "by_distance",
     "compare_models",
