@@ -27,6 +27,7 @@ EXPERIMENTS = [
     "experiments.facts.answers",
     "experiments.facts.peer",
     "experiments.facts.filtering",
+    "experiments.facts.leaks",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""
 

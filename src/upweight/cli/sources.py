@@ -31,7 +31,8 @@ class Source:
     """A trained objective with queries, and how to show both to a person.
 
     ``train_table`` and ``query_table`` hold what is known of training examples and queries, be it of a study or of a
-    CSV, the target first. ``noun`` is what an example is called, ``model`` the logistic model of a CSV.
+    CSV, the target first. ``noun`` is what an example is called, ``model`` the logistic model of a CSV, ``tokens`` and
+    ``query_tokens`` the texts of a study's tokens, where it gives them.
     """
 
     title: str
@@ -45,7 +46,9 @@ class Source:
     notes: tuple[str, ...] = ()
     images: Any = None
     query_images: Any = None
-    weightiest: Callable[[int], list[str]] | None = None
+    weigh: Callable[[int], list[str]] | None = None
+    tokens: Sequence[Sequence[str]] | None = None
+    query_tokens: Sequence[Sequence[str]] | None = None
     train_table: pd.DataFrame | None = None
     query_table: pd.DataFrame | None = None
     model: Logistic | None = None
@@ -59,6 +62,12 @@ class Source:
     def values(self) -> pd.DataFrame | None:
         """What is shown beside a training example's label: of a CSV all columns but the target."""
         return self.train_table if self.train_table is None or self.model is None else self.train_table.iloc[:, 1:]
+
+    def weightiest(self, position: int) -> list[str]:
+        """Columns for a terminal: of a CSV those that weigh most in the prediction, of a study the first few."""
+        if self.weigh is not None:
+            return self.weigh(position)
+        return [] if self.train_table is None else list(self.train_table.columns[:SHOWN_COLUMNS])
 
     def blocks(self) -> list[Block]:
         """The model in figures, what every column of a CSV was taken for, and notes, for a report."""
@@ -151,6 +160,8 @@ def _from_study(path: Path, query: int | None) -> Source:
         },
         images=study.images,
         query_images=study.query_images,
+        tokens=study.tokens,
+        query_tokens=study.query_tokens,
         train_table=framed(study.objective.columns) if study.table is None else study.table,
         query_table=framed(columns_like(study.objective, queries)) if study.query_table is None else study.query_table,
     )
@@ -208,7 +219,7 @@ def _from_csv(
         chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
         facts=model_facts(model),
         notes=(*model.notes, *(() if test is None else held_out.notes)),
-        weightiest=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
+        weigh=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
         train_table=train.complete(),
         query_table=held_out.complete(),
         model=model,

@@ -157,7 +157,8 @@ def make_report(opened: sources.Source, name: str, found: Verification, warnings
     from upweight.report import Facts, Figure, Report, Warnings
 
     pairs = found.to_pandas().drop(columns="query")
-    pairs = beside(pairs, opened.train_table, opened.objective.positions(pairs["id"].tolist()).tolist())
+    places = {name: place for place, name in enumerate(opened.objective.ids.tolist())}
+    pairs = beside(pairs, opened.train_table, [places[name] for name in pairs["id"].tolist()])
     return (
         Report(
             f"Verified: {opened.title}",

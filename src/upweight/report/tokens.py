@@ -60,6 +60,7 @@ class Tokens:
         caption: what the colours mean.
         helpful_sign: whether positive scores are helpful (1) or harmful (-1).
         leading: whether tokens bring their own spaces, as a tokeniser's pieces do; else a space is put between them.
+        query_scores: [query tokens], what colours the query where the examples' scores are not by its tokens.
 
     Raises:
         InputError: no example, scores of another shape than tokens, or numbers that aren't finite.
@@ -70,6 +71,7 @@ class Tokens:
     caption: str
     helpful_sign: int = 1
     leading: bool = True
+    query_scores: plots.Values | None = None
     kind: ClassVar[str] = "tokens"
 
     def __post_init__(self) -> None:
@@ -78,6 +80,14 @@ class Tokens:
             raise InputError("examples: got none; give one or more TokenExample")
         if self.helpful_sign not in (1, -1):
             raise InputError(f"helpful_sign: got {self.helpful_sign!r}; give 1 or -1")
+        if self.query_scores is not None:
+            shape = np.shape(self.query_scores)
+            if shape != (len(self.tokens),):
+                raise InputError(
+                    f"query_scores: got shape {shape}; give [{len(self.tokens)}], one for each query token"
+                )
+            if not np.isfinite(self.query_scores).all():
+                raise InputError("query_scores: NaN or infinite; give finite numbers")
         for number, example in enumerate(self.examples):
             scores, t = np.asarray(example.scores, dtype=float), len(example.tokens)
             if scores.shape not in ((t,), (len(self.tokens), t)):
@@ -106,6 +116,8 @@ class Tokens:
     def query(self) -> list[Token]:
         """The query's tokens, each coloured by its sum over the examples shown."""
         by_token = [matrix[1:].sum(1) for matrix in self._matrices if len(matrix) > 1]
+        if not by_token and self.query_scores is not None:
+            by_token = [self.helpful_sign * np.asarray(self.query_scores, dtype=float)]
         sums = np.sum(by_token, axis=0) if by_token else np.zeros(len(self.tokens))
         top = float(np.abs(sums).max(initial=0)) or 1.0
         return [

@@ -10,6 +10,7 @@ from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
 from upweight.tasks.selection import Selection, SelectionComparison, Variety, select
+from upweight.tasks.token_explanation import ExplainingExample, TokenExplanation
 from upweight.tasks.unlearning import Equations, Rounds, Unlearned, UnlearningReport, correct_labels, unlearn
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Comparison",
     "DomainMismatch",
     "Equations",
+    "ExplainingExample",
     "Explanation",
     "GroupFeatures",
     "InfluenceByDistance",
@@ -34,6 +36,7 @@ __all__ = [
     "Rounds",
     "Selection",
     "SelectionComparison",
+    "TokenExplanation",
     "Unlearned",
     "UnlearningReport",
     "Variety",
