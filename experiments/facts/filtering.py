@@ -79,11 +79,11 @@ def main() -> None:
             + ", ".join(f"{run['answered']:.0%}" for run in runs)
             + " of the questions, which are true, in other words than any sentence, and the reference set. A sentence "
             "is suspected by its largest score for any question of the reference set (nearest), or by its mean score "
-            "(mean), alike for every method; losses and self-influences need none. Gradients are of each sentence's last "
-            "word, the value: with gradients of whole sentences and the mean, EK-FAC of 5 checkpoints had .334. The "
-            "reference set holds the facts of all people, of half of them, or of a fifth. Cosines are in the metric of "
-            "the inverse curvature. The rule was chosen by looks at seed 0. Means over seeds of the average precision "
-            "and of the ends of its 95 % interval over sentences." + tabled(columns),
+            "(mean), alike for every method; losses and self-influences need none. Gradients are of each sentence's "
+            "last word, the value: with gradients of whole sentences and the mean, EK-FAC of 5 checkpoints had .334. "
+            "The reference set holds the facts of all people, of half of them, or of a fifth. Cosines are in the "
+            "metric of the inverse curvature. The rule was chosen by looks at seed 0. Means over seeds of the average "
+            "precision and of the ends of its 95 % interval over sentences." + tabled(columns),
             numbers={"settings": SETTINGS, "share": SHARE, "chance": chance, "per_seed": runs},
             quick=QUICK,
             seconds=sum(run["cpu_seconds"] for run in runs),

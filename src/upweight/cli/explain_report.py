@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from upweight.report import Report
     from upweight.tasks import Explanation, InfluenceByDistance, TokenExplanation
 
-SHORT = 40
-"""Letters of what is said of an example above its text."""
-
 
 def make_report(
     opened: sources.Source,
@@ -31,6 +28,7 @@ def make_report(
     from upweight.cli.distance import distance_figure, figures_of
     from upweight.cli.layout import meaning_block
     from upweight.report import Facts, Figure, Images, Report, Table, Warnings
+    from upweight.tasks.explanation_page import caption
 
     quantity = found.attribution.quantity
     rows = rows_of(opened, found)
@@ -42,7 +40,9 @@ def make_report(
         pictures = [np.asarray(opened.images[index]) for _, index, _, _ in rows]
         blocks.append(Images(pictures, captions, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
     if by_token is not None:
-        blocks.append(by_token.block([caption_of(opened, *row) for row in rows]))
+        known = [{"label": row[3], **(values_at(opened.values, row[1]) or {})} for row in rows]
+        above = [caption(row[0], name, row[2], each) for name, row, each in zip(ids, rows, known, strict=True)]
+        blocks.append(by_token.block(above))
     blocks.append(Table(*_table(opened, position, facts, rows, ids), "The examples, and the query above them."))
     asked: list[Any] = [Facts(facts), *opened.blocks(), Warnings(warnings)]
     if opened.query_images is not None:
@@ -96,13 +96,3 @@ def _table(
         values = values_at(own, index) or {}
         body.append([side, name, *([label] if labelled else []), score, *values.values()])
     return ["", opened.noun, *(["label"] if labelled else []), "score", *map(str, names)], body
-
-
-def caption_of(opened: sources.Source, side: str, index: int, score: float, label: Any) -> str:
-    """What stands above an example's text: its side, its name, its score, and what is known of it in a few words."""
-    said = [f"{side}: {opened.noun} {opened.objective.ids[index]}, {score:+.3g}"]
-    if label is not None:
-        said.append(f"label {label}")
-    known = values_at(opened.values, index) or {}
-    said += [f"{name}: {value}" for name, value in known.items() if value is not None and len(str(value)) <= SHORT]
-    return " · ".join(said)

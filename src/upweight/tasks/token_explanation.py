@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -127,6 +127,7 @@ def by_token(
     positions: Sequence[int],
     *,
     query_id: Any,
+    quantity: Literal["removal", "upweight"] = "removal",
     measurement: Any = None,
     tokens: Sequence[Sequence[str]] | None = None,
     query_tokens: Sequence[str] | None = None,
@@ -150,7 +151,8 @@ def by_token(
     """
     objective = influence.objective
     different = list(dict.fromkeys(positions))
-    whole = influence.attribute(query, by="token", train=different, measurement=measurement, query_ids=[query_id])
+    asked: dict[str, Any] = {"quantity": quantity, "measurement": measurement, "query_ids": [query_id]}
+    whole = influence.attribute(query, by="token", train=different, **asked)
     data = whole.scorer.data
     fields = whole.fields
     words = _Words(objective, whole)
@@ -169,20 +171,21 @@ def by_token(
         for part in _parted(whole, "query-token").scores():
             assert part.query_tokens is not None
             of_query = of_query + part.query_tokens.double().numpy()
-    asked = words.of(data, 0, "query", of_query, query_tokens)
+    said = words.of(data, 0, "query", of_query, query_tokens)
+    places = [place for place, word in enumerate(said) if word is not None]
     examples = []
     for position in positions:
         sequence, scores = found[different.index(position)]
         given = None if tokens is None else tokens[position]
         read = words.of(objective.data, position, "train", scores, given)
         kept = [place for place, word in enumerate(read) if word is not None]
-        rows = scores if scores.ndim == 1 else scores[[place for place, word in enumerate(asked) if word is not None]]
+        rows = scores if scores.ndim == 1 else scores[places]
         texts = tuple(word for word in read if word is not None)
         examples.append(ExplainingExample(position, objective.ids[position], sequence, _spaced(texts), rows[..., kept]))
     return TokenExplanation(
         query_id,
-        _spaced([word for word in asked if word is not None]),
-        of_query[[place for place, word in enumerate(asked) if word is not None]],
+        _spaced([word for word in said if word is not None]),
+        of_query[places],
         tuple(examples),
         whole.sequence.quantity.helpful_sign,
         whole.remainder,
