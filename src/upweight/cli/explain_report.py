@@ -28,7 +28,7 @@ def make_report(
     from upweight.cli.distance import distance_figure, figures_of
     from upweight.cli.layout import meaning_block
     from upweight.report import Facts, Figure, Images, Report, Table, Warnings
-    from upweight.tasks.explanation_page import caption
+    from upweight.tasks.explanation_page import captions
 
     quantity = found.attribution.quantity
     rows = rows_of(opened, found)
@@ -41,8 +41,8 @@ def make_report(
         blocks.append(Images(pictures, captions, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
     if by_token is not None:
         known = [{"label": row[3], **(values_at(opened.values, row[1]) or {})} for row in rows]
-        above = [caption(row[0], name, row[2], each) for name, row, each in zip(ids, rows, known, strict=True)]
-        blocks.append(by_token.block(above))
+        named = [(row[0], name, row[2]) for name, row in zip(ids, rows, strict=True)]
+        blocks.append(by_token.block(captions(named, known, by_token)))
     blocks.append(Table(*_table(opened, position, facts, rows, ids), "The examples, and the query above them."))
     asked: list[Any] = [Facts(facts), *opened.blocks(), Warnings(warnings)]
     if opened.query_images is not None:

@@ -46,6 +46,7 @@ def scores_page(
     from upweight.cli.layout import frame_block, meaning_block
     from upweight.cli.query import groups, sides
     from upweight.report import Facts, Report, Warnings
+    from upweight.tasks.explanation_page import about, captions
 
     count = stored.shape[0] if len(stored.shape) > 1 else 1
     shown = list(range(min(count, QUERIES))) if rows is None else list(rows)
@@ -61,11 +62,12 @@ def scores_page(
         Warnings(list(warnings)),
     )
     for (name, frame), place in zip(groups(stored, stored.to_pandas(k, named), named), shown, strict=True):
-        above = {} if known is None else {str(key): value for key, value in known.iloc[place].to_dict().items()}
-        blocks: list[Block] = [Facts(above)] if above and named is not None else []
         found = (tokens or {}).get(place)
+        blocks: list[Block] = []
+        if known is not None and named is not None:
+            blocks += about({str(key): value for key, value in known.iloc[place].to_dict().items()}, found)
         if found is not None:
-            blocks.append(found.block(captions(stored, frame)))
+            blocks.append(found.block(captions(*_said(stored, frame), found)))
         table = frame.drop(columns=["query", "position"], errors="ignore").reset_index(drop=True)
         page = page.section(
             "Each example's own" if name is None else f"Query {name}",
@@ -75,17 +77,15 @@ def scores_page(
     return page
 
 
-def captions(stored: Stored, frame: pd.DataFrame) -> list[str]:
-    """What stands above each example's text."""
+def _said(stored: Stored, frame: pd.DataFrame) -> tuple[list[tuple[str, Any, float]], list[dict[str, Any]]]:
+    """Side, name and score of each example, and what is known of it."""
     from upweight.cli.query import sides
-    from upweight.tasks.explanation_page import caption
 
     most, least = sides(stored)
     own = [column for column in frame.columns if column not in ("query", "rank", "id", "position", "score")]
-    return [
-        caption(most if row["rank"] > 0 else least, row["id"], row["score"], {name: row[name] for name in own})
-        for row in frame.to_dict("records")
-    ]
+    rows = frame.to_dict("records")
+    shown = [(most if row["rank"] > 0 else least, row["id"], row["score"]) for row in rows]
+    return shown, [{str(name): row[name] for name in own} for row in rows]
 
 
 def tokens_by_query(done: Done, options: Mapping[str, Any], rows: Sequence[int], k: int) -> dict[int, TokenExplanation]:

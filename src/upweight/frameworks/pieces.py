@@ -21,7 +21,7 @@ def pieces(tokenizer: Any, numbers: Sequence[int]) -> list[str]:
         if number in special:
             found.append(f" {name} " if place else f"{name} ")
         elif place == 0 or numbers[place - 1] in special:
-            found.append(tokenizer.convert_tokens_to_string([name]).lstrip(" ") or name)
+            found.append(tokenizer.convert_tokens_to_string([name]).lstrip(" "))
         else:
             before = tokenizer.convert_tokens_to_string(names[place - 1 : place])
             both = tokenizer.convert_tokens_to_string(names[place - 1 : place + 1])

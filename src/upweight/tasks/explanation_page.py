@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from upweight.report import Block, Facts, Meaning, Report, Table
+from upweight.report import Block, Facts, Meaning, Report, Table, Text
 
 if TYPE_CHECKING:
     from upweight.tasks.explain import Explanation
+    from upweight.tasks.token_explanation import TokenExplanation
 
 SHORT = 40
 """Letters of what is said of an example above its text."""
@@ -31,16 +32,14 @@ def page(found: Explanation, title: str) -> Report:
 def blocks(found: Explanation, row: int) -> list[Block]:
     """One query: what is known of it, coloured text where tokens were scored, and a table of its examples."""
     shown = sided(found, row)
-    made: list[Block] = [Facts(known)] if (known := at(found.query_columns, row)) else []
-    if found.tokens:
-        above = [caption(side, name, score, at(found.columns, position)) for side, position, name, score in shown]
-        made.append(found.tokens[row].block(above))
+    parted = found.tokens[row] if found.tokens else None
+    made = about(at(found.query_columns, row), parted)
+    if parted is not None:
+        known = [at(found.columns, position) for _, position, _, _ in shown]
+        made.append(parted.block(captions([(side, name, score) for side, _, name, score in shown], known, parted)))
     rows = [[side, name, score, *at(found.columns, position).values()] for side, position, name, score in shown]
-    unit = found.attribution.quantity.unit
-    return [
-        *made,
-        Table(["", "id", f"score [{unit}]", *map(str, found.columns)], rows, "The most helpful and harmful."),
-    ]
+    heads = ["", "id", f"score [{found.attribution.quantity.unit}]", *map(str, found.columns)]
+    return [*made, Table(heads, rows, "The most helpful and the most harmful.")]
 
 
 def sided(found: Explanation, row: int) -> list[tuple[str, int, Any, float]]:
@@ -59,7 +58,27 @@ def at(columns: Mapping[str, Sequence[Any]], position: int) -> dict[str, Any]:
     return {str(name): values[position] for name, values in columns.items()}
 
 
-def caption(side: str, name: Any, score: float, known: Mapping[str, Any]) -> str:
-    """What stands above an example's text: its side, name and score, and what is known of it in a few words."""
-    words = [f"{key}: {value}" for key, value in known.items() if value is not None and len(str(value)) <= SHORT]
-    return " · ".join([f"{side}: {name}, {score:+.3g}", *words])
+def about(known: Mapping[str, Any], parted: TokenExplanation | None) -> list[Block]:
+    """What is known of a query, in figures and paragraphs; what its coloured text says is left out."""
+    rest = _beside(known, None if parted is None else parted.tokens)
+    short = {name: value for name, value in rest.items() if len(str(value)) <= SHORT}
+    long = [Text(f"{name}: {value}") for name, value in rest.items() if name not in short]
+    return [*([Facts(short)] if short else []), *long]
+
+
+def captions(
+    shown: Sequence[tuple[str, Any, float]], known: Sequence[Mapping[str, Any]], parted: TokenExplanation
+) -> list[str]:
+    """What stands above each example's text: its side, name and score, and what is known of it in a few words."""
+    found = []
+    for (side, name, score), values, example in zip(shown, known, parted.examples, strict=True):
+        rest = _beside(values, example.tokens)
+        words = [f"{key}: {value}" for key, value in rest.items() if len(str(value)) <= SHORT]
+        found.append(" · ".join([f"{side}: {name}, {score:+.3g}", *words]))
+    return found
+
+
+def _beside(known: Mapping[str, Any], tokens: Sequence[str] | None) -> dict[str, Any]:
+    """What is known but not said by the tokens themselves."""
+    text = None if tokens is None else "".join("".join(tokens).split())
+    return {name: value for name, value in known.items() if value is not None and "".join(str(value).split()) != text}
