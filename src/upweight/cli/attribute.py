@@ -152,7 +152,7 @@ def make_page(run: Session, done: Done, options: dict[str, Any], name: str, toke
     """
     from upweight.cli.query import kept
     from upweight.cli.scores_page import EXAMPLES, QUERIES, scores_page, tokens_by_query
-    from upweight.cli.sources import framed
+    from upweight.cli.texts import framed
     from upweight.errors import InputError
     from upweight.frameworks.shown import columns_like
     from upweight.tasks.token_explanation import has_tokenizer

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from upweight.cli.session import Session
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
     from upweight.influence import Influence
     from upweight.tasks import Explanation, TokenExplanation
 

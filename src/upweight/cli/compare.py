@@ -15,7 +15,7 @@ from upweight.cli.session import session
 from upweight.cli.study_file import refuse_other
 
 if TYPE_CHECKING:
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
     from upweight.report import Report
     from upweight.tasks import Comparison
 

@@ -9,13 +9,13 @@ import numpy as np
 from upweight.cli.explain import headline, query_label, rows_of, values_at
 
 if TYPE_CHECKING:
-    from upweight.cli import sources
+    from upweight.cli.source import Source
     from upweight.report import Report
     from upweight.tasks import Explanation, InfluenceByDistance, TokenExplanation
 
 
 def make_report(
-    opened: sources.Source,
+    opened: Source,
     position: int,
     facts: dict[str, Any],
     found: Explanation,
@@ -77,7 +77,7 @@ def make_report(
 
 
 def _table(
-    opened: sources.Source,
+    opened: Source,
     position: int,
     facts: dict[str, Any],
     rows: list[tuple[str, int, float, Any]],

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from upweight import files
     from upweight.cli.outputs import Outputs
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
     from upweight.tasks import Selection
 
 TENSORS, LINES = ".pt", ".jsonl"

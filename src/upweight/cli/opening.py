@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from upweight.attribution import Magnitude, Quantity
     from upweight.cli.outputs import Outputs
     from upweight.cli.session import Session
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ from upweight.cli.unlearn_options import (
 )
 
 if TYPE_CHECKING:
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
     from upweight.report import Report
     from upweight.tasks import Unlearned, UnlearningReport
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch.utils.data import Subset
 
 from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution
-from upweight.data import MapData
 from upweight.errors import InputError
 from upweight.evaluation import Training
-from upweight.frameworks.shown import Rows, columns_like, one_text
+from upweight.frameworks.shown import columns_like, one_text
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
@@ -25,6 +23,7 @@ from upweight.retraining.workers import Train
 from upweight.tasks.selection.comparison import SelectionComparison, compared
 from upweight.tasks.selection.diverse import Variety, directions, greedy, variety
 from upweight.tasks.selection.scored import METHODS, Method, Sources, attributed, helpfulness
+from upweight.tasks.selection.subset import taken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,34 +79,7 @@ class Selection:
         InputError
             If it hasn't as many examples as the pool.
         """
-        own = self.objective.data
-        if dataset is None:
-            dataset = own.dataset if isinstance(own, MapData) else None
-            dataset = dataset.dataset if isinstance(dataset, Rows) else dataset
-        if dataset is None:
-            return own.take(self.positions.tolist())
-        if callable(getattr(dataset, "select", None)):
-            self._refuse_other(len(dataset))
-            return dataset.select(self.positions.tolist())
-        if isinstance(dataset, tuple | Mapping | np.ndarray | torch.Tensor):
-            return self._cut(dataset)
-        self._refuse_other(len(dataset))
-        if isinstance(dataset, list):
-            return [dataset[position] for position in self.positions]
-        return Subset(dataset, self.positions.tolist())
-
-    def _cut(self, arrays: Any) -> Any:
-        if isinstance(arrays, Mapping):
-            return {name: self._cut(values) for name, values in arrays.items()}
-        if isinstance(arrays, tuple | list):
-            parts = [self._cut(values) for values in arrays]
-            return type(arrays)(*parts) if hasattr(arrays, "_fields") else type(arrays)(parts)
-        self._refuse_other(len(arrays))
-        return arrays[torch.from_numpy(self.positions)] if isinstance(arrays, torch.Tensor) else arrays[self.positions]
-
-    def _refuse_other(self, size: int) -> None:
-        if size != self.objective.n:
-            raise InputError(f"dataset: got {size} examples; the selection is of a pool of {self.objective.n}")
+        return taken(self.objective.data, dataset, self.positions)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per chosen example, the best first."""
