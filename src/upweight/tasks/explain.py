@@ -119,16 +119,16 @@ def explain(
     given = None if tokens is True or not wanted else tokens
     if wanted and (leverage_corrected or newton_steps != 1):
         raise InputError("tokens: leverage isn't divided out of their scores; leave leverage_corrected or tokens out")
-    if (given is None) != (query_tokens is None):
-        raise InputError(
-            "query_tokens: go with tokens=, the texts of each training example's tokens; give both or neither"
-        )
     influence = subject if isinstance(subject, Influence) else Influence(subject)
     objective = influence.objective
     data = objective.queries(queries)
     for name, texts, count in (("tokens", given, objective.n), ("query_tokens", query_tokens, len(data))):
-        if texts is not None and (isinstance(texts, str) or not hasattr(texts, "__len__") or len(texts) != count):
+        if texts is not None and (not kinds.KINDS["Sequence"].test(texts) or len(texts) != count):
             raise InputError(f"{name}: got {scalars.shown(texts)}; give the tokens of each of {count} examples")
+    if (given is None) != (query_tokens is None):
+        raise InputError(
+            "query_tokens: go with tokens=, the texts of each training example's tokens; give both or neither"
+        )
     found = influence.attribute(
         data,
         query_ids=query_ids,
