@@ -35,6 +35,7 @@ EXPERIMENTS = [
     "experiments.language.damping",
     "experiments.language.example",
     "experiments.steps.metric",
+    "experiments.facts.leaks",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""
 

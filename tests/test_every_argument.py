@@ -204,7 +204,8 @@ def calls() -> dict[str, Call]:
         "Study": (
             uw.Study,
             {"objective": objective, "queries": queries}
-            | dict.fromkeys(("query_ids", "class_names", "images", "table", "query_table", "network")),
+            | dict.fromkeys(("query_ids", "class_names", "images", "table", "query_table", "network"))
+            | dict.fromkeys(("tokens", "query_tokens")),
         ),
         "from_estimator": (
             uw.from_estimator,
@@ -268,11 +269,9 @@ def calls() -> dict[str, Call]:
             lambda **options: uw.index.build(objective, Memory(), uw.index.Sparse(8)).append(**options),
             {"objective": objective, "ids": range(n, 2 * n), "columns": None},
         ),
-        "explain": (uw.tasks.explain, {"subject": objective, **asked, "k": 2, "query_ids": None}),
-        "explain_texts": (
-            uw.tasks.explain_texts,
-            {"subject": from_rows, "queries": sentences[:1], "tokenizer": letters(), "k": 2, "query_ids": None}
-            | {"linked": True, "measurement": "loss"},
+        "explain": (
+            uw.tasks.explain,
+            {"subject": objective, **asked, "k": 2, "query_ids": None} | dict.fromkeys(("tokens", "query_tokens")),
         ),
         "label_errors": (uw.tasks.label_errors, {"subject": objective, "method": "loss", "class_names": None}),
         "by_distance": (
@@ -434,6 +433,7 @@ NOTHING = {
     *("at", "attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
     *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
     *("budget", "l2", "loss", "moments", "optimizer", "rate", "task", "tokenizer"),
+    *("budget", "l2", "loss", "optimizer", "task", "tokenizer", "tokens", "query_tokens"),
 }
 """Arguments that may be None."""
 TEXT = {

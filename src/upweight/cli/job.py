@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,22 @@ if TYPE_CHECKING:
     from upweight.objective import Objective
     from upweight.store import Backend
     from upweight.stored import Stored
+    from upweight.study import Study
 
 INVERSES = ("CG", "DataInf", "Dense", "Diagonal", "Dual", "EKFAC", "Identity", "KFAC", "LSMR", "LiSSA")
 """Those that need no setting of their own."""
 
 
-def go_on(run: Session, begun: Begun, place: Backend, executor: Executor) -> Stored:
+@dataclass(frozen=True)
+class Done:
+    """A finished job: its scores, and what made them."""
+
+    stored: Stored
+    study: Study
+    influence: Influence
+
+
+def go_on(run: Session, begun: Begun, place: Backend, executor: Executor) -> Done:
     """Do what of the job isn't done yet.
 
     Raises
@@ -64,9 +74,10 @@ def go_on(run: Session, begun: Begun, place: Backend, executor: Executor) -> Sto
         run.stage(f"scoring {study.objective.n:,} training examples ({_by_whom(executor)})")
         with _ends_told(run, place):
             if options["self_influence"]:
-                return influence.self_influence(**asked, **kept)
+                return Done(influence.self_influence(**asked, **kept), study, influence)
             asked |= {name: options[name] for name in ("quantity", "measurement")}
-            return influence.attribute(study.queries, query_ids=study.query_ids, **asked, **kept)
+            stored = influence.attribute(study.queries, query_ids=study.query_ids, **asked, **kept)
+        return Done(stored, study, influence)
 
 
 def influence_of(objective: Objective, options: dict[str, Any]) -> Influence:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from upweight.cli.opening import opening, said, show
 from upweight.cli.options import (
     FOLDER,
     AsJson,
@@ -29,7 +30,7 @@ from upweight.cli.spreadsheet import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli import sources
+    from upweight.cli.source import Source
     from upweight.report import Report
     from upweight.tasks import LabelErrors
 
@@ -69,39 +70,31 @@ def label_errors(
     first, go to label-errors.csv, with a report beside it.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import magnitude_json, meaning, meaning_json
+        from upweight.cli.layout import meaning
         from upweight.cli.sources import open_training
         from upweight.tasks import label_errors as find
 
         outputs = plan(output, "label-errors", endings=[".csv"], inputs=[source], force=force)
-        run.stage(f"reading {source.name} and training")
-        opened = open_training(source, target, seed, chosen(drop, only))
-        outputs.refuse_what_was_read()
+        opened = opening(run, outputs, source, lambda: open_training(source, target, seed, chosen(drop, only)))
         run.stage(f"scoring {opened.objective.n:,} labels: {method.value}")
         errors = find(opened.objective, method=method.value, class_names=opened.class_names)
         frame = ranked(errors, opened)
         evidence = speaking_against(errors, top)
         page = make_report(opened, errors, frame, evidence, run.warnings)
         written = outputs.write({".csv": as_csv(frame), ".html": page.html()})
-        if not as_json:
-            for note in opened.notes:
-                run.note(note)
-            run.show(
-                _headline(opened),
-                _shown(opened, errors, evidence, top, target or "label"),
-                meaning(errors.attribution.quantity, errors.attribution.magnitude),
-            )
+        show(
+            run,
+            opened,
+            _headline(opened),
+            _shown(opened, errors, evidence, top, target or "label"),
+            meaning(errors.attribution.quantity, errors.attribution.magnitude),
+        )
         run.files = {f"all {opened.noun}s": written[".csv"], "report": written[".html"]}
-        run.result = {
-            "source": source,
+        run.result = said(source, opened, errors.attribution.quantity, errors.attribution.magnitude) | {
             "target": target,
             "classes": opened.class_names,
             "model": opened.facts,
-            "notes": opened.notes,
-            "columns": opened.columns,
             "method": errors.method,
-            "quantity": meaning_json(errors.attribution.quantity),
-            "magnitude": magnitude_json(errors.attribution.magnitude),
             "solver": repr(errors.influence.inverse),
             "suspicious": errors.suspicious,
             "top": [
@@ -111,17 +104,13 @@ def label_errors(
         }
 
 
-def ranked(errors: LabelErrors, opened: sources.Source) -> pd.DataFrame:
+def ranked(errors: LabelErrors, opened: Source) -> pd.DataFrame:
     """All examples, the most suspicious first: rank, name, labels, score, and the table's own columns."""
-    import pandas as pd
+    from upweight.cli.layout import beside
 
     found = errors.to_pandas()
     shown = found.drop(columns="position").rename(columns={"id": opened.noun})
-    if opened.train_frame is None:
-        return shown
-    values = opened.train_frame.iloc[:, 1:].iloc[found["position"].to_numpy()].reset_index(drop=True)
-    values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
-    return pd.concat([shown, values], axis=1)
+    return beside(shown, opened.values, found["position"].to_numpy())
 
 
 def speaking_against(errors: LabelErrors, k: int) -> dict[Any, list[dict[str, Any]]]:
@@ -145,7 +134,7 @@ def speaking_against(errors: LabelErrors, k: int) -> dict[Any, list[dict[str, An
     }
 
 
-def _headline(opened: sources.Source) -> str:
+def _headline(opened: Source) -> str:
     facts = opened.facts
     if opened.model is None:
         return f"{opened.title}: {facts['model']}, {opened.objective.n:,} training examples"
@@ -157,7 +146,7 @@ def _headline(opened: sources.Source) -> str:
 
 
 def _shown(
-    opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
+    opened: Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
 ) -> Any:
     from upweight.cli.layout import table
 
@@ -189,7 +178,7 @@ def _shown(
 
 
 def make_report(
-    opened: sources.Source,
+    opened: Source,
     errors: LabelErrors,
     frame: pd.DataFrame,
     evidence: dict[Any, list[dict[str, Any]]],
@@ -198,7 +187,7 @@ def make_report(
     """The page: the model, the most suspicious examples with their values, what speaks against them, all scores."""
     from upweight import plots
     from upweight.cli.layout import frame_block, meaning_block
-    from upweight.report import Facts, Figure, Report, Table, Text, Warnings
+    from upweight.report import Figure, Report, Table, Warnings
 
     quantity, noun = errors.attribution.quantity, opened.noun
     histogram = plots.score_histogram(errors.attribution.scores, unit=quantity.unit, quantity=quantity.name)
@@ -206,7 +195,6 @@ def make_report(
     against = [
         (name, other["id"], other["label"], other["score"]) for name, others in evidence.items() for other in others
     ]
-    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
     counted = "row: counted from 0 under the header; " if opened.model is not None else ""
     return (
         Report(
@@ -215,7 +203,7 @@ def make_report(
             f"{_unseen(errors)}. Not each of these is an error: the model is wrong too. Check from the top, and stop "
             "where the labels are right.",
         )
-        .section("The model", Facts(opened.facts), *opened.columns_block(), *notes, Warnings(warnings))
+        .section("The model", *opened.blocks(), Warnings(warnings))
         .section(
             f"The most suspicious {noun}s",
             meaning_block(quantity, errors.attribution.magnitude),
@@ -249,7 +237,7 @@ def _unseen(errors: LabelErrors) -> str:
     return "" if errors.method in ("self-influence", "loss") else " had it never seen them"
 
 
-def _pictures(opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]]) -> list[Any]:
+def _pictures(opened: Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]]) -> list[Any]:
     """The first suspicious images, each followed by one that contradicts it, of the suggested label if there is one."""
     from upweight.report import Images
 

@@ -6,7 +6,8 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich import box
@@ -14,9 +15,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from upweight import report
+from upweight import files, report
 from upweight.attribution import Magnitude, Quantity
 from upweight.report.numbers import cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LONG = 12
 """Letters of a line, where words are broken."""
@@ -96,6 +100,20 @@ def meaning_json(quantity: Quantity) -> dict[str, Any]:
 def magnitude_json(magnitude: Magnitude | None) -> dict[str, Any] | None:
     """Whether its size can be believed, for machines."""
     return None if magnitude is None else asdict(magnitude)
+
+
+def beside(shown: pd.DataFrame, table: pd.DataFrame | None, positions: Any) -> pd.DataFrame:
+    """Rows with a table's own columns at these positions; a name that both have ends in ``(column)`` there."""
+    if table is None:
+        return shown
+    values = table.iloc[positions].reset_index(drop=True)
+    values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
+    return pd.concat([shown.reset_index(drop=True), values], axis=1)
+
+
+def png(figure: Figure) -> files.Content:
+    """A figure as what a file of it is written by."""
+    return partial(figure.savefig, format="png", dpi=150)
 
 
 def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:

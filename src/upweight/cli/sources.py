@@ -1,87 +1,23 @@
-"""What `explain` and `verify` look at, whether it came as a CSV or as a study file."""
+"""What the commands look at, whether it came as a CSV or as a study file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import typer
 
+from upweight.cli.csv_source import from_csv, model_facts
+from upweight.cli.source import Source
 from upweight.cli.study_file import is_study, read_study
-from upweight.data import Data
+from upweight.cli.texts import framed
 from upweight.errors import InputError
-from upweight.objective import Objective
+from upweight.frameworks.shown import columns_like
 
 if TYPE_CHECKING:
-    from upweight.report import Table
-    from upweight.tabular import Choice, LabelledTable, Logistic
-    from upweight.tasks import Predictions
-
-HELD_OUT = 0.2
-SHOWN_COLUMNS = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A trained objective with queries, and how to show both to a person.
-
-    ``train_frame`` and ``query_frame`` hold the rows' values of a CSV, the target first; ``train_table`` and
-    ``query_table`` what groups are chosen by, be it of a CSV or of a study. ``noun`` is what an example is called,
-    ``model`` the logistic model of a CSV.
-    """
-
-    title: str
-    noun: str
-    objective: Objective
-    queries: Data
-    query_ids: np.ndarray
-    class_names: tuple[str, ...] | None
-    chosen: int | None
-    facts: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    train_frame: pd.DataFrame | None = None
-    query_frame: pd.DataFrame | None = None
-    images: Any = None
-    query_images: Any = None
-    weightiest: Callable[[int], list[str]] | None = None
-    train_table: pd.DataFrame | None = None
-    query_table: pd.DataFrame | None = None
-    model: Logistic | None = None
-
-    @property
-    def columns(self) -> dict[str, dict[str, Any]] | None:
-        """What every column of a CSV was taken for; None of a study file."""
-        return None if self.model is None else self.model.columns.described()
-
-    def columns_block(self) -> list[Table]:
-        """The same as a table of a report; empty of a study file."""
-        from upweight.report import Table
-
-        rows = [
-            [name, found["taken_for"], found.get("levels"), found.get("reason") or found.get("note", "")]
-            for name, found in (self.columns or {}).items()
-        ]
-        return [Table(["column", "taken for", "levels", "why"], rows, "What every column was taken for.")] * bool(rows)
-
-    def predictions(self) -> Predictions | None:
-        """What the model says of the queries; None where the loss knows no classes."""
-        from upweight.tasks import predictions
-
-        try:
-            return predictions(self.objective, self.queries)
-        except InputError:
-            return None
-
-    def query(self) -> int:
-        """The query asked for, else the wrong prediction of highest loss."""
-        if self.chosen is not None:
-            return self.chosen
-        said = self.predictions()
-        return int(self.objective.losses(self.queries).argmax()) if said is None else said.hardest()
+    from upweight.tabular import Choice
 
 
 def open_source(
@@ -97,7 +33,7 @@ def open_source(
         raise typer.BadParameter("--query is for study files; a CSV takes --row")
     if target is None:
         raise typer.BadParameter(f"{path.name}: say which column holds the class, with --target COLUMN")
-    return _from_csv(path, target, [] if row is None else [row], seed, choice=choice)
+    return from_csv(path, target, [] if row is None else [row], seed, choice=choice)
 
 
 def open_rows(
@@ -116,7 +52,7 @@ def open_rows(
         if test is not None:
             raise typer.BadParameter("--test is for CSV files; a study file gives its own queries")
         return open_source(path, target, rows[0] if rows else None, None, seed, choice)
-    return _from_csv(path, target, rows or [], seed, test, choice)
+    return from_csv(path, target, rows or [], seed, test, choice)
 
 
 def _no_choice(choice: Choice | None) -> None:
@@ -146,46 +82,10 @@ def _from_study(path: Path, query: int | None) -> Source:
         },
         images=study.images,
         query_images=study.query_images,
-        train_table=study.table,
-        query_table=study.query_table,
-    )
-
-
-def _from_csv(
-    path: Path,
-    target: str,
-    rows: Sequence[int],
-    seed: int,
-    test: Path | None = None,
-    choice: Choice | None = None,
-) -> Source:
-    from upweight.tabular import read_labelled, read_more, train_logistic
-
-    table = read_labelled(path, target, choice)
-    if test is None:
-        train, held_out = split(table, rows, seed)
-    else:
-        train, held_out = table, read_more(test, table)
-        _positions(held_out, rows)
-    model = train_logistic(train, seed=seed)
-    queries = model.objective.queries(model.queries(held_out))
-    encoded = model.queries(held_out)[0]
-    return Source(
-        title=path.name,
-        noun="row",
-        objective=model.objective,
-        queries=queries,
-        query_ids=held_out.rows,
-        class_names=table.classes,
-        chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
-        facts=model_facts(model),
-        notes=(*model.notes, *(() if test is None else held_out.notes)),
-        train_frame=train.complete(),
-        query_frame=held_out.complete(),
-        weightiest=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
-        train_table=train.complete(),
-        query_table=held_out.complete(),
-        model=model,
+        tokens=study.tokens,
+        query_tokens=study.query_tokens,
+        train_table=framed(study.objective.columns) if study.table is None else study.table,
+        query_table=framed(columns_like(study.objective, queries)) if study.query_table is None else study.query_table,
     )
 
 
@@ -207,46 +107,6 @@ def open_training(path: Path, target: str | None, seed: int, choice: Choice | No
         chosen=None,
         facts=model_facts(model),
         notes=model.notes,
-        train_frame=table.complete(),
+        train_table=table.complete(),
         model=model,
     )
-
-
-def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[LabelledTable, LabelledTable]:
-    """Rows to train on and rows held out, a fifth of every class; ``rows`` are held out in any case."""
-    from sklearn.model_selection import train_test_split
-
-    train, held_out = train_test_split(
-        np.arange(len(table)), test_size=HELD_OUT, stratify=table.labels, random_state=seed
-    )
-    asked = _positions(table, rows)
-    train, held_out = np.setdiff1d(train, asked), np.union1d(held_out, asked)
-    return table.take(np.sort(train)), table.take(np.sort(held_out))
-
-
-def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
-    """Positions of rows by their numbers; refuses those that the table doesn't have."""
-    found = []
-    for row in rows:
-        position = np.flatnonzero(table.rows == row)
-        if not len(position):
-            raise InputError(
-                f"--row: {table.path.name} has no row {row} with a {table.target!r}; rows are counted from 0 under "
-                f"the header, to {int(table.rows[-1])}"
-            )
-        found.append(int(position[0]))
-    return np.array(found, dtype=np.int64)
-
-
-def model_facts(model: Logistic) -> dict[str, Any]:
-    """The logistic model of a table in figures."""
-    checked = model.validation
-    return {
-        "rows trained on": model.objective.n,
-        "parameters": model.objective.p,
-        "classes": len(model.table.classes),
-        "λ (l2 of the weights)": checked.l2,
-        "accuracy, cross-validated": checked.accuracy,
-        "share of the largest class": checked.baseline,
-        "log-loss, cross-validated": checked.log_loss,
-    }

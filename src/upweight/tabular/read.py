@@ -48,6 +48,8 @@ class LabelledTable:
         Names of the classes, in order of their numbers.
     columns
         What each column is taken for: decided on the whole file, and kept by every part of it.
+    written
+        The file's text.
     notes
         What was done to the data, in words.
     """
@@ -58,6 +60,7 @@ class LabelledTable:
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     columns: Columns
+    written: Written
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -92,7 +95,8 @@ def read_labelled(path: str | os.PathLike[str], target: str, choice: Choice | No
         class, a class has fewer rows than the folds of cross-validation, the choice names unknown columns, no column
         is left to predict from, or one holds a number too large to reckon with.
     """
-    frame = _read(Path(path))
+    source = written(Path(path))
+    frame = _read(source, Path(path))
     _check_target(frame, target, Path(path).name)
     kept = frame[frame[target].notna()]
     lost = _lost(frame, target)
@@ -102,7 +106,7 @@ def read_labelled(path: str | os.PathLike[str], target: str, choice: Choice | No
     features, infinite = numbers_as_floats(kept.drop(columns=target), Path(path).name, chosen)
     refuse_odd_cells(features, Path(path).name, chosen)
     columns = sorted_columns(features, chosen, frame)
-    return LabelledTable(Path(path), target, features, labels, classes, columns, (*lost, *infinite))
+    return LabelledTable(Path(path), target, features, labels, classes, columns, source, (*lost, *infinite))
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -113,7 +117,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     InputError
         If there is no such file, or it is no table with rows.
     """
-    return _read(Path(path))
+    return _read(written(Path(path)), Path(path))
 
 
 def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTable:
@@ -130,7 +134,8 @@ def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTabl
     name = Path(path).name
     # Numbers of a column that is text in the first file are text here too: "01" is not 1.
     texts = [name for name in like.columns.categorical if not _is_truth(like.features[name])]
-    frame = _read(Path(path), texts)
+    source = written(Path(path))
+    frame = _read(source, Path(path), texts)
     _check_target(frame, like.target, name)
     kept_columns = (*like.columns.numeric, *like.columns.categorical)
     missing = [column for column in kept_columns if column not in frame.columns]
@@ -154,7 +159,7 @@ def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTabl
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     notes = (*(f"{name}: {note}" for note in (*_lost(frame, like.target), *infinite)), *_unseen(features, like, name))
-    return LabelledTable(Path(path), like.target, features, labels, like.classes, like.columns, notes)
+    return LabelledTable(Path(path), like.target, features, labels, like.classes, like.columns, source, notes)
 
 
 def _lost(frame: pd.DataFrame, target: str) -> tuple[str, ...]:
@@ -182,8 +187,7 @@ def _unseen(features: pd.DataFrame, like: LabelledTable, name: str) -> list[str]
     return notes
 
 
-def _read(path: Path, texts: Sequence[str] = ()) -> pd.DataFrame:
-    source = written(path)
+def _read(source: Written, path: Path, texts: Sequence[str] = ()) -> pd.DataFrame:
     _refuse_repeated_names(source.names, path)
     try:
         with warnings.catch_warnings():

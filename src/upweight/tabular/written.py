@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,15 @@ class Written:
     def stream(self) -> io.StringIO:
         """The text, to read from its beginning."""
         return io.StringIO(self.text, newline="")
+
+    def some(self, rows: Sequence[int]) -> str:
+        """The header and these rows, counted from 0 under it, in this order, as a CSV of the same separator."""
+        header, *every = _records(self.text, self.separator)
+        stream = io.StringIO(newline="")
+        csv.writer(stream, delimiter=self.separator, lineterminator="\n").writerows(
+            [header, *(every[row] for row in rows)]
+        )
+        return stream.getvalue()
 
     def fault(self) -> str:
         """What keeps it from being a table, with the row and the mend; "" where nothing is found."""

@@ -10,7 +10,8 @@ from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.explain_texts import TextExplanation, explain_texts
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
-from upweight.tasks.selection import Selection, SelectionComparison, select
+from upweight.tasks.selection import Selection, SelectionComparison, Variety, select
+from upweight.tasks.token_explanation import ExplainingExample, TokenExplanation
 from upweight.tasks.unlearning import Equations, Rounds, Unlearned, UnlearningReport, correct_labels, unlearn
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Comparison",
     "DomainMismatch",
     "Equations",
+    "ExplainingExample",
     "Explanation",
     "GroupFeatures",
     "InfluenceByDistance",
@@ -36,8 +38,10 @@ __all__ = [
     "Selection",
     "SelectionComparison",
     "TextExplanation",
+    "TokenExplanation",
     "Unlearned",
     "UnlearningReport",
+    "Variety",
     "attack",
     "by_distance",
     "compare_models",
