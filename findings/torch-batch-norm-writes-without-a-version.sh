@@ -3,7 +3,7 @@
 # a buffer while its _version is the same keeps an old one. An in-place operation of Python's counts, as it should.
 #
 # Versions: torch 2.13.0, Python 3.11.
-# Seen:     running_mean changed, _version 0 before and 0 after; after add_(0) 1
+# Seen:     running_mean changed, _version 1 before and 1 after; 2 after add_(0)
 set -euo pipefail
 VERSION=2.13.0
 work=$(mktemp -d)

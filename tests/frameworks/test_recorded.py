@@ -123,7 +123,8 @@ def test_a_framework_that_is_not_installed_is_told_with_the_way_to_it(
     module: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, f"upweight.frameworks.{module}", raising=False)
-    for name in (package, "lightning.pytorch", "pytorch_lightning"):
+    both = ("lightning.pytorch", "pytorch_lightning")
+    for name in (package, *both, *(f"{each}.callbacks" for each in both)):
         monkeypatch.setitem(sys.modules, name, None)
     make = {"transformers": uw.trainer_recorder, "lightning": uw.lightning_recorder}[package]
     with pytest.raises(uw.MissingExtraError, match=rf"needs {package}, which is not installed; pip install {package}"):
