@@ -15,7 +15,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,9 @@ class Study:
     table, query_table
         What is known of the training examples and of the queries, a row each; `upweight domain-mismatch` chooses its
         group by the columns.
+    retrain
+        A function of an objective with other training data that gives it with its model trained on them, for
+        `upweight clean`. Default: models whose outputs are linear in θ are minimised; others can't be retrained.
     network
         Where the objective is a top on frozen features: the network from stored images (``images``, as levels 0 … 255)
         to them. `upweight attack` goes through it.
@@ -72,6 +75,7 @@ class Study:
     network: Any = None
     table: pd.DataFrame | None = None
     query_table: pd.DataFrame | None = None
+    retrain: Callable[[Objective], Objective] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.objective, Objective):
