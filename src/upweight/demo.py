@@ -165,7 +165,6 @@ def study(seed: int = 0) -> Study:
         class_names=[str(digit) for digit in range(10)],
         images=digits.train.reshape(-1, 8, 8),
         query_images=digits.test.reshape(-1, 8, 8),
-        retrain=fit,
     )
 
 

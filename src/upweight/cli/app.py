@@ -10,6 +10,7 @@ import typer
 from upweight.cli import data
 from upweight.cli.attack import attack
 from upweight.cli.attribute import attribute
+from upweight.cli.clean import clean
 from upweight.cli.compare import compare
 from upweight.cli.demo import demo
 from upweight.cli.domain_mismatch import domain_mismatch
@@ -121,4 +122,5 @@ app.command(
     + "upweight explore --demo\n\nupweight explore scores\n\n"
     + "upweight explore people.csv --target income --store people\n\nupweight explore study.py --prepare",
 )(explore)
+app.command(epilog=EXAMPLES + "upweight clean demo.explore\n\nupweight clean people --output cleaned --no-retrain")(clean)
 app.add_typer(data.app, name="data")

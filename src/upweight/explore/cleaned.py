@@ -98,12 +98,13 @@ class Cleaned:
         """What came of it, in a sentence."""
         if not self.figures:
             return "The cleaned data were written; the model was not trained again, so nothing is compared."
-        first = self.figures[0]
-        name, before, after, change, interval = first.words
-        return (
-            f"On held-out examples {name} went from {before} to {after} ({change}, 95 % interval {interval}): "
-            f"{first.verdict}."
-        )
+        told = []
+        for each in self.figures:
+            name, before, after, change, interval = each.words
+            told.append(
+                f"{name} went from {before} to {after} ({change}, 95 % interval {interval}): {each.verdict}"
+            )
+        return f"On held-out examples {'; '.join(told)}."
 
     def keep(self, place: Backend) -> None:
         """Put it into a store.

@@ -43,9 +43,9 @@ class Map:
     def of(cls, x: np.ndarray, y: np.ndarray, labels: np.ndarray | None = None) -> Map:
         """Of two coordinates and labels."""
         both = np.stack([x, y], axis=1).astype(float)
-        low, high = np.nanpercentile(both, [PERCENT, 100 - PERCENT], axis=0)
-        share = (both - low) / np.where(high > low, high - low, 1)
-        share = np.where(np.isfinite(share), share.clip(0, 1), 0.5)
+        both = np.where(np.isfinite(both), both, 0)
+        low, high = np.percentile(both, [PERCENT, 100 - PERCENT], axis=0)
+        share = ((both - low) / np.where(high > low, high - low, 1)).clip(0, 1)
         share[:, 1] = 1 - share[:, 1]
         classes = np.zeros(len(x), dtype=int)
         if labels is not None:

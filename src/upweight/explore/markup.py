@@ -14,6 +14,8 @@ WORD = re.compile(r"\w+")
 COMMON = 3
 """Letters of a word up to which it is never marked: the, of, and."""
 
+DIGITS = 4
+
 
 def values(own: Mapping[str, Any], differing: Iterable[str] = (), unlike: Mapping[str, Any] | None = None) -> Markup:
     """An example's columns as a table, the cells in ``differing`` marked, with what stands there in ``unlike``."""
@@ -22,7 +24,7 @@ def values(own: Mapping[str, Any], differing: Iterable[str] = (), unlike: Mappin
         Markup('<tr{}><th scope="row">{}</th><td{}>{}</td>{}</tr>').format(
             Markup(' class="differs"') if name in marked else "",
             name,
-            Markup(' title="{}"').format(shown(value, 12)) if isinstance(value, float) else "",
+            Markup(' title="{}"').format(cell(value, DIGITS).exact) if cell(value, DIGITS).exact else "",
             shown(value),
             Markup('<td class="other">{}</td>').format(shown(other.get(name)) if name in marked else "")
             if unlike is not None
@@ -33,9 +35,9 @@ def values(own: Mapping[str, Any], differing: Iterable[str] = (), unlike: Mappin
     return Markup('<table class="values">{}</table>').format(Markup("").join(rows))
 
 
-def shown(value: Any, digits: int = 4) -> str:
+def shown(value: Any) -> str:
     """A value of a cell in words."""
-    return MISSING.text if value is None or value == "" else cell(value, digits).text
+    return MISSING.text if value is None or value == "" else cell(value, DIGITS).text
 
 
 def text(words: str, shared: Iterable[str] = ()) -> Markup:

@@ -9,7 +9,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nicegui import run, ui
+from nicegui import ui
 
 from upweight.explore.cleaned import Cleaned
 from upweight.explore.decisions import UNDO
@@ -67,7 +67,8 @@ def cleaning(page: Page) -> None:
             "Cleaning writes a copy of the data with these decisions, trains the model on it again, and compares both "
             "on held-out examples. The data and the store stay as they are."
         ).classes("hint")
-        command = f"upweight clean {shlex.quote(str(contents.place))}"
+        place = shlex.quote(str(contents.place))
+        command = f"upweight clean {place} --output {place}-cleaned"
         if path is not None:
             ui.label(f"It runs {path}.").classes("hint")
         ui.label(command).classes("badge")
@@ -103,11 +104,11 @@ async def _clean(page: Page, button: Any) -> None:
     code = "from upweight.cli import main; main()"
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, "clean", place, "--json",
+            sys.executable, "-c", code, "clean", place, "--json", "--output", f"{place}-cleaned",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()
-        answer = await run.io_bound(_answer, out, err)
+        answer = _answer(out, err)
         if answer.get("error"):
             ui.notify(f"cleaning failed: {answer['error']['message']} Decisions are kept.", type="negative", multi_line=True, timeout=0, close_button="close")  # noqa: E501  # fmt: skip
         else:
