@@ -32,7 +32,8 @@ class Tab:
     def __init__(self, address: str):
         from websockets.sync.client import connect
 
-        self._socket = connect(address, max_size=None, open_timeout=WAIT)
+        self._stack = contextlib.ExitStack()
+        self._socket = self._stack.enter_context(connect(address, max_size=None, open_timeout=WAIT))
         self._numbers = itertools.count(1)
         self.said: list[dict[str, Any]] = []
         """What the page's console and its network had to say."""
@@ -54,6 +55,10 @@ class Tab:
         answer = self.send("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def close(self) -> None:
+        """Say no more to it."""
+        self._stack.close()
 
     def size(self, width: int, height: int = 900, *, dark: bool = False) -> None:
         phone = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -134,12 +139,14 @@ class Browser:
 
     def __init__(self, port: int):
         self._at = f"http://127.0.0.1:{port}"
+        self.tabs: list[Tab] = []
 
     def tab(self) -> Tab:
-        """A new one."""
+        """A new one, which is open as long as the browser is."""
         request = urllib.request.Request(f"{self._at}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request, timeout=WAIT) as answer:
-            return Tab(json.load(answer)["webSocketDebuggerUrl"])
+            self.tabs.append(Tab(json.load(answer)["webSocketDebuggerUrl"]))
+            return self.tabs[-1]
 
 
 @contextlib.contextmanager
@@ -158,7 +165,10 @@ def browser() -> Iterator[Browser]:
                     break
             else:
                 raise AssertionError(f"{found} ended with {process.wait()}")
-            yield Browser(int(at[1]))
+            running = Browser(int(at[1]))
+            yield running
+            for tab in running.tabs:
+                tab.close()
         finally:
             process.terminate()
             process.wait(WAIT)
