@@ -1,4 +1,4 @@
-"""A small store with all that a page shows: a softmax regression on drawn numbers, pictures, columns, texts with marks."""
+"""A small store with all that a page shows: a softmax regression on drawn numbers, pictures, columns with marks."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def calls() -> dict[str, Call]:
         "Study": (
             uw.Study,
             {"objective": objective, "queries": queries}
-            | dict.fromkeys(("query_ids", "class_names", "images", "table", "query_table", "network")),
+            | dict.fromkeys(("query_ids", "class_names", "images", "table", "query_table", "network", "retrain")),
         ),
         "from_estimator": (
             uw.from_estimator,
@@ -194,6 +194,7 @@ def calls() -> dict[str, Call]:
         "index.project": (index.project, {"objective": objective, **asked, "query_ids": names, "name": "some"}),
         "index.scores": (index.scores, {"queries": rows, "damping": 0.1, "where": None, "train": [1]}),
         "index.top": (index.top, {"queries": rows, "k": 2, "damping": 0.1, "where": None, "train": [1]}),
+        "index.rows": (index.rows, {"train": [1]}),
         "index.append": (
             lambda **options: uw.index.build(objective, Memory(), uw.index.Sparse(8)).append(**options),
             {"objective": objective, "ids": range(n, 2 * n), "columns": None},

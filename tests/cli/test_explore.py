@@ -35,9 +35,14 @@ def study():
     return uw.Study({fitted}, (x[N:], y[N:]), class_names=["a", "b", "c"], table=table{more})
 {rest}
 """
-LINEAR = {"model": "torch.nn.Linear(3, 3, dtype=torch.float64)", "fitted": "retraining.fit(objective)", "more": "", "rest": ""}
+LINEAR = {
+    "model": "torch.nn.Linear(3, 3, dtype=torch.float64)",
+    "fitted": "retraining.fit(objective)",
+    "more": "",
+    "rest": "",
+}
 NETWORK = {
-    "model": "torch.nn.Sequential(torch.nn.Linear(3, 4, dtype=torch.float64), torch.nn.Tanh(), torch.nn.Linear(4, 3, dtype=torch.float64))",
+    "model": "torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).double()",
     "fitted": "objective", "more": "", "rest": "",
 }  # fmt: skip
 
@@ -66,7 +71,9 @@ def refusal(run: Run, *words: object) -> str:
     return str(json.loads(result.stdout)["error"]["message"])
 
 
-def test_a_study_becomes_a_store_that_is_opened_as_it_is(run: Run, answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_study_becomes_a_store_that_is_opened_as_it_is(
+    run: Run, answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     path = study(tmp_path, **LINEAR)
     found = answer("explore", path, "--prepare")
     assert found["training examples"] == 60
@@ -81,7 +88,9 @@ def test_a_study_becomes_a_store_that_is_opened_as_it_is(run: Run, answer: Calla
     assert (tmp_path / "mine.explore" / "display.json").read_bytes() == before
 
 
-def test_a_store_of_attribute_gets_what_is_shown_beside_it(run: Run, answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_store_of_attribute_gets_what_is_shown_beside_it(
+    run: Run, answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     path = study(tmp_path, **LINEAR)
     answer("attribute", path, "--out", "few", "--top-k", 9)
     assert Contents("few").is_bare
@@ -93,7 +102,9 @@ def test_a_store_of_attribute_gets_what_is_shown_beside_it(run: Run, answer: Cal
     assert "was begun with" in refusal(run, "explore", study(tmp_path / "b", **LINEAR), "--store", "few", "--prepare")
 
 
-def test_cleaning_a_study_is_training_it_on_the_cleaned_data(answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_cleaning_a_study_is_training_it_on_the_cleaned_data(
+    answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     path = study(tmp_path, **LINEAR)
     answer("explore", path, "--prepare")
     names = ["a", "b", "c"]
@@ -129,7 +140,9 @@ def test_cleaning_a_study_is_training_it_on_the_cleaned_data(answer: Callable[..
     assert (tmp_path / "mine.explore" / "decisions.parquet").is_file()
 
 
-def test_a_network_without_retrain_gets_its_data_and_is_told_so(answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_network_without_retrain_gets_its_data_and_is_told_so(
+    answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     answer("explore", study(tmp_path, **NETWORK), "--prepare")
     decided("mine.explore", exclude=(3,))
     found = answer("clean", "mine.explore")
@@ -139,7 +152,9 @@ def test_a_network_without_retrain_gets_its_data_and_is_told_so(answer: Callable
     assert len(pd.read_csv(found["files"]["cleaned data"])) == 59
 
 
-def test_a_network_is_trained_by_its_own_retrain_before_and_after(answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_network_is_trained_by_its_own_retrain_before_and_after(
+    answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     rest = """
 def again(objective):
     with open("trained.txt", "a") as file:
@@ -155,17 +170,23 @@ def again(objective):
     assert "no difference that could not be chance" in found["verdict"]
 
 
-def test_a_retraining_that_fails_keeps_decisions_and_data(run: Run, answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_retraining_that_fails_keeps_decisions_and_data(
+    run: Run, answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     rest = "\ndef again(objective):\n    raise RuntimeError('out of luck')\n"
     answer("explore", study(tmp_path, **{**NETWORK, "more": ", retrain=again", "rest": rest}), "--prepare")
     decided("mine.explore", exclude=(3,))
     message = refusal(run, "clean", "mine.explore", "--output", "out")
-    assert message.startswith("retraining failed (RuntimeError: out of luck); the decisions are kept, and the cleaned data")
+    assert message.startswith(
+        "retraining failed (RuntimeError: out of luck); the decisions are kept, and the cleaned data"
+    )
     assert set(Contents("mine.explore").decisions.standing()) == {3}
     assert len(pd.read_csv(tmp_path / "out" / "clean.csv")) == 59
 
 
-def test_data_that_have_changed_are_not_cleaned(run: Run, answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_data_that_have_changed_are_not_cleaned(
+    run: Run, answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     path = study(tmp_path, **LINEAR)
     answer("explore", path, "--prepare")
     assert "nothing is decided" in refusal(run, "clean", "mine.explore")

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: open, sort, filter, click through, decide by keys, undo, two pages at once, clean, compare."""
+"""The page in a real Chromium: open, sort, filter, click through, decide, undo, two pages at once, clean, compare."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.explore.browser import Browser, Tab, browser, program
 
 import explored
-from browser import Browser, Tab, browser, program
 from upweight.explore import Cleaned, Contents, Origin
 from upweight.jobs.of_study import digest
 from upweight.store.backend import Local
@@ -81,6 +81,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     explored.store(folder / "store", origin=Origin("study", str(study), str(folder), digest(study), {}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """A page where nothing is decided."""
+    with served(folder / "store") as found:
+        yield found
 
 
 @pytest.fixture
@@ -161,21 +168,20 @@ def test_looking_sorting_filtering_deciding_undoing(chromium: Browser, place: Pa
         assert {each.partition("://")[2].partition("/")[0] for each in tab.requested if each.startswith(("http", "ws"))} == {address.split("/")[2]}  # noqa: E501  # fmt: skip
 
 
-def test_marks_in_data_are_words_on_the_page(chromium: Browser, place: Path) -> None:
-    with served(place) as address:
-        tab = opened(chromium, address)
-        row = next(k for k in range(explored.M) if int(Contents(place).query_order[k]) == 2)
-        tab.click(f".queries .ag-row[row-index='{row}'] .ag-cell")
-        tab.sees("Most helpful training examples")
-        tab.sees("<img src=x onerror=")
-        turn(tab, "Training")
-        tab.wait("document.querySelector('.train .ag-row .ag-cell')?.innerText")
-        tab.click(".train .ag-row[row-index='0'] .ag-cell")
-        tab.sees("It helps these queries")
-        tab.sees("<b>bold</b>")
-        assert tab.do("document.body.dataset.ran || ''") == ""
-        assert tab.do("document.querySelectorAll('img[src=x], b').length") == 0
-        assert "<i>title</i>" in tab.text
+def test_marks_in_data_are_words_on_the_page(chromium: Browser, address: str, folder: Path) -> None:
+    tab = opened(chromium, address)
+    row = Contents(folder / "store").query_order.tolist().index(2)
+    tab.click(f".queries .ag-row[row-index='{row}'] .ag-cell")
+    tab.sees("Most helpful training examples")
+    tab.sees("<img src=x onerror=")
+    turn(tab, "Training")
+    tab.wait("document.querySelector('.train .ag-row .ag-cell')?.innerText")
+    tab.click(".train .ag-row[row-index='0'] .ag-cell")
+    tab.sees("It helps these queries")
+    tab.sees("<b>bold</b>")
+    assert tab.do("document.body.dataset.ran || ''") == ""
+    assert tab.do("document.querySelectorAll('img[src=x], b').length") == 0
+    assert "<i>title</i>" in tab.text
 
 
 def test_two_pages_at_once_lose_no_decision(chromium: Browser, place: Path) -> None:
@@ -209,7 +215,9 @@ def test_cleaning_from_the_page_compares_before_and_after(chromium: Browser, pla
         tab.wait(f"{_cell('train', 0, 'decision')}?.startsWith('relabel')")
         turn(tab, "Cleaning")
         tab.sees("1 to relabel, 0 to exclude, 0 kept.")
-        tab.do("[...document.querySelectorAll('button')].find(each => each.innerText.includes('apply, retrain')).click()")
+        tab.do(
+            "[...document.querySelectorAll('button')].find(each => each.innerText.includes('apply, retrain')).click()"
+        )
         tab.sees("On held-out examples accuracy went from", 120)
         found = Cleaned.of(Local(place))
         assert found is not None
@@ -220,21 +228,20 @@ def test_cleaning_from_the_page_compares_before_and_after(chromium: Browser, pla
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_wider_than_a_phone_and_dark_is_dark(
-    chromium: Browser, place: Path, tmp_path: Path, dark: bool
+    chromium: Browser, address: str, tmp_path: Path, dark: bool
 ) -> None:
-    with served(place) as address:
-        tab = chromium.tab()
-        tab.size(400, 800, dark=dark)
-        tab.open(address, LISTED)
-        tab.click(".queries .ag-row[row-index='0'] .ag-cell")
-        tab.sees("Most helpful training examples")
-        for words in ("Queries", "Training", "Map", "Decisions", "Cleaning"):
-            turn(tab, words)
-            tab.wait(f"document.querySelector('.q-tab--active').innerText.includes({words!r})")
-            assert tab.do("document.documentElement.scrollWidth") <= 400, words
-        red = int(re.findall(r"\d+", tab.do("getComputedStyle(document.body).backgroundColor"))[0])
-        assert red < 60 if dark else red > 200
-        assert tab.picture(tmp_path / "phone.png").stat().st_size > 5000
+    tab = chromium.tab()
+    tab.size(400, 800, dark=dark)
+    tab.open(address, LISTED)
+    tab.click(".queries .ag-row[row-index='0'] .ag-cell")
+    tab.sees("Most helpful training examples")
+    for words in ("Queries", "Training", "Map", "Decisions", "Cleaning"):
+        turn(tab, words)
+        tab.wait(f"document.querySelector('.q-tab--active').innerText.includes({words!r})")
+        assert tab.do("document.documentElement.scrollWidth") <= 400, words
+    red = int(re.findall(r"\d+", tab.do("getComputedStyle(document.body).backgroundColor"))[0])
+    assert red < 60 if dark else red > 200
+    assert tab.picture(tmp_path / "phone.png").stat().st_size > 5000
 
 
 def test_other_machines_need_the_token(chromium: Browser, place: Path) -> None:

@@ -23,7 +23,9 @@ def test_the_interval_of_a_change_is_that_of_examples_in_pairs() -> None:
     found = compared("mean loss", before, after, higher_is_better=False)
     error = (after - before).std(ddof=1) / 20
     assert found.change == pytest.approx((after - before).mean())
-    assert [found.low, found.high] == pytest.approx([found.change - 1.96 * error, found.change + 1.96 * error], abs=0.15 * error)
+    assert [found.low, found.high] == pytest.approx(
+        [found.change - 1.96 * error, found.change + 1.96 * error], abs=0.15 * error
+    )
     assert found.verdict == "worse"
 
 
@@ -41,7 +43,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     ("low", "high", "better", "words"),
     [
         (0.1, 0.2, True, "better"), (0.1, 0.2, False, "worse"), (-0.2, -0.1, False, "better"),
-        (-0.1, 0.2, True, "no difference that could not be chance"), (0.0, 0.0, True, "no difference that could not be chance"),
+        (-0.1, 0.2, True, "no difference that could not be chance"),
+        (0.0, 0.0, True, "no difference that could not be chance"),
     ],
 )  # fmt: skip
 def test_a_verdict_in_words(low: float, high: float, better: bool, words: str) -> None:
@@ -54,7 +57,10 @@ def test_it_comes_back_from_a_store_and_a_cut_one_is_none() -> None:
     made = Cleaned(now(), 3, 1, (Figure("accuracy", 0.5, 0.6, 0.05, 0.15, True),), ("a note",), {"report": "there"})
     made.keep(place)
     assert Cleaned.of(place) == made
-    assert "accuracy went from 50.00% to 60.00% (+10.00 points, 95 % interval +5.00 to +15.00 points): better" in made.verdict
+    assert (
+        "accuracy went from 50.00% to 60.00% (+10.00 points, 95 % interval +5.00 to +15.00 points): better"
+        in made.verdict
+    )
     place.content["cleaned.json"] = place.content["cleaned.json"][:-4]
     assert Cleaned.of(place) is None
     assert "not trained again" in replace(made, figures=()).verdict
@@ -76,5 +82,5 @@ def test_what_decisions_change() -> None:
 
 
 def test_two_examples_are_needed() -> None:
-    with pytest.raises(InputError, match="^examples: two or more"):
+    with pytest.raises(InputError, match=r"^examples: two or more"):
         compared("accuracy", np.ones(1), np.ones(1), higher_is_better=True)

@@ -29,7 +29,9 @@ def scores() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("query", [0, 4])
-def test_the_evidence_of_a_query_is_its_largest_and_smallest_scores(seen: Contents, scores: torch.Tensor, query: int) -> None:
+def test_the_evidence_of_a_query_is_its_largest_and_smallest_scores(
+    seen: Contents, scores: torch.Tensor, query: int
+) -> None:
     found = seen.evidence(query, 3)
     order = scores[query].argsort(descending=True)
     assert [each.position for each in found] == [*order[:3].tolist(), *order.flip(0)[:3].tolist()]
@@ -95,7 +97,9 @@ def test_columns_and_pictures_come_back_as_they_were(seen: Contents) -> None:
 def test_a_store_with_scores_alone_shows_positions(tmp_path: Path) -> None:
     one = explored.problem()
     labels = np.array(["ant"] * explored.N)
-    uw.Influence(one.objective).attribute(one.queries, store=tmp_path, columns={"label": labels, "age": np.arange(explored.N)})
+    uw.Influence(one.objective).attribute(
+        one.queries, store=tmp_path, columns={"label": labels, "age": np.arange(explored.N)}
+    )
     bare = Contents(tmp_path)
     assert bare.is_bare
     assert set(bare.display.train.facts) == {"label"}
@@ -115,7 +119,9 @@ def test_a_store_of_self_influence_has_no_queries(tmp_path: Path) -> None:
 
 def test_a_display_of_other_examples_is_refused(place: Path, tmp_path: Path) -> None:
     x, y = explored.problem().objective.data.take(range(20))
-    uw.Influence(explored.problem().objective.replace(data=(x, y))).attribute(explored.problem().queries, store=tmp_path / "b")
+    uw.Influence(explored.problem().objective.replace(data=(x, y))).attribute(
+        explored.problem().queries, store=tmp_path / "b"
+    )
     shutil.copy(place / "display.json", tmp_path / "b" / "display.json")
     with pytest.raises(InputError, match="of other training examples"):
         Contents(tmp_path / "b")

@@ -1,4 +1,4 @@
-"""Decisions are added, never lost: two at a time, taken back, put into one file, refused where they belong elsewhere."""
+"""Decisions are added, never lost: two at a time, taken back, put into one file, refused in another store."""
 
 from __future__ import annotations
 
@@ -119,13 +119,21 @@ def test_a_damaged_one_is_named_and_the_others_stand(place: Path, decisions: Dec
     with pytest.warns(DamagedFileWarning, match=damaged.name):
         assert set(Decisions(Local(place)).standing()) == {2}
     (place / "decisions.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(InputError, match=r"decisions\.parquet in .* was cut or altered"), pytest.warns(DamagedFileWarning):
+    with (
+        pytest.raises(InputError, match=r"decisions\.parquet in .* was cut or altered"),
+        pytest.warns(DamagedFileWarning),
+    ):
         Decisions(Local(place))
 
 
 @pytest.mark.parametrize(
     ("position", "what", "new", "named"),
-    [(36, "keep", None, "position"), (0, "burn", None, "what"), (0, "relabel", None, "new"), (0, "relabel", "ant", "new")],
+    [
+        (36, "keep", None, "position"),
+        (0, "burn", None, "what"),
+        (0, "relabel", None, "new"),
+        (0, "relabel", "ant", "new"),
+    ],
 )
 def test_what_cannot_be_decided_is_refused_by_name(
     decisions: Decisions, position: int, what: str, new: str | None, named: str

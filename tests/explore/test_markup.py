@@ -44,7 +44,9 @@ def test_marks_in_data_stay_words(bad: str) -> None:
 
 
 def test_differing_cells_are_marked_with_what_stands_in_the_other() -> None:
-    html = str(markup.values({"age": 3.14159265, "city": "Bonn", "gap": None}, ["city"], {"age": 3.14159265, "city": "Köln"}))
+    html = str(
+        markup.values({"age": 3.14159265, "city": "Bonn", "gap": None}, ["city"], {"age": 3.14159265, "city": "Köln"})
+    )
     assert html.count('class="differs"') == 1
     assert "Köln" in html
     assert 'title="3.14159265"' in html

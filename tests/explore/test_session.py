@@ -47,7 +47,12 @@ def test_deciding_is_about_the_example_looked_at(session: Session) -> None:
     session.look(5)
     made = session.decide("relabel")
     train = session.contents.display.train
-    assert (made.position, made.old, made.new, made.who) == (5, train.facts["label"][5], train.facts["suggested"][5], "me")
+    assert (made.position, made.old, made.new, made.who) == (
+        5,
+        train.facts["label"][5],
+        train.facts["suggested"][5],
+        "me",
+    )
     assert made.new != made.old
     session.look(6)
     session.decide("exclude")

@@ -27,6 +27,10 @@ def frame(examples: Examples) -> pd.DataFrame:
     return pd.DataFrame({"id": examples.ids, **examples.facts, **examples.own})
 
 
+def both(operator: str, *conditions: Any) -> dict[str, Any]:
+    return {"operator": operator, "conditions": list(conditions)}
+
+
 def key(columns: list[view.Column], name: str) -> str:
     return next(column.key for column in columns if column.name == name)
 
@@ -47,18 +51,28 @@ def test_sorted_as_pandas_sorts_with_gaps_last(
     [
         ("loss", {"type": "greaterThan", "filter": 0.5}, "loss > 0.5"),
         ("loss", {"type": "inRange", "filter": -0.5, "filterTo": 0.5}, "-0.5 <= loss <= 0.5"),
-        ("loss", {"operator": "OR", "conditions": [{"type": "lessThan", "filter": -1}, {"type": "greaterThanOrEqual", "filter": 1}]}, "loss < -1 or loss >= 1"),
+        (
+            "loss",
+            both("OR", {"type": "lessThan", "filter": -1}, {"type": "greaterThanOrEqual", "filter": 1}),
+            "loss < -1 or loss >= 1",
+        ),
         ("age", {"type": "blank"}, "age != age"),
         ("age", {"type": "notBlank"}, "age == age"),
         ("age", {"type": "equals", "filter": 3}, "age == 3"),
         ("label", {"type": "equals", "filter": "B"}, "label == 'b'"),
-        ("label", {"operator": "AND", "conditions": [{"type": "notEqual", "filter": "a"}, {"type": "notContains", "filter": "b"}]}, "label == 'c'"),
+        (
+            "label",
+            both("AND", {"type": "notEqual", "filter": "a"}, {"type": "notContains", "filter": "b"}),
+            "label == 'c'",
+        ),
         ("name", {"type": "endsWith", "filter": "7"}, "name.str.endswith('7')"),
         ("name", {"type": "startsWith", "filter": "name 1"}, "name.str.startswith('Name 1')"),
         ("name", {"type": "contains", "filter": "E 2"}, "name.str.contains('e 2')"),
     ],
 )  # fmt: skip
-def test_filtered_as_pandas_filters(examples: Examples, frame: pd.DataFrame, name: str, condition: Any, query: str) -> None:
+def test_filtered_as_pandas_filters(
+    examples: Examples, frame: pd.DataFrame, name: str, condition: Any, query: str
+) -> None:
     columns = view.table(examples)
     found = view.rows(columns, filters={key(columns, name): condition})
     assert found.tolist() == frame.query(query, engine="python").index.tolist()

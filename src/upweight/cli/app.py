@@ -122,5 +122,7 @@ app.command(
     + "upweight explore --demo\n\nupweight explore scores\n\n"
     + "upweight explore people.csv --target income --store people\n\nupweight explore study.py --prepare",
 )(explore)
-app.command(epilog=EXAMPLES + "upweight clean demo.explore\n\nupweight clean people --output cleaned --no-retrain")(clean)
+app.command(epilog=EXAMPLES + "upweight clean demo.explore\n\nupweight clean people --output cleaned --no-retrain")(
+    clean
+)
 app.add_typer(data.app, name="data")

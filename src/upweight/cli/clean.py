@@ -31,10 +31,10 @@ def clean(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Apply the decisions of a store to a copy of its data, train the model again, and compare both on held-out examples.
+    """Apply the decisions of a store to a copy of its data, train the model again, and compare on held-out examples.
 
-    The study file or CSV that the store was made of is read again and stays as it is. What is written: the cleaned data,
-    and a report with accuracy and loss before and after, with intervals. Decisions stay in the store.
+    The study file or CSV that the store was made of is read again and stays as it is. What is written: the cleaned
+    data, and a report with accuracy and loss before and after, with intervals. Decisions stay in the store.
     """
     with session(as_json, quiet) as run:
         from upweight.cli.cleaning import cleaned, origin_of
@@ -45,7 +45,9 @@ def clean(
         require("explore", "upweight clean", "pyarrow")
         contents = Contents(store)
         if not contents.decisions.standing():
-            raise InputError(f"{contents.place}: nothing is decided there; `upweight explore {contents.place}` is where to")
+            raise InputError(
+                f"{contents.place}: nothing is decided there; `upweight explore {contents.place}` is where to"
+            )
         contents.decisions.compact()
         origin = origin_of(contents)
         outputs = plan(output, "clean", endings=[".csv", ".npz"], inputs=[Path(origin.path)], force=force)
@@ -54,7 +56,9 @@ def clean(
         written = outputs.write(found.contents)
         kept = f"the decisions are kept, and the cleaned data are in {written['.csv']}"
         figures = _figures(run, found, kept) if retrain else ()
-        files = {"cleaned data" if ending == ".csv" else "cleaned arrays": str(path) for ending, path in written.items()}
+        files = {
+            "cleaned data" if ending == ".csv" else "cleaned arrays": str(path) for ending, path in written.items()
+        }
         notes = (*found.notes, *_held_out(found, figures))
         came = _came(found, figures, notes, files)
         page = _report(contents, found, came, run.warnings)
@@ -159,12 +163,12 @@ def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[s
         Table(
             ["on held-out examples", "before", "after", "change", "95 % interval of the change", "verdict"],
             [[*each.words, each.verdict] for each in came.figures],
-            "Before: trained on the data as they are; after: on the cleaned ones, by the same training. Intervals: held-out "
-            "examples resampled in pairs.",
+            "Before: trained on the data as they are; after: on the cleaned ones, by the same training. Intervals: "
+            "held-out examples resampled in pairs.",
         )
     ]
     page = page.section(
-        "Before and after", *compared * bool(came.figures), Text("\n\n".join(came.notes)) if came.notes else Text(came.verdict),
+        "Before and after", *compared * bool(came.figures), Text("\n\n".join(came.notes) or came.verdict),
         Warnings(warnings),
     )  # fmt: skip
     counts = {
@@ -176,5 +180,7 @@ def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[s
     return page.section(
         "What was decided",
         Facts(counts),
-        Table(["id", "decision", "label before", "label now", "who", "when (UTC)"], shown, f"Decisions that stand.{more}"),
+        Table(
+            ["id", "decision", "label before", "label now", "who", "when (UTC)"], shown, f"Decisions that stand.{more}"
+        ),
     )

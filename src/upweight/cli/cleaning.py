@@ -181,7 +181,9 @@ def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
     )
 
 
-def _rewritten(path: Path, target: str, relabelled: dict[int, str], excluded: list[int]) -> tuple[bytes, tuple[str, ...]]:
+def _rewritten(
+    path: Path, target: str, relabelled: dict[int, str], excluded: list[int]
+) -> tuple[bytes, tuple[str, ...]]:
     """A CSV with other labels and without some rows; all other cells as they are written, in their order."""
     import pandas as pd
 
@@ -222,7 +224,11 @@ def _is_number(value: str) -> bool:
 
 
 def _listing(
-    contents: Contents, labels: np.ndarray | None, relabelled: dict[int, str], left: np.ndarray, own: dict[str, np.ndarray]
+    contents: Contents,
+    labels: np.ndarray | None,
+    relabelled: dict[int, str],
+    left: np.ndarray,
+    own: dict[str, np.ndarray],
 ) -> bytes:
     """The training examples that stay, in order: id, position, label now and before, and the study's own columns."""
     import pandas as pd

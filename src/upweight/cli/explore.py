@@ -74,7 +74,7 @@ def explore(
         contents.decisions.compact(LOOSE)
         run.result = {"store": str(place), **contents.summary()}
         if prepare:
-            run.show(f"{place}: {_counted(contents)}. `upweight explore {shlex.quote(str(place))}` opens the page.")
+            run.show(_counted(contents), f"`upweight explore {shlex.quote(str(place))}` opens the page.")
         else:
             from upweight.explore.serve import door
 
@@ -110,7 +110,7 @@ def _told(run: Session, place: Backend, contents: Contents, found: Door) -> None
     if found.token is not None:
         run.note("other machines can reach this page; whoever has the address can decide")
     if not run.as_json:
-        run.show(f"{place}: {_counted(contents)}")
+        run.show(_counted(contents))
         run.print(f"page: {found.address}  (Ctrl-C ends)", soft_wrap=True)
 
 

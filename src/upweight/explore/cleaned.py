@@ -101,9 +101,7 @@ class Cleaned:
         told = []
         for each in self.figures:
             name, before, after, change, interval = each.words
-            told.append(
-                f"{name} went from {before} to {after} ({change}, 95 % interval {interval}): {each.verdict}"
-            )
+            told.append(f"{name} went from {before} to {after} ({change}, 95 % interval {interval}): {each.verdict}")
         return f"On held-out examples {'; '.join(told)}."
 
     def keep(self, place: Backend) -> None:

@@ -12,6 +12,8 @@ from upweight.explore.view import DECISION, FLAG, ID, NUMBER, Column
 
 BLOCK = 100
 """Rows that are asked for at a time."""
+WAIT = 120
+"""Milliseconds after the last letter of a filter or a search."""
 FILTERS = {NUMBER: "agNumberColumnFilter"}
 SOURCE = """({
   getRows: asked => fetch("rows/%s/%s?" + new URLSearchParams({
@@ -89,6 +91,7 @@ def _column(column: Column) -> dict[str, Any]:
         "field": column.key,
         "colId": column.key,
         "headerName": column.name,
+        "filterParams": {"debounceMs": WAIT},
         "filter": FILTERS.get(column.kind, "agTextColumnFilter"),
         "width": WIDTHS.get(column.name, 105 if column.kind == NUMBER else 100),
     }

@@ -93,7 +93,7 @@ class Page:
             self.facts = ui.label(self._facts()).classes("facts")
             ui.space()
             ui.label(KEYS).classes("facts keys")
-            self.search = ui.input(placeholder="search", on_change=self._search).props("dense clearable debounce=250").classes("w-40").mark("search")  # noqa: E501  # fmt: skip
+            self.search = ui.input(placeholder="search", on_change=self._search).props(f"dense clearable debounce={lists.WAIT}").classes("w-40").mark("search")  # noqa: E501  # fmt: skip
             ui.button(icon="contrast", on_click=self._shade).props("flat dense round aria-label='dark or light'")
         with ui.element("details").classes("hint px-3 w-full"):
             with ui.element("summary"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WAIT = 30.0
+WAIT = 90.0
 """Seconds for what a page is waited for."""
 
 
@@ -41,6 +41,7 @@ class Tab:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """Ask the browser for something by its protocol."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
@@ -61,6 +62,7 @@ class Tab:
         self._stack.close()
 
     def size(self, width: int, height: int = 900, *, dark: bool = False) -> None:
+        """Of the window, and whether the system is dark."""
         phone = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.send("Emulation.setDeviceMetricsOverride", **phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
