@@ -95,6 +95,7 @@ class Tab:
     def click(self, selector: str, place: int = 0) -> None:
         """In the middle of what a selector finds, as a mouse does."""
         found = f"document.querySelectorAll({json.dumps(selector)})[{place}]"
+        self.front()
         self.wait(found)
         self.do(f"{found}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
         box = self.do(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({found}.getBoundingClientRect())")
@@ -104,9 +105,14 @@ class Tab:
 
     def key(self, key: str) -> None:
         """Press a key and let it go."""
+        self.front()
         code = {"text": key} if len(key) == 1 else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, **code)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def front(self) -> None:
+        """Before all other tabs: what lies behind draws nothing and has no focus."""
+        self.send("Page.bringToFront")
 
     def type(self, text: str) -> None:
         """Into what has the focus."""

@@ -48,7 +48,8 @@ def made(place: Path, kind: str, examples: int) -> None:
         facts = {
             "label": labels, "prediction": said, "wrong": labels != said, "loss": random.exponential(size=count),
             "suggested": said, "suspicion": random.exponential(size=count),
-            "self-influence": random.exponential(size=count), "x": random.normal(size=count), "y": random.normal(size=count),
+            "self-influence": random.exponential(size=count),
+            "x": random.normal(size=count), "y": random.normal(size=count),
         }  # fmt: skip
         if kind == "images":
             drawn = (random.random((count, 28, 28)) * 255).astype(np.uint8)

@@ -196,6 +196,7 @@ def test_two_pages_at_once_lose_no_decision(chromium: Browser, place: Path) -> N
         tabs[1].key("3")
         order = Contents(place).train_order.tolist()
         for tab in tabs:  # each shows the other's, without being asked
+            tab.front()
             tab.wait(f"{_cell('train', 0, 'decision')} === 'keep' && {_cell('train', 1, 'decision')} === 'exclude'")
         standing = Contents(place).decisions.standing()
         assert {position: (each.what, each.who) for position, each in standing.items()} == {
