@@ -201,7 +201,7 @@ def _numbers(page: Page, position: int) -> None:
 
 
 def _cards(examples: Examples) -> Any:
-    return ui.element("div").classes("cards wide" if examples.own and examples.pictures is None else "cards")
+    return ui.element("div").classes("cards wide" if examples.own else "cards")
 
 
 def _clickable(classes: str, act: Callable[[], Any]) -> Any:
