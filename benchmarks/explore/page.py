@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.explore.browser import Tab, browser, program
 from benchmarks.jobs import memory
 from benchmarks.jobs.open import made as made_scores
+from upweight.explore import Contents, Session
 from upweight.explore.display import Display
 from upweight.explore.examples import Examples
 from upweight.explore.pictures import thumbnails
@@ -88,7 +89,39 @@ def measured(place: Path, examples: int) -> dict[str, Any]:
             server.kill()
             server.wait()
     held = {name: int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) * 1024 for name, key in (("peak", "VmHWM"), ("end", "VmRSS"))}  # type: ignore[index]  # noqa: E501  # fmt: skip
-    return {"to_listen": listening, "first": first, "again": again, "actions": actions, "memory": held | {"imports": imports()}, "disk": memory.on_disk(place)}  # noqa: E501  # fmt: skip
+    return {"to_listen": listening, "first": first, "again": again, "actions": actions, "memory": held | {"imports": imports()}, "disk": memory.on_disk(place), "processor": of_the_server(place)}  # noqa: E501  # fmt: skip
+
+
+def of_the_server(place: Path) -> dict[str, list[float]]:
+    """Seconds of the processor that the server works on what a browser asks for: others' work doesn't count."""
+    contents = Contents(place)
+    session = Session(contents, "me")
+    session.look(5)
+    keys = {column.name: column.key for column in contents.train_table()}
+
+    def rows(sort: list[dict[str, str]], filters: dict[str, Any]) -> Callable[[], Any]:
+        return lambda: session.rows("train", 0, 100, sort, filters)
+
+    asked: dict[str, Callable[[], Any]] = {
+        "rows as they are": rows([], {}),
+        "rows sorted by a number": rows([{"colId": keys["suspicion"], "sort": "desc"}], {}),
+        "rows sorted by a text": rows([{"colId": keys["label"], "sort": "desc"}], {}),
+        "rows filtered by a number": rows([], {keys["loss"]: {"type": "greaterThan", "filter": 1}}),
+        "rows filtered by a text": rows([], {keys["label"]: {"type": "equals", "filter": "a"}}),
+        "a query's evidence": lambda: contents.evidence(3, 6),
+        "what an example helps and harms": lambda: contents.effects(77, 6),
+        "the map": contents.map.picture,
+        "a decision": lambda: session.decide("keep"),
+    }
+    found = {name: [_processor(act) for _ in range(TIMES)] for name, act in asked.items()}
+    session.search = "17"
+    return found | {"rows searched for a word": [_processor(asked["rows as they are"]) for _ in range(TIMES)]}
+
+
+def _processor(act: Callable[[], Any]) -> float:
+    begun = time.process_time()
+    act()
+    return time.process_time() - begun
 
 
 def imports() -> int:

@@ -39,10 +39,16 @@ def _section(kind: str, part: dict[str, Any]) -> str:
         ["first paint, again", _median(one["again"]), f"{max(one['again']):.2f}"],
         *([name, _median(times), f"{max(times):.2f}"] for name, times in one["actions"].items()),
     ]
+    server = [
+        [name, f"{1000 * statistics.median(each):.0f}", f"{1000 * max(each):.0f}"]
+        for name, each in one["processor"].items()
+    ]
     held, machine = one["memory"], part["machine"]
     return f"""## {one["examples"]:,} {NAMES[kind]}
 
 {table(["action", "seconds, median", "at most"], rows)}
+
+{table(["the server's own work", "milliseconds of the processor, median", "at most"], server)}
 
 {one["queries"]:,} queries; {one["disk"] / MIB:,.0f} MiB on disk, scores above all. The command listens after
 {one["to_listen"]:.1f} s. The server held {held["peak"] / MIB:,.0f} MiB at most,

@@ -38,9 +38,6 @@ def test_marks_in_data_stay_words(bad: str) -> None:
     text = read(str(markup.text(f"see {bad} there", markup.shared_words(bad, bad))))
     assert set(text.found) <= {"p", "mark"}
     assert text.words == f"see {bad} there"
-    tokens = read(str(markup.tokens([bad, "word"], [0.5, -1.0])))
-    assert tokens.found == ["p", "span", "span"]
-    assert tokens.words == f"{bad}word"
 
 
 def test_differing_cells_are_marked_with_what_stands_in_the_other() -> None:
@@ -58,10 +55,3 @@ def test_words_of_both_texts_are_marked() -> None:
     shared = markup.shared_words("The Horse ran away", "a horse, away from the others")
     assert shared == {"horse", "away"}
     assert str(markup.text("The Horse ran", shared)) == '<p class="text">The <mark>Horse</mark> ran</p>'
-
-
-def test_tokens_are_coloured_by_their_share_of_the_strongest() -> None:
-    html = str(markup.tokens(["a", "b"], [0.5, -1.0], helpful_sign=1))
-    assert 'class="token up" style="--share:50%" title="+0.5"' in html
-    assert 'class="token down" style="--share:100%" title="-1"' in html
-    assert 'class="token up" style="--share:100%"' in str(markup.tokens(["b"], [-1.0], helpful_sign=-1))

@@ -23,7 +23,7 @@ SOURCE = """({
     .then(found => asked.successCallback(found.rows, found.count), () => asked.failCallback())
 })"""
 FIGURES = "p => p.value == null ? '' : Number.isInteger(p.value) ? String(p.value) : p.value.toPrecision(3)"
-WIDTHS = {ID: 80, DECISION: 120}
+WIDTHS = {ID: 96, DECISION: 120}
 
 
 def grid(key: str, side: str, columns: Sequence[Column], chosen: Callable[[int], Any]) -> ui.aggrid:

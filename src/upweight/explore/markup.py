@@ -57,18 +57,6 @@ def shared_words(one: str, other: str) -> set[str]:
     return found[0] & found[1]
 
 
-def tokens(pieces: Sequence[str], scores: Sequence[float], helpful_sign: int = 1) -> Markup:
-    """A text token by token, each coloured by its share of the strongest: helpful blue, harmful red."""
-    top = max((abs(score) for score in scores), default=0.0) or 1.0
-    spans = [
-        Markup('<span class="token {}" style="--share:{}%" title="{}">{}</span>').format(
-            "up" if helpful_sign * score >= 0 else "down", f"{100 * abs(score) / top:.0f}", f"{score:+.3g}", piece
-        )
-        for piece, score in zip(pieces, scores, strict=True)
-    ]
-    return Markup('<p class="text">{}</p>').format(Markup("").join(spans))
-
-
 def circles(points: Sequence[tuple[float, float, str, float]]) -> Markup:
     """Points of a map as SVG: x, y, class and radius of each."""
     spots = [
