@@ -15,7 +15,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,9 @@ class Study:
         Of texts: what each token of every training example and of every query reads, a list of texts each, in the
         order of the model's positions. Reports colour them by their scores. (Default: as the tokenizer of an objective
         of transformers says.)
+    retrain
+        A function of an objective with other training data that gives it with its model trained on them, for
+        `upweight clean`. Default: models whose outputs are linear in θ are minimised; others can't be retrained.
     network
         Where the objective is a top on frozen features: the network from stored images (``images``, as levels 0 … 255)
         to them. `upweight attack` goes through it.
@@ -78,6 +81,7 @@ class Study:
     query_table: pd.DataFrame | None = None
     tokens: Sequence[Sequence[str]] | None = None
     query_tokens: Sequence[Sequence[str]] | None = None
+    retrain: Callable[[Objective], Objective] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.objective, Objective):
