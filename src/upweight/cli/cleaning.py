@@ -139,7 +139,7 @@ def _of_study(run: Session, contents: Contents, origin: Origin) -> Cleaning:
 
 
 def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
-    from upweight.cli.sources import split
+    from upweight.cli.csv_source import split
     from upweight.explore.cleaned import changes
     from upweight.jobs.of_study import digest
     from upweight.tabular import Choice, read_labelled, train_logistic

@@ -87,7 +87,7 @@ def _of_study(run: Session, path: Path, place: Backend) -> None:
         if found is None:
             many = study.objective.n * len(study.objective.queries(study.queries))
             job = replace(job, options={**OPTIONS, "top_k": None if many <= ALL else min(TOP_K, study.objective.n)})
-        stored = scored(run, job, place, study, InProcess())
+        stored = scored(run, job, place, study, InProcess()).stored
         given = Given(
             title=path.name,
             class_names=study.class_names,
@@ -132,7 +132,7 @@ def _of_csv(run: Session, path: Path, place: Backend, target: str, choice: Choic
     taken = opened_.queries.take(asked.tolist())
     ids = opened_.query_ids[asked]
     Influence(opened_.objective).attribute(taken, query_ids=ids.tolist(), store=place, columns={})
-    train, held_out = opened_.train_frame, opened_.query_frame
+    train, held_out = opened_.train_table, opened_.query_table
     assert train is not None
     assert held_out is not None
     for note in opened_.notes:
