@@ -32,7 +32,7 @@ from upweight.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.source import Source
+    from upweight.cli import sources
     from upweight.report import Report
     from upweight.tasks import DomainMismatch, GroupFeatures
 
@@ -142,7 +142,7 @@ def domain_mismatch(
         }  # fmt: skip
 
 
-def tables_of(opened: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_of(opened: sources.Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What groups are chosen by, of the training examples and of the queries."""
     if opened.train_table is None or opened.query_table is None:
         raise InputError(
@@ -165,7 +165,7 @@ def belongs(table: pd.DataFrame, expression: str) -> np.ndarray:
     return read(expression).holds(table)
 
 
-def compared(opened: Source, expression: str, members: np.ndarray) -> GroupFeatures | None:
+def compared(opened: sources.Source, expression: str, members: np.ndarray) -> GroupFeatures | None:
     """Of the inputs made of the columns in the expression, the one that tells the group best; None without any."""
     if opened.model is None:
         return None
@@ -183,7 +183,7 @@ def compared(opened: Source, expression: str, members: np.ndarray) -> GroupFeatu
     return GroupFeatures(positions=[positions[int(distances.argmax())]], names=opened.model.input_names)
 
 
-def make_report(opened: Source, found: DomainMismatch, warnings: list[str]) -> Report:
+def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[str]) -> Report:
     """The page: the finding, the queries, the most influential examples with their values, all of them by rank."""
     from upweight.cli.layout import beside, frame_block, meaning_block
     from upweight.report import Facts, Figure, Report, Warnings

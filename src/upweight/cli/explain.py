@@ -32,7 +32,7 @@ from upweight.cli.spreadsheet import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.source import Source
+    from upweight.cli import sources
     from upweight.tasks import Explanation, TokenExplanation
 
 
@@ -109,7 +109,7 @@ def explain(
         }
 
 
-def all_scores(opened: Source, found: Explanation) -> pd.DataFrame:
+def all_scores(opened: sources.Source, found: Explanation) -> pd.DataFrame:
     """Every training example, the most helpful first: name, label, score, and the table's own columns."""
     import pandas as pd
 
@@ -139,7 +139,7 @@ def tokens_json(found: TokenExplanation) -> dict[str, Any]:
     }
 
 
-def query_facts(opened: Source, position: int) -> dict[str, Any]:
+def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
     """The query in figures: its name, given label, prediction with probability, loss."""
     from upweight.predictions import named
 
@@ -155,7 +155,7 @@ def query_facts(opened: Source, position: int) -> dict[str, Any]:
     return facts
 
 
-def headline(opened: Source, facts: dict[str, Any]) -> str:
+def headline(opened: sources.Source, facts: dict[str, Any]) -> str:
     """The query in a line."""
     words = f"{opened.title}, {opened.noun} {facts[opened.noun]}"
     if "predicted" in facts:
@@ -165,7 +165,7 @@ def headline(opened: Source, facts: dict[str, Any]) -> str:
     return f"{words}; loss {facts['loss']:.3g}"
 
 
-def labels(opened: Source, positions: Sequence[int]) -> list[Any]:
+def labels(opened: sources.Source, positions: Sequence[int]) -> list[Any]:
     """The labels of training examples; gaps where the loss knows no classes."""
     from upweight.errors import InputError
     from upweight.losses import split_batch
@@ -184,10 +184,13 @@ def labels(opened: Source, positions: Sequence[int]) -> list[Any]:
 
 def values_at(table: pd.DataFrame | None, position: int) -> dict[str, Any] | None:
     """What a table says of an example, by name; None without a table."""
-    return None if table is None else table.astype(object).where(table.notna(), None).iloc[position].to_dict()
+    if table is None:
+        return None
+    row = table.iloc[[position]]
+    return {str(name): value for name, value in row.astype(object).where(row.notna(), None).iloc[0].items()}
 
 
-def _as_json(opened: Source, positions: list[int], scores: list[float]) -> list[dict[str, Any]]:
+def _as_json(opened: sources.Source, positions: list[int], scores: list[float]) -> list[dict[str, Any]]:
     return [
         {
             opened.noun: opened.objective.ids[position],
@@ -200,7 +203,7 @@ def _as_json(opened: Source, positions: list[int], scores: list[float]) -> list[
     ]
 
 
-def rows_of(opened: Source, found: Explanation) -> list[tuple[str, int, float, Any]]:
+def rows_of(opened: sources.Source, found: Explanation) -> list[tuple[str, int, float, Any]]:
     """Side, position, score and label of every example shown, the most helpful first, the most harmful last."""
     rows = []
     for side, ranking in (("helpful", found.helpful), ("harmful", found.harmful)):
@@ -211,14 +214,14 @@ def rows_of(opened: Source, found: Explanation) -> list[tuple[str, int, float, A
     return rows
 
 
-def query_label(opened: Source, position: int, facts: dict[str, Any]) -> Any:
+def query_label(opened: sources.Source, position: int, facts: dict[str, Any]) -> Any:
     """Its label as a CSV has it, of a study as its loss knows it; None where there is none."""
     if opened.model is not None and opened.query_table is not None:
         return opened.query_table.iloc[position].iloc[0]
     return facts.get("label")
 
 
-def _shown(opened: Source, position: int, facts: dict[str, Any], found: Explanation) -> Any:
+def _shown(opened: sources.Source, position: int, facts: dict[str, Any], found: Explanation) -> Any:
     from upweight.cli.layout import signed, table
 
     columns = opened.weightiest(position)

@@ -9,13 +9,13 @@ import numpy as np
 from upweight.cli.explain import headline, query_label, rows_of, values_at
 
 if TYPE_CHECKING:
-    from upweight.cli.source import Source
+    from upweight.cli import sources
     from upweight.report import Report
     from upweight.tasks import Explanation, InfluenceByDistance, TokenExplanation
 
 
 def make_report(
-    opened: Source,
+    opened: sources.Source,
     position: int,
     facts: dict[str, Any],
     found: Explanation,
@@ -36,9 +36,9 @@ def make_report(
     scores = [score for _, _, score, _ in rows]
     blocks: list[Any] = [meaning_block(quantity, found.attribution.magnitude)]
     if opened.images is not None:
-        captions = [f"{opened.noun} {name}: {row[3]}, {row[2]:+.3g}" for name, row in zip(ids, rows, strict=True)]
+        under = [f"{opened.noun} {name}: {row[3]}, {row[2]:+.3g}" for name, row in zip(ids, rows, strict=True)]
         pictures = [np.asarray(opened.images[index]) for _, index, _, _ in rows]
-        blocks.append(Images(pictures, captions, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
+        blocks.append(Images(pictures, under, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
     if by_token is not None:
         known = [{"label": row[3], **(values_at(opened.values, row[1]) or {})} for row in rows]
         named = [(row[0], name, row[2]) for name, row in zip(ids, rows, strict=True)]
@@ -77,7 +77,7 @@ def make_report(
 
 
 def _table(
-    opened: Source,
+    opened: sources.Source,
     position: int,
     facts: dict[str, Any],
     rows: list[tuple[str, int, float, Any]],

@@ -30,7 +30,7 @@ from upweight.cli.spreadsheet import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.source import Source
+    from upweight.cli import sources
     from upweight.report import Report
     from upweight.tasks import LabelErrors
 
@@ -104,7 +104,7 @@ def label_errors(
         }
 
 
-def ranked(errors: LabelErrors, opened: Source) -> pd.DataFrame:
+def ranked(errors: LabelErrors, opened: sources.Source) -> pd.DataFrame:
     """All examples, the most suspicious first: rank, name, labels, score, and the table's own columns."""
     from upweight.cli.layout import beside
 
@@ -134,7 +134,7 @@ def speaking_against(errors: LabelErrors, k: int) -> dict[Any, list[dict[str, An
     }
 
 
-def _headline(opened: Source) -> str:
+def _headline(opened: sources.Source) -> str:
     facts = opened.facts
     if opened.model is None:
         return f"{opened.title}: {facts['model']}, {opened.objective.n:,} training examples"
@@ -146,7 +146,7 @@ def _headline(opened: Source) -> str:
 
 
 def _shown(
-    opened: Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
+    opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
 ) -> Any:
     from upweight.cli.layout import table
 
@@ -178,7 +178,7 @@ def _shown(
 
 
 def make_report(
-    opened: Source,
+    opened: sources.Source,
     errors: LabelErrors,
     frame: pd.DataFrame,
     evidence: dict[Any, list[dict[str, Any]]],
@@ -237,7 +237,7 @@ def _unseen(errors: LabelErrors) -> str:
     return "" if errors.method in ("self-influence", "loss") else " had it never seen them"
 
 
-def _pictures(opened: Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]]) -> list[Any]:
+def _pictures(opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]]) -> list[Any]:
     """The first suspicious images, each followed by one that contradicts it, of the suggested label if there is one."""
     from upweight.report import Images
 

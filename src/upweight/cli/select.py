@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,7 +31,7 @@ from upweight.cli.spreadsheet import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.source import Source
+    from upweight.cli import sources
     from upweight.report import Report
     from upweight.tasks import Selection, Variety
 
@@ -152,7 +152,7 @@ def select(
         }
 
 
-def texts(opened: Source, method: Method, column: str | None) -> dict[str, list[str]]:
+def texts(opened: sources.Source, method: Method, column: str | None) -> dict[str, Any]:
     """What BM25 reads: the pool's and the reference set's texts."""
     from upweight.cli.texts import texts_of
 
@@ -166,7 +166,7 @@ def texts(opened: Source, method: Method, column: str | None) -> dict[str, list[
     }
 
 
-def rows_of(found: Selection, opened: Source) -> pd.DataFrame:
+def rows_of(found: Selection, opened: sources.Source) -> pd.DataFrame:
     """The chosen examples, the best first: rank, name, position, score, and the table's own columns."""
     from upweight.cli.layout import beside
 
@@ -174,7 +174,7 @@ def rows_of(found: Selection, opened: Source) -> pd.DataFrame:
 
 
 def make_report(
-    opened: Source, found: Selection, frame: pd.DataFrame, varied: Variety | None, warnings: list[str]
+    opened: sources.Source, found: Selection, frame: pd.DataFrame, varied: Variety | None, warnings: list[str]
 ) -> Report:
     """The page: what was chosen from what, the scores of all, the first chosen with their values."""
     from upweight.cli.layout import frame_block, meaning_block
