@@ -209,9 +209,7 @@ def as_schedule(schedule: Any) -> Schedule | Sequence[float]:
         if isinstance(schedule, type):
             raise InputError(f"schedule: give a function step -> factor of lr; got {scalars.shown(schedule)}")
         return schedule
-    if isinstance(schedule, np.ndarray) and schedule.ndim == 1:
-        return schedule.tolist()
-    if isinstance(schedule, Tensor) and schedule.dim() == 1 and not schedule.is_meta:
+    if isinstance(schedule, Tensor | np.ndarray) and schedule.ndim == 1 and not getattr(schedule, "is_meta", False):
         return schedule.tolist()
     if isinstance(schedule, Sequence) and not isinstance(schedule, str):
         return list(schedule)

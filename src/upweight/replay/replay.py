@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from upweight import scalars
 from upweight.attribution import Attribution
@@ -99,7 +99,7 @@ class Replay:
         batch_size: int | None = None,
         batches: Sequence[Any] | None = None,
         drop_last: bool = False,
-        schedule: Schedule | Sequence[float] = "constant",
+        schedule: Schedule | Sequence[float] | np.ndarray | Tensor = "constant",
         cycle_momentum: bool = True,
         clip: float | None = None,
         seed: int = 0,
