@@ -19,7 +19,7 @@ from upweight.errors import MissingExtraError
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "upweight"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "charset_normalizer": "charset-normalizer"}
 """Where a package is imported by another name than it is installed by."""
 ROOMS_OF_EXTRAS = ("plots", "report", "tabular", "cli", "demo.py")
 """Rooms that may import extras at their top: nothing of the core imports them there."""

@@ -11,7 +11,11 @@ from upweight.cli.options import (
     FOLDER,
     AsJson,
     Drop,
+    Estimator,
     Force,
+    Group,
+    Model,
+    ModelKind,
     Only,
     Output,
     Query,
@@ -20,12 +24,15 @@ from upweight.cli.options import (
     Seed,
     Source,
     Target,
+    Task,
+    TaskName,
     Top,
-    chosen,
+    Weight,
+    table_options,
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.spreadsheet import as_csv
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +50,11 @@ def explain(
     top: Top = 5,
     drop: Drop = None,
     only: Only = None,
+    weight: Weight = None,
+    group: Group = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -56,15 +68,16 @@ def explain(
     """
     with session(as_json, quiet) as run:
         from upweight.cli.distance import distance_of, figures_of
-        from upweight.cli.layout import magnitude_json, meaning, meaning_json
+        from upweight.cli.layout import foot, magnitude_json, meaning, meaning_json
         from upweight.cli.leverage import correction
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
         from upweight.tasks import explain as attribute
 
         outputs = plan(output, "explain", endings=[".csv"], inputs=[source], force=force)
+        options = table_options(drop, only, weight, group, task, model, estimator)
         run.stage(f"reading {source.name} and training")
-        opened = open_source(source, target, row, query, seed, chosen(drop, only))
+        opened = open_source(source, target, row, query, seed, options)
         outputs.refuse_what_was_read()
         position = opened.query()
         facts = query_facts(opened, position)
@@ -72,8 +85,9 @@ def explain(
         asked = opened.queries.take([position])
         names = [opened.query_ids[position]]
         found = attribute(Influence(opened.objective), asked, top, query_ids=names, **correction(opened))
-        distance = distance_of(opened, [position], found.attribution)
-        page = make_report(opened, position, facts, found, distance, run.warnings)
+        # Among rows of a table there is no distance that means something: their columns have units of their own.
+        distance = None if opened.model is not None else distance_of(opened, [position], found.attribution)
+        page = make_report(opened, position, facts, found, distance, run.warnings, foot(seed))
         written = outputs.write({".csv": as_csv(all_scores(opened, found)), ".html": page.html()})
         if not as_json:
             for note in opened.notes:
@@ -132,17 +146,41 @@ def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
         probability = said.probability(said.predicted)
         if probability is not None:
             facts["probability"] = float(probability[position])
+    elif opened.model is not None:
+        from upweight.losses import split_batch
+
+        asked = opened.queries.take([position])
+        facts["value"] = float(split_batch(asked)[1].reshape(-1)[0])
+        facts["predicted"] = float(opened.objective.outputs(asked).reshape(-1)[0])
     facts["loss"] = float(opened.objective.losses(opened.queries.take([position]))[0])
     return facts
 
 
 def _headline(opened: sources.Source, facts: dict[str, Any]) -> str:
     words = f"{opened.title}, {opened.noun} {facts[opened.noun]}"
-    if "predicted" in facts:
+    if "value" in facts:
+        words += f": {facts['value']:.6g}, predicted {facts['predicted']:.6g}"
+    elif "predicted" in facts:
         words += f": labelled {facts['label']!s}, predicted {facts['predicted']!s}"
     if "probability" in facts:
         words += f" (p = {facts['probability']:.3f})"
     return f"{words}; loss {facts['loss']:.3g}"
+
+
+def _verdict(opened: sources.Source, facts: dict[str, Any], rows: list[tuple[str, int, float, Any]]) -> str:
+    """The query, and the one that helped and the one that harmed it most, in a sentence each."""
+    said = [f"{_headline(opened, facts)}."]
+    for side, change in {"helpful": "rise", "harmful": "fall"}.items():
+        first = next((row for row in rows if row[0] == side), None)
+        if first is None or (first[2] > 0) != (side == "helpful"):
+            said.append(f"No training example was {side}.")
+            continue
+        named = "" if first[3] is None else f" ({first[3]})"
+        said.append(
+            f"Most {side} was {opened.noun} {opened.objective.ids[first[1]]}{named}: without it the loss would "
+            f"{change} by {abs(first[2]):.3g}."
+        )
+    return " ".join(said)
 
 
 def labels(opened: sources.Source, positions: Sequence[int]) -> list[Any]:
@@ -219,6 +257,7 @@ def make_report(
     found: Explanation,
     distance: InfluenceByDistance | None,
     warnings: list[str],
+    foot: str,
 ) -> Report:
     """The page: the query, its helpful and harmful training examples with values or pictures, all scores."""
     from upweight import plots
@@ -250,7 +289,7 @@ def make_report(
         found.attribution.scores, unit=quantity.unit, quantity=quantity.name, signs=("harmful", "helpful")
     )
     page = (
-        Report(f"Why? {opened.title}", _headline(opened, facts) + ".")
+        Report(f"Why? {opened.title}", _verdict(opened, facts, rows), foot)
         .section("The query", *asked)
         .section("The training examples that helped and harmed", *blocks)
         .section(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
+from importlib import metadata
 from typing import Any
 
 import pandas as pd
@@ -96,6 +100,12 @@ def meaning_json(quantity: Quantity) -> dict[str, Any]:
 def magnitude_json(magnitude: Magnitude | None) -> dict[str, Any] | None:
     """Whether its size can be believed, for machines."""
     return None if magnitude is None else asdict(magnitude)
+
+
+def foot(seed: int) -> str:
+    """How a page was made: version, command, seed and day."""
+    command = shlex.join(["upweight", *sys.argv[1:]])
+    return f"Made by upweight {metadata.version('upweight')} on {date.today():%d %B %Y}, seed {seed}: {command}"
 
 
 def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:

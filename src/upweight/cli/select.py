@@ -13,19 +13,26 @@ from upweight.cli.options import (
     FOLDER,
     AsJson,
     Drop,
+    Estimator,
     Force,
+    Group,
+    Model,
+    ModelKind,
     Only,
     Output,
     Quiet,
     Seed,
     Source,
     Target,
+    Task,
+    TaskName,
     Top,
-    chosen,
+    Weight,
+    table_options,
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.spreadsheet import as_csv
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +69,11 @@ def select(
     top: Top = 10,
     drop: Drop = None,
     only: Only = None,
+    weight: Weight = None,
+    group: Group = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -80,8 +92,9 @@ def select(
         from upweight.tasks import select as choose
 
         outputs = plan(output, "select", endings=[".csv", ".png"], inputs=[source, reference], force=force)
+        options = table_options(drop, only, weight, group, task, model, estimator)
         run.stage(f"reading {source.name} and training")
-        opened = open_rows(source, target, None, reference, seed, chosen(drop, only))
+        opened = open_rows(source, target, None, reference, seed, options)
         outputs.refuse_what_was_read()
         run.stage(f"scoring {opened.objective.n:,} examples by {method.value}")
         found = choose(opened.objective, opened.queries, k, method=method.value, diversity=diversity, seed=seed)

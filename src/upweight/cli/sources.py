@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 import typer
 
+from upweight.cli.options import TableOptions
 from upweight.cli.study_file import is_study, read_study
 from upweight.data import Data
 from upweight.errors import InputError
@@ -18,7 +19,7 @@ from upweight.objective import Objective
 
 if TYPE_CHECKING:
     from upweight.report import Table
-    from upweight.tabular import Choice, LabelledTable, Logistic
+    from upweight.tabular import LabelledTable, Trained
     from upweight.tasks import Predictions
 
 HELD_OUT = 0.2
@@ -31,7 +32,7 @@ class Source:
 
     ``train_frame`` and ``query_frame`` hold the rows' values of a CSV, the target first; ``train_table`` and
     ``query_table`` what groups are chosen by, be it of a CSV or of a study. ``noun`` is what an example is called,
-    ``model`` the logistic model of a CSV.
+    ``model`` the trained model of a CSV, ``lines`` where each training row begins in its file.
     """
 
     title: str
@@ -50,7 +51,8 @@ class Source:
     weightiest: Callable[[int], list[str]] | None = None
     train_table: pd.DataFrame | None = None
     query_table: pd.DataFrame | None = None
-    model: Logistic | None = None
+    model: Trained | None = None
+    lines: np.ndarray | None = None
 
     @property
     def columns(self) -> dict[str, dict[str, Any]] | None:
@@ -84,12 +86,15 @@ class Source:
         return int(self.objective.losses(self.queries).argmax()) if said is None else said.hardest()
 
 
+NONE = TableOptions()
+
+
 def open_source(
-    path: Path, target: str | None, row: int | None, query: int | None, seed: int, choice: Choice | None = None
+    path: Path, target: str | None, row: int | None, query: int | None, seed: int, options: TableOptions = NONE
 ) -> Source:
     """Read a CSV or run a study file; train where need be."""
     if is_study(path):
-        _no_choice(choice)
+        options.refuse_for_study()
         if target is not None or row is not None:
             raise typer.BadParameter("--target and --row are for CSV files; a study file takes --query")
         return _from_study(path, query)
@@ -97,7 +102,7 @@ def open_source(
         raise typer.BadParameter("--query is for study files; a CSV takes --row")
     if target is None:
         raise typer.BadParameter(f"{path.name}: say which column holds the class, with --target COLUMN")
-    return _from_csv(path, target, [] if row is None else [row], seed, choice=choice)
+    return _from_csv(path, target, [] if row is None else [row], seed, options)
 
 
 def open_rows(
@@ -106,7 +111,7 @@ def open_rows(
     rows: Sequence[int] | None,
     test: Path | None,
     seed: int,
-    choice: Choice | None = None,
+    options: TableOptions = NONE,
 ) -> Source:
     """The same for commands that ask about several rows of a CSV at once, or choose among all that are held out.
 
@@ -115,13 +120,8 @@ def open_rows(
     if is_study(path) or target is None:
         if test is not None:
             raise typer.BadParameter("--test is for CSV files; a study file gives its own queries")
-        return open_source(path, target, rows[0] if rows else None, None, seed, choice)
-    return _from_csv(path, target, rows or [], seed, test, choice)
-
-
-def _no_choice(choice: Choice | None) -> None:
-    if choice is not None and (choice.drop or choice.only):
-        raise typer.BadParameter("--drop and --columns are for CSV files; a study file holds its own model")
+        return open_source(path, target, rows[0] if rows else None, None, seed, options)
+    return _from_csv(path, target, rows or [], seed, options, test)
 
 
 def _from_study(path: Path, query: int | None) -> Source:
@@ -151,77 +151,92 @@ def _from_study(path: Path, query: int | None) -> Source:
     )
 
 
-def _from_csv(
-    path: Path,
-    target: str,
-    rows: Sequence[int],
-    seed: int,
-    test: Path | None = None,
-    choice: Choice | None = None,
-) -> Source:
-    from upweight.tabular import read_labelled, read_more, train_logistic
+def _read(path: Path, target: str, options: TableOptions) -> LabelledTable:
+    from upweight.tabular import read_labelled
 
-    table = read_labelled(path, target, choice)
+    return read_labelled(path, target, options.choice, aside=options.aside, task=cast("Any", options.task))
+
+
+def _train(table: LabelledTable, options: TableOptions, seed: int) -> Trained:
+    from upweight.tabular import train
+
+    return train(table, cast("Any", options.model), options.estimator, seed=seed)
+
+
+def _from_csv(
+    path: Path, target: str, rows: Sequence[int], seed: int, options: TableOptions, test: Path | None = None
+) -> Source:
+    from upweight.tabular import read_more
+
+    table = _read(path, target, options)
     if test is None:
         train, held_out = split(table, rows, seed)
     else:
         train, held_out = table, read_more(test, table)
         _positions(held_out, rows)
-    model = train_logistic(train, seed=seed)
+    model = _train(train, options, seed)
     queries = model.objective.queries(model.queries(held_out))
     encoded = model.queries(held_out)[0]
     return Source(
-        title=path.name,
+        title=table.name,
         noun="row",
         objective=model.objective,
         queries=queries,
         query_ids=held_out.rows,
-        class_names=table.classes,
+        class_names=table.classes or None,
         chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
         facts=model_facts(model),
         notes=(*model.notes, *(() if test is None else held_out.notes)),
-        train_frame=train.complete(),
-        query_frame=held_out.complete(),
+        train_frame=train.shown(),
+        query_frame=held_out.shown(),
         weightiest=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
         train_table=train.complete(),
         query_table=held_out.complete(),
         model=model,
+        lines=_lines(train),
     )
 
 
-def open_training(path: Path, target: str | None, seed: int, choice: Choice | None = None) -> Source:
+def open_training(path: Path, target: str | None, seed: int, options: TableOptions = NONE) -> Source:
     """The same for commands that ask about the training examples: of a CSV all rows are trained on."""
-    from upweight.tabular import read_labelled, train_logistic
-
     if is_study(path) or target is None:
-        return open_source(path, target, None, None, seed, choice)
-    table = read_labelled(path, target, choice)
-    model = train_logistic(table, seed=seed)
+        return open_source(path, target, None, None, seed, options)
+    table = _read(path, target, options)
+    model = _train(table, options, seed)
     return Source(
-        title=path.name,
+        title=table.name,
         noun="row",
         objective=model.objective,
         queries=model.objective.data,
         query_ids=table.rows,
-        class_names=table.classes,
+        class_names=table.classes or None,
         chosen=None,
         facts=model_facts(model),
         notes=model.notes,
-        train_frame=table.complete(),
+        train_frame=table.shown(),
         model=model,
+        lines=_lines(table),
     )
+
+
+def _lines(table: LabelledTable) -> np.ndarray | None:
+    """The line of the file that each row begins on; None of what has no lines."""
+    return None if table.written is None else np.array(table.written.lines())[table.rows]
 
 
 def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[LabelledTable, LabelledTable]:
-    """Rows to train on and rows held out, a fifth of every class; ``rows`` are held out in any case."""
-    from sklearn.model_selection import train_test_split
+    """Rows to train on and rows held out, a fifth of every class or group; ``rows`` are held out in any case.
 
-    train, held_out = train_test_split(
-        np.arange(len(table)), test_size=HELD_OUT, stratify=table.labels, random_state=seed
-    )
+    Where rows belong together, those of the same group go with them.
+    """
+    from upweight.tabular import held_out
+
     asked = _positions(table, rows)
-    train, held_out = np.setdiff1d(train, asked), np.union1d(held_out, asked)
-    return table.take(np.sort(train)), table.take(np.sort(held_out))
+    if table.groups is not None and len(asked):
+        asked = np.flatnonzero(np.isin(table.groups, table.groups[asked]))
+    left_out = np.union1d(held_out(table, HELD_OUT, seed), asked)
+    train = np.setdiff1d(np.arange(len(table)), left_out)
+    return table.take(train), table.take(left_out)
 
 
 def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
@@ -231,22 +246,20 @@ def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
         position = np.flatnonzero(table.rows == row)
         if not len(position):
             raise InputError(
-                f"--row: {table.path.name} has no row {row} with a {table.target!r}; rows are counted from 0 under "
+                f"--row: {table.name} has no row {row} with a {table.target!r}; rows are counted from 0 under "
                 f"the header, to {int(table.rows[-1])}"
             )
         found.append(int(position[0]))
     return np.array(found, dtype=np.int64)
 
 
-def model_facts(model: Logistic) -> dict[str, Any]:
-    """The logistic model of a table in figures."""
-    checked = model.validation
+def model_facts(model: Trained) -> dict[str, Any]:
+    """The model of a table in figures."""
+    classes = {"classes": len(model.table.classes)} if model.table.classifies else {}
     return {
+        "model": model.kind,
         "rows trained on": model.objective.n,
         "parameters": model.objective.p,
-        "classes": len(model.table.classes),
-        "λ (l2 of the weights)": checked.l2,
-        "accuracy, cross-validated": checked.accuracy,
-        "share of the largest class": checked.baseline,
-        "log-loss, cross-validated": checked.log_loss,
+        **classes,
+        **model.validation.facts(),
     }

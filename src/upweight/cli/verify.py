@@ -12,7 +12,11 @@ from upweight.cli.options import (
     FOLDER,
     AsJson,
     Drop,
+    Estimator,
     Force,
+    Group,
+    Model,
+    ModelKind,
     Only,
     Output,
     Query,
@@ -21,8 +25,11 @@ from upweight.cli.options import (
     Seed,
     Source,
     Target,
+    Task,
+    TaskName,
     Top,
-    chosen,
+    Weight,
+    table_options,
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
@@ -47,6 +54,11 @@ def verify(
     top: Top = 5,
     drop: Drop = None,
     only: Only = None,
+    weight: Weight = None,
+    group: Group = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -65,15 +77,16 @@ def verify(
         from upweight.influence import Influence
 
         outputs = plan(output, "verify", endings=[".png"], inputs=[source], force=force)
+        options = table_options(drop, only, weight, group, task, model, estimator)
         run.stage(f"reading {source.name} and training")
-        opened = open_source(source, target, row, query, seed, chosen(drop, only))
+        opened = open_source(source, target, row, query, seed, options)
         outputs.refuse_what_was_read()
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")
         asked = opened.queries.take([position])
         found = Influence(opened.objective).verify(asked, k, **correction(opened))
-        if opened.model is not None:
+        if opened.model is not None and opened.model.is_linear:
             warn_if_off(found, opened.noun)
         page = make_report(opened, name, found, run.warnings)
         figure = partial(found.figure().savefig, format="png", dpi=150)

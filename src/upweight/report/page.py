@@ -41,6 +41,8 @@ class Report:
         The heading of the page.
     summary
         What the reader should take away, in a few sentences; an empty line begins a new paragraph.
+    foot
+        How the page was made, at its end; an empty line begins a new paragraph.
 
     Raises
     ------
@@ -48,12 +50,13 @@ class Report:
         An empty title.
     """
 
-    def __init__(self, title: str, summary: str = "") -> None:
+    def __init__(self, title: str, summary: str = "", foot: str = "") -> None:
         kinds.check(Report.__init__, locals())
         if not title.strip():
             raise InputError("title: got no text; give the report a title")
         self.title = title
         self.summary = summary
+        self.foot = foot
         self.sections: list[Section] = []
 
     def section(self, title: str, *blocks: Block, anchor: str | None = None) -> Report:
@@ -87,8 +90,10 @@ class Report:
 
     def html(self) -> str:
         """The whole page."""
-        paragraphs = [part.strip() for part in self.summary.split("\n\n") if part.strip()]
-        return _template().render(title=self.title, summary=paragraphs, sections=self.sections)
+        summary, foot = (
+            [part.strip() for part in text.split("\n\n") if part.strip()] for text in (self.summary, self.foot)
+        )
+        return _template().render(title=self.title, summary=summary, sections=self.sections, foot=foot)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page and return its path; folders are made, and a page already there is replaced at once.
