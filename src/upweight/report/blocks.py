@@ -74,7 +74,7 @@ class Table:
             if len(row) != len(self.columns):
                 raise InputError(f"rows[{i}]: got {len(row)} cells for {len(self.columns)} columns; give one for each")
         _check_digits(self.digits)
-        if self.marked is not None and [len(row) for row in self.marked] != [len(row) for row in self.rows]:
+        if self.marked is not None and _lengths(self.marked) != [len(row) for row in self.rows]:
             raise InputError(f"marked: give [rows][columns] as rows has, {len(self.rows)} of {len(self.columns)}")
 
     def classes(self, row: int, column: int) -> str:
@@ -256,6 +256,14 @@ class Facts:
 
 
 Block = Text | Table | Figure | Images | Tokens | Meaning | Warnings | Facts
+
+
+def _lengths(rows: object) -> list[int] | None:
+    """Of lists in a list; None of anything else."""
+    try:
+        return [len(row) for row in rows]  # type: ignore[attr-defined]
+    except TypeError:
+        return None
 
 
 def _check_digits(digits: int) -> None:

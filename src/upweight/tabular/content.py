@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from upweight.errors import InputError
 
@@ -117,7 +117,7 @@ def _member(data: bytes, name: str) -> tuple[bytes, str]:
         raise InputError(f"{name}: can't be unpacked ({error}); unpack it, and give the file") from None
 
 
-def _all(stream: IO[bytes] | io.BufferedIOBase, name: str) -> bytes:
+def _all(stream: Any, name: str) -> bytes:
     with stream:
         data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:

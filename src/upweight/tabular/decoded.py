@@ -21,6 +21,10 @@ MARKS: tuple[tuple[bytes, str, str], ...] = (
 WESTERN = "cp1252"
 ENCODINGS = [WESTERN, "cp1250", "cp1251", "koi8_r", "cp1253", "shift_jis", "gb18030", "big5", "euc_kr", "euc_jp"]
 """Those that are looked for."""
+THRESHOLDS = (0.2, 1.0)
+"""Disorder of a text up to which an encoding is thought possible; a few short names are disorder already."""
+SYMBOL_IN_WORD = re.compile(r"[£¥¹³¿¯¼¾ª]\w|\w[£¥¹³¿¯¼¾ª]\w")
+"""Letters of Central Europe, read as if they were of the West."""
 LATIN = ("cp1252", "cp1250")
 FEW_BEYOND = 0.3
 """Share of letters beyond ASCII up to which a script is Latin."""
@@ -108,18 +112,23 @@ def _found(data: bytes) -> str:
             if size > LOOKED_AT:
                 break
     sample = b"".join(lines)
-    best = from_bytes(sample, cp_isolation=ENCODINGS, preemptive_behaviour=False).best()
-    if best is None:
+    for threshold in THRESHOLDS:
+        best = from_bytes(sample, threshold=threshold, cp_isolation=ENCODINGS, preemptive_behaviour=False).best()
+        if best is not None and _is_readable(sample, best.encoding):
+            break
+    else:
         return ""
+    if not _is_readable(sample, WESTERN) or SYMBOL_IN_WORD.search(sample.decode(WESTERN)):
+        return best.encoding
+    if best.encoding in LATIN:
+        return WESTERN if not best.coherence or WESTERN in best.could_be_from_charset else best.encoding
     letters = sum(byte > 127 or chr(byte).isalpha() for byte in sample)
-    beyond = sum(byte > 127 for byte in sample)
-    is_latin = best.encoding in LATIN or beyond < FEW_BEYOND * letters or PRICE.search(sample) is not None
-    as_likely = WESTERN in best.could_be_from_charset or best.encoding not in LATIN
-    return WESTERN if is_latin and as_likely and _is_western(sample) else best.encoding
+    is_latin = sum(byte > 127 for byte in sample) < FEW_BEYOND * letters or PRICE.search(sample) is not None
+    return WESTERN if is_latin else best.encoding
 
 
-def _is_western(sample: bytes) -> bool:
+def _is_readable(sample: bytes, encoding: str) -> bool:
     try:
-        return all(letter.isprintable() or letter.isspace() for letter in sample.decode(WESTERN))
+        return all(letter.isprintable() or letter.isspace() for letter in sample.decode(encoding))
     except UnicodeDecodeError:
         return False

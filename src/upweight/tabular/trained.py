@@ -125,7 +125,7 @@ class Trained:
         """The same, with what its inputs are."""
         return replace(self, names=names, sources=sources)
 
-    def queries(self, table: LabelledTable) -> tuple[Matrix, npt.NDArray[Any]]:
+    def queries(self, table: LabelledTable) -> tuple[Matrix, Any]:
         """Rows of a table with the same columns, as examples like the training data."""
         return self.encode(table), table.labels if self.targets is None else self.targets(table)
 

@@ -7,7 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ SHOWN = 60
 class Written:
     """The text of a table; ``has_header``: whether its first line holds names, else they are ``column 1`` …."""
 
-    text: str
+    text: str = field(repr=False)
     separator: str
     names: tuple[str, ...]
     has_header: bool = True
@@ -66,7 +66,7 @@ class Written:
         separator = " " if self.separator == SPACES else self.separator
         writer = csv.writer(out, delimiter=separator, lineterminator="\r\n" if "\r\n" in self.text else "\n")
         if self.has_header:
-            writer.writerow(self.names)
+            writer.writerow([safe(name) for name in self.names])
         for number, row in enumerate(self.rows()):
             if number in values and place < len(row):
                 row[place] = values[number]

@@ -43,9 +43,9 @@ def export(
     =================== ====================================================================================
     form                file
     =================== ====================================================================================
-    ``cleanlab``        Parquet with ``is_label_issue``, ``label_quality``, ``given_label``,
-                        ``predicted_label``: what ``CleanLearning.get_label_issues`` gives and its ``fit`` takes
-                        as ``label_issues``
+    ``cleanlab``        Parquet with ``is_label_issue``, ``label_quality``, and ``given_label`` and
+                        ``predicted_label`` as class numbers: what ``CleanLearning.get_label_issues`` gives and
+                        its ``fit`` takes as ``label_issues``
     ``embedding-atlas`` Parquet with ``projection_x``, ``projection_y`` and ``neighbors``: ``embedding-atlas
                         FILE --x projection_x --y projection_y --neighbors neighbors``
     ``fiftyone``        CSV with ``filepath`` first: ``Dataset.from_dir(dataset_type=types.CSVDataset, …)``
@@ -71,10 +71,13 @@ def export(
     scalars.one_of("form", form, FORMS)
     frame = errors.to_pandas().sort_values("position", ignore_index=True)
     for name, given in (("columns", columns), ("coordinates", coordinates), ("filepaths", filepaths)):
-        if given is not None and len(given) != len(frame):
-            raise InputError(f"{name}: got {len(given)}; give one for each of the {len(frame)} training examples")
+        if given is not None and _length(given) != len(frame):
+            raise InputError(
+                f"{name}: got {_length(given) or scalars.shown(given)}; give one for each of the {len(frame)} training "
+                "examples"
+            )
     if form == "cleanlab":
-        return files.write(path, _parquet(_with(_for_cleanlab(frame), columns)))
+        return files.write(path, _parquet(_with(_for_cleanlab(errors, frame), columns)))
     shown = frame.drop(columns="position")
     if form == "fiftyone":
         if filepaths is None:
@@ -90,15 +93,25 @@ def export(
     return files.write(path, _parquet(_with(shown, columns)))
 
 
-def _for_cleanlab(frame: pd.DataFrame) -> pd.DataFrame:
-    """By the names of `cleanlab`; a quality from 0 to 1, the lower the more suspicious."""
+def _length(given: Any) -> int | None:
+    try:
+        return len(given)
+    except TypeError:
+        return None
+
+
+def _for_cleanlab(errors: LabelErrors | TargetErrors, frame: pd.DataFrame) -> pd.DataFrame:
+    """By cleanlab's names: labels are class numbers, as it wants them; a low quality is a suspicious one."""
+    if isinstance(errors, LabelErrors):
+        said = errors.predictions
+        labels = {"given_label": said.given.cpu().numpy(), "predicted_label": said.predicted.cpu().numpy()}
+    else:
+        labels = {"given_label": frame["given"], "predicted_label": frame["suggested"]}
     if "p_given" in frame:
         quality = frame["p_given"]
-    else:
-        quality = np.exp(-frame["score"] / max(float(frame["score"].median()), np.finfo(float).tiny))
-    return frame.assign(is_label_issue=frame["suspicious"], label_quality=quality).rename(
-        columns={"given": "given_label", "suggested": "predicted_label"}
-    )[["is_label_issue", "label_quality", "given_label", "predicted_label"]]
+    else:  # between 0 and 1, and ½ at the median
+        quality = 1 / (1 + frame["score"] / max(float(frame["score"].median()), np.finfo(float).tiny))
+    return frame[["given", "suggested"]].assign(is_label_issue=frame["suspicious"], label_quality=quality, **labels)
 
 
 def _with(frame: pd.DataFrame, columns: Any) -> pd.DataFrame:
