@@ -19,9 +19,9 @@ PAGE = """# Errors planted in real tables
 Made by `python -m benchmarks.tables.run` from `results.json`; run it to renew this page. Share of the planted errors
 among the first rows checked, mean over {seeds} seeds, and the standard deviation over these for 10 %. Every seed draws
 the errors, 10 % of the rows{adult}; both systems get the same encoded columns, the same linear model and the same
-penalty, chosen by cross-validation on the labels as given. cleanlab's probabilities come of the same five folds that the
-penalty was chosen on; upweight trains once, and asks what the model would say without each row. Process seconds of one
-thread belong to the machine: {machine}. Peer: {pins}, in an environment of its own.
+penalty, chosen by cross-validation on the labels as given. cleanlab's probabilities come of the same five folds that
+the penalty was chosen on; upweight trains once, and asks what the model would say without each row. Process seconds of
+one thread belong to the machine: {machine}. Peer: {pins}, in an environment of its own.
 
 ## Flipped labels
 
@@ -44,10 +44,11 @@ def write(file: Path = FILE) -> None:
 def markdown(found: dict[str, Any]) -> str:
     """The page."""
     machine, tables = found["machine"], found["tables"]
+    words = f"{machine['processor']}, {machine['cores']} cores; Python {machine['python']}, torch {machine['torch']}"
     return PAGE.format(
         seeds=max(len(rows) for rows in tables.values()),
         adult=f" (of Adult also {MOST_ROWS:,} rows of the 32,561)",
-        machine=f"{machine['processor']}, {machine['cores']} cores; Python {machine['python']}, torch {machine['torch']}",
+        machine=words,
         pins=OF_TABLES["cleanlab"].pins[0],
         classes=_section(tables, CLASSES),
         quantities=_section(tables, QUANTITIES),

@@ -370,17 +370,18 @@ class Attribution:
             "" if self.magnitude is None else f"Sizes: {self.magnitude}.",
             f"Solver: {self.report}" if self.report else "",
         ]
-        few, rows, helpful = self._rows(slice(0, 3)), [], []
+        few, is_self = self._rows(slice(0, 3)), self.scores.dim() == 1
+        rows: list[tuple[Any, ...]] = []
+        helpful: list[bool | None] = []
         for ranking, side in ((few.top(3), True), (few.bottom(3), False)):
             for query, names, scores in zip(
                 ranking.query_ids.tolist(), ranking.ids.tolist(), ranking.scores.tolist(), strict=True
             ):
-                rows += [(query, name, score) for name, score in zip(names, scores, strict=True)]
+                pairs = zip(names, scores, strict=True)
+                rows += [pair if is_self else (query, *pair) for pair in pairs]
                 helpful += [side if self.quantity.helpful_sign else None] * len(names)
-        if self.scores.dim() == 1:
-            rows = [row[1:] for row in rows]
         columns = ["training example", f"{self.quantity.name} [{self.quantity.unit}]"]
-        if self.scores.dim() == 2:
+        if not is_self:
             columns.insert(0, "query")
         more = [f"… and {len(self.matrix) - 3:,} more queries"] if len(self.matrix) > 3 else []
         body = notebooks.table(columns, rows, helpful)

@@ -13,7 +13,6 @@ from upweight.cli.options import (
     Drop,
     Estimator,
     Force,
-    Group,
     Model,
     ModelKind,
     Only,
@@ -21,6 +20,7 @@ from upweight.cli.options import (
     Query,
     Quiet,
     Row,
+    RowGroup,
     Seed,
     Source,
     Target,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from upweight.cli import sources
-    from upweight.report import Report
+    from upweight.report import Report, Table
     from upweight.tasks import Explanation, InfluenceByDistance
 
 
@@ -51,7 +51,7 @@ def explain(
     drop: Drop = None,
     only: Only = None,
     weight: Weight = None,
-    group: Group = None,
+    group: RowGroup = None,
     task: Task = TaskName.auto,
     model: Model = ModelKind.auto,
     estimator: Estimator = None,
@@ -263,7 +263,7 @@ def make_report(
     from upweight import plots
     from upweight.cli.distance import distance_figure, figures_of
     from upweight.cli.layout import meaning_block
-    from upweight.report import Facts, Figure, Images, Report, Table, Text, Warnings
+    from upweight.report import Facts, Figure, Images, Report, Text, Warnings
 
     quantity = found.attribution.quantity
     rows = _rows(opened, found)
@@ -275,7 +275,7 @@ def make_report(
         captions = [f"{opened.noun} {name}: {row[3]}, {row[2]:+.3g}" for name, row in zip(ids, rows, strict=True)]
         pictures = [np.asarray(opened.images[index]) for _, index, _, _ in rows]
         blocks.append(Images(pictures, captions, [row[0] for row in rows], f"The scores are in {quantity.unit}."))
-    blocks.append(Table(*_table(opened, position, rows, ids), "The examples, and the query above them."))
+    blocks.append(_table(opened, position, rows, ids))
     asked: list[Any] = [Facts(facts), Facts(opened.facts), *opened.columns_block(), *notes, Warnings(warnings)]
     if opened.query_images is not None:
         asked.insert(0, Images([np.asarray(opened.query_images[position])], [_headline(opened, facts)]))
@@ -307,19 +307,38 @@ def make_report(
     )
 
 
-def _table(
-    opened: sources.Source, position: int, rows: list[tuple[str, int, float, Any]], ids: list[Any]
-) -> tuple[list[str], list[list[Any]]]:
-    frame, asked = opened.train_frame, opened.query_frame
-    names = [] if frame is None else [str(name) for name in frame.columns[1:]]
-    body: list[list[Any]] = []
-    if frame is not None and asked is not None:
-        body.append(
-            ["query", opened.query_ids[position], *_cells(asked, position)[:1], None, *_cells(asked, position)[1:]]
-        )
+def _table(opened: sources.Source, position: int, rows: list[tuple[str, int, float, Any]], ids: list[Any]) -> Table:
+    """The examples, and the query above them; of a table the weightiest columns first, and what differs marked."""
+    from upweight.cli.layout import APART, differs, spreads_of
+    from upweight.report import Table
+
+    frame, asked, head = opened.train_frame, opened.query_frame, ["", opened.noun, "label", "score"]
+    if frame is None or asked is None:
+        body = [[side, name, label, score] for (side, _, score, label), name in zip(rows, ids, strict=True)]
+        return Table(head, body, "The examples.")
+    names, spreads = _by_weight(opened, position, [str(name) for name in frame.columns[1:]]), spreads_of(frame)
+    query = _cells(asked[[frame.columns[0], *names]], position)
+    body = [["query", opened.query_ids[position], query[0], None, *query[1:]]]
     for (side, index, score, label), name in zip(rows, ids, strict=True):
-        body.append([side, name, label, score, *([] if frame is None else _cells(frame, index)[1:])])
-    return ["", opened.noun, "label", "score", *names], body
+        body.append([side, name, label, score, *_cells(frame[names], index)])
+    marked = [[False] * len(body[0])]
+    for row in body[1:]:
+        pairs = zip(query[1:], row[4:], names, strict=True)
+        marked.append([False] * 4 + [differs(one, other, spreads.get(name)) for one, other, name in pairs])
+    caption = (
+        "The query, and the examples under it; columns that move the model most come first. Marked is what differs "
+        f"from the query, of numbers by {APART:g} standard deviations."
+    )
+    return Table([*head, *names], body, caption, marked=marked)
+
+
+def _by_weight(opened: sources.Source, position: int, names: list[str]) -> list[str]:
+    """The columns, those that move what the model says of the query most first."""
+    if opened.model is None:
+        return names
+    example = opened.queries.take([position])[0][0].cpu().numpy()
+    first = [name for name in opened.model.weightiest_columns(example, len(names)) if name in names]
+    return [*first, *(name for name in names if name not in first)]
 
 
 def _cells(frame: Any, position: int) -> list[Any]:

@@ -22,8 +22,6 @@ BESIDE = 10
 COLUMNS = 12
 """Columns of these, the weightiest for the row."""
 SURE = 0.95
-APART = 0.5
-"""Standard deviations of a column by which a number differs enough to be marked."""
 
 
 def make_report(
@@ -118,12 +116,13 @@ def unseen(errors: Errors) -> str:
 
 def side_by_side(opened: sources.Source, errors: Errors, evidence: Evidence) -> list[Table]:
     """Of each of the first, a table of its columns beside those of the rows against it, what differs marked."""
+    from upweight.cli.layout import APART, differs, spreads_of
     from upweight.report import Table
 
     frame, model = opened.train_frame, opened.model
     if frame is None or model is None:
         return []
-    numeric = {name: float(frame[name].std()) for name in frame if pd.api.types.is_numeric_dtype(frame[name])}
+    spreads = spreads_of(frame)
     tables = []
     for row in errors.top(min(BESIDE, len(evidence))).to_dict("records"):
         others = evidence[row["id"]]
@@ -132,7 +131,7 @@ def side_by_side(opened: sources.Source, errors: Errors, evidence: Evidence) -> 
         values = frame[names].iloc[[row["position"], *(other["position"] for other in others)]]
         cells = values.astype(object).where(values.notna(), None).to_numpy()
         marked = [
-            [False, False, *(_differs(cells[0, place], other, numeric.get(name)) for other in cells[1:, place])]
+            [False, False, *(differs(cells[0, place], other, spreads.get(name)) for other in cells[1:, place])]
             for place, name in enumerate(names)
         ]
         heads = ["", f"{opened.noun} {row['id']}", *(f"{opened.noun} {other['id']}" for other in others)]
@@ -146,13 +145,6 @@ def side_by_side(opened: sources.Source, errors: Errors, evidence: Evidence) -> 
             )
         )
     return tables
-
-
-def _differs(one: Any, other: Any, spread: float | None) -> bool:
-    numbers = [isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in (one, other)]
-    if spread is not None and all(numbers):
-        return abs(float(one) - float(other)) > APART * spread
-    return bool(one != other)
 
 
 def _pictures(opened: sources.Source, errors: Errors, evidence: Evidence) -> list[Any]:

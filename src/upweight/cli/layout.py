@@ -12,6 +12,7 @@ from datetime import date
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Group
@@ -24,6 +25,8 @@ from upweight.report.numbers import cell
 
 LONG = 12
 """Letters of a line, where words are broken."""
+APART = 0.5
+"""Standard deviations of a column by which a number differs enough to be marked."""
 WIDEST = 22
 """Characters of a cell in the terminal; the report shows all."""
 
@@ -100,6 +103,19 @@ def meaning_json(quantity: Quantity) -> dict[str, Any]:
 def magnitude_json(magnitude: Magnitude | None) -> dict[str, Any] | None:
     """Whether its size can be believed, for machines."""
     return None if magnitude is None else asdict(magnitude)
+
+
+def spreads_of(frame: pd.DataFrame) -> dict[str, float]:
+    """The standard deviation of every column of numbers."""
+    return {str(name): float(frame[name].std()) for name in frame if pd.api.types.is_numeric_dtype(frame[name])}
+
+
+def differs(one: Any, other: Any, spread: float | None) -> bool:
+    """Whether two cells differ enough to be marked: numbers by `APART` standard deviations of their column."""
+    numbers = [isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in (one, other)]
+    if spread is not None and all(numbers):
+        return abs(float(one) - float(other)) > APART * spread
+    return bool(one != other)
 
 
 def foot(seed: int) -> str:

@@ -41,7 +41,7 @@ Only = Annotated[
 WEIGHT = "CSV: the column that holds the rows' weights, 0 or more."
 GROUP = "CSV: rows with the same value here belong together: no fold and no split parts them."
 Weight = Annotated[str | None, typer.Option("--weight", help=WEIGHT)]
-Group = Annotated[str | None, typer.Option("--group", help=GROUP)]
+RowGroup = Annotated[str | None, typer.Option("--group", help=GROUP)]
 FoldGroup = Annotated[str | None, typer.Option("--fold-group", help=GROUP)]
 
 

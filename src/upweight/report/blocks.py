@@ -17,6 +17,8 @@ from upweight.report.numbers import MISSING, Cell, cell, grouped
 from upweight.report.tokens import Tokens
 
 TONES = ("helpful", "harmful", "neutral")
+FEW = 2
+"""Rows that need no sorting."""
 CRISP = 160  # pixels: the gallery enlarges smaller images, with hard edges, and reduces larger ones, smoothly
 
 
@@ -76,6 +78,11 @@ class Table:
         _check_digits(self.digits)
         if self.marked is not None and _lengths(self.marked) != [len(row) for row in self.rows]:
             raise InputError(f"marked: give [rows][columns] as rows has, {len(self.rows)} of {len(self.columns)}")
+
+    @property
+    def sortable(self) -> bool:
+        """Whether a click on a column sorts it: where there is something to sort, and rows don't belong in an order."""
+        return len(self.rows) > FEW and self.marked is None
 
     def classes(self, row: int, column: int) -> str:
         """Of a cell, as the page's style names them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -11,10 +13,11 @@ from pathlib import Path
 from typing import get_args
 
 import jinja2
+from markupsafe import Markup
 
 from upweight import files, kinds
 from upweight.errors import InputError
-from upweight.report.blocks import Block
+from upweight.report.blocks import Block, Table
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,11 @@ class Report:
         summary, foot = (
             [part.strip() for part in text.split("\n\n") if part.strip()] for text in (self.summary, self.foot)
         )
-        return _template().render(title=self.title, summary=summary, sections=self.sections, foot=foot)
+        tables = [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+        script, digest = sorting() if any(table.sortable for table in tables) else ("", "")
+        return _template().render(
+            title=self.title, summary=summary, sections=self.sections, foot=foot, script=Markup(script), digest=digest
+        )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page and return its path; folders are made, and a page already there is replaced at once.
@@ -116,6 +123,13 @@ def _checked_anchor(anchor: str, taken: set[str]) -> str:
     if anchor in taken:
         raise InputError(f"anchor: {anchor!r} is taken by another section; give another")
     return anchor
+
+
+@cache
+def sorting() -> tuple[str, str]:
+    """The script that sorts tables, whole, and its SHA-256 as a content security policy names it."""
+    script = resources.files("upweight.report").joinpath("sortable.js").read_text(encoding="utf-8")
+    return script, base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 @cache

@@ -24,7 +24,7 @@ TOLERANCE = 1e-8
 """Of the default model's solver: scores are those at an optimum."""
 
 
-class LabelErrors(BaseEstimator):  # type: ignore[misc]
+class LabelErrors(BaseEstimator):
     """Find examples whose label, or whose number, the rest of the data speaks against.
 
     Parameters

@@ -89,7 +89,9 @@ def export(
     places = _main_directions(inputs) if coordinates is None else np.asarray(coordinates, dtype=float)
     if places.shape != (len(frame), 2):
         raise InputError(f"coordinates: got shape {places.shape}; give [train, 2]")
-    shown = shown.assign(projection_x=places[:, 0], projection_y=places[:, 1], neighbors=_neighbours(inputs))
+    shown = shown.assign(projection_x=places[:, 0], projection_y=places[:, 1])
+    near: Any = _neighbours(inputs)
+    shown["neighbors"] = near
     return files.write(path, _parquet(_with(shown, columns)))
 
 
@@ -102,6 +104,7 @@ def _length(given: Any) -> int | None:
 
 def _for_cleanlab(errors: LabelErrors | TargetErrors, frame: pd.DataFrame) -> pd.DataFrame:
     """By cleanlab's names: labels are class numbers, as it wants them; a low quality is a suspicious one."""
+    labels: dict[str, Any]
     if isinstance(errors, LabelErrors):
         said = errors.predictions
         labels = {"given_label": said.given.cpu().numpy(), "predicted_label": said.predicted.cpu().numpy()}

@@ -136,7 +136,9 @@ class LabelErrors:
         said = f"{self.suspicious:,} of {len(self.order):,} labels differ from what the model suggests"
         score = f"Score: {self.attribution.quantity.words} [{self.attribution.quantity.unit}]"
         return notebooks.page(
-            f"LabelErrors by {self.method}", [said, score], notebooks.table(list(first), first.to_numpy().tolist())
+            f"LabelErrors by {self.method}",
+            [said, score],
+            notebooks.table([str(name) for name in first], first.to_numpy().tolist()),
         )
 
     def __repr__(self) -> str:

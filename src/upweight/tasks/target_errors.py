@@ -144,7 +144,9 @@ class TargetErrors:
         said = f"{many} targets lie more than {SUSPICIOUS:g} robust standard deviations from what the model suggests"
         score = f"Score: {self.attribution.quantity.words} [{self.attribution.quantity.unit}]"
         return notebooks.page(
-            f"TargetErrors by {self.method}", [said, score], notebooks.table(list(first), first.to_numpy().tolist())
+            f"TargetErrors by {self.method}",
+            [said, score],
+            notebooks.table([str(name) for name in first], first.to_numpy().tolist()),
         )
 
     def __repr__(self) -> str:
