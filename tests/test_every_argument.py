@@ -435,7 +435,7 @@ NOTHING = {
     *("preconditioner", "query_ids", "query_table", "sample_weight", "signs", "smooth", "solver", "start", "table"),
     *("folder", "rounds", "sample", "tolerance", "train", "weights", "wrt", "y"),
     *("attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
-    *("batches", "budget", "clip", "l2", "loss", "optimizer", "seed", "seeds", "task", "tokenizer"),
+    *("batches", "budget", "clip", "l2", "loss", "optimizer", "retrain", "seed", "seeds", "task", "tokenizer"),
     *("at", "attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
     *("coordinates", "filepaths", "marked"),
     *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),

@@ -14,7 +14,7 @@ PAGE = """# Replay
 Made by `python -m benchmarks.replay.run` from `results.json`; run it to renew this page. Machine: {machine}.
 
 The networks of two [fidelity](../fidelity/RESULTS.md) tasks by their recipes (SGD with momentum, weight decay,
-mini-batches), with smooth activations (GELU) or with ReLU, in float32.
+mini-batches), with smooth activations (GELU) or with ReLU, in float32. A case that a table lacks was not run so far.
 
 ## Protocol: *same run*
 

@@ -168,6 +168,8 @@ def test_a_recording_says_everything(tmp_path: Any) -> None:
     close(said.attribute(problem.queries).scores, same.attribute(problem.queries).scores)
     with pytest.raises(InputError, match="rates: a recording has its own"):
         uw.SOURCE(objective, run, 0.1)
+    with pytest.raises(InputError, match="momentum: a recording has its own"):
+        uw.SOURCE(objective, run, momentum=0.5)
 
 
 def test_what_has_no_spectrum_is_refused() -> None:

@@ -81,9 +81,9 @@ class SOURCE:
     objective
         What was minimised. Its model gives the architecture; θ comes from the checkpoints.
     checkpoints
-        A `upweight.Recording`, which has rates, steps and metrics too; or the model at the end of each of L segments of
-        its training, in order: state dicts, modules or vectors ``[p]``, or rows ``[L, p]``. Queries are seen at the
-        last.
+        A `upweight.Recording`, which has rates (momentum in them), steps and metrics too; or the model at the end of
+        each of L segments of its training, in order: state dicts, modules or vectors ``[p]``, or rows ``[L, p]``.
+        Queries are seen at the last.
     rates, steps
         η̄ and K of each segment: the mean learning rate of its steps, and their number (one number: of all).
     momentum
@@ -125,7 +125,8 @@ class SOURCE:
     ):
         kinds.check(SOURCE.__init__, locals())
         if isinstance(checkpoints, Recording):
-            for name, value in (("rates", rates), ("steps", steps), ("metrics", metrics)):
+            given = (("rates", rates), ("steps", steps), ("metrics", metrics), ("momentum", momentum or None))
+            for name, value in given:
                 if value is not None:
                     raise InputError(f"{name}: a recording has its own; leave it out")
             sums, metrics = checkpoints.learning_rates(1), checkpoints.metrics

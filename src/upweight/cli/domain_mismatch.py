@@ -39,7 +39,7 @@ from upweight.spreadsheets import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.source import Source as Opened
+    from upweight.cli import sources
     from upweight.report import Report
     from upweight.tasks import DomainMismatch, GroupFeatures
 
@@ -158,7 +158,7 @@ def domain_mismatch(
         }  # fmt: skip
 
 
-def drawn(opened: Opened, asked: np.ndarray, most: int, seed: int) -> np.ndarray | None:
+def drawn(opened: sources.Source, asked: np.ndarray, most: int, seed: int) -> np.ndarray | None:
     """Positions of the queries that are explained, where these aren't all wrong predictions of the group.
 
     Of a quantity, where no prediction is wrong or right, all of the group. A warning says how many were left aside.
@@ -178,7 +178,7 @@ def drawn(opened: Opened, asked: np.ndarray, most: int, seed: int) -> np.ndarray
     return np.sort(np.random.default_rng(seed).choice(among, most, replace=False))
 
 
-def tables_of(opened: Opened) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_of(opened: sources.Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What groups are chosen by, of the training examples and of the queries."""
     if opened.typed is not None:
         return opened.typed
@@ -203,7 +203,7 @@ def belongs(table: pd.DataFrame, expression: str) -> np.ndarray:
     return read(expression).holds(table)
 
 
-def compared(opened: Opened, expression: str, members: np.ndarray) -> GroupFeatures | None:
+def compared(opened: sources.Source, expression: str, members: np.ndarray) -> GroupFeatures | None:
     """Of the inputs made of the columns in the expression, the one that tells the group best; None without any."""
     if opened.model is None or not opened.model.is_linear:
         return None
@@ -221,7 +221,7 @@ def compared(opened: Opened, expression: str, members: np.ndarray) -> GroupFeatu
     return GroupFeatures(positions=[positions[int(distances.argmax())]], names=opened.model.input_names)
 
 
-def make_report(opened: Opened, found: DomainMismatch, warnings: list[str]) -> Report:
+def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[str]) -> Report:
     """The page: the finding, the queries, the most influential examples with their values, all of them by rank."""
     from upweight.cli.layout import beside, frame_block, meaning_block
     from upweight.report import Facts, Figure, Report, Warnings

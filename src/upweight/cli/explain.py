@@ -39,7 +39,7 @@ from upweight.spreadsheets import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.source import Source as Opened
+    from upweight.cli import sources
     from upweight.tasks import Explanation, TokenExplanation
 
 
@@ -122,7 +122,7 @@ def explain(
         }
 
 
-def all_scores(opened: Opened, found: Explanation) -> pd.DataFrame:
+def all_scores(opened: sources.Source, found: Explanation) -> pd.DataFrame:
     """Every training example, the most helpful first: name, label, score, and the table's own columns."""
     import pandas as pd
 
@@ -152,7 +152,7 @@ def tokens_json(found: TokenExplanation) -> dict[str, Any]:
     }
 
 
-def query_facts(opened: Opened, position: int) -> dict[str, Any]:
+def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
     """The query in figures: its name, given label or value, prediction with probability, loss."""
     from upweight.predictions import named
 
@@ -174,7 +174,7 @@ def query_facts(opened: Opened, position: int) -> dict[str, Any]:
     return facts
 
 
-def headline(opened: Opened, facts: dict[str, Any]) -> str:
+def headline(opened: sources.Source, facts: dict[str, Any]) -> str:
     """The query in a line."""
     words = f"{opened.title}, {opened.noun} {facts[opened.noun]}"
     if "value" in facts:
@@ -186,7 +186,7 @@ def headline(opened: Opened, facts: dict[str, Any]) -> str:
     return f"{words}; loss {facts['loss']:.3g}"
 
 
-def labels(opened: Opened, positions: Sequence[int]) -> list[Any]:
+def labels(opened: sources.Source, positions: Sequence[int]) -> list[Any]:
     """The labels of training examples; gaps where the loss knows no classes."""
     from upweight.errors import InputError
     from upweight.losses import split_batch
@@ -207,11 +207,11 @@ def values_at(table: pd.DataFrame | None, position: int) -> dict[str, Any] | Non
     """What a table says of an example, by name; None without a table."""
     if table is None:
         return None
-    cells = table.astype(object).where(table.notna(), None).iloc[position]
-    return {str(name): value for name, value in cells.items()}
+    row = table.iloc[[position]]
+    return {str(name): value for name, value in row.astype(object).where(row.notna(), None).iloc[0].items()}
 
 
-def _as_json(opened: Opened, positions: list[int], scores: list[float]) -> list[dict[str, Any]]:
+def _as_json(opened: sources.Source, positions: list[int], scores: list[float]) -> list[dict[str, Any]]:
     return [
         {
             opened.noun: opened.objective.ids[position],
@@ -224,7 +224,7 @@ def _as_json(opened: Opened, positions: list[int], scores: list[float]) -> list[
     ]
 
 
-def rows_of(opened: Opened, found: Explanation) -> list[tuple[str, int, float, Any]]:
+def rows_of(opened: sources.Source, found: Explanation) -> list[tuple[str, int, float, Any]]:
     """Side, position, score and label of every example shown, the most helpful first, the most harmful last."""
     rows = []
     for side, ranking in (("helpful", found.helpful), ("harmful", found.harmful)):
@@ -235,14 +235,14 @@ def rows_of(opened: Opened, found: Explanation) -> list[tuple[str, int, float, A
     return rows
 
 
-def query_label(opened: Opened, position: int, facts: dict[str, Any]) -> Any:
+def query_label(opened: sources.Source, position: int, facts: dict[str, Any]) -> Any:
     """Its label as a CSV has it, of a study as its loss knows it; None where there is none."""
     if opened.model is not None and opened.query_table is not None:
         return opened.query_table.iloc[position].iloc[0]
     return facts.get("label")
 
 
-def _shown(opened: Opened, position: int, facts: dict[str, Any], found: Explanation) -> Any:
+def _shown(opened: sources.Source, position: int, facts: dict[str, Any], found: Explanation) -> Any:
     from upweight.cli.layout import signed, table
 
     columns = opened.weightiest(position)

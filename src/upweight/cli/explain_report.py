@@ -9,13 +9,13 @@ import numpy as np
 from upweight.cli.explain import headline, query_label, rows_of, values_at
 
 if TYPE_CHECKING:
-    from upweight.cli.source import Source
+    from upweight.cli import sources
     from upweight.report import Report, Table
     from upweight.tasks import Explanation, InfluenceByDistance, TokenExplanation
 
 
 def make_report(
-    opened: Source,
+    opened: sources.Source,
     position: int,
     facts: dict[str, Any],
     found: Explanation,
@@ -77,7 +77,7 @@ def make_report(
     )
 
 
-def _verdict(opened: Source, facts: dict[str, Any], rows: list[tuple[str, int, float, Any]]) -> str:
+def _verdict(opened: sources.Source, facts: dict[str, Any], rows: list[tuple[str, int, float, Any]]) -> str:
     """The query, and the one that helped and the one that harmed it most, in a sentence each."""
     said = [f"{headline(opened, facts)}."]
     for side, change in {"helpful": "rise", "harmful": "fall"}.items():
@@ -94,7 +94,7 @@ def _verdict(opened: Source, facts: dict[str, Any], rows: list[tuple[str, int, f
 
 
 def _table(
-    opened: Source,
+    opened: sources.Source,
     position: int,
     facts: dict[str, Any],
     rows: list[tuple[str, int, float, Any]],
@@ -130,7 +130,7 @@ def _table(
     return Table([*head, *names], body, caption, marked=_marked(opened, names, body))
 
 
-def _by_weight(opened: Source, position: int, names: list[str]) -> list[str]:
+def _by_weight(opened: sources.Source, position: int, names: list[str]) -> list[str]:
     """The columns, of a table those that move what the model says of the query most first."""
     if opened.model is None:
         return names
@@ -138,7 +138,7 @@ def _by_weight(opened: Source, position: int, names: list[str]) -> list[str]:
     return [*first, *(name for name in names if name not in first)]
 
 
-def _marked(opened: Source, names: list[str], body: list[list[Any]]) -> list[list[bool]]:
+def _marked(opened: sources.Source, names: list[str], body: list[list[Any]]) -> list[list[bool]]:
     """Which of the values, in the last columns of a table, differ from those of its first row."""
     from upweight.cli.layout import differs, spreads_of
 

@@ -87,7 +87,7 @@ def _of_study(run: Session, path: Path, place: Backend) -> None:
         if found is None:
             many = study.objective.n * len(study.objective.queries(study.queries))
             job = replace(job, options={**OPTIONS, "top_k": None if many <= ALL else min(TOP_K, study.objective.n)})
-        stored = scored(run, job, place, study, InProcess())
+        stored = scored(run, job, place, study, InProcess()).stored
         given = Given(
             title=path.name,
             class_names=study.class_names,

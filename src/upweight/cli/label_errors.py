@@ -38,7 +38,7 @@ from upweight.spreadsheets import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.source import Source as Opened
+    from upweight.cli import sources
     from upweight.tasks import LabelErrors, TargetErrors
     from upweight.tasks.target_errors import TargetScore
 
@@ -125,7 +125,7 @@ def label_errors(
         }
 
 
-def found_errors(opened: Opened, method: Method) -> Errors:
+def found_errors(opened: sources.Source, method: Method) -> Errors:
     """Of classes or of a quantity, as the source has them.
 
     Raises
@@ -148,7 +148,7 @@ def found_errors(opened: Opened, method: Method) -> Errors:
     return target_errors(opened.objective, method=cast("TargetScore", method.value))
 
 
-def ranked(errors: Errors, opened: Opened) -> pd.DataFrame:
+def ranked(errors: Errors, opened: sources.Source) -> pd.DataFrame:
     """All examples, the most suspicious first: rank, name, line, labels, score, and the table's own columns."""
     from upweight.cli.layout import beside
 
@@ -160,7 +160,7 @@ def ranked(errors: Errors, opened: Opened) -> pd.DataFrame:
     return beside(shown, opened.values, positions)
 
 
-def fixed(errors: Errors, opened: Opened) -> bytes | None:
+def fixed(errors: Errors, opened: sources.Source) -> bytes | None:
     """The file with the suspicious labels replaced by those suggested; None of a study, a quantity and no text."""
     table = None if opened.model is None else opened.model.table
     if table is None or table.written is None or not table.classifies:
@@ -189,7 +189,7 @@ def speaking_against(errors: Errors, k: int) -> dict[Any, list[dict[str, Any]]]:
     }
 
 
-def _headline(opened: Opened) -> str:
+def _headline(opened: sources.Source) -> str:
     facts = opened.facts
     if opened.model is None:
         return f"{opened.title}: {facts['model']}, {opened.objective.n:,} training examples"
@@ -197,7 +197,9 @@ def _headline(opened: Opened) -> str:
     return f"{facts['rows trained on']:,} rows{classes}; {opened.model.validation.words()}"
 
 
-def _shown(opened: Opened, errors: Errors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str) -> Any:
+def _shown(
+    opened: sources.Source, errors: Errors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
+) -> Any:
     from upweight.cli.label_page import counted
     from upweight.cli.layout import table
 

@@ -38,7 +38,7 @@ from upweight.spreadsheets import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.source import Source as Opened
+    from upweight.cli import sources
     from upweight.report import Report
     from upweight.tasks import Selection, Variety
 
@@ -167,7 +167,7 @@ def select(
         }
 
 
-def bounded(opened: Opened, seed: int) -> list[int] | None:
+def bounded(opened: sources.Source, seed: int) -> list[int] | None:
     """As many positions of the reference set, drawn by chance, as scores fit memory, and a warning; None: all fit."""
     import numpy as np
 
@@ -185,7 +185,7 @@ def bounded(opened: Opened, seed: int) -> list[int] | None:
     return drawn
 
 
-def texts(opened: Opened, method: Method, column: str | None, asked: list[int] | None) -> dict[str, Any]:
+def texts(opened: sources.Source, method: Method, column: str | None, asked: list[int] | None) -> dict[str, Any]:
     """What BM25 reads: the texts of the pool, and of the examples of the reference set that are asked about."""
     from upweight.cli.texts import texts_of
 
@@ -200,7 +200,7 @@ def texts(opened: Opened, method: Method, column: str | None, asked: list[int] |
     }
 
 
-def rows_of(found: Selection, opened: Opened) -> pd.DataFrame:
+def rows_of(found: Selection, opened: sources.Source) -> pd.DataFrame:
     """The chosen examples, the best first: rank, name, position, score, and the table's own columns."""
     from upweight.cli.layout import beside
 
@@ -208,7 +208,7 @@ def rows_of(found: Selection, opened: Opened) -> pd.DataFrame:
 
 
 def make_report(
-    opened: Opened,
+    opened: sources.Source,
     found: Selection,
     frame: pd.DataFrame,
     varied: Variety | None,

@@ -37,7 +37,7 @@ from upweight.cli.session import session
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from upweight.cli.source import Source as Opened
+    from upweight.cli import sources
     from upweight.evaluation import Verification
     from upweight.report import Report
 
@@ -163,7 +163,7 @@ def agreement_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def make_report(opened: Opened, name: str, found: Verification, warnings: list[str]) -> Report:
+def make_report(opened: sources.Source, name: str, found: Verification, warnings: list[str]) -> Report:
     """The page: the figure, the agreement, every pair."""
     from upweight.cli.layout import beside, frame_block, meaning_block
     from upweight.report import Facts, Figure, Report, Warnings

@@ -101,10 +101,9 @@ async def _clean(page: Page, button: Any) -> None:
     button.props("loading")
     button.disable()
     place = str(page.session.contents.place)
-    code = "from upweight.cli import main; main()"
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, "clean", place, "--json", "--output", f"{place}-cleaned",
+            sys.executable, "-m", "upweight", "clean", place, "--json", "--output", f"{place}-cleaned",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()

@@ -31,7 +31,7 @@ class _Value(torch.autograd.Function):
         return F.gelu(x)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:  # type: ignore[override]
+    def backward(ctx: Any, *slopes: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         (x,) = ctx.saved_tensors
         return slopes[0] * _Slope.apply(x)
 
@@ -45,7 +45,7 @@ class _Slope(torch.autograd.Function):
         return torch.special.ndtr(x).addcmul_(x, _density(x))
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:  # type: ignore[override]
+    def backward(ctx: Any, *slopes: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         (x,) = ctx.saved_tensors
         return slopes[0] * (_density(x) * (2 - x**2))
 

@@ -117,7 +117,7 @@ def kinks(model: nn.Module, values: Tensor | None = None) -> tuple[str, ...]:
     values
         Losses with their graph.
     """
-    modules = [(name, part) for name, part in model.named_modules() if isinstance(part, BENT)]
+    modules: list[tuple[str, nn.Module]] = [pair for pair in model.named_modules() if isinstance(pair[1], BENT)]
     found = [f"{type(part).__name__} {name!r}" if name else type(part).__name__ for name, part in modules]
     counted = Counter(name for name in _operations(values) if not modules or not _by_module(name, modules))
     return (*found, *(f"{name} × {count}" for name, count in sorted(counted.items())))
