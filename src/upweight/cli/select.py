@@ -38,10 +38,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from upweight.cli import sources
+    from upweight.data import Data
     from upweight.report import Report
     from upweight.tasks import Selection
 
 SHOWN_IN_REPORT = 50
+
+
+MOST_SCORES = 2**25
+"""Scores that are held at once, 256 MiB of them: as many of the reference set are asked about."""
 
 
 class Method(StrEnum):
@@ -97,13 +102,14 @@ def select(
         opened = open_rows(source, target, None, reference, seed, options)
         outputs.refuse_what_was_read()
         run.stage(f"scoring {opened.objective.n:,} examples by {method.value}")
-        found = choose(opened.objective, opened.queries, k, method=method.value, diversity=diversity, seed=seed)
+        queries = bounded(opened, seed)
+        found = choose(opened.objective, queries, k, method=method.value, diversity=diversity, seed=seed)
         frame = rows_of(found, opened)
         written = outputs.write(
             {
                 ".csv": as_csv(frame),
                 ".png": partial(found.figure().savefig, format="png", dpi=150),
-                ".html": make_report(opened, found, frame, run.warnings).html(),
+                ".html": make_report(opened, found, frame, len(queries), run.warnings).html(),
             }
         )
         chosen_rows = found.to_pandas().head(top).to_dict("records")
@@ -112,7 +118,7 @@ def select(
                 run.note(note)
             run.show(
                 f"{opened.title}: {len(found):,} of {opened.objective.n:,} {opened.noun}s chosen by {method.value} for "
-                f"{len(opened.queries):,} of the reference set.",
+                f"{len(queries):,} of the reference set.",
                 table(
                     "Chosen first",
                     ["rank", opened.noun, "score"],
@@ -127,7 +133,7 @@ def select(
             "diversity": diversity,
             "chosen": len(found),
             "pool": opened.objective.n,
-            "reference": len(opened.queries),
+            "reference": len(queries),
             "notes": opened.notes,
             "columns": opened.columns,
             "quantity": meaning_json(found.attribution.quantity),
@@ -135,6 +141,23 @@ def select(
             "ids": found.ids.tolist(),
             "top": [{name: each[name] for name in ("rank", "id", "score")} for each in chosen_rows],
         }
+
+
+def bounded(opened: sources.Source, seed: int) -> Data:
+    """The reference set, or as many of its examples, drawn by chance, as scores fit memory; a warning says so."""
+    import numpy as np
+
+    from upweight.errors import UpweightWarning, warn
+
+    count, most = len(opened.queries), max(MOST_SCORES // opened.objective.n, 1)
+    if count <= most:
+        return opened.queries
+    warn(
+        f"reference: {most:,} of its {count:,} {opened.noun}s were drawn by chance (seed {seed}), so that the scores "
+        f"of {opened.objective.n:,} {opened.noun}s fit memory",
+        UpweightWarning,
+    )
+    return opened.queries.take(np.sort(np.random.default_rng(seed).choice(count, most, replace=False)).tolist())
 
 
 def rows_of(found: Selection, opened: sources.Source) -> pd.DataFrame:
@@ -149,7 +172,9 @@ def rows_of(found: Selection, opened: sources.Source) -> pd.DataFrame:
     return pd.concat([shown, values], axis=1)
 
 
-def make_report(opened: sources.Source, found: Selection, frame: pd.DataFrame, warnings: list[str]) -> Report:
+def make_report(
+    opened: sources.Source, found: Selection, frame: pd.DataFrame, reference: int, warnings: list[str]
+) -> Report:
     """The page: what was chosen from what, the scores of all, the first chosen with their values."""
     from upweight.cli.layout import frame_block, meaning_block
     from upweight.report import Facts, Figure, Report, Text, Warnings
@@ -157,7 +182,7 @@ def make_report(opened: sources.Source, found: Selection, frame: pd.DataFrame, w
     facts = {
         "chosen": len(found),
         "pool": opened.objective.n,
-        "reference set": len(opened.queries),
+        "reference set": reference,
         "method": found.method,
         "diversity": found.diversity,
         "helpful examples in the pool": int((found.scores > 0).sum()),
