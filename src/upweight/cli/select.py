@@ -157,7 +157,8 @@ def bounded(opened: sources.Source, seed: int) -> Data:
         f"of {opened.objective.n:,} {opened.noun}s fit memory",
         UpweightWarning,
     )
-    return opened.queries.take(np.sort(np.random.default_rng(seed).choice(count, most, replace=False)).tolist())
+    drawn = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+    return opened.objective.queries(opened.queries.take(drawn.tolist()))
 
 
 def rows_of(found: Selection, opened: sources.Source) -> pd.DataFrame:
