@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-tables mutants kills clean help
+.PHONY: demo explore test docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-tables benchmark-explore mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -17,6 +17,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)   ## flip labels on digits, find them, explain an error, prove it by retraining, write a report
 	$(BIN)/upweight demo
+
+explore: $(READY) ## open a page on the demo's digits: look at flipped labels, decide, clean
+	$(BIN)/upweight explore --demo
 
 test: lint types ## lint, types and the whole test suite
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
@@ -58,6 +61,9 @@ benchmark-tables: $(READY) ## errors planted in real tables, beside cleanlab (10
 
 benchmark-jobs: $(READY) ## a million examples into a store, workers, opening, kills of jobs (half an hour, 5 GB of disk)
 	$(BIN)/python -m benchmarks.jobs.run
+
+benchmark-explore: $(READY) ## the page on 50,000 rows: first paint, scrolling, filters, memory (needs Chromium)
+	$(BIN)/python -m benchmarks.explore.run
 
 mutants: $(READY) ## does a test notice small wrong changes? 60 of them, in a copy (an hour or two; goes on where it was)
 	$(BIN)/python -m benchmarks.mutants

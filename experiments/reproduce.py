@@ -34,6 +34,8 @@ EXPERIMENTS = [
     "experiments.language.agreement",
     "experiments.language.damping",
     "experiments.language.example",
+    "experiments.steps.metric",
+    "experiments.facts.leaks",
 ]
 """``python -m experiments.reproduce gif`` runs those of one paper alone."""
 
@@ -46,7 +48,7 @@ def main() -> int:
         # A process each, so that peak memory is that experiment's own.
         if subprocess.run([sys.executable, "-m", module], check=False).returncode:
             failed.append(module)
-    folders = ["koh_liang", "gif", "facts", "language", "expansion"]
+    folders = ["koh_liang", "gif", "facts", "language", "expansion", "steps"]
     print(f"wrote {gather(folders, quick=bool(os.environ.get('QUICK')))}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

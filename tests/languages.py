@@ -71,7 +71,8 @@ def bert(kind: str = "Sequence", **changes: Any) -> Any:
 
 def trainer(model: nn.Module, dataset: Any, kind: type = transformers.Trainer, **options: Any) -> Any:
     """One step of plain gradient descent on the whole data, in four accumulated batches."""
-    named = {key: options.pop(key) for key in list(options) if key in ("data_collator", "compute_loss_func")}
+    apart = ("data_collator", "compute_loss_func", "eval_dataset")
+    named = {key: options.pop(key) for key in list(options) if key in apart}
     settings = {
         "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_steps": 1, "learning_rate": 0.1,
         "lr_scheduler_type": "constant", "optim": "sgd", "max_grad_norm": 0.0, "weight_decay": 0.0, "report_to": [],

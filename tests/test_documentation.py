@@ -135,8 +135,8 @@ def test_a_command_within_a_sentence_is_run_elsewhere_or_has_names_of_one_s_own(
 
 CODE = [(page, i, words) for page in PAGES for i, words in enumerate(CODE_BLOCK.findall(page.read_text("utf-8")))]
 FRAGMENTS = {
-    *("README 1", "domain-mismatch 0", "explain 0", "explain 1", "label-errors 0"),
-    *("token-scores 0", "token-scores 1", "language-minilm 0", "language-minilm 1"),
+    *("README 1", "domain-mismatch 0", "explain 0", "explain 1", "explain 2", "label-errors 0"),
+    *("token-scores 0", "token-scores 1", "token-scores 2", "language-minilm 0", "language-minilm 1"),
 }
 """Continue the page's example, or a model of the reader's own."""
 COSTLY = {"attack 0", "language-gpt 0"}

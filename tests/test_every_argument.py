@@ -23,7 +23,6 @@ from torch import nn
 
 import upweight as uw
 from languages import bert, trainer
-from languages import tokenizer as letters
 from problems import convex, mlp
 from upweight.errors import InputError
 from upweight.store.backend import Memory
@@ -91,9 +90,12 @@ def calls() -> dict[str, Call]:
     index = uw.index.build(objective, Memory(), uw.index.Sparse(8))
     sentences = [{"input_ids": [3, 4, 5 + k], "label": k % 3} for k in range(6)]
     classifier, stepping = bert(), Stepping()
-    from_rows = uw.Influence(uw.from_transformers(classifier, sentences), uw.inverse.Identity())
     rows = index.project(objective, queries)
     replay = uw.Replay(model, uw.losses.CrossEntropy(), (x, y), optimizer=uw.replay.SGD(0.1), epochs=1, batch_size=n)
+    descent, place = torch.optim.SGD(model.parameters(), lr=0.1), Memory()
+    with uw.Recorder(place, model, descent) as recorder:
+        recorder.step([0, 1])
+    recording = uw.Recording.open(place)
     return {
         "Objective": (
             uw.Objective,
@@ -163,6 +165,32 @@ def calls() -> dict[str, Call]:
             uw.replay.Adam,
             {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "amsgrad": False},
         ),
+        "TracIn.from_recording": (
+            uw.TracIn.from_recording,
+            {"objective": objective, "recording": recording, "by_example": True},
+        ),
+        "Recorder": (
+            lambda **options: uw.Recorder(Memory(), **options),
+            {"model": model, "optimizer": descent, "every": 3, "moments": "float32", "frozen": True, "start": 3},
+        ),
+        "Recorder.step": (
+            lambda **options: uw.Recorder(Memory(), model, descent, every=10**6).step(**options),
+            {"examples": [1, 2], "rate": 0.1},
+        ),
+        "Recording.learning_rates": (recording.learning_rates, {"examples": n}),
+        "Recording.example_rates": (recording.example_rates, {"examples": n}),
+        "trainer_recorder": (
+            lambda **options: uw.trainer_recorder(Memory(), **options),
+            {"every": 3, "moments": "float32", "frozen": True},
+        ),
+        "lightning_recorder": (
+            lambda **options: uw.lightning_recorder(Memory(), **options),
+            {"every": 3, "moments": "float32", "frozen": True},
+        ),
+        "InMetric": (
+            fitted(uw.inverse.InMetric, objective),
+            {"inner": uw.inverse.EKFAC(ggn, damping=0.1), "metric": uw.step_metric(descent, model)},
+        ),
         "Ensemble": (
             lambda **options: uw.Ensemble(**options).attribute(queries),
             {"objective": objective, "models": [model], "inverse": uw.inverse.CG()},
@@ -175,7 +203,8 @@ def calls() -> dict[str, Call]:
         "Study": (
             uw.Study,
             {"objective": objective, "queries": queries}
-            | dict.fromkeys(("query_ids", "class_names", "images", "table", "query_table", "network")),
+            | dict.fromkeys(("query_ids", "class_names", "images", "table", "query_table", "network"))
+            | dict.fromkeys(("tokens", "query_tokens", "retrain")),
         ),
         "from_estimator": (
             uw.from_estimator,
@@ -235,15 +264,14 @@ def calls() -> dict[str, Call]:
         "index.project": (index.project, {"objective": objective, **asked, "query_ids": names, "name": "some"}),
         "index.scores": (index.scores, {"queries": rows, "damping": 0.1, "where": None, "train": [1]}),
         "index.top": (index.top, {"queries": rows, "k": 2, "damping": 0.1, "where": None, "train": [1]}),
+        "index.rows": (index.rows, {"train": [1]}),
         "index.append": (
             lambda **options: uw.index.build(objective, Memory(), uw.index.Sparse(8)).append(**options),
             {"objective": objective, "ids": range(n, 2 * n), "columns": None},
         ),
-        "explain": (uw.tasks.explain, {"subject": objective, **asked, "k": 2, "query_ids": None}),
-        "explain_texts": (
-            uw.tasks.explain_texts,
-            {"subject": from_rows, "queries": sentences[:1], "tokenizer": letters(), "k": 2, "query_ids": None}
-            | {"linked": True, "measurement": "loss"},
+        "explain": (
+            uw.tasks.explain,
+            {"subject": objective, **asked, "k": 2, "query_ids": None} | dict.fromkeys(("tokens", "query_tokens")),
         ),
         "label_errors": (uw.tasks.label_errors, {"subject": objective, "method": "loss", "class_names": None}),
         "export": (
@@ -411,6 +439,8 @@ NOTHING = {
     *("at", "attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
     *("coordinates", "filepaths", "marked"),
     *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
+    *("budget", "l2", "loss", "moments", "optimizer", "rate", "task", "tokenizer"),
+    *("budget", "l2", "loss", "optimizer", "task", "tokenizer", "tokens", "query_tokens"),
 }
 """Arguments that may be None."""
 TEXT = {
@@ -425,6 +455,7 @@ NUMBERS = {
     *("passes", "rate", "rates", "subsets"),
     *("crossed", "k1", "paraphrases", "questions", "resamples"),
     *("clip", "dampening", "epochs", "eps", "lr", "momentum", "seed", "seeds", "weight", "weight_decay", "weights"),
+    *("crossed", "every", "k1", "paraphrases", "questions", "rate", "resamples", "start"),
 }
 """Arguments that may be 3."""
 OTHERS = {

@@ -21,7 +21,7 @@ SOURCE = ROOT / "src" / "upweight"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "charset_normalizer": "charset-normalizer"}
 """Where a package is imported by another name than it is installed by."""
-ROOMS_OF_EXTRAS = ("plots", "report", "sklearn", "tabular", "cli", "demo.py")
+ROOMS_OF_EXTRAS = ("plots", "report", "sklearn", "tabular", "explore", "cli", "demo.py")
 """Rooms that may import extras at their top: nothing of the core imports them there."""
 CLUSTERS = ("ray", "slurm")
 """Extras that only those need who have one: no part of the extra that is called all."""
@@ -88,6 +88,7 @@ DOORS = {
         "plots.residuals_by_leverage": "statistics().figure()",
     },
     "report": {"upweight.report": "uw.report.Report"},
+    "explore": {"the map": "import numpy, upweight.explore.map as m; m.Map.of(numpy.ones(2), numpy.ones(2)).picture()"},
     "text": {"similarity.bm25": "uw.similarity.bm25(['a b', 'c'], ['a'])"},
     "ray": {"executors.Ray": "uw.executors.Ray(1)"},
     "slurm": {"executors.Slurm": "uw.executors.Slurm(1, folder=sys.argv[1])"},

@@ -112,9 +112,15 @@ def test_an_optimisers_groups_are_parameters() -> None:
     assert one.layout.names == ("2.weight", "2.bias")
 
 
-def test_of_a_single_example_nothing_is_said_of_noise() -> None:
-    objective = uw.Objective(nn.Linear(4, 3).to(DOUBLE), uw.losses.CrossEntropy(), (X[:1], Y[:1]), l2=0.1)
-    assert not objective.stationarity().is_notable
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_of_a_single_example_nothing_is_said_of_noise(dtype: torch.dtype, copies: int) -> None:
+    x, y = X[:1].to(dtype).repeat(copies, 1), Y[:1].repeat(copies)
+    for seed in range(20):  # of which a third had a noise of the size of rounding
+        torch.manual_seed(seed)
+        objective = uw.Objective(nn.Linear(4, 3).to(dtype), uw.losses.CrossEntropy(), (x, y), l2=0.1)
+        assert objective.stationarity().noise == 0
+        assert not objective.stationarity().is_notable
 
 
 def test_eager_attention_in_double_precision_is_told() -> None:

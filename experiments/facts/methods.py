@@ -7,7 +7,6 @@ import operator
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from torch import Tensor
 
 import upweight as uw
@@ -52,9 +51,3 @@ def scores(trained: Trained, tokens: Tokens, queries: Tokens, *, cg: bool = Fals
 def matrix(attribution: uw.Attribution) -> np.ndarray:
     """Scores in float64 with the sign by which large is helpful."""
     return attribution.quantity.helpful_sign * attribution.scores.double().numpy()
-
-
-def losses(trained: Trained, tokens: Tokens) -> np.ndarray:
-    """−log p of each sentence."""
-    with torch.no_grad():
-        return LOSS(trained.model, tokens).double().numpy()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 import upweight as uw
 from experiments.facts.model import HEADS, WIDTH, Transformer
-from upweight.datasets import People
+from upweight.datasets.people import Vocabulary
 
 QUICK = bool(os.environ.get("QUICK"))
 PEOPLE = 16 if QUICK else 60
@@ -42,7 +42,19 @@ class Trained:
     rates: list[float]
 
 
-def train(people: People, tokens: dict[str, Tensor], seed: int, *, epochs: int = EPOCHS) -> Trained:
+class Worded(Protocol):
+    """Texts of known words and length."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """All words."""
+
+    @property
+    def length(self) -> int:
+        """Words of the longest text."""
+
+
+def train(people: Worded, tokens: dict[str, Tensor], seed: int, *, epochs: int = EPOCHS) -> Trained:
     """AdamW with a learning rate that rises and falls linearly, on the mean loss by word."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)

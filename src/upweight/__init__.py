@@ -49,7 +49,13 @@ if TYPE_CHECKING:
         UpweightWarning,
     )
     from upweight.estimators import from_estimator
-    from upweight.frameworks import from_lightning, from_trainer, from_transformers
+    from upweight.frameworks import (
+        from_lightning,
+        from_trainer,
+        from_transformers,
+        lightning_recorder,
+        trainer_recorder,
+    )
     from upweight.influence import Influence
     from upweight.objective import Objective
     from upweight.optimizers import step_metric
@@ -109,6 +115,7 @@ __all__ = [
     "index",
     "inverse",
     "l2_of",
+    "lightning_recorder",
     "losses",
     "measurements",
     "plots",
@@ -124,6 +131,7 @@ __all__ = [
     "step_metric",
     "store",
     "tasks",
+    "trainer_recorder",
 ]
 
 _HOMES = {
@@ -163,10 +171,12 @@ _HOMES = {
     "from_trainer": "frameworks",
     "from_transformers": "frameworks",
     "l2_of": "penalty",
+    "lightning_recorder": "frameworks",
     "read_scores": "score_files",
     "similarity": "baselines",
     "statistics": "diagnostics",
     "step_metric": "optimizers",
+    "trainer_recorder": "frameworks",
 }
 
 

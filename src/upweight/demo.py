@@ -1,6 +1,6 @@
 """The demonstration: flip labels of the digits, find them, explain an error, prove it by retraining.
 
-Nothing is fetched: the 1,797 images come with scikit-learn.
+Nothing is fetched: the 1,797 images come with scikit-learn. `upweight explore --demo` opens this file as a study.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from upweight.evaluation import Verification
 from upweight.influence import Influence
 from upweight.objective import Objective
 from upweight.retraining import fit
+from upweight.study import Study
 from upweight.tasks import Explanation, LabelErrors, Predictions, explain, label_errors, predictions
 
 L2 = 0.003
@@ -153,6 +154,18 @@ def train(digits: Digits) -> Objective:
     for parameter in model.parameters():
         nn.init.zeros_(parameter)  # the optimum is one, wherever it is approached from
     return fit(Objective(model, losses.CrossEntropy(), (digits.train, digits.given), l2=L2))
+
+
+def study(seed: int = 0) -> Study:
+    """The digits with flipped labels, trained on, and the test images as queries."""
+    digits = flipped_digits(seed)
+    return Study(
+        train(digits),
+        (digits.test, digits.test_labels),
+        class_names=[str(digit) for digit in range(10)],
+        images=digits.train.reshape(-1, 8, 8),
+        query_images=digits.test.reshape(-1, 8, 8),
+    )
 
 
 class Watch:

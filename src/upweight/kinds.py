@@ -89,6 +89,7 @@ KINDS = {
     "Rounds": Kind(_of_class("Rounds"), "tasks.Rounds(steps=…, search=True)"),
     "Equations": Kind(_of_class("Equations"), "tasks.Equations(damping=…)"),
     "GroupFeatures": Kind(_of_class("GroupFeatures"), "tasks.GroupFeatures(positions=[…])"),
+    "Recording": Kind(_of_class("Recording"), "upweight.Recording.open(folder)"),
     "Rows": Kind(_of_class("Rows"), "curvature.GGN().rows(objective)"),
     "Curvature": Kind(
         _able("of"), "curvature.Hessian(), GGN(), Fisher() or EmpiricalFisher() (a damping goes by name, damping=…)"

@@ -114,13 +114,9 @@ def denominator(state: Mapping[str, Any], group: Mapping[str, Any], value: Tenso
     InputError
         If the optimiser divides, and has no state of the parameter, or one of another shape.
     """
+    refuse_unknown(group)
     if "eps" not in group:  # SGD and its kin
         return torch.ones_like(value, dtype=torch.float64)
-    if group.get("rho") is not None or "lr_decay" in group:
-        raise InputError(
-            "optimizer: Adadelta and Adagrad scale steps by what they have met since the beginning; only Adam, AdamW, "
-            "NAdam, RAdam, RMSprop and SGD are known here"
-        )
     largest = state.get("max_exp_avg_sq") if group.get("amsgrad") else None
     squares = largest if largest is not None else next((state[key] for key in SQUARES if key in state), None)
     if squares is None:
@@ -135,3 +131,20 @@ def denominator(state: Mapping[str, Any], group: Mapping[str, Any], value: Tenso
         )
     correction = 1 - group["betas"][1] ** float(state["step"]) if "betas" in group else 1.0
     return (squares.detach().double() / correction).sqrt() + group["eps"]
+
+
+def refuse_unknown(group: Mapping[str, Any]) -> None:
+    """Refuse an optimiser, by one of its groups, that divides by something else.
+
+    Raises
+    ------
+    InputError
+        Says which are known.
+    """
+    if group.get("rho") is not None or "lr_decay" in group:
+        which = "Adadelta and Adagrad scale steps by what they have met since the beginning"
+    elif ("betas" in group and "eps" not in group) or not isinstance(group.get("eps", 0.0), int | float):
+        which = "it takes steps (of signs, or by rows and columns) that divide by no mean of squares"
+    else:
+        return
+    raise InputError(f"optimizer: {which}; only Adam, AdamW, NAdam, RAdam, RMSprop and SGD are known here")

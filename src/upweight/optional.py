@@ -21,6 +21,10 @@ EXTRAS = {
         *("typer", "pandas", "sklearn", "threadpoolctl", "charset_normalizer", "skrub"),
         *("matplotlib", "jinja2", "markupsafe", "PIL", "filelock", "platformdirs"),
     ),
+    "explore": (
+        *("nicegui", "fastapi", "uvicorn", "pyarrow", "typer", "pandas", "sklearn", "threadpoolctl", "matplotlib"),
+        *("jinja2", "markupsafe", "PIL", "filelock", "platformdirs"),
+    ),
     "text": ("bm25s",),
     "ray": ("ray",),
     "slurm": ("submitit", "cloudpickle"),

@@ -15,7 +15,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +51,15 @@ class Study:
     images, query_images
         Pictures of the training examples and of the queries, in the forms that `upweight.plots.pixels` takes.
     table, query_table
-        What is known of the training examples and of the queries, a row each; `upweight domain-mismatch` chooses its
-        group by the columns.
+        What is known of the training examples and of the queries, a row each: shown beside scores, and what
+        `upweight domain-mismatch` chooses its group by (default: ``objective.columns``).
+    tokens, query_tokens
+        Of texts: what each token of every training example and of every query reads, a list of texts each, in the
+        order of the model's positions. Reports colour them by their scores. (Default: as the tokenizer of an objective
+        of transformers says.)
+    retrain
+        A function of an objective with other training data that gives it with its model trained on them, for
+        `upweight clean`. Default: models whose outputs are linear in θ are minimised; others can't be retrained.
     network
         Where the objective is a top on frozen features: the network from stored images (``images``, as levels 0 … 255)
         to them. `upweight attack` goes through it.
@@ -72,6 +79,9 @@ class Study:
     network: Any = None
     table: pd.DataFrame | None = None
     query_table: pd.DataFrame | None = None
+    tokens: Sequence[Sequence[str]] | None = None
+    query_tokens: Sequence[Sequence[str]] | None = None
+    retrain: Callable[[Objective], Objective] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.objective, Objective):
@@ -84,13 +94,17 @@ class Study:
         object.__setattr__(self, "class_names", self.objective.class_names if own is None else own)
         queries = len(self.objective.queries(self.queries))
         n = self.objective.n
-        expected = {"query_ids": queries, "query_images": queries, "query_table": queries, "images": n, "table": n}
+        expected = dict.fromkeys(("query_ids", "query_images", "query_table", "query_tokens"), queries)
+        expected |= dict.fromkeys(("images", "table", "tokens"), n)
         for name, count in expected.items():
             given = getattr(self, name)
             sized = hasattr(given, "__len__") and getattr(given, "ndim", 1) > 0
             if given is not None and (not sized or len(given) != count):
                 got = len(given) if sized else scalars.shown(given)
                 raise InputError(f"{name}: got {got}; give one for each of the {count} examples")
+        if (self.tokens is None) != (self.query_tokens is None):
+            missing = "tokens" if self.tokens is None else "query_tokens"
+            raise InputError(f"{missing}: got none; give the tokens of training examples and of queries, or neither")
         if self.network is not None and not callable(self.network):
             raise InputError(f"network: got {type(self.network).__name__}; give an nn.Module or a function of images")
 

@@ -203,7 +203,7 @@ def test_checkpoints_that_are_none_are_refused(checkpoints, message):
 def test_learning_rates_that_are_none_are_refused(rates):
     with pytest.raises(
         InputError,
-        match=r"learning_rates: (one number > 0, or one for each of the 3 checkpoints|give a finite number, or a list)",
+        match=r"learning_rates: (one number > 0, one for each of the 3 checkpoints|give a finite number, or a list)",
     ):
         uw.TracIn(mlp().objective(), states(), rates)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from .conftest import Planted, Run, assert_self_contained
 
@@ -78,3 +79,89 @@ def test_of_a_large_reference_set_as_many_are_drawn_as_scores_fit(
     found = json.loads(run("select", "large.csv", "-t", "y", "-k", 3, "--json").stdout)
     assert found["reference"] == 12
     assert found["warnings"][0].startswith("reference: 12 of its 40 rows were drawn by chance (seed 0)")
+
+
+TEXTS = """
+import torch
+import upweight as uw
+
+WORDS = "red green blue cat dog bird sings runs sleeps".split()
+TEXTS = ["red cat sleeps", "green dog runs", "blue bird sings", "red dog runs", "blue cat sings", "green bird runs"] * 2
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = torch.nn.Embedding(len(WORDS), 4), torch.nn.Linear(4, len(WORDS))
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.head(torch.tanh(self.table(input_ids)))
+
+def encode(text):
+    return {"input_ids": torch.tensor([WORDS.index(word) for word in text.split()])}
+
+def study():
+    torch.manual_seed(0)
+    ids = torch.stack([encode(text)["input_ids"] for text in TEXTS])
+    rows = [{"text": text, "topic": text.split()[1], "input_ids": row} for text, row in zip(TEXTS, ids)]
+    asked = [{"text": "the cat is red", "topic": "cat", "input_ids": ids[0]}]
+    objective = uw.from_transformers(Model(), rows, task="causal-lm", l2=0.1, ids=[f"text-{k}" for k in range(12)])
+    return uw.Study(objective, asked, query_ids=["asked"])
+"""
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.py"
+    path.write_text(TEXTS)
+    return path
+
+
+def test_words_choose_among_texts_and_rows_are_exported(written: Path, tmp_path: Path, answer: Ask) -> None:
+    found = answer("select", written, "-k", 4, "--method", "bm25", "--text", "text", "--export", "chosen.jsonl")
+    assert set(found["ids"][:2]) == {"text-0", "text-6"}  # "red cat sleeps": two words of three
+    rows = [json.loads(line) for line in (tmp_path / "chosen.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows[:2]] == ["red cat sleeps"] * 2
+    assert rows[0].keys() == {"text", "topic", "input_ids"}
+    assert Path(found["files"]["data set"]).name == "chosen.jsonl"
+    table = pd.read_csv(found["files"]["selection"])
+    assert table["text"][0] == "red cat sleeps"
+    assert found["variety"]["doubles"] >= 0.5  # the first two
+    assert "red cat sleeps" in Path(found["files"]["report"]).read_text()
+
+
+def test_what_was_chosen_of_a_csv_is_a_csv_again(iris: Planted, tmp_path: Path, answer: Ask) -> None:
+    found = answer("select", iris.path, "-t", "target", "-k", 20, "--export", "chosen.csv")
+    whole, part = pd.read_csv(iris.path, dtype=str), pd.read_csv(tmp_path / "chosen.csv", dtype=str)
+    pd.testing.assert_frame_equal(part, whole.iloc[found["ids"]].reset_index(drop=True))
+
+
+def test_arrays_are_exported_as_they_are_nested(study: Path, tmp_path: Path, answer: Ask) -> None:
+    found = answer("select", study, "-k", 20, "--export", "chosen.pt", "--diversity", 1)
+    features, labels = torch.load(tmp_path / "chosen.pt", weights_only=True)
+    assert features.shape == (20, 4)
+    assert labels.tolist() == [(name // 50 + (name % 10 == 0)) % 3 for name in found["ids"]]
+    assert found["variety"]["best"] < found["variety"]["directions"] < 8  # of a softmax of 3 × 4 weights
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--export", "chosen.csv"], "the pool holds no rows with names; give a file that ends in .pt"),
+        (["--export", "chosen.npy"], "of my_study.py give a file that ends in .pt or .jsonl"),
+        (["--export", "my_study.py"], "of my_study.py give a file"),
+        (["--method", "bm25"], "--text: which column holds the texts isn't known of the pool"),
+        (["--text", "a"], "--text is for --method bm25"),
+    ],
+)
+def test_what_cannot_be_exported_or_read_is_refused(options: list[object], message: str, study: Path, run: Run) -> None:
+    result = run("select", study, "-k", 5, *options)
+    assert result.exit_code != 0
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_an_export_never_takes_the_place_of_what_is_read(iris: Planted, run: Run) -> None:
+    before = iris.path.read_bytes()
+    result = run("select", iris.path, "-t", "target", "-k", 5, "--export", iris.path, "--force")
+    assert result.exit_code == 1
+    assert "--export" in result.output
+    assert iris.path.read_bytes() == before

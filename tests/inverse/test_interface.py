@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from upweight.inverse import (
     Diagonal,
     Dual,
     Identity,
+    InMetric,
+    Inverse,
     LiSSA,
     Nystrom,
     StepMetric,
@@ -176,6 +179,23 @@ class TestStepMetric(InverseTests):
     by_rows = True
     positional = ("metric",)
     models = ("network",)
+
+
+class TestInMetric(InverseTests):
+    inverse = InMetric(Dense(damping=0.1), metric_of("network"))
+    exact = False  # its damping is δP
+    shifted = False
+    described = False
+    by_rows = True
+    positional = ("inner", "metric")
+    models = ("network",)
+
+    def at(self, damping: float) -> Inverse:
+        return replace(self.inverse, inner=replace(self.inverse.inner, damping=damping))  # type: ignore[attr-defined]
+
+
+class TestEKFACInMetric(TestInMetric):
+    inverse = InMetric(EKFAC(FISHER, damping=0.1), metric_of("network"))
 
 
 def test_every_exported_inverse_has_a_class_here() -> None:

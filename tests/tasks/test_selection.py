@@ -11,6 +11,7 @@ from figures import texts
 from upweight.errors import InputError
 from upweight.evaluation import Training
 from upweight.tasks import select
+from upweight.tasks.selection import diverse
 from upweight.tasks.selection.diverse import greedy
 
 N, D = 24, 3
@@ -103,6 +104,40 @@ def test_duplicates_are_not_chosen_twice_where_diversity_counts() -> None:
     assert len(set((best % N).tolist())) == 2  # each of the best beside its double
     assert len(set((diverse % N).tolist())) == 4
     assert diverse[0] == best[0]
+
+
+def test_variety_of_what_was_chosen_is_told() -> None:
+    best, diverse = (select(doubled(), REFERENCE, 4, diversity=weight).variety() for weight in (0.0, 1.0))
+    assert best.directions == best.best == diverse.best < diverse.directions
+    assert best.directions < 2.01  # two pairs
+    assert best.doubles == 1
+    assert diverse.doubles < 1
+    assert "100% have a double among them" in str(best)
+    with pytest.raises(InputError, match="of 1 chosen example there is no other"):
+        select(pool(), REFERENCE, 1).variety()
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_effective_directions_are_the_entropy_of_the_cosines(count: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    rows = nn.functional.normalize(torch.randn(count, 7, dtype=torch.float64, generator=generator))
+    shares = torch.linalg.eigvalsh(rows @ rows.T / count).clamp_min(1e-300)
+    assert diverse.effective(rows) == pytest.approx(float(torch.exp(-(shares * shares.log()).sum())))
+    assert diverse.effective(torch.eye(7)[:count]) == pytest.approx(min(count, 7))
+    assert diverse.effective(rows[:1].expand(count, -1)) == pytest.approx(1)
+    assert diverse.effective(torch.zeros(count, 7)) == pytest.approx(1)
+
+
+def test_the_nearest_other_row_is_found_whatever_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows = nn.functional.normalize(torch.randn(11, 3, dtype=torch.float64, generator=generator))
+    products = rows @ rows.T - 2 * torch.eye(11, dtype=torch.float64)
+    expected = products.max(1).values
+    for block in (3, 100):
+        monkeypatch.setattr(diverse, "BLOCK", block)
+        torch.testing.assert_close(diverse.nearest(rows, generator), expected)
+    monkeypatch.setattr(diverse, "PROBES", 5)
+    assert len(diverse.nearest(rows, generator)) == 5
 
 
 def test_likeness_discounts_scores_as_the_formula_says() -> None:

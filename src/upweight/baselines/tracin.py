@@ -22,6 +22,7 @@ from upweight.objective import Objective
 from upweight.progress import track
 from upweight.quantities import meanings
 from upweight.quantities.queries import check_measurement, check_query_targets, query_names
+from upweight.recorder import Recording
 
 
 class TracIn:
@@ -37,7 +38,8 @@ class TracIn:
     learning_rates
         η_k of each checkpoint, or one for all: what the gradient of one example's loss is multiplied by in the steps
         that the checkpoint stands for. With means over batches of B and v visits of each example between
-        checkpoints that is the learning rate · v/B; a factor common to all changes no ranking.
+        checkpoints that is the learning rate · v/B; a factor common to all changes no ranking. As rows ``[k, n]``,
+        one for every training example (`upweight.Recording.example_rates`).
     metrics
         √v̂ + ε of each checkpoint, as `upweight.step_metric` reads it of the optimiser's state: inner products are then
         g·g′/(√v̂ + ε), as steps of Adam are (Xia et al. 2024, LESS); default: steps of SGD.
@@ -45,8 +47,8 @@ class TracIn:
     Raises
     ------
     InputError
-        If a checkpoint is of another model or repeats the one before it, or a learning rate isn't a number > 0; if
-        there aren't as many metrics as checkpoints, or one lacks a parameter.
+        If a checkpoint is of another model or repeats the one before it, or a learning rate isn't a number > 0 (≥ 0 of
+        an example); if there aren't as many metrics as checkpoints, or one lacks a parameter.
 
     Notes
     -----
@@ -58,18 +60,54 @@ class TracIn:
         self,
         objective: Objective,
         checkpoints: Any,
-        learning_rates: float | Sequence[float],
+        learning_rates: float | Sequence[float] | Tensor,
         *,
         metrics: Sequence[Mapping[str, Tensor]] | None = None,
     ):
         kinds.check(TracIn.__init__, locals())
         self.objective = objective
         self.checkpoints = read_checkpoints(objective, checkpoints, "checkpoints")
-        self.learning_rates = one_for_each("learning_rates", learning_rates, len(self.checkpoints))
+        self.learning_rates = _rates(learning_rates, len(self.checkpoints), objective.n)
         self.metrics = step_metrics(objective, metrics, len(self.checkpoints))
 
+    @classmethod
+    def from_recording(cls, objective: Objective, recording: Recording, *, by_example: bool = False) -> TracIn:
+        """Through a training that an `upweight.Recorder` wrote down: its checkpoints, rates and metrics.
+
+        Parameters
+        ----------
+        objective
+            Of the same model and training data.
+        by_example
+            Whether an example's steps are those that it was in, as the order says, and not as many for all.
+
+        Raises
+        ------
+        InputError
+            As the class; if the optimiser divided by what wasn't kept, or ``by_example`` asks for an order that wasn't.
+
+        Examples
+        --------
+        ::
+
+            tracin = uw.TracIn.from_recording(uw.from_trainer(trainer), uw.Recording.open("run"))
+        """
+        kinds.check(TracIn.from_recording, locals())
+        scalars.flag("by_example", by_example)
+        found, metrics = recording.learning_rates(objective.n), recording.metrics
+        moved = [place for place, rate in enumerate(found) if rate > 0]  # a warm-up begins with steps of none
+        if not moved:
+            raise InputError("recording: all of its learning rates are 0; nothing was trained in it")
+        checkpoints = recording.checkpoints
+        rates: Any = recording.example_rates(objective.n)[moved] if by_example else [found[place] for place in moved]
+        chosen = None if metrics is None else [metrics[place] for place in moved]
+        return cls(objective, [checkpoints[place] for place in moved], rates, metrics=chosen)
+
     def __repr__(self) -> str:
-        return f"TracIn({self.objective!r}, {len(self.checkpoints)} checkpoints, η={self.learning_rates})"
+        rates = [
+            rate if isinstance(rate, float) else f"{float(rate.mean()):.3g} on average" for rate in self.learning_rates
+        ]
+        return f"TracIn({self.objective!r}, {len(self.checkpoints)} checkpoints, η={rates})"
 
     @random_states_kept()
     def attribute(
@@ -107,18 +145,24 @@ class TracIn:
             return gradient_products(objective, data, kind, positions, cosine=normalize, metric=metric)
 
         meaning = meanings.tracin(kind, self.objective.loss, normalize=normalize)
-        return self._result(self._sum(products), meaning, positions, names)
+        return self._result(self._sum(products, positions), meaning, positions, names)
 
     @random_states_kept()
     def self_influence(self, *, train: Any = None) -> Attribution:
         """Σ_k η_k w_z‖∇ℓ_z(θ_k)‖², ``[train]``: the ranking of Pruthi et al. (2020, section 4.1) for label errors."""
         positions = None if train is None else self.objective.positions(train, "train")
-        scores = self._sum(lambda objective, metric: squared_norms(objective, positions, metric))
+        scores = self._sum(lambda objective, metric: squared_norms(objective, positions, metric), positions)
         return self._result(scores, meanings.tracin_self(self.objective.loss), positions, np.array([]))
 
-    def _sum(self, of: Callable[[Objective, Tensor | None], Tensor]) -> Tensor:
-        """Σ_k η_k of a quantity; one checkpoint is held as a model at a time."""
-        each = list(zip(self.checkpoints, self.learning_rates, self.metrics, strict=True))
+    def _sum(self, of: Callable[[Objective, Tensor | None], Tensor], positions: Tensor | None) -> Tensor:
+        """Σ_k η_k of a quantity of these training examples; one checkpoint is held as a model at a time."""
+        rates = [
+            rate
+            if isinstance(rate, float)
+            else rate.to(self.objective.params)[slice(None) if positions is None else positions]
+            for rate in self.learning_rates
+        ]
+        each = list(zip(self.checkpoints, rates, self.metrics, strict=True))
         parts = (
             rate * of(objective_at(self.objective, state), metric) for state, rate, metric in track(each, "checkpoints")
         )
@@ -150,8 +194,10 @@ def step_metrics(
     return tuple(vector(metric, objective) for metric in given)
 
 
-def one_for_each(name: str, given: float | Sequence[float] | None, count: int) -> tuple[float, ...]:
-    """A number > 0 for each of so many checkpoints.
+def one_for_each(
+    name: str, given: float | Sequence[float] | None, count: int, *, or_else: str = ""
+) -> tuple[float, ...]:
+    """A number > 0 for each of so many checkpoints; ``or_else``: what might have been given instead.
 
     Raises
     ------
@@ -159,12 +205,23 @@ def one_for_each(name: str, given: float | Sequence[float] | None, count: int) -
         If it is something else.
     """
     if isinstance(given, bool) or given is None:
-        raise InputError(f"{name}: one number > 0, or one for each checkpoint; got {given!r}")
+        raise InputError(f"{name}: one number > 0, or one for each checkpoint{or_else}; got {given!r}")
     try:
         rates = torch.as_tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         rates = torch.tensor([math.nan])
     rates = rates.expand(count) if rates.dim() == 0 else rates
     if rates.shape != (count,) or not torch.isfinite(rates).all() or (rates <= 0).any():
-        raise InputError(f"{name}: one number > 0, or one for each of the {count} checkpoints; got {given!r}")
+        raise InputError(
+            f"{name}: one number > 0, or one for each of the {count} checkpoints{or_else}; got {scalars.shown(given)}"
+        )
     return tuple(rates.tolist())
+
+
+def _rates(given: Any, count: int, n: int) -> tuple[float | Tensor, ...]:
+    """η of each checkpoint, a number or one for each of n examples."""
+    if isinstance(given, Tensor | np.ndarray) and given.ndim == 2:
+        rows = torch.as_tensor(given, dtype=torch.float64)
+        if rows.shape == (count, n) and bool((torch.isfinite(rows) & (rows >= 0)).all() and rows.any()):
+            return tuple(rows.unbind())
+    return one_for_each("learning_rates", given, count, or_else=f", or rows [{count}, {n}] ≥ 0 for each example")

@@ -10,10 +10,12 @@ import typer
 from upweight.cli import data
 from upweight.cli.attack import attack
 from upweight.cli.attribute import attribute
+from upweight.cli.clean import clean
 from upweight.cli.compare import compare
 from upweight.cli.demo import demo
 from upweight.cli.domain_mismatch import domain_mismatch
 from upweight.cli.explain import explain
+from upweight.cli.explore import explore
 from upweight.cli.info import info
 from upweight.cli.json_always import JsonAlways
 from upweight.cli.label_errors import label_errors
@@ -122,4 +124,12 @@ app.command(
 )(query)
 app.command(epilog=EXAMPLES + "upweight info scores\n\nupweight info scores --verify --json")(info)
 app.command(epilog=EXAMPLES + "upweight resume scores\n\nupweight resume scores --workers 2")(resume)
+app.command(
+    epilog=EXAMPLES
+    + "upweight explore --demo\n\nupweight explore scores\n\n"
+    + "upweight explore people.csv --target income --store people\n\nupweight explore study.py --prepare",
+)(explore)
+app.command(epilog=EXAMPLES + "upweight clean demo.explore\n\nupweight clean people --output cleaned --no-retrain")(
+    clean
+)
 app.add_typer(data.app, name="data")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from upweight import scalars
+from upweight.cli.opening import opening
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
@@ -66,9 +67,7 @@ def attack(
         climb = Climb(step=step, iterations=iterations, box=Box(radius))
         finished = outputs.folder / "attacks"
         files.check(finished / "attack.npz")
-        run.stage(f"reading {study.name} and training")
-        opened = read_study(study)
-        outputs.refuse_what_was_read()
+        opened = opening(run, outputs, study, lambda: read_study(study))
         _check(opened, study)
         chosen = _targets(opened, queries, query, seed)
         run.stage(f"attacking {len(chosen)} queries through {count} training image{'s' * (count > 1)} each")

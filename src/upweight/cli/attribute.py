@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from upweight.cli.explain import ByToken
 from upweight.cli.job_options import Ray, Slurm, StudyFile, Workers
-from upweight.cli.options import LARGEST_SEED, AsJson, Quiet
-from upweight.cli.session import session
+from upweight.cli.options import LARGEST_SEED, AsJson, Force, Quiet
+from upweight.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from upweight.cli.job import Done
+    from upweight.report import Report
 
 
 def attribute(
@@ -57,9 +62,15 @@ def attribute(
             "(default: all; none: none)."
         ),
     ] = None,
+    force: Force = False,
     seed: Annotated[
         int | None, typer.Option(min=0, max=LARGEST_SEED, help="Of the inverse's random choices.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also write a page, .html: the first queries with their examples, texts and columns."),
+    ] = None,
+    tokens: ByToken = None,
     workers: Workers = None,
     ray: Ray = None,
     slurm: Slurm = None,
@@ -72,6 +83,7 @@ def attribute(
     disk `upweight resume DIR` goes on where it was. A finished job is shown, and not done again.
     """
     with session(as_json, quiet) as run:
+        from upweight import files
         from upweight.cli.job import go_on, show
         from upweight.cli.job_options import who
         from upweight.cli.study_file import refuse_other
@@ -103,9 +115,65 @@ def attribute(
             options=options,
             who={"workers": workers, "ray": ray, "slurm": slurm},
         )
+        page = None if report is None else planned(report, study, force)
         begun.refuse_other(place)
         executor = who(workers, ray, slurm, str(place))
-        show(run, go_on(run, begun, place, executor), place)
+        done = go_on(run, begun, place, executor)
+        made = None if page is None else make_page(run, done, options, study.name, tokens)
+        show(run, done.stored, place)
+        if page is not None and made is not None:
+            files.write(page, made.html(), replace=force)
+            run.files["report"] = page
+
+
+def planned(report: Path, study: Path, force: bool) -> Path:
+    """The page's place, checked before the work.
+
+    Raises
+    ------
+    InputError
+        If it is no name of a page, or in the way of another file.
+    """
+    from upweight.cli.outputs import REPORT, plan_file
+    from upweight.errors import InputError
+
+    if report.suffix.lower() != REPORT:
+        raise InputError(f"--report: {report} is no name of a page; give one that ends in {REPORT}")
+    return plan_file(report, "--report", inputs=[study], force=force).absolute()
+
+
+def make_page(run: Session, done: Done, options: dict[str, Any], name: str, tokens: bool | None) -> Report:
+    """The first queries with their examples; tokens coloured where the study says what they are, or they are asked for.
+
+    Raises
+    ------
+    InputError
+        If tokens are asked for, and there are none.
+    """
+    from upweight.cli.query import kept
+    from upweight.cli.scores_page import EXAMPLES, QUERIES, scores_page, tokens_by_query
+    from upweight.cli.texts import framed
+    from upweight.errors import InputError
+    from upweight.frameworks.shown import columns_like
+    from upweight.tasks.token_explanation import has_tokenizer
+
+    study, stored = done.study, done.stored
+    is_known = study.tokens is not None or has_tokenizer(study.objective)
+    corrected = [name for name in ("renormalize", "leverage_corrected") if options[name]]
+    if tokens and corrected:
+        raise InputError(f"--tokens: scores by token don't go with --{corrected[0].replace('_', '-')}; leave one out")
+    rows = range(min(stored.shape[0], QUERIES)) if len(stored.shape) > 1 else range(0)
+    k, found = min(EXAMPLES, kept(stored, None)), None
+    if rows and tokens is not False and (is_known or tokens) and not corrected:
+        run.stage("scoring tokens")
+        try:
+            found = tokens_by_query(done, options, rows, k)
+        except InputError as error:
+            if tokens:
+                raise
+            run.warnings.append(f"tokens can't be scored: {error}")
+    known = framed(columns_like(study.objective, study.queries)) if study.query_table is None else study.query_table
+    return scores_page(stored, f"Scores: {name}", rows or None, k, known=known, tokens=found, warnings=run.warnings)
 
 
 def damping_of(words: str | None) -> float | str | None:

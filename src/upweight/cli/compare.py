@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from upweight.cli.opening import opening
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Query, Quiet, Top
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
 from upweight.cli.study_file import refuse_other
 
 if TYPE_CHECKING:
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
     from upweight.report import Report
     from upweight.tasks import Comparison
 
@@ -50,9 +52,7 @@ def compare(
             refuse_other(path)
         opened = {}
         for path in studies:
-            run.stage(f"reading {path.name} and training")
-            opened[path.name] = open_source(path, None, None, query, 0)
-            outputs.refuse_what_was_read()
+            opened[path.name] = opening(run, outputs, path, partial(open_source, path, None, None, query, 0))
         first = next(iter(opened.values()))
         position = first.query()
         run.stage("scoring")

@@ -8,7 +8,7 @@ import torch
 
 if TYPE_CHECKING:
     from upweight.attribution import Attribution
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
     from upweight.report import Figure
     from upweight.tasks import InfluenceByDistance
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
+from upweight.cli.opening import opening, said, show
 from upweight.cli.options import (
     FOLDER,
     AsJson,
@@ -39,7 +39,7 @@ from upweight.spreadsheets import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli import sources
+    from upweight.cli.source import Source
     from upweight.report import Report
     from upweight.tasks import DomainMismatch, GroupFeatures
 
@@ -95,23 +95,15 @@ def domain_mismatch(
     and queries. Says how far the group's own training examples stand out, and how many weights outrank its columns'.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import magnitude_json, meaning, meaning_json, signed, table
+        from upweight.cli.layout import meaning, png, signed, table
         from upweight.cli.sources import open_rows
         from upweight.tabular.condition import read
         from upweight.tasks import domain_mismatch as find
 
         read(group)  # what can't be read is refused before training
         outputs = plan(output, "domain-mismatch", endings=[".csv", ".png"], inputs=[source, test], force=force)
-        run.stage(f"reading {source.name} and training")
-        opened = open_rows(
-            source,
-            target,
-            row,
-            test,
-            seed,
-            table_options(drop, only, weight, fold_group, task, model, estimator, "--fold-group"),
-        )
-        outputs.refuse_what_was_read()
+        options = table_options(drop, only, weight, fold_group, task, model, estimator, "--fold-group")
+        opened = opening(run, outputs, source, lambda: open_rows(source, target, row, test, seed, options))
         tables = tables_of(opened)
         members, asked = (belongs(each, group) for each in tables)
         picked = np.flatnonzero(np.isin(opened.query_ids, row)) if row else drawn(opened, asked, most, seed)
@@ -130,49 +122,43 @@ def domain_mismatch(
         written = outputs.write(
             {
                 ".csv": as_csv(frame),
-                ".png": partial(found.figure().savefig, format="png", dpi=150),
+                ".png": png(found.figure()),
                 ".html": make_report(opened, found, run.warnings).html(),
             }
         )
-        if not as_json:
-            for note in opened.notes:
-                run.note(note)
-            run.show(
-                f"{opened.title}: {found.words()}.",
-                table(
-                    "Most influential training examples",
-                    ["rank", opened.noun, "in the group", "label", "influence", ""],
-                    [
-                        (
-                            each["rank"],
-                            each["id"],
-                            "yes" if each["in_group"] else "",
-                            each.get("label", ""),
-                            signed(each["influence"]),
-                            each["says"],
-                        )
-                        for each in found.top(top).to_dict("records")
-                    ],
-                ),
-                meaning(found.attribution.quantity, found.attribution.magnitude),
-            )
+        show(
+            run,
+            opened,
+            f"{opened.title}: {found.words()}.",
+            table(
+                "Most influential training examples",
+                ["rank", opened.noun, "in the group", "label", "influence", ""],
+                [
+                    (
+                        each["rank"],
+                        each["id"],
+                        "yes" if each["in_group"] else "",
+                        each.get("label", ""),
+                        signed(each["influence"]),
+                        each["says"],
+                    )
+                    for each in found.top(top).to_dict("records")
+                ],
+            ),
+            meaning(found.attribution.quantity, found.attribution.magnitude),
+        )
         run.files = {f"all {opened.noun}s": written[".csv"], "figure": written[".png"], "report": written[".html"]}
-        run.result = {
-            "source": source,
+        run.result = said(source, opened, found.attribution.quantity, found.attribution.magnitude) | {
             "group": group,
-            "notes": opened.notes,
-            "columns": opened.columns,
             "members": int(found.group.sum()),
             "concentration": asdict(found.concentration),
             "coefficients": None if found.coefficients is None else asdict(found.coefficients),
-            "quantity": meaning_json(found.attribution.quantity),
-            "magnitude": magnitude_json(found.attribution.magnitude),
             "queries": found.by_query().to_dict("records"),
             "top": found.top(top).drop(columns="position").to_dict("records"),
         }  # fmt: skip
 
 
-def drawn(opened: sources.Source, asked: np.ndarray, most: int, seed: int) -> np.ndarray | None:
+def drawn(opened: Source, asked: np.ndarray, most: int, seed: int) -> np.ndarray | None:
     """Positions of the queries that are explained, where these aren't all wrong predictions of the group.
 
     Of a quantity, where no prediction is wrong or right, all of the group. A warning says how many were left aside.
@@ -192,7 +178,7 @@ def drawn(opened: sources.Source, asked: np.ndarray, most: int, seed: int) -> np
     return np.sort(np.random.default_rng(seed).choice(among, most, replace=False))
 
 
-def tables_of(opened: sources.Source) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_of(opened: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What groups are chosen by, of the training examples and of the queries."""
     if opened.train_table is None or opened.query_table is None:
         raise InputError(
@@ -215,7 +201,7 @@ def belongs(table: pd.DataFrame, expression: str) -> np.ndarray:
     return read(expression).holds(table)
 
 
-def compared(opened: sources.Source, expression: str, members: np.ndarray) -> GroupFeatures | None:
+def compared(opened: Source, expression: str, members: np.ndarray) -> GroupFeatures | None:
     """Of the inputs made of the columns in the expression, the one that tells the group best; None without any."""
     if opened.model is None or not opened.model.is_linear:
         return None
@@ -233,18 +219,14 @@ def compared(opened: sources.Source, expression: str, members: np.ndarray) -> Gr
     return GroupFeatures(positions=[positions[int(distances.argmax())]], names=opened.model.input_names)
 
 
-def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[str]) -> Report:
+def make_report(opened: Source, found: DomainMismatch, warnings: list[str]) -> Report:
     """The page: the finding, the queries, the most influential examples with their values, all of them by rank."""
-    from upweight.cli.layout import frame_block, meaning_block
-    from upweight.report import Facts, Figure, Report, Text, Warnings
+    from upweight.cli.layout import beside, frame_block, meaning_block
+    from upweight.report import Facts, Figure, Report, Warnings
 
     noun, close = opened.noun, found.concentration
-    table = opened.train_table
     shown = found.top(SHOWN_IN_REPORT)
-    if table is not None:
-        values = table.iloc[shown["position"].to_numpy()].reset_index(drop=True)
-        values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
-        shown = shown.join(values)
+    shown = beside(shown, opened.train_table, shown["position"].to_numpy())
     facts: dict[str, Any] = {
         "group": found.name,
         "training examples in it": int(found.group.sum()),
@@ -262,7 +244,6 @@ def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[st
             "weight of the group's feature": f"{weights.feature}: {weights.weight:.3g}",
             "weights that outrank it": f"{weights.outranked_by} of {weights.of}",
         }
-    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
     sentence = found.words()
     return (
         Report(f"Why the model fails on {found.name}: {opened.title}", f"{sentence[:1].upper()}{sentence[1:]}.")
@@ -291,5 +272,5 @@ def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[st
                 "among_the_first: members among as many first ones as there are members.",
             ),
         )
-        .section("The model", Facts(opened.facts), *opened.columns_block(), *notes)
+        .section("The model", *opened.blocks())
     )

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,22 @@ if TYPE_CHECKING:
     from upweight.objective import Objective
     from upweight.store import Backend
     from upweight.stored import Stored
+    from upweight.study import Study
 
 INVERSES = ("CG", "DataInf", "Dense", "Diagonal", "Dual", "EKFAC", "Identity", "KFAC", "LSMR", "LiSSA")
 """Those that need no setting of their own."""
 
 
-def go_on(run: Session, begun: Begun, place: Backend, executor: Executor) -> Stored:
+@dataclass(frozen=True)
+class Done:
+    """A finished job: its scores, and what made them."""
+
+    stored: Stored
+    study: Study
+    influence: Influence
+
+
+def go_on(run: Session, begun: Begun, place: Backend, executor: Executor) -> Done:
     """Do what of the job isn't done yet.
 
     Raises
@@ -34,39 +44,51 @@ def go_on(run: Session, begun: Begun, place: Backend, executor: Executor) -> Sto
     InputError
         If the study gives something else than what the store was begun with, or can't be sent to workers.
     """
-    from upweight.cli.job_columns import columns
+    _refuse_gone(begun)
+    with contextlib.chdir(begun.folder):
+        return scored(run, begun, place, studied(run, begun, place), executor)
+
+
+def studied(run: Session, begun: Begun, place: Backend) -> Study:
+    """What the study file gives, at the θ of the job where that has begun."""
     from upweight.cli.study_file import read_study
-    from upweight.executors import InProcess
-    from upweight.jobs.of_study import OfStudy, digest
+    from upweight.jobs.of_study import digest
     from upweight.jobs.theta import at_kept
     from upweight.jobs.theta import kept as kept_theta
 
-    study_file, options = Path(begun.study), begun.options
-    _refuse_gone(begun)
-    with contextlib.chdir(begun.folder):
-        run.stage(f"reading {study_file.name}")
-        found = digest(study_file)
-        if found != begun.digest:
-            run.note(f"{study_file} has changed since the job began; what it gives is compared")
-        study = read_study(study_file)
-        study = replace(study, objective=at_kept(study.objective, kept_theta(place)))
-        begun.keep(place, study.objective)
-        who = executor if isinstance(executor, InProcess) else OfStudy(executor, study_file, study, found)
-        kept = {
-            "store": place,
-            "top_k": options["top_k"],
-            "shard_size": options["shard_size"],
-            "executor": who,
-            "columns": columns(study, options["columns"]),
-        }
-        asked = {name: options[name] for name in ("renormalize", "leverage_corrected")}
-        influence = influence_of(study.objective, options)
-        run.stage(f"scoring {study.objective.n:,} training examples ({_by_whom(executor)})")
-        with _ends_told(run, place):
-            if options["self_influence"]:
-                return influence.self_influence(**asked, **kept)
-            asked |= {name: options[name] for name in ("quantity", "measurement")}
-            return influence.attribute(study.queries, query_ids=study.query_ids, **asked, **kept)
+    study_file = Path(begun.study)
+    run.stage(f"reading {study_file.name}")
+    if digest(study_file) != begun.digest:
+        run.note(f"{study_file} has changed since the job began; what it gives is compared")
+    study = read_study(study_file)
+    return replace(study, objective=at_kept(study.objective, kept_theta(place)))
+
+
+def scored(run: Session, begun: Begun, place: Backend, study: Study, executor: Executor) -> Done:
+    """The scores that the options ask for, of a study that was read in the job's folder."""
+    from upweight.cli.job_columns import columns
+    from upweight.executors import InProcess
+    from upweight.jobs.of_study import OfStudy, digest
+
+    options, study_file = begun.options, Path(begun.study)
+    begun.keep(place, study.objective)
+    who = executor if isinstance(executor, InProcess) else OfStudy(executor, study_file, study, digest(study_file))
+    kept = {
+        "store": place,
+        "top_k": options["top_k"],
+        "shard_size": options["shard_size"],
+        "executor": who,
+        "columns": columns(study, options["columns"]),
+    }
+    asked = {name: options[name] for name in ("renormalize", "leverage_corrected")}
+    influence = influence_of(study.objective, options)
+    run.stage(f"scoring {study.objective.n:,} training examples ({_by_whom(executor)})")
+    with _ends_told(run, place):
+        if options["self_influence"]:
+            return Done(influence.self_influence(**asked, **kept), study, influence)
+        asked |= {name: options[name] for name in ("quantity", "measurement")}
+        stored = influence.attribute(study.queries, query_ids=study.query_ids, **asked, **kept)
+        return Done(stored, study, influence)
 
 
 def influence_of(objective: Objective, options: dict[str, Any]) -> Influence:

@@ -17,7 +17,7 @@ NONE = "none"
 
 
 def columns(study: Study, names: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Columns by name: those of the study's table, and labels where the training data are arrays with classes.
+    """Columns by name: those of the study's table or its objective, and labels of training data that are arrays.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def columns(study: Study, names: Sequence[str] | None) -> dict[str, np.ndarray]:
 
     if names is not None and list(names) == [NONE]:
         return {}
-    found = {} if study.table is None else {str(name): study.table[name] for name in study.table.columns}
+    found = {str(name): values for name, values in _known(study).items()}
     labels = None if LABEL in found else _labels(study)
     have: dict[str, Any] = found if labels is None else {LABEL: labels, **found}
     unknown = [name for name in names or () if name not in have]
@@ -60,6 +60,15 @@ def kept(column: pd.Series) -> np.ndarray:
     if pd.api.types.is_datetime64_dtype(kind):
         return column.to_numpy()
     return np.array(["" if pd.isna(value) is True else str(value) for value in column], dtype=str)
+
+
+def _known(study: Study) -> dict[Any, pd.Series]:
+    """What the study says of its training examples."""
+    import pandas as pd
+
+    if study.table is not None:
+        return {name: study.table[name] for name in study.table.columns}
+    return {name: pd.Series(list(values)) for name, values in study.objective.columns.items()}
 
 
 def _labels(study: Study) -> np.ndarray | None:

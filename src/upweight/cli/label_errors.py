@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from upweight import files
+from upweight.cli.opening import opening, said, show
 from upweight.cli.options import (
     FOLDER,
     AsJson,
@@ -37,7 +38,7 @@ from upweight.spreadsheets import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli import sources
+    from upweight.cli.source import Source
     from upweight.tasks import LabelErrors, TargetErrors
     from upweight.tasks.target_errors import TargetScore
 
@@ -84,15 +85,13 @@ def label_errors(
     """
     with session(as_json, quiet) as run:
         from upweight.cli.label_page import make_report, verdict
-        from upweight.cli.layout import foot, magnitude_json, meaning, meaning_json
+        from upweight.cli.layout import foot, meaning
         from upweight.cli.sources import open_training
 
         endings = [".csv"] if is_study(source) else [".csv", FIXED]
         outputs = plan(output, "label-errors", endings=endings, inputs=[source], force=force)
         options = table_options(drop, only, weight, group, task, model, estimator)
-        run.stage(f"reading {source.name} and training")
-        opened = open_training(source, target, seed, options)
-        outputs.refuse_what_was_read()
+        opened = opening(run, outputs, source, lambda: open_training(source, target, seed, options))
         run.stage(f"scoring {opened.objective.n:,} labels: {method.value}")
         errors = found_errors(opened, method)
         frame = ranked(errors, opened)
@@ -101,28 +100,22 @@ def label_errors(
         page = make_report(opened, errors, frame, evidence, run.warnings, foot(seed))
         contents: dict[str, files.Content] = {".csv": as_csv(frame), ".html": page.html()}
         written = outputs.write(contents | ({} if mended is None else {FIXED: mended}))
-        if not as_json:
-            for note in opened.notes:
-                run.note(note)
-            run.show(
-                _headline(opened),
-                verdict(errors, opened),
-                _shown(opened, errors, evidence, top, target or "label"),
-                meaning(errors.attribution.quantity, errors.attribution.magnitude),
-            )
+        show(
+            run,
+            opened,
+            _headline(opened),
+            verdict(errors, opened),
+            _shown(opened, errors, evidence, top, target or "label"),
+            meaning(errors.attribution.quantity, errors.attribution.magnitude),
+        )
         run.files = {f"all {opened.noun}s": written[".csv"], "report": written[".html"]}
         if mended is not None:
             run.files["with suggested labels"] = written[FIXED]
-        run.result = {
-            "source": source,
+        run.result = said(source, opened, errors.attribution.quantity, errors.attribution.magnitude) | {
             "target": target,
             "classes": opened.class_names,
             "model": opened.facts,
-            "notes": opened.notes,
-            "columns": opened.columns,
             "method": errors.method,
-            "quantity": meaning_json(errors.attribution.quantity),
-            "magnitude": magnitude_json(errors.attribution.magnitude),
             "solver": repr(errors.influence.inverse),
             "suspicious": errors.suspicious,
             "top": [
@@ -132,7 +125,7 @@ def label_errors(
         }
 
 
-def found_errors(opened: sources.Source, method: Method) -> Errors:
+def found_errors(opened: Source, method: Method) -> Errors:
     """Of classes or of a quantity, as the source has them.
 
     Raises
@@ -155,22 +148,18 @@ def found_errors(opened: sources.Source, method: Method) -> Errors:
     return target_errors(opened.objective, method=cast("TargetScore", method.value))
 
 
-def ranked(errors: Errors, opened: sources.Source) -> pd.DataFrame:
+def ranked(errors: Errors, opened: Source) -> pd.DataFrame:
     """All examples, the most suspicious first: rank, name, labels, score, and the table's own columns."""
-    import pandas as pd
+    from upweight.cli.layout import beside
 
     found = errors.to_pandas()
     shown = found.drop(columns="position").rename(columns={"id": opened.noun})
-    if opened.train_frame is None:
-        return shown
     if opened.lines is not None:
         shown.insert(2, "line", opened.lines[found["position"].to_numpy()])
-    values = opened.train_frame.iloc[:, 1:].iloc[found["position"].to_numpy()].reset_index(drop=True)
-    values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
-    return pd.concat([shown, values], axis=1)
+    return beside(shown, opened.values, found["position"].to_numpy())
 
 
-def fixed(errors: Errors, opened: sources.Source) -> bytes | None:
+def fixed(errors: Errors, opened: Source) -> bytes | None:
     """The file with the suspicious labels replaced by those suggested; None of a study, a quantity and no text."""
     table = None if opened.model is None else opened.model.table
     if table is None or table.written is None or not table.classifies:
@@ -199,7 +188,7 @@ def speaking_against(errors: Errors, k: int) -> dict[Any, list[dict[str, Any]]]:
     }
 
 
-def _headline(opened: sources.Source) -> str:
+def _headline(opened: Source) -> str:
     facts = opened.facts
     if opened.model is None:
         return f"{opened.title}: {facts['model']}, {opened.objective.n:,} training examples"
@@ -207,9 +196,7 @@ def _headline(opened: sources.Source) -> str:
     return f"{facts['rows trained on']:,} rows{classes}; {opened.model.validation.words()}"
 
 
-def _shown(
-    opened: sources.Source, errors: Errors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
-) -> Any:
+def _shown(opened: Source, errors: Errors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str) -> Any:
     from upweight.cli.label_page import counted
     from upweight.cli.layout import table
 

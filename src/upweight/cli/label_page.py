@@ -10,7 +10,7 @@ import pandas as pd
 from upweight.tasks import LabelErrors, TargetErrors
 
 if TYPE_CHECKING:
-    from upweight.cli import sources
+    from upweight.cli.source import Source
     from upweight.report import Report, Table
 
 Errors = LabelErrors | TargetErrors
@@ -25,12 +25,12 @@ SURE = 0.95
 
 
 def make_report(
-    opened: sources.Source, errors: Errors, frame: pd.DataFrame, evidence: Evidence, warnings: list[str], foot: str
+    opened: Source, errors: Errors, frame: pd.DataFrame, evidence: Evidence, warnings: list[str], foot: str
 ) -> Report:
     """The verdict, the most suspicious examples with what speaks against them, all scores, the model."""
     from upweight import plots
     from upweight.cli.layout import frame_block, meaning_block
-    from upweight.report import Facts, Figure, Report, Table, Text, Warnings
+    from upweight.report import Figure, Report, Table, Warnings
 
     quantity, noun = errors.attribution.quantity, opened.noun
     histogram = plots.score_histogram(errors.attribution.scores, unit=quantity.unit, quantity=quantity.name)
@@ -38,7 +38,6 @@ def make_report(
     against = [
         (name, other["id"], other["label"], other["score"]) for name, others in evidence.items() for other in others
     ]
-    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
     counted_from = "row: counted from 0 under the header; " if opened.model is not None else ""
     beside = side_by_side(opened, errors, evidence)
     listed = Table(
@@ -68,11 +67,11 @@ def make_report(
                 f"Histogram of the {quantity.name} of all {len(frame):,} {noun}s",
             ),
         )
-        .section("The model", Facts(opened.facts), *opened.columns_block(), *notes)
+        .section("The model", *opened.blocks())
     )
 
 
-def verdict(errors: Errors, opened: sources.Source) -> str:
+def verdict(errors: Errors, opened: Source) -> str:
     """How many are suspicious, how sure the model is, and where to begin, in sentences."""
     noun, found = opened.noun, errors.to_pandas()
     many = f"{errors.suspicious:,} of {len(found):,} {noun}s"
@@ -114,14 +113,15 @@ def unseen(errors: Errors) -> str:
     return "" if errors.method in ("self-influence", "loss") else " had it never seen them"
 
 
-def side_by_side(opened: sources.Source, errors: Errors, evidence: Evidence) -> list[Table]:
+def side_by_side(opened: Source, errors: Errors, evidence: Evidence) -> list[Table]:
     """Of each of the first, a table of its columns beside those of the rows against it, what differs marked."""
     from upweight.cli.layout import APART, differs, spreads_of
     from upweight.report import Table
 
-    frame, model = opened.train_frame, opened.model
-    if frame is None or model is None:
+    model = opened.model
+    if model is None or opened.train_table is None:
         return []
+    frame = model.table.dates_written(opened.train_table)
     spreads = spreads_of(frame)
     tables = []
     for row in errors.top(min(BESIDE, len(evidence))).to_dict("records"):
@@ -147,7 +147,7 @@ def side_by_side(opened: sources.Source, errors: Errors, evidence: Evidence) -> 
     return tables
 
 
-def _pictures(opened: sources.Source, errors: Errors, evidence: Evidence) -> list[Any]:
+def _pictures(opened: Source, errors: Errors, evidence: Evidence) -> list[Any]:
     """The first suspicious images, each followed by one that contradicts it, of the suggested label if there is one."""
     from upweight.report import Images
 

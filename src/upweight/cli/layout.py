@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from upweight import report
+from upweight import files, report
 from upweight.attribution import Magnitude, Quantity
 from upweight.report.numbers import cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LONG = 12
 """Letters of a line, where words are broken."""
@@ -122,6 +126,20 @@ def foot(seed: int) -> str:
     """How a page was made: version, command, seed and day."""
     command = shlex.join(["upweight", *sys.argv[1:]])
     return f"Made by upweight {metadata.version('upweight')} on {date.today():%d %B %Y}, seed {seed}: {command}"
+
+
+def beside(shown: pd.DataFrame, table: pd.DataFrame | None, positions: Any) -> pd.DataFrame:
+    """Rows with a table's own columns at these positions; a name that both have ends in ``(column)`` there."""
+    if table is None:
+        return shown
+    values = table.iloc[positions].reset_index(drop=True)
+    values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
+    return pd.concat([shown.reset_index(drop=True), values], axis=1)
+
+
+def png(figure: Figure) -> files.Content:
+    """A figure as what a file of it is written by."""
+    return partial(figure.savefig, format="png", dpi=150)
 
 
 def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:

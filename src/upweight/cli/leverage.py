@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
 
 AFFORDABLE = 2e12
 """Multiplications of the solves for all rows (minutes) up to which leverage is divided out."""

@@ -146,3 +146,8 @@ def table_options(
     return TableOptions(
         tuple(drop or ()), tuple(only or ()), weight, group, group_option, task.value, model.value, estimator
     )
+
+
+def chosen(drop: list[str] | None, only: list[str] | None) -> Choice:
+    """The columns of a CSV that the options ask for."""
+    return TableOptions(tuple(drop or ()), tuple(only or ())).choice

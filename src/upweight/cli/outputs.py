@@ -78,9 +78,13 @@ class Outputs:
             If so; it is named.
         """
         for path in self.paths:
-            read = reads.now().find(self.start / path)
-            if read is not None and os.path.lexists(self.start / path):
-                _refuse_over(path, read)
+            self.refuse_read(path)
+
+    def refuse_read(self, path: Path, option: str = "--output") -> None:
+        """The same of another file that this command writes, by its option."""
+        read = reads.now().find(self.start / path)
+        if read is not None and os.path.lexists(self.start / path):
+            _refuse_over(path, read, option)
 
     def write(self, contents: Mapping[str, files.Content]) -> dict[str, Path]:
         """Write all, by their endings, or none; returns the path of each.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TOP = 5
 SHOWN = 3
 """Queries in the terminal where none is named."""
-ENDINGS = (".csv", ".parquet", ".npy")
+ENDINGS = (".csv", ".parquet", ".npy", ".html")
 
 
 def query(
@@ -36,7 +36,9 @@ def query(
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--to", help="Write a file instead: .csv or .parquet (a row each, with columns), .npy (scores)."),
+        typer.Option(
+            "--to", help="Write a file instead: .csv or .parquet (a row each, with columns), .npy (scores), .html."
+        ),
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -147,7 +149,11 @@ def export(stored: Stored, path: Path, top: int | None, rows: list[int] | None) 
 
     k = None if top is None else kept(stored, top)
     ending = path.suffix.lower()
-    if ending == ".npy":
+    if ending == ".html":
+        from upweight.cli.scores_page import scores_page
+
+        files.write(path, scores_page(stored, f"Scores in {stored.backend}", rows, kept(stored, top)).html())
+    elif ending == ".npy":
         stored.to_numpy(path, rows)
     elif ending == ".parquet":
         stored.to_parquet(path, k, rows)

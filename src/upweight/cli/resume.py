@@ -40,4 +40,4 @@ def resume(
         if workers is None and ray is None and not slurm:
             workers, ray, slurm = (found.who.get(name) for name in ("workers", "ray", "slurm"))
         executor = who(workers, ray, slurm, str(place))
-        show(run, go_on(run, found, place, executor), place)
+        show(run, go_on(run, found, place, executor).stored, place)

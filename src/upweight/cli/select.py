@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
+from upweight.cli.opening import opening, said, show
 from upweight.cli.options import (
     FOLDER,
     AsJson,
@@ -37,10 +39,10 @@ from upweight.spreadsheets import as_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli import sources
+    from upweight.cli.source import Source
     from upweight.data import Data
     from upweight.report import Report
-    from upweight.tasks import Selection
+    from upweight.tasks import Selection, Variety
 
 SHOWN_IN_REPORT = 50
 
@@ -50,12 +52,13 @@ MOST_SCORES = 2**25
 
 
 class Method(StrEnum):
-    """The methods that need nothing but the model and the examples (`upweight.tasks.select`)."""
+    """The methods that need no more than the model, the examples and their texts (`upweight.tasks.select`)."""
 
     influence = "influence"
     tracin = "tracin"
     trak = "trak"
     similarity = "similarity"
+    bm25 = "bm25"
     random = "random"
 
 
@@ -69,8 +72,19 @@ def select(
     ] = None,
     method: Annotated[Method, typer.Option("--method", "-m", help="How examples are scored.")] = Method.influence,
     diversity: Annotated[
-        float, typer.Option(min=0, max=1, help="How much likeness to examples chosen already counts against one.")
+        float, typer.Option(min=0, max=1, help="How much variety to examples chosen already counts against one.")
     ] = 0.0,
+    text: Annotated[
+        str | None,
+        typer.Option(help="For bm25: the column that holds the texts (default: text, or the only one of text)."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the chosen examples as a data set of the pool's kind: of a CSV .csv; of a study .pt, or "
+            ".jsonl, .parquet or .csv where its examples are rows."
+        ),
+    ] = None,
     top: Top = 10,
     drop: Drop = None,
     only: Only = None,
@@ -89,96 +103,121 @@ def select(
 
     A study's queries are the reference set, its training examples the pool. Of a CSV, a fifth is the reference set (or
     --reference), and a logistic model is trained on the rest, the pool. The choice goes to select.csv, the best first,
-    with a report beside it.
+    with a report beside it, and with --export as a data set of the pool's kind.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import magnitude_json, meaning, meaning_json, signed, table
+        from upweight import files
+        from upweight.cli.export import exported, plan_export
+        from upweight.cli.layout import meaning, png, signed, table
         from upweight.cli.sources import open_rows
         from upweight.tasks import select as choose
 
-        outputs = plan(output, "select", endings=[".csv", ".png"], inputs=[source, reference], force=force)
+        read = [path for path in (source, reference) if path is not None]
+        outputs = plan(output, "select", endings=[".csv", ".png"], inputs=read, force=force)
+        place = None if export is None else plan_export(export, source, read, outputs, force)
         options = table_options(drop, only, weight, group, task, model, estimator)
-        run.stage(f"reading {source.name} and training")
-        opened = open_rows(source, target, None, reference, seed, options)
-        outputs.refuse_what_was_read()
+        opened = opening(run, outputs, source, lambda: open_rows(source, target, None, reference, seed, options))
         run.stage(f"scoring {opened.objective.n:,} examples by {method.value}")
-        queries = bounded(opened, seed)
-        found = choose(opened.objective, queries, k, method=method.value, diversity=diversity, seed=seed)
+        queries, asked = bounded(opened, seed)
+        found = choose(
+            opened.objective,
+            queries,
+            k,
+            method=method.value,
+            diversity=diversity,
+            seed=seed,
+            **texts(opened, asked, method, text),
+        )
+        varied = found.variety(seed=seed) if len(found) > 1 else None
         frame = rows_of(found, opened)
+        content = None if place is None else exported(found, opened, place)
         written = outputs.write(
             {
                 ".csv": as_csv(frame),
-                ".png": partial(found.figure().savefig, format="png", dpi=150),
-                ".html": make_report(opened, found, frame, len(queries), run.warnings).html(),
+                ".png": png(found.figure()),
+                ".html": make_report(opened, found, frame, len(queries), varied, run.warnings).html(),
             }
         )
+        if place is not None and content is not None:
+            outputs.refuse_read(place, "--export")
+            files.write(outputs.start / place, content, replace=force)
         chosen_rows = found.to_pandas().head(top).to_dict("records")
-        if not as_json:
-            for note in opened.notes:
-                run.note(note)
-            run.show(
-                f"{opened.title}: {len(found):,} of {opened.objective.n:,} {opened.noun}s chosen by {method.value} for "
-                f"{len(queries):,} of the reference set.",
-                table(
-                    "Chosen first",
-                    ["rank", opened.noun, "score"],
-                    [(each["rank"], each["id"], signed(each["score"])) for each in chosen_rows],
-                ),
-                meaning(found.attribution.quantity, found.attribution.magnitude),
-            )
+        show(
+            run,
+            opened,
+            f"{opened.title}: {len(found):,} of {opened.objective.n:,} {opened.noun}s chosen by {method.value} for "
+            f"{len(queries):,} of the reference set.",
+            table(
+                "Chosen first",
+                ["rank", opened.noun, "score"],
+                [(each["rank"], each["id"], signed(each["score"])) for each in chosen_rows],
+            ),
+            *([] if varied is None else [f"Chosen are {varied}."]),
+            meaning(found.attribution.quantity, found.attribution.magnitude),
+        )
         run.files = {"selection": written[".csv"], "figure": written[".png"], "report": written[".html"]}
-        run.result = {
-            "source": source,
+        if place is not None:
+            run.files["data set"] = place
+        run.result = said(source, opened, found.attribution.quantity, found.attribution.magnitude) | {
             "method": method.value,
             "diversity": diversity,
+            "variety": None if varied is None else asdict(varied),
             "chosen": len(found),
             "pool": opened.objective.n,
             "reference": len(queries),
-            "notes": opened.notes,
-            "columns": opened.columns,
-            "quantity": meaning_json(found.attribution.quantity),
-            "magnitude": magnitude_json(found.attribution.magnitude),
             "ids": found.ids.tolist(),
             "top": [{name: each[name] for name in ("rank", "id", "score")} for each in chosen_rows],
         }
 
 
-def bounded(opened: sources.Source, seed: int) -> Data:
-    """The reference set, or as many of its examples, drawn by chance, as scores fit memory; a warning says so."""
-    import numpy as np
+def bounded(opened: Source, seed: int) -> tuple[Data, np.ndarray]:
+    """The reference set, or as many of its examples, drawn by chance, as scores fit memory; a warning says so.
 
+    With their positions.
+    """
     from upweight.errors import UpweightWarning, warn
 
     count, most = len(opened.queries), max(MOST_SCORES // opened.objective.n, 1)
     if count <= most:
-        return opened.queries
+        return opened.queries, np.arange(count)
     warn(
         f"reference: {most:,} of its {count:,} {opened.noun}s were drawn by chance (seed {seed}), so that the scores "
         f"of {opened.objective.n:,} {opened.noun}s fit memory",
         UpweightWarning,
     )
     drawn = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
-    return opened.objective.queries(opened.queries.take(drawn.tolist()))
+    return opened.objective.queries(opened.queries.take(drawn.tolist())), drawn
 
 
-def rows_of(found: Selection, opened: sources.Source) -> pd.DataFrame:
+def texts(opened: Source, asked: np.ndarray, method: Method, column: str | None) -> dict[str, list[str]]:
+    """What BM25 reads: the pool's and the reference set's texts."""
+    from upweight.cli.texts import texts_of
+
+    if method is not Method.bm25:
+        if column is not None:
+            raise typer.BadParameter("--text is for --method bm25; the other methods read no words")
+        return {}
+    every = texts_of(opened.query_table, column, "the reference set")
+    reference = [every[position] for position in asked.tolist()]
+    return {
+        "texts": texts_of(opened.train_table, column, "the pool"),
+        "reference_texts": reference,
+    }
+
+
+def rows_of(found: Selection, opened: Source) -> pd.DataFrame:
     """The chosen examples, the best first: rank, name, position, score, and the table's own columns."""
-    import pandas as pd
+    from upweight.cli.layout import beside
 
-    shown = found.to_pandas().rename(columns={"id": opened.noun})
-    if opened.train_table is None:
-        return shown
-    values = opened.train_table.iloc[found.positions].reset_index(drop=True)
-    values.columns = [f"{name} (column)" if name in shown.columns else name for name in values.columns]
-    return pd.concat([shown, values], axis=1)
+    return beside(found.to_pandas().rename(columns={"id": opened.noun}), opened.train_table, found.positions)
 
 
 def make_report(
-    opened: sources.Source, found: Selection, frame: pd.DataFrame, reference: int, warnings: list[str]
+    opened: Source, found: Selection, frame: pd.DataFrame, reference: int, varied: Variety | None, warnings: list[str]
 ) -> Report:
     """The page: what was chosen from what, the scores of all, the first chosen with their values."""
     from upweight.cli.layout import frame_block, meaning_block
-    from upweight.report import Facts, Figure, Report, Text, Warnings
+    from upweight.report import Facts, Figure, Report, Warnings
 
     facts = {
         "chosen": len(found),
@@ -188,7 +227,13 @@ def make_report(
         "diversity": found.diversity,
         "helpful examples in the pool": int((found.scores > 0).sum()),
     }
-    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
+    if varied is not None:
+        facts |= {
+            "different directions of gradients": varied.directions,
+            "the same among the best scores": varied.best,
+            "the same among random examples": varied.random,
+            "chosen with a double": varied.doubles,
+        }
     first = frame.head(SHOWN_IN_REPORT).drop(columns="position")
     return (
         Report(f"Selection: {opened.title}", f"{len(found):,} of {opened.objective.n:,} {opened.noun}s.")
@@ -203,5 +248,5 @@ def make_report(
             ),
         )
         .section("Chosen first", frame_block(first, f"The first {len(first)} of {len(found):,} chosen."))
-        .section("The model", Facts(opened.facts), *opened.columns_block(), *notes)
+        .section("The model", *opened.blocks())
     )

@@ -1,89 +1,22 @@
-"""What `explain` and `verify` look at, whether it came as a CSV or as a study file."""
+"""What the commands look at, whether it came as a CSV or as a study file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 import typer
 
+from upweight.cli.csv_source import from_csv, lines_of, model_facts, read_with, train_with
 from upweight.cli.options import TableOptions
+from upweight.cli.source import Source
 from upweight.cli.study_file import is_study, read_study
-from upweight.data import Data
+from upweight.cli.texts import framed
 from upweight.errors import InputError
-from upweight.objective import Objective
+from upweight.frameworks.shown import columns_like
 
-if TYPE_CHECKING:
-    from upweight.report import Table
-    from upweight.tabular import LabelledTable, Trained
-    from upweight.tasks import Predictions
-
-HELD_OUT = 0.2
-SHOWN_COLUMNS = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A trained objective with queries, and how to show both to a person.
-
-    ``train_frame`` and ``query_frame`` hold the rows' values of a CSV, the target first; ``train_table`` and
-    ``query_table`` what groups are chosen by, be it of a CSV or of a study. ``noun`` is what an example is called,
-    ``model`` the trained model of a CSV, ``lines`` where each training row begins in its file.
-    """
-
-    title: str
-    noun: str
-    objective: Objective
-    queries: Data
-    query_ids: np.ndarray
-    class_names: tuple[str, ...] | None
-    chosen: int | None
-    facts: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    train_frame: pd.DataFrame | None = None
-    query_frame: pd.DataFrame | None = None
-    images: Any = None
-    query_images: Any = None
-    weightiest: Callable[[int], list[str]] | None = None
-    train_table: pd.DataFrame | None = None
-    query_table: pd.DataFrame | None = None
-    model: Trained | None = None
-    lines: np.ndarray | None = None
-
-    @property
-    def columns(self) -> dict[str, dict[str, Any]] | None:
-        """What every column of a CSV was taken for; None of a study file."""
-        return None if self.model is None else self.model.columns.described()
-
-    def columns_block(self) -> list[Table]:
-        """The same as a table of a report; empty of a study file."""
-        from upweight.report import Table
-
-        rows = [
-            [name, found["taken_for"], found.get("levels"), found.get("reason") or found.get("note", "")]
-            for name, found in (self.columns or {}).items()
-        ]
-        return [Table(["column", "taken for", "levels", "why"], rows, "What every column was taken for.")] * bool(rows)
-
-    def predictions(self) -> Predictions | None:
-        """What the model says of the queries; None where the loss knows no classes."""
-        from upweight.tasks import predictions
-
-        try:
-            return predictions(self.objective, self.queries)
-        except InputError:
-            return None
-
-    def query(self) -> int:
-        """The query asked for, else the wrong prediction of highest loss."""
-        if self.chosen is not None:
-            return self.chosen
-        said = self.predictions()
-        return int(self.objective.losses(self.queries).argmax()) if said is None else said.hardest()
+NONE = TableOptions()
 
 
 NONE = TableOptions()
@@ -102,7 +35,7 @@ def open_source(
         raise typer.BadParameter("--query is for study files; a CSV takes --row")
     if target is None:
         raise typer.BadParameter(f"{path.name}: say which column holds the class, with --target COLUMN")
-    return _from_csv(path, target, [] if row is None else [row], seed, options)
+    return from_csv(path, target, [] if row is None else [row], seed, options)
 
 
 def open_rows(
@@ -121,7 +54,7 @@ def open_rows(
         if test is not None:
             raise typer.BadParameter("--test is for CSV files; a study file gives its own queries")
         return open_source(path, target, rows[0] if rows else None, None, seed, options)
-    return _from_csv(path, target, rows or [], seed, options, test)
+    return from_csv(path, target, rows or [], seed, options, test)
 
 
 def _from_study(path: Path, query: int | None) -> Source:
@@ -146,54 +79,10 @@ def _from_study(path: Path, query: int | None) -> Source:
         },
         images=study.images,
         query_images=study.query_images,
-        train_table=study.table,
-        query_table=study.query_table,
-    )
-
-
-def _read(path: Path, target: str, options: TableOptions) -> LabelledTable:
-    from upweight.tabular import read_labelled
-
-    return read_labelled(path, target, options.choice, aside=options.aside, task=cast("Any", options.task))
-
-
-def _train(table: LabelledTable, options: TableOptions, seed: int) -> Trained:
-    from upweight.tabular import train
-
-    return train(table, cast("Any", options.model), options.estimator, seed=seed)
-
-
-def _from_csv(
-    path: Path, target: str, rows: Sequence[int], seed: int, options: TableOptions, test: Path | None = None
-) -> Source:
-    from upweight.tabular import read_more
-
-    table = _read(path, target, options)
-    if test is None:
-        train, held_out = split(table, rows, seed)
-    else:
-        train, held_out = table, read_more(test, table)
-        _positions(held_out, rows)
-    model = _train(train, options, seed)
-    queries = model.objective.queries(model.queries(held_out))
-    encoded = model.queries(held_out)[0]
-    return Source(
-        title=table.name,
-        noun="row",
-        objective=model.objective,
-        queries=queries,
-        query_ids=held_out.rows,
-        class_names=table.classes or None,
-        chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
-        facts=model_facts(model),
-        notes=(*model.notes, *(() if test is None else held_out.notes)),
-        train_frame=train.shown(),
-        query_frame=held_out.shown(),
-        weightiest=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
-        train_table=train.complete(),
-        query_table=held_out.complete(),
-        model=model,
-        lines=_lines(train),
+        tokens=study.tokens,
+        query_tokens=study.query_tokens,
+        train_table=framed(study.objective.columns) if study.table is None else study.table,
+        query_table=framed(columns_like(study.objective, queries)) if study.query_table is None else study.query_table,
     )
 
 
@@ -201,8 +90,8 @@ def open_training(path: Path, target: str | None, seed: int, options: TableOptio
     """The same for commands that ask about the training examples: of a CSV all rows are trained on."""
     if is_study(path) or target is None:
         return open_source(path, target, None, None, seed, options)
-    table = _read(path, target, options)
-    model = _train(table, options, seed)
+    table = read_with(path, target, options)
+    model = train_with(table, options, seed)
     return Source(
         title=table.name,
         noun="row",
@@ -213,53 +102,7 @@ def open_training(path: Path, target: str | None, seed: int, options: TableOptio
         chosen=None,
         facts=model_facts(model),
         notes=model.notes,
-        train_frame=table.shown(),
+        train_table=table.complete(),
         model=model,
-        lines=_lines(table),
+        lines=lines_of(table),
     )
-
-
-def _lines(table: LabelledTable) -> np.ndarray | None:
-    """The line of the file that each row begins on; None of what has no lines."""
-    return None if table.written is None else np.array(table.written.lines())[table.rows]
-
-
-def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[LabelledTable, LabelledTable]:
-    """Rows to train on and rows held out, a fifth of every class or group; ``rows`` are held out in any case.
-
-    Where rows belong together, those of the same group go with them.
-    """
-    from upweight.tabular import held_out
-
-    asked = _positions(table, rows)
-    if table.groups is not None and len(asked):
-        asked = np.flatnonzero(np.isin(table.groups, table.groups[asked]))
-    left_out = np.union1d(held_out(table, HELD_OUT, seed), asked)
-    train = np.setdiff1d(np.arange(len(table)), left_out)
-    return table.take(train), table.take(left_out)
-
-
-def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
-    """Positions of rows by their numbers; refuses those that the table doesn't have."""
-    found = []
-    for row in rows:
-        position = np.flatnonzero(table.rows == row)
-        if not len(position):
-            raise InputError(
-                f"--row: {table.name} has no row {row} with a {table.target!r}; rows are counted from 0 under "
-                f"the header, to {int(table.rows[-1])}"
-            )
-        found.append(int(position[0]))
-    return np.array(found, dtype=np.int64)
-
-
-def model_facts(model: Trained) -> dict[str, Any]:
-    """The model of a table in figures."""
-    classes = {"classes": len(model.table.classes)} if model.table.classifies else {}
-    return {
-        "model": model.kind,
-        "rows trained on": model.objective.n,
-        "parameters": model.objective.p,
-        **classes,
-        **model.validation.facts(),
-    }

@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from upweight.cli.opening import opening
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet, Seed
 from upweight.cli.outputs import Outputs, plan
 from upweight.cli.session import Session, session
@@ -32,7 +33,7 @@ from upweight.cli.unlearn_options import (
 )
 
 if TYPE_CHECKING:
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
     from upweight.report import Report
     from upweight.tasks import Unlearned, UnlearningReport
 
@@ -66,9 +67,7 @@ def unlearn(
 
         outputs = plan(output, "unlearn", endings=[".pt"], inputs=[study], force=force)
         tried_shares = shares(study, ratios, choose, per, method, search, damping)
-        run.stage(f"reading {study.name} and training")
-        opened = open_source(study, None, None, None, seed)
-        outputs.refuse_what_was_read()
+        opened = opening(run, outputs, study, lambda: open_source(study, None, None, None, seed))
         wanted = [class_number(opened, name) for name in classes]
         asked = settings(method, steps, search, damping, examples, sample, seed)
         tried = {}
@@ -104,9 +103,7 @@ def correct_labels(
         outputs = plan(output, "correct-labels", endings=[".pt"], inputs=[study, labels], force=force)
         tried_shares = shares(study, ratios, choose, per, method, search, damping)
         table = new_labels(labels)
-        run.stage(f"reading {study.name} and training")
-        opened = open_source(study, None, None, None, seed)
-        outputs.refuse_what_was_read()
+        opened = opening(run, outputs, study, lambda: open_source(study, None, None, None, seed))
         refuse_other_positions(labels, table["position"], opened.objective.n)
         given = [class_number(opened, str(name), "--labels") for name in table["label"]]
         asked = settings(method, steps, search, damping, examples, sample, seed)

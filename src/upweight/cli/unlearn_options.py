@@ -12,7 +12,7 @@ from upweight.cli.study_file import refuse_other
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.sources import Source
+    from upweight.cli.source import Source
 
 RULES = (
     "highest-output",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from upweight.cli.opening import opening, said, show
 from upweight.cli.options import (
     FOLDER,
     AsJson,
@@ -37,7 +37,7 @@ from upweight.cli.session import session
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from upweight.cli import sources
+    from upweight.cli.source import Source
     from upweight.evaluation import Verification
     from upweight.report import Report
 
@@ -71,16 +71,14 @@ def verify(
     predicted changes (1 where magnitudes are right), and writes a figure and a report.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import meaning, meaning_json, signed, table
+        from upweight.cli.layout import meaning, png, signed, table
         from upweight.cli.leverage import correction
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
 
         outputs = plan(output, "verify", endings=[".png"], inputs=[source], force=force)
         options = table_options(drop, only, weight, group, task, model, estimator)
-        run.stage(f"reading {source.name} and training")
-        opened = open_source(source, target, row, query, seed, options)
-        outputs.refuse_what_was_read()
+        opened = opening(run, outputs, source, lambda: open_source(source, target, row, query, seed, options))
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")
@@ -89,35 +87,26 @@ def verify(
         if opened.model is not None and opened.model.is_linear:
             warn_if_off(found, opened.noun)
         page = make_report(opened, name, found, run.warnings)
-        figure = partial(found.figure().savefig, format="png", dpi=150)
-        written = outputs.write({".png": figure, ".html": page.html()})
-        if not as_json:
-            for note in opened.notes:
-                run.note(note)
-            largest = found.to_pandas().head(top)
-            pairs = [
-                (left_out, signed(predicted), signed(actual))
-                for left_out, predicted, actual in zip(
-                    largest["id"], largest["predicted"], largest["actual"], strict=True
-                )
-            ]
-            unit = found.quantity.unit
-            run.show(
-                agreement_table(found, f"{opened.title}, {name}: predicted against actual"),
-                table(
-                    f"The {len(pairs)} largest",
-                    [f"without {opened.noun}", f"predicted [{unit}]", f"actual [{unit}]"],
-                    pairs,
-                ),
-                meaning(found.quantity),
-            )
+        written = outputs.write({".png": png(found.figure()), ".html": page.html()})
+        largest, unit = found.to_pandas().head(top), found.quantity.unit
+        pairs = [
+            (left_out, signed(predicted), signed(actual))
+            for left_out, predicted, actual in zip(largest["id"], largest["predicted"], largest["actual"], strict=True)
+        ]
+        show(
+            run,
+            opened,
+            agreement_table(found, f"{opened.title}, {name}: predicted against actual"),
+            table(
+                f"The {len(pairs)} largest",
+                [f"without {opened.noun}", f"predicted [{unit}]", f"actual [{unit}]"],
+                pairs,
+            ),
+            meaning(found.quantity),
+        )
         run.files = {"figure": written[".png"], "report": written[".html"]}
-        run.result = {
-            "source": source,
-            "notes": opened.notes,
-            "columns": opened.columns,
+        run.result = said(source, opened, found.quantity) | {
             "query": {opened.noun: opened.query_ids[position]},
-            "quantity": meaning_json(found.quantity),
             "agreement": agreement_json(found),
             "pairs": found.to_pandas().drop(columns="query").to_dict("records"),
         }
@@ -174,12 +163,14 @@ def agreement_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def make_report(opened: sources.Source, name: str, found: Verification, warnings: list[str]) -> Report:
+def make_report(opened: Source, name: str, found: Verification, warnings: list[str]) -> Report:
     """The page: the figure, the agreement, every pair."""
-    from upweight.cli.layout import frame_block, meaning_block
-    from upweight.report import Facts, Figure, Report, Text, Warnings
+    from upweight.cli.layout import beside, frame_block, meaning_block
+    from upweight.report import Facts, Figure, Report, Warnings
 
-    notes = [Text("\n\n".join(f"Note: {note}." for note in opened.notes))] if opened.notes else []
+    pairs = found.to_pandas().drop(columns="query")
+    places = {name: place for place, name in enumerate(opened.objective.ids.tolist())}
+    pairs = beside(pairs, opened.train_table, [places[name] for name in pairs["id"].tolist()])
     return (
         Report(
             f"Verified: {opened.title}",
@@ -194,6 +185,6 @@ def make_report(opened: sources.Source, name: str, found: Verification, warnings
             Facts(agreement_facts(found), digits=4),
             Warnings(warnings),
         )
-        .section("The model", Facts(opened.facts), *opened.columns_block(), *notes)
-        .section("Every pair", frame_block(found.to_pandas().drop(columns="query"), "In order of |predicted|."))
+        .section("The model", *opened.blocks())
+        .section("Every pair", frame_block(pairs, "In order of |predicted|."))
     )

@@ -119,6 +119,8 @@ class EigenOperator(OfObjective):
         Q and Λ of every block; Λ in the block's own form.
     penalized
         Whether the penalty is part of the matrix.
+    penalties
+        λ of every parameter (default: the objective's).
     """
 
     objective: Objective
@@ -126,11 +128,13 @@ class EigenOperator(OfObjective):
     values: tuple[Tensor, ...]
     name: str
     penalized: bool = True
+    penalties: Float[Tensor, " p"] | None = None
 
     @property
     def l2(self) -> Float[Tensor, " p"]:
         """λ of every parameter; 0 where the penalty is left out."""
-        return self.objective.l2 if self.penalized else torch.zeros_like(self.objective.l2)
+        found = self.objective.l2 if self.penalties is None else self.penalties
+        return found if self.penalized else torch.zeros_like(found)
 
     @cached_property
     def frame(self) -> Gradients:

@@ -82,6 +82,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def l2(self) -> Float[Tensor, " p"]:
+        """λ of every parameter, which comes to the rows' matrix."""
+        return self.objective.l2
+
     def factors(self, chosen: Tensor, *, compacted: bool = False) -> Gradients:
         """Some of the rows, by their numbers, as factors (``compacted``: in the form that holds fewest numbers)."""
         objective, source = self.objective, self.cotangents

@@ -63,6 +63,7 @@ class Moments:
 
     def __init__(self, like: Float[Tensor, " p"], layout: Layout):
         self.total = torch.zeros_like(like, dtype=torch.float64)
+        self.rounding = 8 * torch.finfo(torch.promote_types(like.dtype, torch.float32)).eps
         self._parts = {name: part.view(-1) for name, part in layout.unflatten(self.total).items()}  # of the total
         self._each: list[Tensor] = []
 
@@ -108,6 +109,9 @@ class Moments:
     def judged(self, n: int, pull: Float[Tensor, " p"]) -> Stationarity:
         """Of n examples, ``pull`` being the penalty's gradient λθ."""
         mean = self.total / n
-        variance = max(self.squares / n - float(mean @ mean), 0.0)
+        mean_square = self.squares / n
+        variance = mean_square - float(mean @ mean)
+        if variance <= self.rounding * mean_square:  # of one example, or of equal ones: there is none
+            variance = 0.0
         norm = float((mean + pull.double()).norm())
-        return Stationarity(norm, math.sqrt(variance / n), math.sqrt(self.squares / n) / n)
+        return Stationarity(norm, math.sqrt(variance / n), math.sqrt(mean_square) / n)

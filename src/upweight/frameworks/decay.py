@@ -1,15 +1,18 @@
-"""What an optimiser's weight decay is to an objective, as λ by name and in words."""
+"""Which parameters were learnt, and what an optimiser's weight decay is to an objective: λ by name and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from upweight import scalars
+from upweight.adapters import ADAPTERS, has_adapters
 from upweight.errors import InputError
+from upweight.frameworks.said import said_of_parameters
 from upweight.parameters import select
 from upweight.penalty import l2_of
 from upweight.wrappers import unwrapped_optimizer
@@ -40,6 +43,39 @@ def penalty_of(
         f"{said}; all of it divided by {times}, as the loss of an accumulated batch was the sum of its {times} parts' "
         "means"
     )
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What of a model was learnt, and under which penalty.
+
+    Attributes
+    ----------
+    parameters
+        θ, as `Objective` takes it: the adapters where a model has some and nobody said.
+    l2
+        λ.
+    notes
+        Both in sentences.
+    """
+
+    parameters: Any
+    l2: float | Mapping[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether θ is the adapters."""
+        return isinstance(self.parameters, str) and self.parameters == ADAPTERS
+
+
+def learnt(model: nn.Module, parameters: Any, l2: L2, optimizer: Any, times: int = 1) -> Learnt:
+    """Parameters and penalty of a training, as they were given or as model and optimiser say; see `penalty_of`."""
+    if parameters is None and has_adapters(model):
+        parameters = ADAPTERS
+    strength, penalty = penalty_of(l2, optimizer, model, parameters, times)
+    found = Learnt(parameters, strength, (penalty,))
+    return replace(found, notes=(penalty, *said_of_parameters(model, is_adapted=found.is_adapted)))
 
 
 def words(optimizer: Any, l2: Mapping[str, float], model: nn.Module, parameters: Any) -> str:

@@ -13,23 +13,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from upweight import scalars
-from upweight.adapters import ADAPTERS, has_adapters
 from upweight.data import ArrayData, Batch, Data, as_data, cast
 from upweight.engine import Budget
 from upweight.errors import InputError
 from upweight.forward import Forward
-from upweight.frameworks.decay import penalty_of
+from upweight.frameworks.decay import learnt
 from upweight.frameworks.evaluated import evaluated
-from upweight.frameworks.said import said_of_parameters
+from upweight.frameworks.reduced import some
 from upweight.frameworks.steps import ByExample, compared_in
 from upweight.frameworks.tasks import shifted
 from upweight.kept import modules_kept, random_states_kept
 from upweight.losses import as_loss
 from upweight.objective import Objective
 from upweight.wrappers import unwrapped
-
-COMPARED = 4
-"""Examples on which a loss is compared with the step's."""
 
 
 @random_states_kept()
@@ -103,16 +99,13 @@ def from_lightning(
     with _alone(module), evaluated(module):
         chosen, said = _loss(module, examples) if loss is None else (shifted(loss, ""), "the loss is the one given")
         used = _optimizer(module, trainer) if optimizer is None and l2 is None else optimizer
-        if parameters is None and has_adapters(module):
-            parameters = ADAPTERS
-        strength, penalty = penalty_of(l2, used, module, parameters)
-        is_adapted = isinstance(parameters, str) and parameters == ADAPTERS
+        theta = learnt(module, parameters, l2, used)
         return Objective(
             module,
             chosen,
             data,
-            l2=strength,
-            parameters=parameters,
+            l2=theta.l2,
+            parameters=theta.parameters,
             weights=weights,
             ids=ids,
             class_names=class_names,
@@ -121,7 +114,7 @@ def from_lightning(
             collate=collate,
             forward=forward,
             columns=columns,
-            notes=(said, penalty, *said_of_parameters(module, is_adapted=is_adapted)),
+            notes=(said, *theta.notes),
             budget=budget,
             validate=validate,
         )
@@ -184,8 +177,7 @@ def _listed(configured: Any) -> list[Any]:
 
 def _loss(module: nn.Module, data: Data) -> tuple[Any, str]:
     """The step's loss as one of ours, or by example; and a sentence on it."""
-    first = next(module.parameters())
-    batch = cast(data.take(range(min(len(data), COMPARED))), first.dtype, first.device)
+    batch = some(data, module, next(module.parameters()).dtype)
     comparison, number, _ = compared_in(module, batch)
     name = comparison.function.__name__
     step = ByExample(comparison.function, number)

@@ -12,8 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from upweight.data import Batch, Data, cast
 from upweight.errors import InputError
 from upweight.losses.torch_losses import FUNCTIONS
+
+COMPARED = 4
+"""Examples on which a training's own loss and the one it is read as are compared."""
+
+
+def some(data: Data, model: nn.Module, dtype: torch.dtype) -> Batch:
+    """The first of the training data as a batch for the model."""
+    batch = data.take(range(min(len(data), COMPARED)))
+    return cast(batch, dtype, next(model.parameters()).device)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from upweight.frameworks.collation import IGNORED
+from upweight.data import ArrayData, MapData
+from upweight.frameworks.collation import IGNORED, TEXT, Collation
+from upweight.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ class Rows:
         return list(several(places)) if callable(several) else [self.dataset[place] for place in places]
 
 
+def columns_like(objective: Objective, examples: Any) -> dict[str, Sequence[Any]]:
+    """What is shown of other examples, as ``objective.columns`` is of the training data; nothing of plain arrays."""
+    collation = objective.problem.collate
+    dataset = examples.dataset if isinstance(examples, MapData) else examples
+    if not isinstance(collation, Collation) or isinstance(dataset, ArrayData | Mapping):
+        return {}
+    rows = dataset.dataset if isinstance(dataset, Rows) else dataset
+    return columns_of(rows, collation.columns, collation.tokenizer, collation.text)
+
+
 def columns_of(dataset: Any, taken: tuple[str, ...] | None, tokenizer: Any, text: str) -> dict[str, Sequence[Any]]:
     """Columns to be shown, by name: those that aren't the model's, else the text that its tokens say."""
     first = dataset[0] if len(dataset) else None
@@ -75,3 +87,10 @@ def columns_of(dataset: Any, taken: tuple[str, ...] | None, tokenizer: Any, text
     if not is_text and text not in found and "input_ids" in first and hasattr(tokenizer, "decode"):
         found[text] = Decoded(dataset, tokenizer)
     return found
+
+
+def one_text(columns: Mapping[str, Sequence[Any]]) -> list[str] | None:
+    """The texts of the one column that holds some; None where none does, or several and none is called ``text``."""
+    texts = [name for name, values in columns.items() if len(values) and isinstance(values[0], str)]
+    name = TEXT if TEXT in texts else texts[0] if len(texts) == 1 else None
+    return None if name is None else [str(text) for text in columns[name]]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from upweight import scalars
-from upweight.data import ArrayData, Batch, cast
+from upweight.data import ArrayData, Batch
 from upweight.engine import Budget
 from upweight.errors import InputError
 from upweight.forward import Forward, half_of
@@ -18,7 +18,7 @@ from upweight.frameworks import tasks
 from upweight.frameworks.collation import TEXT
 from upweight.frameworks.evaluated import evaluated, refuse_no_model
 from upweight.frameworks.examples import Examples, read_examples
-from upweight.frameworks.reduced import Comparison, Watching, ended_in, refused
+from upweight.frameworks.reduced import Comparison, Watching, ended_in, refused, some
 from upweight.frameworks.tokens import refuse_other_tokenizer
 from upweight.frameworks.transformers import objective_of
 from upweight.kept import random_states_kept
@@ -29,8 +29,6 @@ from upweight.wrappers import unprefixed, unwrapped
 
 AGREEMENT, AGREEMENT_OF_HALF = 1e-4, 1e-2
 """Relative difference between a trainer's loss of a batch and ours that rounding may leave, in 32 and in 16 bits."""
-COMPARED = 4
-"""Examples on which both are compared."""
 NEEDED = ("model", "train_dataset", "data_collator", "args", "compute_loss")
 
 Count = Callable[[Batch], float]
@@ -161,8 +159,7 @@ def _trainers(trainer: Any, model: nn.Module, examples: Examples, loss: Any) -> 
     And what it divides by, where that isn't the number of labels that the loss looks at (of models whose loss it
     doesn't know, `Trainer` counts first tokens too); and how many times the mean it steps along.
     """
-    batch = examples.data.take(range(min(len(examples.data), COMPARED)))
-    batch = cast(batch, torch.get_default_dtype(), next(model.parameters()).device)
+    batch = some(examples.data, model, torch.get_default_dtype())
     counting = _counting(trainer, model)
     items = 0.0 if counting is None else counting(batch)
     with evaluated(model), torch.no_grad():

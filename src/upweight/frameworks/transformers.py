@@ -9,16 +9,15 @@ import numpy as np
 from torch import nn
 
 from upweight import scalars
-from upweight.adapters import ADAPTERS, has_adapters
 from upweight.data import Batch
 from upweight.engine import Budget
 from upweight.forward import Forward, half_of
 from upweight.frameworks import tasks
 from upweight.frameworks.collation import TEXT
-from upweight.frameworks.decay import penalty_of
+from upweight.frameworks.decay import learnt
 from upweight.frameworks.evaluated import evaluated, refuse_no_model
 from upweight.frameworks.examples import Examples, read_examples
-from upweight.frameworks.said import said_of_loss, said_of_parameters, said_of_rows
+from upweight.frameworks.said import said_of_loss, said_of_rows
 from upweight.frameworks.tokens import Looked, refuse_other_tokenizer, vocabulary
 from upweight.losses import CrossEntropy
 from upweight.objective import Objective
@@ -161,14 +160,10 @@ def objective_of(
     if total is None:
         looked.through()
     examples = examples.padded_to(looked.lengths)
-    if parameters is None and has_adapters(model):
-        parameters = ADAPTERS
-    strength, penalty = penalty_of(l2, optimizer, model, parameters, times)
-    is_adapted = isinstance(parameters, str) and parameters == ADAPTERS
+    theta = learnt(model, parameters, l2, optimizer, times)
     notes = (
         said_of_loss(averaged, total, n),
-        penalty,
-        *said_of_parameters(model, is_adapted=is_adapted),
+        *theta.notes,
         *said_of_rows(examples.columns, looked.unlabelled),
         *examples.notes,
     )
@@ -177,11 +172,11 @@ def objective_of(
             model,
             averaged,
             examples.data,
-            l2=strength,
-            parameters=parameters,
+            l2=theta.l2,
+            parameters=theta.parameters,
             class_names=tasks.class_names(model, task, examples.collation.kind) if class_names is None else class_names,
             collate=examples.collation,
-            forward=forward or ("own" if is_adapted and half_of(model) is not None else "float32"),
+            forward=forward or ("own" if theta.is_adapted and half_of(model) is not None else "float32"),
             columns=examples.columns,
             notes=notes,
             **others,

@@ -300,6 +300,18 @@ class GradientIndex:
         title = f"{kind}, {queries.quantity.name} [{queries.quantity.unit}]"
         return Ranking(title, where_best, sign * best, self.examples.ids[where_best.numpy()], queries.ids)
 
+    def rows(self, train: Any = None) -> Float[Tensor, "chosen k"]:
+        """Projected gradients of training examples: all of them, or those at some positions or of some ids.
+
+        In float32 (float64 where they are kept so); without the examples' weights.
+        """
+        chosen = self.examples.chosen(None, train)
+        order = chosen.argsort()
+        found = torch.empty(len(chosen), self.description.width, dtype=codec.working(self.description.dtype))
+        for _, places, inside, held in self._stored.rows(self.description, self._parts, chosen[order]):
+            found[order[places]] = codec.decode(held, inside, self.description.widths)
+        return found
+
     def damping(self, damping: Damping = "auto") -> float:
         """The absolute δ that a rule gives for this index."""
         kinds.check(GradientIndex.damping, locals())

@@ -16,6 +16,7 @@ from upweight.inverse.diagonal import Diagonal
 from upweight.inverse.dual import Dual
 from upweight.inverse.ekfac import EKFAC
 from upweight.inverse.identity import Identity
+from upweight.inverse.in_metric import InMetric
 from upweight.inverse.interface import (
     Inverse,
     Preconditioner,
@@ -46,6 +47,7 @@ __all__ = [
     "Diagonal",
     "Dual",
     "Identity",
+    "InMetric",
     "Inverse",
     "LiSSA",
     "MeanEigenvalue",

@@ -119,8 +119,8 @@ def _by_leverage(damping: MeanLeverage, operator: Operator, spectrum: Callable[[
     objective = getattr(operator, "objective", None)
     if objective is None:
         raise InputError("damping: 'auto' needs an objective, whose number of examples it goes by; give a number")
-    found = _estimated(operator, objective.l2, damping.seed) if spectrum is None else spectrum()
     penalty = getattr(operator, "l2", objective.l2)  # an approximation may leave it out
+    found = _estimated(operator, penalty, damping.seed) if spectrum is None else spectrum()
     absolute = damping_at(found, objective.n, float(penalty.mean()), damping.share)
     if absolute > 0 or bool((penalty > 0).all()):
         return absolute

@@ -80,6 +80,8 @@ def refuse_singular(
 ) -> None:
     """Refuse denominators that are zero to rounding where neither l2 nor damping holds them up.
 
+    Rounding is that of the basis: in none (a diagonal, a metric of steps) small numbers are what they are.
+
     Raises
     ------
     InputError
@@ -87,7 +89,9 @@ def refuse_singular(
     """
     for basis, values, shift in zip(operator.bases, denominators, shifts, strict=True):
         lowest = float(torch.as_tensor(shift).min())
-        if lowest <= 0 and float(values.min()) <= torch.finfo(values.dtype).eps * float(values.max()):
+        is_turned = basis.left is not None or basis.right is not None
+        rounding = torch.finfo(values.dtype).eps * float(values.max()) if is_turned else 0.0
+        if lowest <= 0 and float(values.min()) <= rounding:
             raise InputError(
                 f"damping: the {operator.name} is singular in {basis.shape.weight!r}, which has no l2; "
                 f"give damping > 0 (got {damping:g})"

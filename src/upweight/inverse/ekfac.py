@@ -116,7 +116,7 @@ def diagonalised(rows: Rows, bases: Sequence[Basis], name: str, *, penalized: bo
     """Λ = Σ over rows of their squared entries in the basis: with one position a product of squared factors."""
     values = square_sums(rows, bases)
     refuse_not_finite(rows, values)
-    return EigenOperator(rows.objective, tuple(bases), values, name, penalized)
+    return EigenOperator(rows.objective, tuple(bases), values, name, penalized, rows.l2)
 
 
 def square_sums(rows: Rows, bases: Sequence[Basis], chosen: Tensor | None = None) -> tuple[Tensor, ...]:

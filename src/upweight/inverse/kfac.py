@@ -91,7 +91,8 @@ class KFAC:
         """The inverse of what was fitted: the basis of every block with the eigenvalues of its two sides."""
         bases, sides = tuple(basis for basis, _, _ in parts), tuple((left, right) for _, left, right in parts)
         values = tuple(torch.outer(left, right) for left, right in sides)
-        operator = EigenOperator(rows.objective, bases, values, f"K-FAC ({self.approximation}) of the {rows.name}")
+        name = f"K-FAC ({self.approximation}) of the {rows.name}"
+        operator = EigenOperator(rows.objective, bases, values, name, penalties=rows.l2)
         if self.damping_rule == "eigenvalue":
             return replace(EigenSolver.of(operator, self.damping), own_pass=False)
         return FactoredSolver(operator, resolved(self.damping, operator), sides)

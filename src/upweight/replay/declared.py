@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -208,6 +209,8 @@ def as_schedule(schedule: Any) -> Schedule | Sequence[float]:
         if isinstance(schedule, type):
             raise InputError(f"schedule: give a function step -> factor of lr; got {scalars.shown(schedule)}")
         return schedule
+    if isinstance(schedule, np.ndarray) and schedule.ndim == 1:
+        return schedule.tolist()
     if isinstance(schedule, Tensor) and schedule.dim() == 1 and not schedule.is_meta:
         return schedule.tolist()
     if isinstance(schedule, Sequence) and not isinstance(schedule, str):

@@ -21,6 +21,8 @@ BYTES = 2**20
 """Bytes of a block, about."""
 NUMBERS = "biufMm"
 """NumPy's kinds that are kept as numbers."""
+FILES = ("text", "bytes")
+"""Kinds of entries that have lengths of their own."""
 PLAIN: dict[type, str | type] = {
     int: np.int64,
     float: np.float64,
@@ -75,15 +77,19 @@ def write(blocks: Blocks, name: str, values: np.ndarray) -> dict[str, Any]:
             part = np.frombuffer(values[start : start + rows].tobytes(), dtype=np.uint8).copy()
             blocks.commit(f"{name}-{number:06d}", pack({"values": torch.from_numpy(part)}))
         return {**said, "kind": values.dtype.str, "rows": rows}
-    texts = [text.encode(**SURROGATES) for text in values.tolist()]
-    rows = max(BYTES // max(sum(map(len, texts)) // max(len(texts), 1) + 8, 1), 1)
-    for number, start in enumerate(range(0, len(texts), rows)):
-        some = texts[start : start + rows]
+    return write_bytes(blocks, name, [text.encode(**SURROGATES) for text in values.tolist()], kind="text")
+
+
+def write_bytes(blocks: Blocks, name: str, values: Sequence[bytes], kind: str = "bytes") -> dict[str, Any]:
+    """The same of files: pictures, each as its bytes."""
+    rows = max(BYTES // max(sum(map(len, values)) // max(len(values), 1) + 8, 1), 1)
+    for number, start in enumerate(range(0, len(values), rows)):
+        some = values[start : start + rows]
         ends = np.cumsum([0, *map(len, some)], dtype=np.int64)
         content = np.frombuffer(b"".join(some), dtype=np.uint8).copy()
         held = {"ends": torch.from_numpy(ends), "bytes": torch.from_numpy(content)}
         blocks.commit(f"{name}-{number:06d}", pack(held))
-    return {**said, "rows": rows}
+    return {"name": name, "kind": kind, "count": len(values), "rows": rows}
 
 
 def blocks_of(said: dict[str, Any]) -> list[str]:
@@ -122,17 +128,23 @@ class Column:
             part = self._part(number)
             for place in np.flatnonzero(flat // self.said["rows"] == number).tolist():
                 found[place] = part[int(flat[place]) % self.said["rows"]]
-        kind = str if self.said["kind"] == "text" else np.dtype(self.said["kind"])
-        return np.array(found, dtype=kind).reshape(chosen.shape)
+        return _array(found, self.said["kind"]).reshape(chosen.shape)
 
     def all(self) -> np.ndarray:
         """Every entry, in order."""
         if self.said["kind"] == "positions":
             return np.arange(len(self))
         parts = [self._part(number) for number in range(-(-len(self) // self.said["rows"]))]
-        if self.said["kind"] == "text":
-            return np.array([text for part in parts for text in part], dtype=str)
+        if self.said["kind"] in FILES:
+            return _array([each for part in parts for each in part], self.said["kind"])
         return np.concatenate([np.asarray(part) for part in parts]) if parts else np.array([], self.said["kind"])
+
+    def entries(self) -> list[Any]:
+        """Every entry, in order, as Python's own values: of texts of very different lengths it holds much less."""
+        if self.said["kind"] not in FILES:
+            found: list[Any] = self.all().tolist()
+            return found
+        return [each for number in range(-(-len(self) // self.said["rows"])) for each in self._part(number)]
 
     def _part(self, number: int) -> Any:
         if number not in self._last:
@@ -147,8 +159,17 @@ class Column:
         return {}
 
 
+def _array(found: list[Any], kind: str) -> np.ndarray:
+    if kind == "bytes":  # as objects: NumPy's own bytes lose zeros at their end
+        array = np.empty(len(found), dtype=object)
+        array[:] = found
+        return array
+    return np.array(found, dtype=str if kind == "text" else np.dtype(kind))
+
+
 def _entries(tensors: dict[str, torch.Tensor], kind: str) -> Any:
-    if kind != "text":
+    if kind not in FILES:
         return np.frombuffer(tensors["values"].numpy().tobytes(), dtype=np.dtype(kind))
     content, ends = tensors["bytes"].numpy().tobytes(), tensors["ends"].tolist()
-    return [content[begin:end].decode(**SURROGATES) for begin, end in pairwise(ends)]
+    found = [content[begin:end] for begin, end in pairwise(ends)]
+    return found if kind == "bytes" else [each.decode(**SURROGATES) for each in found]

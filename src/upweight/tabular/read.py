@@ -96,11 +96,15 @@ class LabelledTable:
 
     def shown(self) -> pd.DataFrame:
         """`complete` for people: dates as they are written."""
-        frame = self.complete()
+        return self.dates_written(self.complete())
+
+    def dates_written(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame of the table's columns with its dates as text."""
+        found = frame.copy()
         for name, resolution in self.columns.dates.items():
             written = frame[name].dt.strftime("%Y-%m-%d" if resolution == "day" else "%Y-%m-%d %H:%M:%S")
-            frame[name] = written.astype(object).where(frame[name].notna(), None)
-        return frame
+            found[name] = written.astype(object).where(frame[name].notna(), None)
+        return found
 
     def complete(self) -> pd.DataFrame:
         """The features and the columns set aside, with the target, by name, as first column."""

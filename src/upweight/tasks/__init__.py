@@ -11,8 +11,9 @@ from upweight.tasks.explain_texts import TextExplanation, explain_texts
 from upweight.tasks.export import export
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
-from upweight.tasks.selection import Selection, SelectionComparison, select
+from upweight.tasks.selection import Selection, SelectionComparison, Variety, select
 from upweight.tasks.target_errors import TargetErrors, target_errors
+from upweight.tasks.token_explanation import ExplainingExample, TokenExplanation
 from upweight.tasks.unlearning import Equations, Rounds, Unlearned, UnlearningReport, correct_labels, unlearn
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Comparison",
     "DomainMismatch",
     "Equations",
+    "ExplainingExample",
     "Explanation",
     "GroupFeatures",
     "InfluenceByDistance",
@@ -39,8 +41,10 @@ __all__ = [
     "SelectionComparison",
     "TargetErrors",
     "TextExplanation",
+    "TokenExplanation",
     "Unlearned",
     "UnlearningReport",
+    "Variety",
     "attack",
     "by_distance",
     "compare_models",

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from upweight import kinds, scalars
 from upweight.attribution import Attribution, Ranking
+from upweight.errors import InputError
+from upweight.frameworks.shown import columns_like
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported
+from upweight.tasks.token_explanation import TokenExplanation, by_token
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from upweight.report import Report
+
+TAKEN = ("query", "rank", "id", "position", "score", "side")
+"""Columns of every explanation's table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,21 +35,41 @@ class Explanation:
         Predicted change of each query's loss if a training example were left out, ``[queries, train]``.
     helpful, harmful
         Without these the loss would rise, or fall, most.
+    tokens
+        The same by token, one for each query, where that was asked for.
+    columns, query_columns
+        What is known of training examples and queries, by name: texts, say.
     """
 
     attribution: Attribution
     helpful: Ranking
     harmful: Ranking
+    tokens: tuple[TokenExplanation, ...] = ()
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    query_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per query, side and rank."""
+        """One row per query, side and rank, with what is known of the training examples."""
         with imported("tables", "Explanation.to_pandas"):
             import pandas as pd
+        columns = {f"{name} (column)" if name in TAKEN else name: values for name, values in self.columns.items()}
         sides = {"helpful": self.helpful, "harmful": self.harmful}
-        return pd.concat([ranking.to_pandas().assign(side=side) for side, ranking in sides.items()], ignore_index=True)
+        return pd.concat(
+            [ranking.to_pandas(columns or None).assign(side=side) for side, ranking in sides.items()], ignore_index=True
+        )
+
+    def page(self, title: str = "Why?") -> Report:
+        """A report: what the scores are, and for each query its examples with their columns, and tokens coloured.
+
+        ``page().save("why.html")`` writes it; a notebook shows it.
+        """
+        with imported("report", "Explanation.page"):
+            from upweight.tasks.explanation_page import page
+        return page(self, title)
 
     def __repr__(self) -> str:
-        return f"{self.attribution.quantity}\n{self.helpful}\n{self.harmful}"
+        shown = [f"{self.attribution.quantity}", f"{self.helpful}", f"{self.harmful}", *map(repr, self.tokens)]
+        return "\n".join(shown)
 
 
 @random_states_kept()
@@ -53,6 +82,8 @@ def explain(
     measurement: Any = None,
     leverage_corrected: bool = False,
     newton_steps: int = 1,
+    tokens: Any = False,
+    query_tokens: Sequence[Sequence[str]] | None = None,
 ) -> Explanation:
     """The k most helpful and the k most harmful training examples of each query (Koh & Liang 2017, section 5.1).
 
@@ -64,15 +95,59 @@ def explain(
         Examples in the form of the training data; their labels are those that are explained.
     leverage_corrected, newton_steps
         Removal with the example's own curvature taken out, as in `Influence.attribute`.
+    tokens
+        True: score the tokens of the examples found too, on both sides, in words of the objective's tokenizer; or the
+        texts of each training example's tokens, a list for each, and then ``query_tokens`` likewise.
+
+    Raises
+    ------
+    InputError
+        If tokens are asked for and not known, the model's gradients can't be parted by token, or leverage is to be
+        divided out of their scores.
+
+    Examples
+    --------
+    ::
+
+        objective = uw.from_trainer(trainer)
+        found = uw.tasks.explain(objective, ["The capital of France is Paris"], tokens=True)
+        found.page().save("why.html")
     """
     kinds.check(explain, locals())
     scalars.whole("k", k)
+    wanted = tokens is not False and tokens is not None
+    given = None if tokens is True or not wanted else tokens
+    if wanted and (leverage_corrected or newton_steps != 1):
+        raise InputError("tokens: leverage isn't divided out of their scores; leave leverage_corrected or tokens out")
     influence = subject if isinstance(subject, Influence) else Influence(subject)
+    objective = influence.objective
+    data = objective.queries(queries)
+    for name, texts, count in (("tokens", given, objective.n), ("query_tokens", query_tokens, len(data))):
+        if texts is not None and (not kinds.KINDS["Sequence"].test(texts) or len(texts) != count):
+            raise InputError(f"{name}: got {scalars.shown(texts)}; give the tokens of each of {count} examples")
+    if (given is None) != (query_tokens is None):
+        raise InputError(
+            "query_tokens: go with tokens=, the texts of each training example's tokens; give both or neither"
+        )
     found = influence.attribute(
-        queries,
+        data,
         query_ids=query_ids,
         measurement=measurement,
         leverage_corrected=leverage_corrected,
         newton_steps=newton_steps,
     )
-    return Explanation(found, found.top(k), found.bottom(k))
+    helpful, harmful = found.top(k), found.bottom(k)
+    parted = [
+        by_token(
+            influence,
+            data.take([row]),
+            [*helpful.positions[row].tolist(), *harmful.positions[row].tolist()],
+            query_id=found.query_ids[row],
+            measurement=measurement,
+            tokens=given,
+            query_tokens=None if query_tokens is None else query_tokens[row],
+        )
+        for row in range(len(data) if wanted else 0)
+    ]
+    shown = columns_like(objective, data)
+    return Explanation(found, helpful, harmful, tuple(parted), objective.columns, shown)

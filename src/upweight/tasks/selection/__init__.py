@@ -5,6 +5,7 @@ its result, `comparison` what retraining says of it.
 """
 
 from upweight.tasks.selection.comparison import SelectionComparison
+from upweight.tasks.selection.diverse import Variety
 from upweight.tasks.selection.selection import Selection, select
 
-__all__ = ["Selection", "SelectionComparison", "select"]
+__all__ = ["Selection", "SelectionComparison", "Variety", "select"]

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch.utils.data import Subset
 
 from upweight import kinds, plots, scalars
 from upweight.attribution import Attribution
-from upweight.data import MapData
 from upweight.errors import InputError
 from upweight.evaluation import Training
+from upweight.frameworks.shown import columns_like, one_text
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported
 from upweight.retraining.workers import Train
 from upweight.tasks.selection.comparison import SelectionComparison, compared
-from upweight.tasks.selection.diverse import directions, greedy
+from upweight.tasks.selection.diverse import Variety, directions, greedy, variety
 from upweight.tasks.selection.scored import METHODS, Method, Sources, attributed, helpfulness
+from upweight.tasks.selection.subset import taken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,33 +79,7 @@ class Selection:
         InputError
             If it hasn't as many examples as the pool.
         """
-        own = self.objective.data
-        if dataset is None:
-            dataset = own.dataset if isinstance(own, MapData) else None
-        if dataset is None:
-            return own.take(self.positions.tolist())
-        if callable(getattr(dataset, "select", None)):
-            self._refuse_other(len(dataset))
-            return dataset.select(self.positions.tolist())
-        if isinstance(dataset, tuple | Mapping | np.ndarray | torch.Tensor):
-            return self._cut(dataset)
-        self._refuse_other(len(dataset))
-        if isinstance(dataset, list):
-            return [dataset[position] for position in self.positions]
-        return Subset(dataset, self.positions.tolist())
-
-    def _cut(self, arrays: Any) -> Any:
-        if isinstance(arrays, Mapping):
-            return {name: self._cut(values) for name, values in arrays.items()}
-        if isinstance(arrays, tuple | list):
-            parts = [self._cut(values) for values in arrays]
-            return type(arrays)(*parts) if hasattr(arrays, "_fields") else type(arrays)(parts)
-        self._refuse_other(len(arrays))
-        return arrays[torch.from_numpy(self.positions)] if isinstance(arrays, torch.Tensor) else arrays[self.positions]
-
-    def _refuse_other(self, size: int) -> None:
-        if size != self.objective.n:
-            raise InputError(f"dataset: got {size} examples; the selection is of a pool of {self.objective.n}")
+        return taken(self.objective.data, dataset, self.positions)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per chosen example, the best first."""
@@ -129,6 +103,25 @@ class Selection:
             signs=("harmful", "helpful"),
             title=title,
         )
+
+    @random_states_kept()
+    def variety(self, draws: int = 3, seed: int = 0) -> Variety:
+        """How different the chosen examples are, beside the best scores without diversity and random subsets.
+
+        One pass over the pool. Cosines are of gradients projected to 512 numbers; of more than 2,000 chosen ones so
+        many are drawn.
+
+        Raises
+        ------
+        InputError
+            If a number is out of range, or fewer than two were chosen.
+        """
+        scalars.whole("draws", draws)
+        if len(self) < 2:
+            raise InputError(f"variety: of {len(self)} chosen example there is no other; choose two or more")
+        best = np.argsort(-self.scores, kind="stable")[: len(self)]
+        generator = scalars.generator(seed)
+        return variety(directions(self.objective, seed), self.positions, best, draws, generator)
 
     def compare(
         self,
@@ -238,7 +231,8 @@ def select(
     checkpoints, learning_rates
         For ``tracin`` and ``trak``: models along the training, or from several seeds (default: the model itself).
     texts, reference_texts
-        For ``bm25``: the examples of the pool and of the reference set as text.
+        For ``bm25``: the examples of the pool and of the reference set as text (default: the one column of text that
+        objective and reference set have, as models of transformers have it).
     seed
         Of what is random: the method ``random``, projections.
 
@@ -258,6 +252,9 @@ def select(
         raise InputError("relative: for the method 'influence'; give attribution=found.relative_to(own) for others")
     data = objective.queries(reference)
     if attribution is None:
+        if method == "bm25":
+            texts = one_text(objective.columns) if texts is None else texts
+            reference_texts = one_text(columns_like(objective, data)) if reference_texts is None else reference_texts
         sources = Sources(checkpoints, learning_rates, texts, reference_texts, scalars.seed("seed", seed))
         found = attributed(influence, data, method, sources)
         found = found.relative_to(influence.self_influence()) if relative else found

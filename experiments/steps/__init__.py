@@ -1,0 +1,1 @@
+"""Scores that go by the optimiser's steps: is curvature in Adam's metric nearer to retraining?"""

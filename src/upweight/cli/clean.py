@@ -1,0 +1,186 @@
+"""`upweight clean`: apply what was decided on a page to a copy of the data, train again, and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from upweight.cli.job_options import Store
+from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet
+from upweight.cli.outputs import plan
+from upweight.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from upweight.cli.cleaning import Cleaning
+    from upweight.explore.cleaned import Cleaned, Figure
+    from upweight.explore.contents import Contents
+    from upweight.report import Report
+
+LISTED = 1000
+"""Changes that the report lists."""
+
+
+def clean(
+    store: Store,
+    output: Output = FOLDER,
+    retrain: Annotated[bool, typer.Option("--retrain/--no-retrain", help="Train again and compare, or only write the data.")] = True,  # noqa: E501
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Apply the decisions of a store to a copy of its data, train the model again, and compare on held-out examples.
+
+    The study file or CSV that the store was made of is read again and stays as it is. What is written: the cleaned
+    data, and a report with accuracy and loss before and after, with intervals. Decisions stay in the store.
+    """
+    with session(as_json, quiet) as run:
+        from upweight.cli.cleaning import cleaned, origin_of
+        from upweight.errors import InputError
+        from upweight.explore.contents import Contents
+        from upweight.optional import require
+
+        require("explore", "upweight clean", "pyarrow")
+        contents = Contents(store)
+        if not contents.decisions.standing():
+            raise InputError(
+                f"{contents.place}: nothing is decided there; `upweight explore {contents.place}` is where to"
+            )
+        contents.decisions.compact()
+        origin = origin_of(contents)
+        outputs = plan(output, "clean", endings=[".csv", ".npz"], inputs=[Path(origin.path)], force=force)
+        found = cleaned(run, contents, origin)
+        outputs.refuse_what_was_read()
+        written = outputs.write(found.contents)
+        kept = f"the decisions are kept, and the cleaned data are in {written['.csv']}"
+        figures = _figures(run, found, kept) if retrain else ()
+        files = {
+            "cleaned data" if ending == ".csv" else "cleaned arrays": str(path) for ending, path in written.items()
+        }
+        notes = (*found.notes, *_held_out(found, figures))
+        came = _came(found, figures, notes, files)
+        page = _report(contents, found, came, run.warnings)
+        # the data are in their places by now; the report goes beside them
+        report = outputs.report
+        from upweight import files as writing
+
+        writing.write(outputs.start / report, page.html())
+        came = _came(found, figures, notes, {**files, "report": str(outputs.start / report)})
+        came.keep(contents.place)
+        if not as_json:
+            _show(run, found, came)
+        run.files = {name: Path(path) for name, path in came.files.items()}
+        run.result = {
+            "store": str(contents.place),
+            "relabelled": len(found.relabelled),
+            "excluded": len(found.excluded),
+            "retrained": bool(figures),
+            "verdict": came.verdict,
+            "figures": [_figure_json(each) for each in figures],
+            "notes": list(notes),
+        }
+
+
+def _came(found: Cleaning, figures: tuple[Figure, ...], notes: tuple[str, ...], files: dict[str, str]) -> Cleaned:
+    from upweight.explore.cleaned import Cleaned, now
+
+    return Cleaned(now(), len(found.relabelled), len(found.excluded), figures, notes, files)
+
+
+def _figures(run: Session, found: Cleaning, kept: str) -> tuple[Figure, ...]:
+    """Accuracy and loss on the held-out examples, of the model on the data as they are and on the cleaned ones."""
+    from upweight.cli.cleaning import training_told
+    from upweight.cli.standard_output import streams_kept
+    from upweight.explore.cleaned import compared
+
+    if found.before is None or found.after is None:
+        return ()
+    with training_told(kept), streams_kept():
+        run.stage("training on the data as they are")
+        before, losses_before = found.before()
+        run.stage("training on the cleaned data")
+        after, losses_after = found.after()
+    figures = []
+    if before is not None and after is not None:
+        right = [(~said.wrong).double().cpu().numpy() for said in (before, after)]
+        figures.append(compared("accuracy", right[0], right[1], higher_is_better=True))
+    if np.isfinite(losses_before).all() and np.isfinite(losses_after).all():
+        figures.append(compared("mean loss", losses_before, losses_after, higher_is_better=False))
+    return tuple(figures)
+
+
+def _held_out(found: Cleaning, figures: tuple[Figure, ...]) -> tuple[str, ...]:
+    if not figures:
+        return ()
+    return (
+        f"Held out: {found.held_out}. Those that the page showed are among them: what was decided because of one of "
+        "them flatters the comparison.",
+    )
+
+
+def _figure_json(figure: Figure) -> dict[str, Any]:
+    return {
+        "name": figure.name,
+        "before": figure.before,
+        "after": figure.after,
+        "change": figure.change,
+        "interval": [figure.low, figure.high],
+        "verdict": figure.verdict,
+    }
+
+
+def _show(run: Session, found: Cleaning, came: Cleaned) -> None:
+    from upweight.cli.layout import table
+
+    run.show(f"{len(found.relabelled):,} examples relabelled, {len(found.excluded):,} left out, of a copy of the data.")
+    if came.figures:
+        run.show(
+            table(
+                "Held-out examples",
+                ["", "before", "after", "change", "95 % interval of the change"],
+                [each.words for each in came.figures],
+            )
+        )
+    run.show(came.verdict)
+    for note in came.notes:
+        run.note(note)
+
+
+def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[str]) -> Report:
+    from upweight.explore.view import said
+    from upweight.report import Facts, Report, Table, Text, Warnings
+
+    train = contents.display.train
+    standing = contents.decisions.standing()
+    rows = [
+        [train.ids[position], said(each), each.old, each.new if each.what == "relabel" else "", each.who, each.when]
+        for position, each in sorted(standing.items())
+    ]
+    page = Report(f"Cleaning {contents.display.title}", came.verdict)
+    compared = [
+        Table(
+            ["on held-out examples", "before", "after", "change", "95 % interval of the change", "verdict"],
+            [[*each.words, each.verdict] for each in came.figures],
+            "Before: trained on the data as they are; after: on the cleaned ones, by the same training. Intervals: "
+            "held-out examples resampled in pairs.",
+        )
+    ]
+    page = page.section(
+        "Before and after", *compared * bool(came.figures), Text("\n\n".join(came.notes) or came.verdict),
+        Warnings(warnings),
+    )  # fmt: skip
+    counts = {
+        "training examples": len(train), "relabelled": len(found.relabelled), "left out": len(found.excluded),
+        "kept after a look": sum(each.what == "keep" for each in standing.values()), "store": str(contents.place),
+    }  # fmt: skip
+    shown = rows[:LISTED]
+    more = f" The first {LISTED:,} of {len(rows):,}; all are in the store's decisions.parquet." * (len(rows) > LISTED)
+    return page.section(
+        "What was decided",
+        Facts(counts),
+        Table(
+            ["id", "decision", "label before", "label now", "who", "when (UTC)"], shown, f"Decisions that stand.{more}"
+        ),
+    )

@@ -1,0 +1,343 @@
+"""The data behind a store with decisions applied, and its training again: of a study file, of a CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from upweight.cli.session import Session
+from upweight.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from upweight.explore.contents import Contents
+    from upweight.explore.display import Origin
+    from upweight.objective import Objective
+    from upweight.predictions import Predictions
+
+DATA, ARRAYS = ".csv", ".npz"
+Judged = tuple["Predictions | None", np.ndarray]
+"""What a model says of the held-out examples (None where it knows no classes), and its losses."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaning:
+    """Data with decisions applied.
+
+    Attributes
+    ----------
+    relabelled, excluded
+        New labels by position, and positions left out.
+    contents
+        The cleaned data as files, by their endings.
+    before, after
+        Train on the data as they are, and on the cleaned ones, and judge on held-out examples; None where that can't be
+        done.
+    held_out
+        What is judged on, in words.
+    notes
+        What else is to be known.
+    """
+
+    relabelled: dict[int, str]
+    excluded: list[int]
+    contents: dict[str, bytes]
+    before: Callable[[], Judged] | None
+    after: Callable[[], Judged] | None
+    held_out: str
+    notes: tuple[str, ...] = ()
+
+
+def origin_of(contents: Contents) -> Origin:
+    """Where a store's data come from.
+
+    Raises
+    ------
+    InputError
+        If it isn't known.
+    """
+    from upweight.explore.display import Origin
+    from upweight.jobs.begun import begun
+
+    if contents.display.origin is not None:
+        return contents.display.origin
+    found = begun(contents.place)
+    if found is None:
+        raise InputError(
+            f"{contents.place}: was begun by a Python program, so that its data and training aren't known here; the "
+            "decisions are in its decisions.parquet. `upweight explore STUDY.py` keeps where its data come from"
+        )
+    return Origin("study", found.study, found.folder, found.digest, {})
+
+
+def cleaned(run: Session, contents: Contents, origin: Origin) -> Cleaning:
+    """The data of a store with its decisions applied to a copy.
+
+    Raises
+    ------
+    InputError
+        If the file is no more, gives other data than the store's, or a decision doesn't fit them.
+    """
+    if not Path(origin.path).is_file():
+        raise InputError(f"{origin.path}: the file that the store was made of is no more; bring it back")
+    if not Path(origin.folder).is_dir():
+        raise InputError(f"{origin.folder}: the folder that the store was made in is no more; bring it back")
+    return (_of_csv if origin.kind == "csv" else _of_study)(run, contents, origin)
+
+
+def _of_study(run: Session, contents: Contents, origin: Origin) -> Cleaning:
+    from upweight.cli.job import studied
+    from upweight.cli.job_columns import kept
+    from upweight.explore.cleaned import changes
+    from upweight.jobs import fingerprints
+    from upweight.jobs.begun import Begun
+
+    job = Begun(origin.path, origin.digest, origin.folder, {}, {})
+    with contextlib.chdir(origin.folder):
+        study = studied(run, job, contents.place)
+    objective = study.objective
+    theirs, ours = contents.stored.said["fingerprints"].get("data"), fingerprints.of_objective(objective)["data"]
+    if theirs != ours:
+        raise InputError(
+            f"{origin.path}: gives other training data now than when the store was made (data={ours} instead of "
+            f"{theirs}); bring the file or its data back: decisions are about the examples as they were"
+        )
+    raw, given = _targets(objective)
+    labels = None if given is None else _named(given, study.class_names)
+    relabelled, excluded = changes(contents.decisions.standing(), labels)
+    left = np.setdiff1d(np.arange(objective.n), excluded)
+    targets = None if raw is None else raw.clone()
+    if relabelled:
+        assert raw is not None and given is not None and labels is not None and targets is not None  # noqa: PT018
+        for position, label in relabelled.items():
+            targets[position] = _coded(label, labels, raw, study.class_names)
+    other = _with(objective, left, targets)
+    own = {} if study.table is None else {str(name): kept(study.table[name]) for name in study.table.columns}
+    contents_of = {DATA: _listing(contents, labels, relabelled, left, own)}
+    arrays = _arrays(other)
+    if arrays is not None:
+        contents_of[ARRAYS] = arrays
+    train, notes = _training(study.retrain, objective)
+    queries = study.queries
+    return Cleaning(
+        relabelled,
+        excluded,
+        contents_of,
+        None if train is None else lambda: _judged(train(objective), queries),
+        None if train is None else lambda: _judged(train(other), queries),
+        "the study's queries",
+        notes,
+    )
+
+
+def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
+    from upweight.cli.csv_source import split
+    from upweight.explore.cleaned import changes
+    from upweight.jobs.of_study import digest
+    from upweight.tabular import Choice, read_labelled, train_logistic
+
+    path, options = Path(origin.path), origin.options
+    if digest(path) != origin.digest:
+        raise InputError(
+            f"{path}: has changed since the store was made, and decisions are about the rows as they were; bring it "
+            "back, or explore the new one into another store"
+        )
+    run.stage(f"reading {path.name}")
+    choice = Choice(tuple(options["drop"]), tuple(options["only"]))
+    table = read_labelled(path, options["target"], choice)
+    train, held_out = split(table, [], options["seed"])
+    names = np.array(table.classes, dtype=object)
+    relabelled, excluded = changes(contents.decisions.standing(), names[train.labels])
+    labels = train.labels.copy()
+    for position, label in relabelled.items():
+        labels[position] = table.classes.index(label)
+    left = np.setdiff1d(np.arange(len(train)), excluded)
+    from dataclasses import replace
+
+    other = replace(train, labels=labels).take(left)
+
+    def judged(some: Any) -> Judged:
+        model = train_logistic(some, seed=options["seed"])
+        return _judged(model.objective, model.queries(held_out))
+
+    rows = {int(train.rows[position]): label for position, label in relabelled.items()}
+    content, notes = _rewritten(path, options["target"], rows, [int(train.rows[position]) for position in excluded])
+    return Cleaning(
+        relabelled,
+        excluded,
+        {DATA: content},
+        lambda: judged(train),
+        lambda: judged(other),
+        f"{len(held_out):,} rows held out of training",
+        notes,
+    )
+
+
+def _rewritten(
+    path: Path, target: str, relabelled: dict[int, str], excluded: list[int]
+) -> tuple[bytes, tuple[str, ...]]:
+    """A CSV with other labels and without some rows; all other cells as they are written, in their order."""
+    import pandas as pd
+
+    from upweight.spreadsheets import FORMULA
+    from upweight.tabular.written import written
+
+    source = written(path)
+    frame = pd.read_csv(
+        source.stream(), sep=source.separator, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True
+    )
+    column = next(place for place, name in enumerate(frame.columns) if str(name).strip() == target)
+    for row, label in relabelled.items():
+        frame.iat[row, column] = label
+    frame = frame.drop(index=excluded)
+    guarded = 0
+
+    def cell(value: str) -> str:
+        nonlocal guarded
+        if not value.startswith(FORMULA) or _is_number(value):
+            return value
+        guarded += 1
+        return f"'{value}"
+
+    frame = frame.map(cell)
+    frame.columns = [cell(str(name)) for name in frame.columns]
+    stream = io.StringIO()
+    frame.to_csv(stream, sep=source.separator, index=False)
+    words = f"{guarded:,} cells that begin as a spreadsheet's formula does have ' before them in the cleaned file"
+    return stream.getvalue().encode("utf-8", errors="backslashreplace"), (words,) * bool(guarded)
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _listing(
+    contents: Contents,
+    labels: np.ndarray | None,
+    relabelled: dict[int, str],
+    left: np.ndarray,
+    own: dict[str, np.ndarray],
+) -> bytes:
+    """The training examples that stay, in order: id, position, label now and before, and the study's own columns."""
+    import pandas as pd
+
+    from upweight.spreadsheets import as_csv
+
+    found: dict[str, Any] = {"id": contents.display.train.ids[left], "position": left}
+    if labels is not None:
+        found["label"] = [relabelled.get(position, labels[position]) for position in left.tolist()]
+        found["label before"] = labels[left]
+    found |= {f"{name} (column)" if name in found else name: values[left] for name, values in own.items()}
+    frame: pd.DataFrame = pd.DataFrame(found)
+    return as_csv(frame)
+
+
+def _arrays(objective: Objective) -> bytes | None:
+    """Training data that are held as arrays, as a file of NumPy's; None of others."""
+    from torch.utils import _pytree as pytree
+
+    from upweight.data import ArrayData
+
+    if not isinstance(objective.data, ArrayData):
+        return None
+    leaves = [leaf for leaf in pytree.tree_leaves(objective.data.arrays) if isinstance(leaf, torch.Tensor)]
+    names = ["inputs", "targets"] if len(leaves) == 2 else [f"array_{place}" for place in range(len(leaves))]
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{name: leaf.cpu().numpy() for name, leaf in zip(names, leaves, strict=True)})  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def _targets(objective: Objective) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Targets as they are, and as class numbers; None of data that have none."""
+    from upweight.losses import split_batch
+    from upweight.predictions import given_labels
+
+    try:
+        raw = torch.cat([split_batch(batch)[1] for _, batch in objective.data.batches(None, objective.engine.rows)])
+        return raw, given_labels(objective)
+    except InputError:
+        return None, None
+
+
+def _named(classes: torch.Tensor, names: Any) -> np.ndarray:
+    from upweight.predictions import named
+
+    return np.array([str(each) for each in named(classes, names).tolist()], dtype=object)
+
+
+def _coded(label: str, labels: np.ndarray, raw: torch.Tensor, names: Any) -> torch.Tensor:
+    """A label as the data write it: as another example of it, else by its number."""
+    same = np.flatnonzero(labels == label)
+    if len(same):
+        return raw[int(same[0])]
+    if names is not None and label in names:
+        return raw.new_full(raw.shape[1:], list(names).index(label))
+    raise InputError(f"decisions: no training example has the label {label!r}, and it is no name of a class")
+
+
+def _with(objective: Objective, left: np.ndarray, targets: torch.Tensor | None) -> Objective:
+    """The objective on the examples that stay, with other targets; their weights and names go with them."""
+    from upweight.losses import with_targets
+
+    batch = objective.data.take(left.tolist())
+    if targets is not None:
+        batch = with_targets(batch, targets[torch.from_numpy(left)])
+    problem = objective.problem
+    changes: dict[str, Any] = {"data": batch, "collate": None, "num_workers": 0}
+    if problem.given.weights:
+        changes["weights"] = problem.weights[torch.from_numpy(left)]
+    if problem.given.ids:
+        changes["ids"] = np.asarray(problem.ids)[left].tolist()
+    return objective.replace(**changes)
+
+
+def _training(
+    retrain: Callable[[Objective], Objective] | None, objective: Objective
+) -> tuple[Callable[[Objective], Objective] | None, tuple[str, ...]]:
+    from upweight.retraining import fit
+
+    if retrain is not None:
+        return retrain, (
+            "Both models were trained by the study's own retrain. The interval is that of other held-out examples; "
+            "other random starts of the training are not in it.",
+        )
+    if objective.is_linear:
+        return fit, ("Both models were trained to the optimum of the same regularised risk.",)
+    return None, (
+        "The study can't be trained again from here: its outputs aren't linear in its parameters, and it gives no "
+        "Study(retrain=…), a function of the objective with the cleaned data that trains its model.",
+    )
+
+
+def _judged(objective: Objective, queries: Any) -> Judged:
+    from upweight.predictions import predictions
+
+    try:
+        said = predictions(objective, queries)
+    except InputError:
+        return None, objective.losses(queries).double().cpu().numpy()
+    return said, said.losses.double().cpu().numpy()
+
+
+@contextlib.contextmanager
+def training_told(kept: str) -> Iterator[None]:
+    """What goes wrong in a training, whatever it raises, as one message that says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        words = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"retraining failed ({words}); {kept}") from error

@@ -1,0 +1,116 @@
+"""A table as a source: read, split, and a model trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from upweight.cli.source import SHOWN_COLUMNS, Source
+from upweight.errors import InputError
+
+if TYPE_CHECKING:
+    from upweight.cli.options import TableOptions
+    from upweight.tabular import LabelledTable, Trained
+
+HELD_OUT = 0.2
+
+
+def read_with(path: Path, target: str, options: TableOptions) -> LabelledTable:
+    """A table, read as the options ask."""
+    from upweight.tabular import read_labelled
+
+    return read_labelled(path, target, options.choice, aside=options.aside, task=cast("Any", options.task))
+
+
+def train_with(table: LabelledTable, options: TableOptions, seed: int) -> Trained:
+    """The model that the options ask for, trained on all rows."""
+    from upweight.tabular import train
+
+    return train(table, cast("Any", options.model), options.estimator, seed=seed)
+
+
+def lines_of(table: LabelledTable) -> np.ndarray | None:
+    """The line of the file that each row begins on; None of what has no lines."""
+    return None if table.written is None else np.array(table.written.lines())[table.rows]
+
+
+def from_csv(
+    path: Path,
+    target: str,
+    rows: Sequence[int],
+    seed: int,
+    options: TableOptions,
+    test: Path | None = None,
+) -> Source:
+    """Read a table, hold a fifth of it out (or ask about another file), and train on the rest."""
+    from upweight.tabular import read_more
+
+    table = read_with(path, target, options)
+    if test is None:
+        train, held_out = split(table, rows, seed)
+    else:
+        train, held_out = table, read_more(test, table)
+        _positions(held_out, rows)
+    model = train_with(train, options, seed)
+    queries = model.objective.queries(model.queries(held_out))
+    encoded = model.queries(held_out)[0]
+    return Source(
+        title=table.name,
+        noun="row",
+        objective=model.objective,
+        queries=queries,
+        query_ids=held_out.rows,
+        class_names=table.classes or None,
+        chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
+        facts=model_facts(model),
+        notes=(*model.notes, *(() if test is None else held_out.notes)),
+        weigh=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
+        train_table=train.complete(),
+        query_table=held_out.complete(),
+        model=model,
+        lines=lines_of(train),
+    )
+
+
+def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[LabelledTable, LabelledTable]:
+    """Rows to train on and rows held out, a fifth of every class or group; ``rows`` are held out in any case.
+
+    Where rows belong together, those of the same group go with them.
+    """
+    from upweight.tabular import held_out
+
+    asked = _positions(table, rows)
+    if table.groups is not None and len(asked):
+        asked = np.flatnonzero(np.isin(table.groups, table.groups[asked]))
+    left_out = np.union1d(held_out(table, HELD_OUT, seed), asked)
+    train = np.setdiff1d(np.arange(len(table)), left_out)
+    return table.take(train), table.take(left_out)
+
+
+def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
+    """Positions of rows by their numbers; refuses those that the table doesn't have."""
+    found = []
+    for row in rows:
+        position = np.flatnonzero(table.rows == row)
+        if not len(position):
+            raise InputError(
+                f"--row: {table.name} has no row {row} with a {table.target!r}; rows are counted from 0 under "
+                f"the header, to {int(table.rows[-1])}"
+            )
+        found.append(int(position[0]))
+    return np.array(found, dtype=np.int64)
+
+
+def model_facts(model: Trained) -> dict[str, Any]:
+    """The model of a table in figures."""
+    classes = {"classes": len(model.table.classes)} if model.table.classifies else {}
+    return {
+        "model": model.kind,
+        "rows trained on": model.objective.n,
+        "parameters": model.objective.p,
+        **classes,
+        **model.validation.facts(),
+    }

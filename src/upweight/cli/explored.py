@@ -1,0 +1,177 @@
+"""The store of what `upweight explore` is given: a store as it is, or one that is made of a study file or a CSV."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from upweight.cli.session import Session
+from upweight.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from upweight.cli.source import Source
+    from upweight.store import Backend
+    from upweight.tabular import Choice
+
+ALL = 2**28
+"""Scores up to which a study's store keeps all of them."""
+TOP_K = 200
+OPTIONS: dict[str, Any] = {
+    "self_influence": False, "quantity": "removal", "measurement": "loss", "inverse": None, "damping": None,
+    "renormalize": False, "leverage_corrected": False, "precision": None, "shard_size": None, "columns": None,
+    "seed": None,
+}  # fmt: skip
+"""Of `upweight attribute`, as they are left to their defaults."""
+
+
+def opened(
+    run: Session, source: str, store: str | None, target: str | None, choice: Choice, queries: int, seed: int
+) -> Backend:
+    """The store that is to be shown, made where it isn't there yet.
+
+    Raises
+    ------
+    InputError
+        If the source is none, or the store is another's.
+    """
+    from upweight.cli.study_file import is_study
+    from upweight.store.backend import backend
+
+    path = Path(source)
+    if "://" in source or path.is_dir():
+        if store is not None:
+            raise InputError(f"--store: {source} is a store itself; leave --store out")
+        return backend(source, "DIR")
+    if not path.is_file():
+        raise InputError(f"{source}: there is no such store, study file or CSV")
+    place = backend(f"{path.stem}.explore" if store is None else store, "--store")
+    if is_study(path):
+        if target is not None or choice.drop or choice.only:
+            raise InputError("--target, --drop and --columns: are for CSV files; a study file holds its own model")
+        _of_study(run, path.absolute(), place)
+    else:
+        if target is None:
+            raise InputError(f"{path.name}: say which column holds the class, with --target COLUMN")
+        _of_csv(run, path.absolute(), place, target, choice, queries, seed)
+    return place
+
+
+def _of_study(run: Session, path: Path, place: Backend) -> None:
+    from dataclasses import replace
+
+    from upweight.cli.job import scored, studied
+    from upweight.executors import InProcess
+    from upweight.explore.display import Origin
+    from upweight.explore.making import Given, made
+    from upweight.jobs.begun import Begun, begun, refuse_foreign
+    from upweight.jobs.of_study import digest
+
+    refuse_foreign(place)
+    found = begun(place)
+    if found is not None and Path(found.study) != path:
+        raise InputError(f"--store: {place} was begun with {found.study}, not with {path}; give another --store")
+    print_ = digest(path)
+    job = found or Begun(
+        str(path), print_, str(Path.cwd()), dict(OPTIONS), {"workers": None, "ray": None, "slurm": None}
+    )
+    with contextlib.chdir(job.folder):
+        if found is not None and found.digest == print_ and _is_whole(place):
+            return  # as it was left; a study file that has changed is read again, and compared
+        study = studied(run, job, place)
+        if found is None:
+            many = study.objective.n * len(study.objective.queries(study.queries))
+            job = replace(job, options={**OPTIONS, "top_k": None if many <= ALL else min(TOP_K, study.objective.n)})
+        stored = scored(run, job, place, study, InProcess())
+        given = Given(
+            title=path.name,
+            class_names=study.class_names,
+            images=study.images,
+            query_images=study.query_images,
+            own=_columns(study.table),
+            query_own=_columns(study.query_table),
+            origin=Origin("study", str(path), job.folder, print_, {}),
+        )
+        ids = stored.query_ids if len(stored.shape) > 1 else np.array([], dtype=np.int64)
+        made(place, study.objective, study.queries, given, query_ids=ids, said=run.stage, lost=run.note)
+
+
+def _of_csv(run: Session, path: Path, place: Backend, target: str, choice: Choice, queries: int, seed: int) -> None:
+    from upweight.cli.options import TableOptions
+    from upweight.cli.sources import open_source
+    from upweight.explore.display import NAME, Origin, kept
+    from upweight.explore.making import Given, made
+    from upweight.influence import Influence
+    from upweight.jobs.begun import refuse_foreign
+    from upweight.jobs.of_study import digest
+    from upweight.stored import Stored
+
+    refuse_foreign(place)
+    options = {"target": target, "drop": list(choice.drop), "only": list(choice.only), "seed": seed, "queries": queries}
+    origin = Origin("csv", str(path), str(Path.cwd()), digest(path), options)
+    if place.read(NAME) is not None:
+        before = kept(Stored.open(place))
+        theirs = None if before is None else before.origin
+        if theirs is None or (theirs.path, theirs.digest, theirs.options) != (
+            origin.path,
+            origin.digest,
+            origin.options,
+        ):
+            raise InputError(
+                f"--store: {place} is of another file, another version of it, or other options; give another --store"
+            )
+        return
+    run.stage(f"reading {path.name} and training")
+    opened_ = open_source(path, target, None, None, seed, TableOptions(choice.drop, choice.only))
+    if opened_.class_names is None:
+        raise InputError(
+            f"--target: {target!r} holds a quantity, and the page is about classes; give a column of classes"
+        )
+    asked = _asked(opened_, queries)
+    run.stage(f"scoring {opened_.objective.n:,} rows for {len(asked):,} held-out ones")
+    taken = opened_.queries.take(asked.tolist())
+    ids = opened_.query_ids[asked]
+    Influence(opened_.objective).attribute(taken, query_ids=ids.tolist(), store=place, columns={})
+    assert opened_.model is not None
+    table = opened_.model.table
+    assert opened_.train_table is not None
+    assert opened_.query_table is not None
+    train, held_out = (table.dates_written(each) for each in (opened_.train_table, opened_.query_table))
+    for note in opened_.notes:
+        run.note(note)
+    given = Given(
+        title=path.name,
+        noun="row",
+        class_names=opened_.class_names,
+        own=_columns(train.iloc[:, 1:]),
+        query_own=_columns(held_out.iloc[asked, 1:]),
+        origin=origin,
+    )
+    made(place, opened_.objective, taken, given, query_ids=ids, said=run.stage, lost=run.note)
+
+
+def _asked(source: Source, queries: int) -> np.ndarray:
+    """Positions of the held-out rows that are asked about: wrong ones first, and of these the highest losses."""
+    said = source.predictions()
+    assert said is not None
+    order = np.lexsort((-said.losses.cpu().numpy(), ~said.wrong.cpu().numpy()))
+    return np.sort(order[:queries])
+
+
+def _is_whole(place: Backend) -> bool:
+    """Whether scores and what is shown beside them are all there."""
+    from upweight.explore.display import NAME
+    from upweight.store.description import result
+
+    return place.read(NAME) is not None and result(place) is not None
+
+
+def _columns(table: pd.DataFrame | None) -> Mapping[str, np.ndarray]:
+    from upweight.cli.job_columns import kept
+
+    return {} if table is None else {str(name): kept(table[name]) for name in table.columns}

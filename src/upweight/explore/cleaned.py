@@ -1,0 +1,184 @@
+"""What a model gains by decisions: the same held-out examples, before and after, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from jaxtyping import Float
+
+from upweight.errors import InputError
+from upweight.evaluation.bootstrap import Bootstrap
+from upweight.explore.decisions import Decision
+from upweight.store.backend import Backend
+from upweight.store.sealed import seal, unseal
+
+NAME = "cleaned.json"
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a model on held-out examples, before and after.
+
+    Attributes
+    ----------
+    name
+        Such as ``accuracy``.
+    before, after
+        Means over the examples.
+    low, high
+        95 % interval of ``after − before``: examples resampled in pairs.
+    higher_is_better
+        Whether a rise is a gain.
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+    higher_is_better: bool
+
+    @property
+    def change(self) -> float:
+        """After − before."""
+        return self.after - self.before
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse`` or ``no difference that could not be chance``."""
+        if not self.low > 0 and not self.high < 0:
+            return "no difference that could not be chance"
+        return "better" if (self.low > 0) == self.higher_is_better else "worse"
+
+    @property
+    def words(self) -> tuple[str, str, str, str, str]:
+        """The figures as a table has them."""
+        if self.name == "accuracy":
+            return (
+                self.name, f"{self.before:.2%}", f"{self.after:.2%}", f"{100 * self.change:+.2f} points",
+                f"{100 * self.low:+.2f} to {100 * self.high:+.2f} points",
+            )  # fmt: skip
+        return (
+            self.name, f"{self.before:.4g}", f"{self.after:.4g}", f"{self.change:+.3g}",
+            f"{self.low:+.3g} to {self.high:+.3g}",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What applying decisions came to.
+
+    Attributes
+    ----------
+    when
+        UTC.
+    relabelled, excluded
+        Training examples.
+    figures
+        Empty where nothing was retrained.
+    notes
+        What else is to be known.
+    files
+        What was written, by name.
+    """
+
+    when: str
+    relabelled: int
+    excluded: int
+    figures: tuple[Figure, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """What came of it, in a sentence."""
+        if not self.figures:
+            return "The cleaned data were written; the model was not trained again, so nothing is compared."
+        told = []
+        for each in self.figures:
+            name, before, after, change, interval = each.words
+            told.append(f"{name} went from {before} to {after} ({change}, 95 % interval {interval}): {each.verdict}")
+        return f"On held-out examples {'; '.join(told)}."
+
+    def keep(self, place: Backend) -> None:
+        """Put it into a store.
+
+        Raises
+        ------
+        upweight.files.NotWrittenError
+            If it can't be written.
+        """
+        place.write(NAME, seal(asdict(self)))
+
+    @classmethod
+    def of(cls, place: Backend) -> Cleaned | None:
+        """The last one of a store; None where there is none, or it was cut or altered."""
+        content = place.read(NAME)
+        said = None if content is None else unseal(content)
+        if said is None:
+            return None
+        try:
+            figures = tuple(Figure(**each) for each in said.pop("figures"))
+            return cls(figures=figures, notes=tuple(said.pop("notes")), **said)
+        except (KeyError, TypeError):
+            return None
+
+
+def now() -> str:
+    """The time, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def compared(
+    name: str,
+    before: Float[np.ndarray, " examples"],
+    after: Float[np.ndarray, " examples"],
+    *,
+    higher_is_better: bool,
+    seed: int = 0,
+) -> Figure:
+    """A figure of the same examples under two models.
+
+    Raises
+    ------
+    InputError
+        If they aren't of as many examples, or there are fewer than two.
+    """
+    if before.shape != after.shape or before.ndim != 1 or len(before) < 2:
+        raise InputError(f"examples: two or more, the same before and after; got {before.shape} and {after.shape}")
+    interval = Bootstrap(RESAMPLES, seed=seed).of_mean(after - before)
+    return Figure(name, float(before.mean()), float(after.mean()), interval.low, interval.high, higher_is_better)
+
+
+def changes(standing: Mapping[int, Decision], labels: np.ndarray | None) -> tuple[dict[int, str], list[int]]:
+    """New labels by position, and positions that are left out.
+
+    Parameters
+    ----------
+    labels
+        Of the data as they are now, as text; None where they have none.
+
+    Raises
+    ------
+    InputError
+        If an example's label isn't the one that a decision was about.
+    """
+    relabelled, excluded = {}, []
+    for position, decision in sorted(standing.items()):
+        given = None if labels is None else str(labels[position])
+        if given is not None and decision.old not in ("", given):
+            raise InputError(
+                f"decisions: example {decision.id} had the label {decision.old!r} when it was decided about, and has "
+                f"{given!r} now; undo the decision, or bring the data back"
+            )
+        if decision.what == "exclude":
+            excluded.append(position)
+        elif decision.what == "relabel":
+            if given is None:
+                raise InputError(f"decisions: example {decision.id} was relabelled, and the data have no labels")
+            relabelled[position] = decision.new
+    return relabelled, excluded

@@ -1,0 +1,186 @@
+"""From a trained objective to what a page shows of it beside scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from upweight import index, tasks
+from upweight.attribution import Quantity
+from upweight.errors import InputError
+from upweight.explore import examples as shown
+from upweight.explore.display import Display, Origin
+from upweight.explore.examples import Examples
+from upweight.explore.pictures import thumbnails
+from upweight.influence import Influence
+from upweight.objective import Objective
+from upweight.predictions import Predictions, named, predictions
+from upweight.store.backend import Backend, Local, Remote
+
+DIMENSION = 256
+"""Numbers of a row in which neighbours are looked for."""
+INDEX = "index"
+"""The folder of a store that holds them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What is known of the examples from outside.
+
+    Attributes
+    ----------
+    title, noun
+        What it is about, and what an example is called.
+    images, query_images
+        In the forms of `upweight.plots.pixels`.
+    own, query_own
+        The user's columns.
+    """
+
+    title: str
+    noun: str = "example"
+    class_names: Sequence[str] | None = None
+    images: Any = None
+    query_images: Any = None
+    own: Mapping[str, np.ndarray] = field(default_factory=dict)
+    query_own: Mapping[str, np.ndarray] = field(default_factory=dict)
+    origin: Origin | None = None
+
+
+def made(
+    place: Backend,
+    objective: Objective,
+    queries: Any,
+    given: Given,
+    *,
+    query_ids: np.ndarray,
+    said: Callable[[str], None] = lambda words: None,
+    lost: Callable[[str], None] = lambda words: None,
+) -> Display:
+    """What a page shows of a finished job's examples, kept in its store, with the index of their gradients beside it.
+
+    Parameters
+    ----------
+    said
+        Is told what is being done.
+    lost
+        Is told what can't be shown, and why.
+
+    Raises
+    ------
+    upweight.files.NotWrittenError
+        If the store can't be written to.
+    """
+    influence = Influence(objective)
+    said(f"asking the model about {objective.n:,} training examples")
+    train, suspicion = _training(influence, given, lost)
+    asked = _queries(objective, queries, given, lost)
+    said("placing them on a map by their gradients")
+    try:
+        rows = gradients(place, objective)
+        train |= dict(zip((shown.X, shown.Y), _plane(rows).T, strict=True))
+    except InputError as error:
+        lost(f"no map and no nearest examples: {error}")
+    unit = getattr(objective.loss, "unit", "loss")
+    pictures = _pictures(given.images, "training images", lost), _pictures(given.query_images, "query images", lost)
+    display = Display(
+        given.title, given.noun, None if given.class_names is None else tuple(map(str, given.class_names)), unit,
+        suspicion, given.origin,
+        Examples(np.asarray(objective.ids), train, dict(given.own), pictures[0]),
+        Examples(query_ids, asked, dict(given.query_own), pictures[1]),
+    )  # fmt: skip
+    display.keep(place)
+    return display
+
+
+def index_place(place: Backend) -> Backend | None:
+    """Where a store has the rows of its examples' gradients; None where it can have none."""
+    if isinstance(place, Local):
+        return Local(place.path / INDEX)
+    return Remote(f"{place.url.rstrip('/')}/{INDEX}", place.options) if isinstance(place, Remote) else None
+
+
+def gradients(place: Backend, objective: Objective) -> Float[Tensor, "train k"]:
+    """Rows of gradients, made where they aren't there yet.
+
+    Raises
+    ------
+    InputError
+        If the loss has no gradients by example, or the store has no room for them.
+    """
+    where = index_place(place)
+    if where is None:
+        raise InputError(f"store: {place} holds no folder for rows of gradients; give a folder or a URL")
+    return index.build(objective, where, index.Sparse(DIMENSION)).rows()
+
+
+def _plane(rows: Float[Tensor, "train k"]) -> Float[np.ndarray, "train 2"]:
+    """The first two principal components of the rows, each scaled to length 1.
+
+    Gradients of a trained model differ in length by orders of magnitude: as they are, a few of them would be the map.
+    """
+    unit = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    centred = unit - unit.mean(0)
+    values, vectors = torch.linalg.eigh((centred.T @ centred).double())
+    two = vectors[:, values.argsort(descending=True)[:2]]
+    if two.shape[1] < 2:
+        two = torch.cat([two, torch.zeros_like(two)], dim=1)
+    signs = torch.sign(two.gather(0, two.abs().argmax(0, keepdim=True)))
+    return (centred.double() @ (two * torch.where(signs == 0, 1.0, signs))).float().numpy()
+
+
+def _training(influence: Influence, given: Given, lost: Callable[[str], None]) -> tuple[dict[str, np.ndarray], str]:
+    objective = influence.objective
+    facts = _predicted(objective, None, given.class_names, lost)
+    try:
+        errors = tasks.label_errors(influence, class_names=given.class_names)
+    except InputError as error:
+        lost(f"no labels are suggested: {error}")
+        suspicion = ""
+    else:
+        quantity: Quantity = errors.attribution.quantity
+        suspicion = f"{quantity.words} [{quantity.unit}]: {quantity.positive}"
+        facts[shown.SUGGESTED] = _texts(errors.predictions.predicted, given.class_names)
+        facts[shown.SUSPICION] = errors.attribution.scores.double().cpu().numpy()
+    facts[shown.SELF] = influence.self_influence().scores.double().cpu().numpy()
+    return facts, suspicion
+
+
+def _queries(objective: Objective, queries: Any, given: Given, lost: Callable[[str], None]) -> dict[str, np.ndarray]:
+    return _predicted(objective, queries, given.class_names, lost)
+
+
+def _predicted(
+    objective: Objective, data: Any, names: Sequence[str] | None, lost: Callable[[str], None]
+) -> dict[str, np.ndarray]:
+    try:
+        said: Predictions = predictions(objective, data)
+    except InputError as error:
+        lost(f"no predictions: {error}")
+        losses = objective.losses() if data is None else objective.losses(data)
+        return {shown.LOSS: losses.double().cpu().numpy()}
+    return {
+        shown.LABEL: _texts(said.given, names),
+        shown.PREDICTION: _texts(said.predicted, names),
+        shown.WRONG: said.wrong.cpu().numpy(),
+        shown.LOSS: said.losses.double().cpu().numpy(),
+    }
+
+
+def _texts(classes: Tensor, names: Sequence[str] | None) -> np.ndarray:
+    return np.array([str(each) for each in named(classes, names).tolist()], dtype=str)
+
+
+def _pictures(images: Any, what: str, lost: Callable[[str], None]) -> list[bytes] | None:
+    if images is None:
+        return None
+    found, unshown = thumbnails(images)
+    if unshown:
+        lost(f"{unshown:,} of {len(found):,} {what} can't be shown: they are no images, or hold NaN or infinity")
+    return found

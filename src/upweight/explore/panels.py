@@ -1,0 +1,210 @@
+"""The right side of a page: a query with what helped and harmed it, or all that is known of a training example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nicegui import ui
+
+from upweight.explore import examples as shown
+from upweight.explore import markup, view
+from upweight.explore.examples import Examples
+
+if TYPE_CHECKING:
+    from upweight.explore.page import Page
+
+NEAREST = 6
+EFFECTS = 6
+
+
+def query_panel(page: Page) -> None:
+    """The chosen query, and its evidence."""
+    session, contents = page.session, page.session.contents
+    if session.query is None:
+        ui.label("Choose a query on the left: the wrong ones of highest loss come first.").classes("hint")
+        return
+    queries, train = contents.display.queries, contents.display.train
+    with ui.row().classes("items-start gap-3 w-full no-wrap"):
+        picture(page, "queries", session.query, large=True)
+        with ui.column().classes("gap-1 min-w-0"):
+            ui.label(f"Query {queries.caption(session.query)}").classes("strong")
+            _said(queries, session.query, contents.display.unit)
+    content(queries, session.query)
+    if session.example is not None:
+        with ui.element("div").classes("note"):
+            label = train.fact(shown.LABEL, session.example)
+            words = f"Training {contents.display.noun} {train.caption(session.example)}"
+            with ui.row().classes("items-center gap-2"):
+                ui.label(words if label is None else f"{words}: {label}").classes("strong").mark("chosen")
+                ui.button("look closer", on_click=page.closer).props("dense flat no-caps").mark("closer")
+            decide_row(page, session.example)
+    else:
+        ui.label("j and k lead along the examples below; 1 keeps one, 2 relabels it, 3 excludes it, u undoes.").classes("hint")  # noqa: E501  # fmt: skip
+    standing = contents.decisions.standing()
+    for side in contents.sides:
+        some = [each for each in session.evidence if each.side == side]
+        ui.label(f"Most {side} training examples" if side in ("helpful", "harmful") else f"{side.capitalize()} scores").classes("strong")  # noqa: E501  # fmt: skip
+        with _cards(train):
+            for each in some:
+                card(
+                    page, each.position, [contents.sentence(each)], side=each.side, beside=(queries, session.query),
+                    decision=view.said(standing[each.position]) if each.position in standing else "",
+                )  # fmt: skip
+
+
+def example_panel(page: Page) -> None:
+    """The chosen training example: label, self-influence, what it helps and harms, its nearest; and the decision."""
+    session, contents = page.session, page.session.contents
+    position = session.example
+    if position is None:
+        ui.label("Choose a training example: by a click, or with j and k.").classes("hint")
+        return
+    train = contents.display.train
+    with ui.row().classes("items-start gap-3 w-full no-wrap"):
+        picture(page, "train", position, large=True)
+        with ui.column().classes("gap-1 min-w-0"):
+            ui.label(f"Training {contents.display.noun} {train.caption(position)}").classes("strong")
+            _said(train, position, contents.display.unit)
+            _numbers(page, position)
+    content(train, position)
+    decide_row(page, position)
+    effects = contents.effects(position, EFFECTS)
+    for side, words in zip(contents.sides, ("It helps these queries", "It harms these queries"), strict=True):
+        some = [each for each in effects if each.side == side]
+        if some:
+            ui.label(words if contents.stored.quantity.helpful_sign else f"Queries of its {side} scores").classes("strong")  # noqa: E501  # fmt: skip
+            with _cards(contents.display.queries):
+                for each in some:
+                    query_card(page, each.position, f"{each.score:+.3g} {contents.stored.quantity.unit}", side)
+    nearest = contents.nearest(position, NEAREST)
+    if nearest:
+        ui.label("Nearest by their gradients").classes("strong")
+        with _cards(train):
+            for other, cosine in nearest:
+                card(page, other, [f"cosine {cosine:.3f}"], beside=(train, position))
+    elif not contents.has_neighbours:
+        ui.label("No nearest examples: this store has no index of gradients.").classes("hint")
+
+
+def decide_row(page: Page, position: int) -> None:
+    """What was decided, and buttons for it."""
+    contents = page.session.contents
+    train = contents.display.train
+    standing = contents.decisions.standing().get(position)
+    words = "not decided" if standing is None else f"{view.said(standing)} ({standing.who}, {standing.when[:16]})"
+    with ui.row().classes("items-center gap-2 w-full"):
+        ui.label(words).classes("badge decision").mark("decision")
+        ui.button("1 keep", on_click=lambda: page.decide("keep")).props("dense outline no-caps").mark("keep")
+        if shown.LABEL in train.facts:
+            classes = train.classes(contents.display.class_names)
+            suggestion = train.suggestion(position)
+            chooser = ui.select(classes, value=suggestion, label="as").props("dense options-dense").classes("w-28")
+            chooser.mark("label")
+            ui.button("2 relabel", on_click=lambda: page.decide("relabel", chooser.value)).props("dense outline no-caps").mark("relabel")  # noqa: E501  # fmt: skip
+        ui.button("3 exclude", on_click=lambda: page.decide("exclude")).props("dense outline no-caps").mark("exclude")
+        ui.button("u undo", on_click=page.undo).props("dense flat no-caps").mark("undo")
+
+
+def card(
+    page: Page,
+    position: int,
+    lines: Sequence[str],
+    *,
+    side: str = "",
+    beside: tuple[Examples, int] | None = None,
+    decision: str = "",
+) -> None:
+    """A training example among others; a click leads to it."""
+    train = page.session.contents.display.train
+    here = "here" if position == page.session.example else ""
+    with _clickable(f"example {side} {here}", lambda: page.look(position)).mark(f"train-{position}"):
+        picture(page, "train", position)
+        label = train.fact(shown.LABEL, position)
+        ui.label(f"{train.caption(position)}{'' if label is None else f': {label}'}").classes("strong")
+        for line in lines:
+            ui.label(line)
+        if decision:
+            ui.label(decision).classes("badge")
+        content(train, position, beside)
+
+
+def query_card(page: Page, position: int, line: str, side: str = "") -> None:
+    """A query among others; a click leads to it."""
+    queries = page.session.contents.display.queries
+    with _clickable(f"example {side}", lambda: page.ask(position)).mark(f"query-{position}"):
+        picture(page, "queries", position)
+        label, said = queries.fact(shown.LABEL, position), queries.fact(shown.PREDICTION, position)
+        words = "" if label is None else f": {label}" if said == label else f": {label}, predicted {said}"
+        ui.label(f"{queries.caption(position)}{words}").classes("strong")
+        ui.label(line)
+        content(queries, position)
+
+
+def picture(page: Page, side: str, position: int, *, large: bool = False) -> None:
+    """An example's image, where there is one."""
+    contents = page.session.contents
+    examples = contents.display.train if side == "train" else contents.display.queries
+    if examples.pictures is None:
+        return
+    label = examples.fact(shown.LABEL, position)
+    words = f"{'training image' if side == 'train' else 'query'} {examples.caption(position)}"
+    image = ui.element("img").classes("picture large" if large else "picture")
+    image.props["src"] = f"picture/{side}/{position}"
+    image.props["alt"] = words if label is None else f"{words}, labelled {label}"
+    image.props["loading"] = "lazy"
+
+
+def content(examples: Examples, position: int, beside: tuple[Examples, int] | None = None) -> None:
+    """An example's texts, and its other columns as a table; marked: cells that differ from another's, words of both."""
+    texts = set(examples.texts)
+    own = examples.values(position)
+    other = None if beside is None else beside[0].values(beside[1])
+    for name in texts:
+        words, theirs = str(own[name] or ""), None if other is None else other.get(name)
+        shared = markup.shared_words(words, str(theirs)) if theirs is not None else set()
+        ui.html(str(markup.text(words, shared)))
+    cells = {name: value for name, value in own.items() if name not in texts}
+    if cells:
+        differing = set() if other is None else view.differing(cells, other)
+        ui.html(str(markup.values(cells, differing, other if differing else None)))
+
+
+def _said(examples: Examples, position: int, unit: str) -> None:
+    """Label, prediction and loss."""
+    label, said = examples.fact(shown.LABEL, position), examples.fact(shown.PREDICTION, position)
+    if label is not None:
+        ui.label(f"label: {label}")
+    if said is not None:
+        wrong = examples.fact(shown.WRONG, position)
+        ui.label(f"prediction: {said}{' (wrong)' if wrong else ''}").classes("badge wrong" if wrong else "")
+    loss = examples.fact(shown.LOSS, position)
+    if loss is not None:
+        ui.label(f"loss: {loss:.3g} {unit}")
+
+
+def _numbers(page: Page, position: int) -> None:
+    """Suggested label, suspicion and self-influence in words."""
+    contents = page.session.contents
+    train, unit = contents.display.train, contents.display.unit
+    suggested, label = train.fact(shown.SUGGESTED, position), train.fact(shown.LABEL, position)
+    if suggested is not None:
+        ui.label("without it the model gives the same label" if suggested == label else f"without it the model says {suggested}")  # noqa: E501  # fmt: skip
+    suspicion = train.fact(shown.SUSPICION, position)
+    if suspicion is not None:
+        words = ui.label(f"suspicion of its label: {suspicion:.3g} {unit}")
+        with words:
+            ui.tooltip(contents.display.suspicion)
+    own = train.fact(shown.SELF, position)
+    if own is not None:
+        ui.label(f"self-influence: without it its own loss would {'rise' if own >= 0 else 'fall'} by {abs(own):.3g} {unit}")  # noqa: E501  # fmt: skip
+
+
+def _cards(examples: Examples) -> Any:
+    return ui.element("div").classes("cards wide" if examples.own else "cards")
+
+
+def _clickable(classes: str, act: Callable[[], Any]) -> Any:
+    found = ui.element("div").classes(classes)
+    found.props["tabindex"], found.props["role"] = "0", "button"
+    return found.on("click", act, []).on("keydown.enter", act, [])
