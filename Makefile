@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo explore test docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore mutants kills clean help
+.PHONY: demo explore test docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore benchmark-tables mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -55,6 +55,9 @@ benchmark-index: $(READY) ## a gradient index: agreement against bytes, projecti
 
 benchmark-replay: $(READY) ## replayed scores against trainings with the same seed and batches (half an hour)
 	$(BIN)/python -m benchmarks.replay.run
+
+benchmark-tables: $(READY) ## errors planted in real tables, beside cleanlab (10 minutes)
+	$(BIN)/python -m benchmarks.tables.run
 
 benchmark-jobs: $(READY) ## a million examples into a store, workers, opening, kills of jobs (half an hour, 5 GB of disk)
 	$(BIN)/python -m benchmarks.jobs.run

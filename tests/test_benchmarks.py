@@ -16,6 +16,7 @@ from benchmarks.fidelity.plan import Measurement
 from benchmarks.fidelity.speed import difference, disagreement, fastest, middle
 from benchmarks.fidelity.tables import machines
 from benchmarks.replay import report as replay_report
+from benchmarks.tables import report as tables_report
 from benchmarks.throughput import record as throughput_record
 from torch import Tensor
 
@@ -34,6 +35,12 @@ def test_the_page_on_replay_is_what_its_record_says():
     found = throughput_record.load(replay_report.FILE)
     page = replay_report.FILE.parent / "RESULTS.md"
     assert page.read_text(encoding="utf-8") == replay_report.markdown(found)
+
+
+def test_the_page_on_tables_is_what_its_record_says():
+    found = throughput_record.load(tables_report.FILE)
+    page = tables_report.FILE.parent / "RESULTS.md"
+    assert page.read_text(encoding="utf-8") == tables_report.markdown(found)
 
 
 def test_medians_over_runs_unless_one_failed():

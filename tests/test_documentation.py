@@ -114,6 +114,7 @@ def test_there_are_commands_on_the_pages() -> None:
         "releasing.md",
         "token-scores.md",
         "statistics.md",
+        "tables.md",
     }
 
 

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -273,6 +274,12 @@ def calls() -> dict[str, Call]:
             {"subject": objective, **asked, "k": 2, "query_ids": None} | dict.fromkeys(("tokens", "query_tokens")),
         ),
         "label_errors": (uw.tasks.label_errors, {"subject": objective, "method": "loss", "class_names": None}),
+        "export": (
+            lambda **options: uw.tasks.export(path=Path(mkdtemp()) / "a.parquet", **options),
+            {"errors": uw.tasks.label_errors(objective), "form": "embedding-atlas", "columns": None}
+            | {"coordinates": None, "filepaths": None},
+        ),
+        "target_errors": (uw.tasks.target_errors, {"subject": convex("ridge").objective(), "method": "loss"}),
         "by_distance": (
             uw.tasks.by_distance,
             {"attribution": attribution, "inputs": x, "query_inputs": x[:3], "labels": y, "query_labels": y[:3]},
@@ -392,9 +399,9 @@ def calls() -> dict[str, Call]:
         ),
         "datasets.load": (uw.datasets.load, {"name": "digits"}),
         "read_scores": (uw.read_scores, {"path": scores_file(), "of": "numpy", "ids": None, "query_ids": None}),
-        "Report": (uw.report.Report, {"title": "t", "summary": "s"}),
+        "Report": (uw.report.Report, {"title": "t", "summary": "s", "foot": "f"}),
         "Facts": (shown(uw.report.Facts), {"facts": {"a": 1}, "digits": 3}),
-        "Table": (shown(uw.report.Table), {"columns": ["a"], "rows": [[1]], "caption": "c"}),
+        "Table": (shown(uw.report.Table), {"columns": ["a"], "rows": [[1]], "caption": "c", "marked": [[True]]}),
         "Warnings": (shown(uw.report.Warnings), {"messages": ["a"]}),
         "ranking_bars": (
             uw.plots.ranking_bars,
@@ -430,6 +437,7 @@ NOTHING = {
     *("attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
     *("batches", "budget", "clip", "l2", "loss", "optimizer", "retrain", "seed", "seeds", "task", "tokenizer"),
     *("at", "attributions", "columns", "examples", "further", "name", "projection", "questions", "where"),
+    *("coordinates", "filepaths", "marked"),
     *("budget", "l2", "loss", "optimizer", "task", "tokenizer"),
     *("budget", "l2", "loss", "moments", "optimizer", "rate", "task", "tokenizer"),
     *("budget", "l2", "loss", "optimizer", "task", "tokenizer", "tokens", "query_tokens"),
@@ -437,7 +445,7 @@ NOTHING = {
 """Arguments that may be None."""
 TEXT = {
     *("caption", "folder", "name", "positive", "quantity", "summary", "title", "unit", "units", "what", "words"),
-    *("text", "xlabel", "ylabel"),
+    *("foot", "text", "xlabel", "ylabel"),
 }
 """Arguments that are any text."""
 NUMBERS = {

@@ -19,9 +19,9 @@ from upweight.errors import MissingExtraError
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "upweight"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "charset_normalizer": "charset-normalizer"}
 """Where a package is imported by another name than it is installed by."""
-ROOMS_OF_EXTRAS = ("plots", "report", "tabular", "explore", "cli", "demo.py")
+ROOMS_OF_EXTRAS = ("plots", "report", "sklearn", "tabular", "explore", "cli", "demo.py")
 """Rooms that may import extras at their top: nothing of the core imports them there."""
 CLUSTERS = ("ray", "slurm")
 """Extras that only those need who have one: no part of the extra that is called all."""
@@ -79,6 +79,8 @@ DOORS = {
         "from_estimator": "uw.from_estimator(object(), X, y)",
         "Statistics.to_pandas": "statistics().to_pandas()",
         "upweight.tabular": "import upweight.tabular",
+        "upweight.sklearn": "uw.sklearn.LabelErrors",
+        "tasks.target_errors": "uw.tasks.target_errors(objective)",
     },
     "plots": {
         "plots.score_histogram": "uw.plots.score_histogram(attribution.scores[0])",

@@ -49,7 +49,7 @@ def test_missing_numbers_are_at_the_median_and_say_so(table: LabelledTable) -> N
     assert (indicator[missing] > 0).all()
     assert (indicator[~missing] < 0).all()
     assert len(set(design[missing, names.index("age")])) == 1
-    assert source_columns(names, columns)[names.index("town=Ulm")] == "town"
+    assert source_columns(transformer, columns)[names.index("town=Ulm")] == "town"
 
 
 def test_unseen_and_infinite_values_are_handled(table: LabelledTable) -> None:

@@ -35,6 +35,12 @@ PEERS = {
     "captum": Environment((TORCH, "captum==0.9.0"), "captum.influence"),
 }
 
+OF_TABLES = {
+    # What it looks for label errors with; rdata reads the R file of spambase.
+    "cleanlab": Environment(("cleanlab[datalab]==2.9.0", "scikit-learn==1.9.1", "rdata==1.1.0"), "cleanlab.regression"),
+}
+"""Peers of `benchmarks.tables`, which attribute nothing and so are in no table of agreement."""
+
 NOT_RUN = {
     "logix-ai 0.1.1": "no Python that this project supports: “Requires-Python <3.11.0,>=3.6.0”",
     "bergson 2.5.1": "models and data of Hugging Face's transformers only; beside torch's CPU build its import fails: "
@@ -57,7 +63,7 @@ def python(peer: str) -> Path:
     Unavailable
         If the packages can't be installed or imported.
     """
-    environment, folder = PEERS[peer], ROOT / f".venv-{peer}"
+    environment, folder = (PEERS | OF_TABLES)[peer], ROOT / f".venv-{peer}"
     interpreter = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     pins, failure = "\n".join(environment.pins), folder / ".failure"
     if not _same(folder / ".pins", pins):
@@ -89,8 +95,8 @@ def _fill(interpreter: Path, environment: Environment) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peers", nargs="*", metavar="peer", help=f"of {', '.join(PEERS)} (default: all)")
-    for peer in parser.parse_args().peers or PEERS:
+    parser.add_argument("peers", nargs="*", metavar="peer", help=f"of {', '.join(PEERS | OF_TABLES)} (default: all)")
+    for peer in parser.parse_args().peers or PEERS | OF_TABLES:
         try:
             print(peer, python(peer))
         except Unavailable as reason:

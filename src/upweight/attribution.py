@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upweight import scalars
+from upweight import notebooks, scalars
 from upweight.arrays import dense
 from upweight.errors import InputError
 from upweight.optional import imported
@@ -361,6 +361,31 @@ class Attribution:
         if len(self.matrix) > 3:
             lines.append(f"  … and {len(self.matrix) - 3} more queries")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: what a score is, and of the first queries the most helpful and most harmful."""
+        sizes = " × ".join(f"{size:,}" for size in self.scores.shape)
+        said = [
+            f"{self.quantity.words}; unit: {self.quantity.unit}; positive: {self.quantity.positive}",
+            "" if self.magnitude is None else f"Sizes: {self.magnitude}.",
+            f"Solver: {self.report}" if self.report else "",
+        ]
+        few, is_self = self._rows(slice(0, 3)), self.scores.dim() == 1
+        rows: list[tuple[Any, ...]] = []
+        helpful: list[bool | None] = []
+        for ranking, side in ((few.top(3), True), (few.bottom(3), False)):
+            for query, names, scores in zip(
+                ranking.query_ids.tolist(), ranking.ids.tolist(), ranking.scores.tolist(), strict=True
+            ):
+                pairs = zip(names, scores, strict=True)
+                rows += [pair if is_self else (query, *pair) for pair in pairs]
+                helpful += [side if self.quantity.helpful_sign else None] * len(names)
+        columns = ["training example", f"{self.quantity.name} [{self.quantity.unit}]"]
+        if not is_self:
+            columns.insert(0, "query")
+        more = [f"… and {len(self.matrix) - 3:,} more queries"] if len(self.matrix) > 3 else []
+        body = notebooks.table(columns, rows, helpful)
+        return notebooks.page(f"Attribution [{sizes}]", [*said, *more], body)
 
     def _rows(self, rows: slice) -> Attribution:
         if self.scores.dim() == 1:

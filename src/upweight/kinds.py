@@ -73,6 +73,8 @@ KINDS = {
     "Influence": Kind(_of_class("Influence"), "upweight.Influence(objective)"),
     "Attributor": Kind(_of_class("Attributor"), "upweight.Influence(objective)"),
     "OwnEffects": Kind(_of_class("OwnEffects"), "what tasks.label_effects gives"),
+    "LabelErrors": Kind(_of_class("LabelErrors"), "what tasks.label_errors gives"),
+    "TargetErrors": Kind(_of_class("TargetErrors"), "what tasks.target_errors gives"),
     "Attribution": Kind(_of_class("Attribution"), "what influence.attribute(queries) gives"),
     "Quantity": Kind(_of_class("Quantity"), "upweight.Quantity(name, words, unit, positive)"),
     "Recipe": Kind(_of_class("Recipe"), "retraining.Recipe(epochs, batch_size, lr)"),

@@ -9,15 +9,17 @@ from importlib.util import find_spec
 from upweight.errors import MissingExtraError
 
 EXTRAS = {
-    "tables": ("pandas", "sklearn", "threadpoolctl"),
+    "tables": ("pandas", "sklearn", "threadpoolctl", "charset_normalizer"),
+    "columns": ("skrub",),
+    "excel": ("openpyxl", "pandas"),
     "plots": ("matplotlib",),
     "report": ("jinja2", "markupsafe", "PIL", "matplotlib"),
     "data": ("filelock", "pandas", "PIL", "platformdirs", "sklearn"),
     "remote": ("fsspec",),
     "parquet": ("pyarrow", "pandas"),
     "cli": (
-        *("typer", "pandas", "sklearn", "threadpoolctl", "matplotlib", "jinja2", "markupsafe", "PIL"),
-        *("filelock", "platformdirs"),
+        *("typer", "pandas", "sklearn", "threadpoolctl", "charset_normalizer", "skrub"),
+        *("matplotlib", "jinja2", "markupsafe", "PIL", "filelock", "platformdirs"),
     ),
     "explore": (
         *("nicegui", "fastapi", "uvicorn", "pyarrow", "typer", "pandas", "sklearn", "threadpoolctl", "matplotlib"),

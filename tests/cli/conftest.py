@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from typer.testing import CliRunner, Result
 
 from upweight.cli.app import app
+from upweight.report.page import sorting
 
 Run = Callable[..., Result]
 
@@ -88,4 +90,8 @@ def assert_self_contained(path: Path) -> None:
     assert page.lower().startswith("<!doctype html>")
     assert 'src="http' not in page
     assert 'href="http' not in page
-    assert "<script" not in page
+    script, digest = sorting()
+    scripts = re.findall("<script>(.*?)</script>", page, re.DOTALL)
+    assert page.count("<script") == len(scripts)
+    assert scripts in ([], [script])
+    assert (f"script-src 'sha256-{digest}'" in page) == bool(scripts)

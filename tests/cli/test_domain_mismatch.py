@@ -154,3 +154,18 @@ def test_label_errors_of_a_study(run: Run, tmp_path: Path) -> None:
     page = Path(found["files"]["report"]).read_text()
     assert "against it: example" in page
     assert run("label-errors", path, "--method", "guess").exit_code == 2
+
+
+def test_of_many_wrong_predictions_some_are_drawn_and_a_warning_says_so(clinic: tuple[Path, Path], run: Run) -> None:
+    options = [clinic[0], "-t", "ill", "-g", "place == 'town'", "--force"]
+    every = asked(run, *options)
+    assert every["warnings"] == []
+    few = asked(run, *options, "--most", 2)
+    assert len(few["queries"]) == 2 < len(every["queries"])
+    assert {each["query"] for each in few["queries"]} < {each["query"] for each in every["queries"]}
+    assert few["warnings"][0].startswith(f"queries: 2 of the group's {len(every['queries'])} wrong predictions")
+
+
+def test_of_a_quantity_the_whole_group_is_explained(clinic: tuple[Path, Path], run: Run) -> None:
+    options = ["--test", clinic[1], "-t", "fever", "-g", "place == 'coast'", "--fold-group", "age"]
+    assert len(asked(run, clinic[0], *options)["queries"]) == 3

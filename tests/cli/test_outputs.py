@@ -13,8 +13,8 @@ import pytest
 
 from upweight import files
 from upweight.cli.outputs import plan
-from upweight.cli.spreadsheet import as_csv
 from upweight.errors import InputError
+from upweight.spreadsheets import as_csv
 
 from .conftest import Planted, Run
 

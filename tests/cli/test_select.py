@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -65,6 +66,19 @@ def test_more_than_there_are_are_refused(study: Path, run: Run) -> None:
     result = run("select", study, "-k", 151)
     assert result.exit_code != 0
     assert "k: give a whole number from 1 to 150" in " ".join(result.output.split())
+
+
+def test_of_a_large_reference_set_as_many_are_drawn_as_scores_fit(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=200)
+    frame = pd.DataFrame({"x": x, "y": np.where(x + random.normal(size=200) > 0, "a", "b")})
+    frame.to_csv(tmp_path / "large.csv", index=False)
+    monkeypatch.setattr("upweight.cli.select.MOST_SCORES", 160 * 12)
+    found = json.loads(run("select", "large.csv", "-t", "y", "-k", 3, "--json").stdout)
+    assert found["reference"] == 12
+    assert found["warnings"][0].startswith("reference: 12 of its 40 rows were drawn by chance (seed 0)")
 
 
 TEXTS = """

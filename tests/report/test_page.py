@@ -15,6 +15,7 @@ from PIL import Image
 from upweight import plots
 from upweight.report import Facts, Figure, Images, Meaning, Report, Table, Text, Warnings
 from upweight.report.embed import MOST_POINTS, _points
+from upweight.report.page import sorting
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 UNCHECKED_SECTION = inspect.unwrap(Report.section)  # without the tests' check of types, which users do not have
@@ -102,7 +103,8 @@ def test_the_page_is_well_formed_with_ids_that_are_unique_and_links_that_lead_so
 def test_nothing_is_loaded():
     html = full_report().html()
     page = Page(html)
-    assert not re.search(r"https?://|@import|<script|<link|<iframe", html)
+    assert not re.search(r"https?://|@import|<link|<iframe", html)
+    assert html.count("<script") <= 1
     loading = ("src", "href", "xlink:href", "srcset", "data", "poster", "action")
     addresses = [attrs[key] for _, attrs, _ in page.elements for key in loading if key in attrs]
     assert addresses
@@ -114,7 +116,7 @@ def test_nothing_is_loaded():
 def test_user_text_is_shown_as_text_everywhere():
     html = full_report().html()
     page = Page(html)
-    assert not page.find("script")
+    assert [text for _, text in page.find("script")] in ([], [sorting()[0]])
     assert html.count("&lt;script&gt;") >= 15
     assert page.find("h1")[0][1] == f"Title {NASTY}"
     assert page.find("h2")[0][1] == f"One {NASTY}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from upweight.explore.display import Origin
     from upweight.objective import Objective
     from upweight.predictions import Predictions
+    from upweight.tabular import LabelledTable
 
 DATA, ARRAYS = ".csv", ".npz"
 Judged = tuple["Predictions | None", np.ndarray]
@@ -152,7 +153,7 @@ def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
         )
     run.stage(f"reading {path.name}")
     choice = Choice(tuple(options["drop"]), tuple(options["only"]))
-    table = read_labelled(path, options["target"], choice)
+    table = read_labelled(path, options["target"], choice, task="classification")
     train, held_out = split(table, [], options["seed"])
     names = np.array(table.classes, dtype=object)
     relabelled, excluded = changes(contents.decisions.standing(), names[train.labels])
@@ -169,7 +170,7 @@ def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
         return _judged(model.objective, model.queries(held_out))
 
     rows = {int(train.rows[position]): label for position, label in relabelled.items()}
-    content, notes = _rewritten(path, options["target"], rows, [int(train.rows[position]) for position in excluded])
+    content, notes = _rewritten(table, rows, [int(train.rows[position]) for position in excluded])
     return Cleaning(
         relabelled,
         excluded,
@@ -181,46 +182,22 @@ def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
     )
 
 
-def _rewritten(
-    path: Path, target: str, relabelled: dict[int, str], excluded: list[int]
-) -> tuple[bytes, tuple[str, ...]]:
-    """A CSV with other labels and without some rows; all other cells as they are written, in their order."""
-    import pandas as pd
+def _rewritten(table: LabelledTable, relabelled: dict[int, str], excluded: list[int]) -> tuple[bytes, tuple[str, ...]]:
+    """A table with other labels and without some rows; of one of text all other cells as they are, in their order."""
+    from upweight.spreadsheets import as_csv, safe
 
-    from upweight.cli.spreadsheet import FORMULA
-    from upweight.tabular.written import written
-
-    source = written(path)
-    frame = pd.read_csv(
-        source.stream(), sep=source.separator, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True
-    )
-    column = next(place for place, name in enumerate(frame.columns) if str(name).strip() == target)
-    for row, label in relabelled.items():
-        frame.iat[row, column] = label
-    frame = frame.drop(index=excluded)
-    guarded = 0
-
-    def cell(value: str) -> str:
-        nonlocal guarded
-        if not value.startswith(FORMULA) or _is_number(value):
-            return value
-        guarded += 1
-        return f"'{value}"
-
-    frame = frame.map(cell)
-    frame.columns = [cell(str(name)) for name in frame.columns]
-    stream = io.StringIO()
-    frame.to_csv(stream, sep=source.separator, index=False)
+    source = table.written
+    if source is None:
+        frame = table.shown()
+        for row, label in relabelled.items():
+            frame.loc[row, table.target] = label
+        return as_csv(frame.drop(index=excluded)), ()
+    left_out = set(excluded)
+    kept = [row for number, row in enumerate(source.rows()) if number not in left_out]
+    guarded = sum(safe(cell) != cell for row in (source.names, *kept) for cell in row)
     words = f"{guarded:,} cells that begin as a spreadsheet's formula does have ' before them in the cleaned file"
-    return stream.getvalue().encode("utf-8", errors="backslashreplace"), (words,) * bool(guarded)
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value.replace(",", "."))
-    except ValueError:
-        return False
-    return True
+    text = source.with_column(table.target, relabelled, excluded)
+    return text.encode("utf-8", errors="backslashreplace"), (words,) * bool(guarded)
 
 
 def _listing(
@@ -233,7 +210,7 @@ def _listing(
     """The training examples that stay, in order: id, position, label now and before, and the study's own columns."""
     import pandas as pd
 
-    from upweight.cli.spreadsheet import as_csv
+    from upweight.spreadsheets import as_csv
 
     found: dict[str, Any] = {"id": contents.display.train.ids[left], "position": left}
     if labels is not None:

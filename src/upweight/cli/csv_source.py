@@ -1,69 +1,106 @@
-"""A CSV as a source: read, split, and a logistic model trained on it."""
+"""A table as a source: read, split, and a model trained on it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from upweight.cli.source import SHOWN_COLUMNS, Source
+from upweight.cli.options import TableOptions
+from upweight.cli.source import Source
 from upweight.errors import InputError
 
 if TYPE_CHECKING:
-    from upweight.tabular import Choice, LabelledTable, Logistic
+    from upweight.tabular import LabelledTable, Trained
 
 HELD_OUT = 0.2
 
 
 def from_csv(
-    path: Path,
-    target: str,
-    rows: Sequence[int],
-    seed: int,
-    test: Path | None = None,
-    choice: Choice | None = None,
+    path: Path, target: str, rows: Sequence[int], seed: int, options: TableOptions, test: Path | None = None
 ) -> Source:
-    """Read a CSV, hold a fifth of it out (or ask about another file), and train on the rest."""
-    from upweight.tabular import read_labelled, read_more, train_logistic
+    """Read a table, hold a fifth of it out (or ask about another file), and train on the rest."""
+    from upweight.tabular import read_more
 
-    table = read_labelled(path, target, choice)
+    table = read(path, target, options)
     if test is None:
         train, held_out = split(table, rows, seed)
     else:
         train, held_out = table, read_more(test, table)
         _positions(held_out, rows)
-    model = train_logistic(train, seed=seed)
-    queries = model.objective.queries(model.queries(held_out))
-    encoded = model.queries(held_out)[0]
+    model = trained(train, options, seed)
     return Source(
-        title=path.name,
+        title=table.name,
         noun="row",
         objective=model.objective,
-        queries=queries,
+        queries=model.objective.queries(model.queries(held_out)),
         query_ids=held_out.rows,
-        class_names=table.classes,
+        class_names=table.classes or None,
         chosen=int(np.flatnonzero(held_out.rows == rows[0])[0]) if rows else None,
         facts=model_facts(model),
         notes=(*model.notes, *(() if test is None else held_out.notes)),
-        weigh=lambda position: model.weightiest_columns(encoded[position], SHOWN_COLUMNS),
-        train_table=train.complete(),
-        query_table=held_out.complete(),
+        train_table=train.shown(),
+        query_table=held_out.shown(),
+        typed=(train.complete(), held_out.complete()),
         model=model,
+        lines=lines_of(train),
     )
+
+
+def from_whole_csv(path: Path, target: str, seed: int, options: TableOptions) -> Source:
+    """Read a table and train on all its rows, which are asked about."""
+    table = read(path, target, options)
+    model = trained(table, options, seed)
+    return Source(
+        title=table.name,
+        noun="row",
+        objective=model.objective,
+        queries=model.objective.data,
+        query_ids=table.rows,
+        class_names=table.classes or None,
+        chosen=None,
+        facts=model_facts(model),
+        notes=model.notes,
+        train_table=table.shown(),
+        model=model,
+        lines=lines_of(table),
+    )
+
+
+def read(path: Path, target: str, options: TableOptions) -> LabelledTable:
+    """Read a table as the options say."""
+    from upweight.tabular import read_labelled
+
+    return read_labelled(path, target, options.choice, aside=options.aside, task=cast("Any", options.task))
+
+
+def trained(table: LabelledTable, options: TableOptions, seed: int) -> Trained:
+    """Train the model that the options ask for."""
+    from upweight.tabular import train
+
+    return train(table, cast("Any", options.model), options.estimator, seed=seed)
+
+
+def lines_of(table: LabelledTable) -> np.ndarray | None:
+    """The line of the file that each row begins on; None of what has no lines."""
+    return None if table.written is None else np.array(table.written.lines())[table.rows]
 
 
 def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[LabelledTable, LabelledTable]:
-    """Rows to train on and rows held out, a fifth of every class; ``rows`` are held out in any case."""
-    from sklearn.model_selection import train_test_split
+    """Rows to train on and rows held out, a fifth of every class or group; ``rows`` are held out in any case.
 
-    train, held_out = train_test_split(
-        np.arange(len(table)), test_size=HELD_OUT, stratify=table.labels, random_state=seed
-    )
+    Where rows belong together, those of the same group go with them.
+    """
+    from upweight.tabular import held_out
+
     asked = _positions(table, rows)
-    train, held_out = np.setdiff1d(train, asked), np.union1d(held_out, asked)
-    return table.take(np.sort(train)), table.take(np.sort(held_out))
+    if table.groups is not None and len(asked):
+        asked = np.flatnonzero(np.isin(table.groups, table.groups[asked]))
+    left_out = np.union1d(held_out(table, HELD_OUT, seed), asked)
+    train = np.setdiff1d(np.arange(len(table)), left_out)
+    return table.take(train), table.take(left_out)
 
 
 def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
@@ -73,22 +110,20 @@ def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
         position = np.flatnonzero(table.rows == row)
         if not len(position):
             raise InputError(
-                f"--row: {table.path.name} has no row {row} with a {table.target!r}; rows are counted from 0 under "
+                f"--row: {table.name} has no row {row} with a {table.target!r}; rows are counted from 0 under "
                 f"the header, to {int(table.rows[-1])}"
             )
         found.append(int(position[0]))
     return np.array(found, dtype=np.int64)
 
 
-def model_facts(model: Logistic) -> dict[str, Any]:
-    """The logistic model of a table in figures."""
-    checked = model.validation
+def model_facts(model: Trained) -> dict[str, Any]:
+    """The model of a table in figures."""
+    classes = {"classes": len(model.table.classes)} if model.table.classifies else {}
     return {
+        "model": model.kind,
         "rows trained on": model.objective.n,
         "parameters": model.objective.p,
-        "classes": len(model.table.classes),
-        "λ (l2 of the weights)": checked.l2,
-        "accuracy, cross-validated": checked.accuracy,
-        "share of the largest class": checked.baseline,
-        "log-loss, cross-validated": checked.log_loss,
+        **classes,
+        **model.validation.facts(),
     }

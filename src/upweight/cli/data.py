@@ -17,10 +17,10 @@ from upweight.cli.json_always import answer
 from upweight.cli.options import AsJson, Force
 from upweight.cli.outputs import plan_file
 from upweight.cli.session import Session, plain, session
-from upweight.cli.spreadsheet import as_csv
 from upweight.datasets import cache
 from upweight.datasets.registry import DatasetInfo
 from upweight.errors import InputError
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,20 +14,27 @@ from upweight.cli.options import (
     FOLDER,
     AsJson,
     Drop,
+    Estimator,
+    FoldGroup,
     Force,
+    Model,
+    ModelKind,
     Only,
     Output,
     Quiet,
     Seed,
     Source,
     Target,
+    Task,
+    TaskName,
     Top,
-    chosen,
+    Weight,
+    table_options,
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.spreadsheet import as_csv
 from upweight.errors import InputError
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +71,17 @@ def domain_mismatch(
             help="CSV: another file, of the new domain, whose rows are asked about; all of SOURCE is trained on."
         ),
     ] = None,
+    most: Annotated[
+        int, typer.Option(min=1, help="Wrong predictions explained at most; of more, so many are drawn by chance.")
+    ] = 200,
     top: Top = 10,
     drop: Drop = None,
     only: Only = None,
+    weight: Weight = None,
+    fold_group: FoldGroup = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -87,10 +102,11 @@ def domain_mismatch(
 
         read(group)  # what can't be read is refused before training
         outputs = plan(output, "domain-mismatch", endings=[".csv", ".png"], inputs=[source, test], force=force)
-        opened = opening(run, outputs, source, lambda: open_rows(source, target, row, test, seed, chosen(drop, only)))
+        options = table_options(drop, only, weight, fold_group, task, model, estimator, "--fold-group")
+        opened = opening(run, outputs, source, lambda: open_rows(source, target, row, test, seed, options))
         tables = tables_of(opened)
         members, asked = (belongs(each, group) for each in tables)
-        picked = None if not row else np.flatnonzero(np.isin(opened.query_ids, row))
+        picked = np.flatnonzero(np.isin(opened.query_ids, row)) if row else drawn(opened, asked, most, seed)
         run.stage(f"scoring {opened.objective.n:,} training examples")
         found = find(
             opened.objective,
@@ -142,8 +158,30 @@ def domain_mismatch(
         }  # fmt: skip
 
 
+def drawn(opened: sources.Source, asked: np.ndarray, most: int, seed: int) -> np.ndarray | None:
+    """Positions of the queries that are explained, where these aren't all wrong predictions of the group.
+
+    Of a quantity, where no prediction is wrong or right, all of the group. A warning says how many were left aside.
+    """
+    from upweight.errors import UpweightWarning, warn
+
+    said = opened.predictions()
+    among = np.flatnonzero(asked if said is None else asked & said.wrong.cpu().numpy())
+    if len(among) <= most:
+        return among if said is None and len(among) else None
+    what = "examples" if said is None else "wrong predictions"
+    warn(
+        f"queries: {most:,} of the group's {len(among):,} {what} are explained, drawn by chance (seed {seed}); --most "
+        "explains more, for memory and time of each",
+        UpweightWarning,
+    )
+    return np.sort(np.random.default_rng(seed).choice(among, most, replace=False))
+
+
 def tables_of(opened: sources.Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What groups are chosen by, of the training examples and of the queries."""
+    if opened.typed is not None:
+        return opened.typed
     if opened.train_table is None or opened.query_table is None:
         raise InputError(
             f"{opened.title}: has no tables to choose a group by; give upweight.Study(…, table=…, query_table=…), data "
@@ -167,7 +205,7 @@ def belongs(table: pd.DataFrame, expression: str) -> np.ndarray:
 
 def compared(opened: sources.Source, expression: str, members: np.ndarray) -> GroupFeatures | None:
     """Of the inputs made of the columns in the expression, the one that tells the group best; None without any."""
-    if opened.model is None:
+    if opened.model is None or not opened.model.is_linear:
         return None
     from upweight.tabular.condition import read
     from upweight.tasks import GroupFeatures

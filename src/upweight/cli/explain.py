@@ -13,21 +13,28 @@ from upweight.cli.options import (
     FOLDER,
     AsJson,
     Drop,
+    Estimator,
     Force,
+    Model,
+    ModelKind,
     Only,
     Output,
     Query,
     Quiet,
     Row,
+    RowGroup,
     Seed,
     Source,
     Target,
+    Task,
+    TaskName,
     Top,
-    chosen,
+    Weight,
+    table_options,
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.spreadsheet import as_csv
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +60,11 @@ def explain(
     top: Top = 5,
     drop: Drop = None,
     only: Only = None,
+    weight: Weight = None,
+    group: RowGroup = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
     tokens: ByToken = None,
     output: Output = FOLDER,
     seed: Seed = 0,
@@ -69,15 +81,15 @@ def explain(
         from upweight.cli.coloured import coloured, tokens_of
         from upweight.cli.distance import distance_of, figures_of
         from upweight.cli.explain_report import make_report
-        from upweight.cli.layout import meaning
+        from upweight.cli.layout import foot, meaning
         from upweight.cli.leverage import correction
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
         from upweight.tasks import explain as attribute
 
         outputs = plan(output, "explain", endings=[".csv"], inputs=[source], force=force)
-        columns = chosen(drop, only)
-        opened = opening(run, outputs, source, lambda: open_source(source, target, row, query, seed, columns))
+        options = table_options(drop, only, weight, group, task, model, estimator)
+        opened = opening(run, outputs, source, lambda: open_source(source, target, row, query, seed, options))
         position = opened.query()
         facts = query_facts(opened, position)
         run.stage(f"scoring {opened.objective.n:,} training examples")
@@ -86,8 +98,9 @@ def explain(
         names = [opened.query_ids[position]]
         found = attribute(influence, asked, top, query_ids=names, **correction(opened))
         by_token = tokens_of(run, opened, influence, found, position, tokens)
-        distance = distance_of(opened, [position], found.attribution)
-        page = make_report(opened, position, facts, found, by_token, distance, run.warnings)
+        # Among rows of a table there is no distance that means something: their columns have units of their own.
+        distance = None if opened.model is not None else distance_of(opened, [position], found.attribution)
+        page = make_report(opened, position, facts, found, by_token, distance, run.warnings, foot(seed))
         written = outputs.write({".csv": as_csv(all_scores(opened, found)), ".html": page.html()})
         show(
             run,
@@ -140,7 +153,7 @@ def tokens_json(found: TokenExplanation) -> dict[str, Any]:
 
 
 def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
-    """The query in figures: its name, given label, prediction with probability, loss."""
+    """The query in figures: its name, given label or value, prediction with probability, loss."""
     from upweight.predictions import named
 
     said = opened.predictions()
@@ -151,6 +164,12 @@ def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
         probability = said.probability(said.predicted)
         if probability is not None:
             facts["probability"] = float(probability[position])
+    elif opened.model is not None:
+        from upweight.losses import split_batch
+
+        asked = opened.queries.take([position])
+        facts["value"] = float(split_batch(asked)[1].reshape(-1)[0])
+        facts["predicted"] = float(opened.objective.outputs(asked).reshape(-1)[0])
     facts["loss"] = float(opened.objective.losses(opened.queries.take([position]))[0])
     return facts
 
@@ -158,7 +177,9 @@ def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
 def headline(opened: sources.Source, facts: dict[str, Any]) -> str:
     """The query in a line."""
     words = f"{opened.title}, {opened.noun} {facts[opened.noun]}"
-    if "predicted" in facts:
+    if "value" in facts:
+        words += f": {facts['value']:.6g}, predicted {facts['predicted']:.6g}"
+    elif "predicted" in facts:
         words += f": labelled {facts['label']!s}, predicted {facts['predicted']!s}"
     if "probability" in facts:
         words += f" (p = {facts['probability']:.3f})"

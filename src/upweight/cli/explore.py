@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from upweight.cli.options import AsJson, Drop, Only, Quiet, Seed, Target, chosen
+from upweight.cli.options import AsJson, Drop, Only, Quiet, Seed, TableOptions, Target, TaskName
 from upweight.cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def explore(
         from upweight.explore.contents import Contents
         from upweight.explore.decisions import LOOSE, user
 
-        place = opened(run, _source(source, demo), store, target, chosen(drop, only), queries, seed)
+        # Labels are looked at and decided about here, so that a column of many numbers holds classes, or is refused.
+        options = TableOptions(tuple(drop or ()), tuple(only or ()), task=TaskName.classification.value)
+        place = opened(run, _source(source, demo), store, target, options, queries, seed)
         contents = Contents(place)
         contents.decisions.compact(LOOSE)
         run.result = {"store": str(place), **contents.summary()}
@@ -83,8 +85,8 @@ def explore(
             _told(run, place, contents, found)
             page = contents, who or user(), found
     if page is not None:
-        from upweight.cli.spreadsheet import as_csv
         from upweight.explore.serve import serve
+        from upweight.spreadsheets import as_csv
 
         def table(rows: list[dict[str, Any]]) -> bytes:
             import pandas as pd

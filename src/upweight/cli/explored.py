@@ -15,9 +15,9 @@ from upweight.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.sources import Source
+    from upweight.cli.options import TableOptions
+    from upweight.cli.source import Source
     from upweight.store import Backend
-    from upweight.tabular import Choice
 
 ALL = 2**28
 """Scores up to which a study's store keeps all of them."""
@@ -31,7 +31,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def opened(
-    run: Session, source: str, store: str | None, target: str | None, choice: Choice, queries: int, seed: int
+    run: Session, source: str, store: str | None, target: str | None, options: TableOptions, queries: int, seed: int
 ) -> Backend:
     """The store that is to be shown, made where it isn't there yet.
 
@@ -52,13 +52,13 @@ def opened(
         raise InputError(f"{source}: there is no such store, study file or CSV")
     place = backend(f"{path.stem}.explore" if store is None else store, "--store")
     if is_study(path):
-        if target is not None or choice.drop or choice.only:
+        if target is not None or options.drop or options.only:
             raise InputError("--target, --drop and --columns: are for CSV files; a study file holds its own model")
         _of_study(run, path.absolute(), place)
     else:
         if target is None:
             raise InputError(f"{path.name}: say which column holds the class, with --target COLUMN")
-        _of_csv(run, path.absolute(), place, target, choice, queries, seed)
+        _of_csv(run, path.absolute(), place, target, options, queries, seed)
     return place
 
 
@@ -101,7 +101,9 @@ def _of_study(run: Session, path: Path, place: Backend) -> None:
         made(place, study.objective, study.queries, given, query_ids=ids, said=run.stage, lost=run.note)
 
 
-def _of_csv(run: Session, path: Path, place: Backend, target: str, choice: Choice, queries: int, seed: int) -> None:
+def _of_csv(
+    run: Session, path: Path, place: Backend, target: str, options: TableOptions, queries: int, seed: int
+) -> None:
     from upweight.cli.sources import open_source
     from upweight.explore.display import NAME, Origin, kept
     from upweight.explore.making import Given, made
@@ -111,8 +113,8 @@ def _of_csv(run: Session, path: Path, place: Backend, target: str, choice: Choic
     from upweight.stored import Stored
 
     refuse_foreign(place)
-    options = {"target": target, "drop": list(choice.drop), "only": list(choice.only), "seed": seed, "queries": queries}
-    origin = Origin("csv", str(path), str(Path.cwd()), digest(path), options)
+    asks = {"target": target, "drop": list(options.drop), "only": list(options.only), "seed": seed, "queries": queries}
+    origin = Origin("csv", str(path), str(Path.cwd()), digest(path), asks)
     if place.read(NAME) is not None:
         before = kept(Stored.open(place))
         theirs = None if before is None else before.origin
@@ -126,14 +128,13 @@ def _of_csv(run: Session, path: Path, place: Backend, target: str, choice: Choic
             )
         return
     run.stage(f"reading {path.name} and training")
-    opened_ = open_source(path, target, None, None, seed, choice)
+    opened_ = open_source(path, target, None, None, seed, options)
     asked = _asked(opened_, queries)
     run.stage(f"scoring {opened_.objective.n:,} rows for {len(asked):,} held-out ones")
     taken = opened_.queries.take(asked.tolist())
     ids = opened_.query_ids[asked]
     Influence(opened_.objective).attribute(taken, query_ids=ids.tolist(), store=place, columns={})
-    train, held_out = opened_.train_table, opened_.query_table
-    assert train is not None
+    held_out = opened_.query_table
     assert held_out is not None
     for note in opened_.notes:
         run.note(note)
@@ -141,7 +142,7 @@ def _of_csv(run: Session, path: Path, place: Backend, target: str, choice: Choic
         title=path.name,
         noun="row",
         class_names=opened_.class_names,
-        own=_columns(train.iloc[:, 1:]),
+        own=_columns(opened_.values),
         query_own=_columns(held_out.iloc[asked, 1:]),
         origin=origin,
     )

@@ -43,8 +43,9 @@ def plan_export(path: Path, source: Path, read: Iterable[Path], outputs: Outputs
 def exported(found: Selection, opened: Source, path: Path) -> files.Content:
     """What the data set's file is written by.
 
-    Of a CSV its own header and cells; of arrays what ``torch.load(path)`` gives in their nesting; of a Hugging Face
-    dataset what it writes itself; of other examples a list of them, or a line of JSON each.
+    Of a table of text its own header and cells, of another its columns, the target first; of arrays what
+    ``torch.load(path)`` gives in their nesting; of a Hugging Face dataset what it writes itself; of other examples a
+    list of them, or a line of JSON each.
 
     Raises
     ------
@@ -54,9 +55,13 @@ def exported(found: Selection, opened: Source, path: Path) -> files.Content:
     from torch.utils.data import Subset
 
     from upweight.errors import InputError
+    from upweight.spreadsheets import as_csv
 
     if opened.model is not None:
-        return opened.model.table.written.some(found.ids.tolist())
+        written = opened.model.table.written
+        if written is not None:
+            return written.some(found.ids.tolist())
+        return as_csv(opened.model.table.shown().iloc[found.positions])
     chosen, ending = found.subset(), path.suffix.lower()
     if ending in OWN and hasattr(chosen, OWN[ending]):
         return lambda stream: _by_itself(chosen, ending, stream)

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import numpy as np
 import typer
 
+from upweight import files
 from upweight.cli.opening import opening, said, show
 from upweight.cli.options import (
     FOLDER,
     AsJson,
     Drop,
+    Estimator,
     Force,
+    Model,
+    ModelKind,
     Only,
     Output,
     Quiet,
+    RowGroup,
     Seed,
     Source,
     Target,
+    Task,
+    TaskName,
     Top,
-    chosen,
+    Weight,
+    table_options,
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.spreadsheet import as_csv
+from upweight.cli.study_file import is_study
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from upweight.cli import sources
-    from upweight.report import Report
-    from upweight.tasks import LabelErrors
+    from upweight.tasks import LabelErrors, TargetErrors
+    from upweight.tasks.target_errors import TargetScore
+
+    Errors = LabelErrors | TargetErrors
 
 EVIDENCE = 3
-SHOWN_IN_REPORT = 50
-PICTURED = 12
+FIXED = ".fixed.csv"
 
 
 class Method(StrEnum):
@@ -57,6 +66,11 @@ def label_errors(
     top: Top = 20,
     drop: Drop = None,
     only: Only = None,
+    weight: Weight = None,
+    group: RowGroup = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -70,26 +84,33 @@ def label_errors(
     first, go to label-errors.csv, with a report beside it.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import meaning
+        from upweight.cli.label_page import make_report, verdict
+        from upweight.cli.layout import foot, meaning
         from upweight.cli.sources import open_training
-        from upweight.tasks import label_errors as find
 
-        outputs = plan(output, "label-errors", endings=[".csv"], inputs=[source], force=force)
-        opened = opening(run, outputs, source, lambda: open_training(source, target, seed, chosen(drop, only)))
+        endings = [".csv"] if is_study(source) else [".csv", FIXED]
+        outputs = plan(output, "label-errors", endings=endings, inputs=[source], force=force)
+        options = table_options(drop, only, weight, group, task, model, estimator)
+        opened = opening(run, outputs, source, lambda: open_training(source, target, seed, options))
         run.stage(f"scoring {opened.objective.n:,} labels: {method.value}")
-        errors = find(opened.objective, method=method.value, class_names=opened.class_names)
+        errors = found_errors(opened, method)
         frame = ranked(errors, opened)
         evidence = speaking_against(errors, top)
-        page = make_report(opened, errors, frame, evidence, run.warnings)
-        written = outputs.write({".csv": as_csv(frame), ".html": page.html()})
+        mended = fixed(errors, opened)
+        page = make_report(opened, errors, frame, evidence, run.warnings, foot(seed))
+        contents: dict[str, files.Content] = {".csv": as_csv(frame), ".html": page.html()}
+        written = outputs.write(contents | ({} if mended is None else {FIXED: mended}))
         show(
             run,
             opened,
             _headline(opened),
+            verdict(errors, opened),
             _shown(opened, errors, evidence, top, target or "label"),
             meaning(errors.attribution.quantity, errors.attribution.magnitude),
         )
         run.files = {f"all {opened.noun}s": written[".csv"], "report": written[".html"]}
+        if mended is not None:
+            run.files["with suggested labels"] = written[FIXED]
         run.result = said(source, opened, errors.attribution.quantity, errors.attribution.magnitude) | {
             "target": target,
             "classes": opened.class_names,
@@ -104,21 +125,55 @@ def label_errors(
         }
 
 
-def ranked(errors: LabelErrors, opened: sources.Source) -> pd.DataFrame:
-    """All examples, the most suspicious first: rank, name, labels, score, and the table's own columns."""
+def found_errors(opened: sources.Source, method: Method) -> Errors:
+    """Of classes or of a quantity, as the source has them.
+
+    Raises
+    ------
+    InputError
+        If the method is none of a quantity.
+    """
+    from typing import get_args
+
+    from upweight.errors import InputError
+    from upweight.losses import SquaredError
+    from upweight.tasks import label_errors, target_errors
+    from upweight.tasks.target_errors import TargetScore
+
+    if not isinstance(opened.objective.loss, SquaredError):
+        return label_errors(opened.objective, method=method.value, class_names=opened.class_names)
+    known = get_args(TargetScore)
+    if method.value not in known:
+        raise InputError(f"--method: {method.value} is for classes; of a quantity there are {', '.join(known)}")
+    return target_errors(opened.objective, method=cast("TargetScore", method.value))
+
+
+def ranked(errors: Errors, opened: sources.Source) -> pd.DataFrame:
+    """All examples, the most suspicious first: rank, name, line, labels, score, and the table's own columns."""
     from upweight.cli.layout import beside
 
     found = errors.to_pandas()
+    positions = found["position"].to_numpy()
     shown = found.drop(columns="position").rename(columns={"id": opened.noun})
-    return beside(shown, opened.values, found["position"].to_numpy())
+    if opened.lines is not None:
+        shown.insert(2, "line", opened.lines[positions])
+    return beside(shown, opened.values, positions)
 
 
-def speaking_against(errors: LabelErrors, k: int) -> dict[Any, list[dict[str, Any]]]:
+def fixed(errors: Errors, opened: sources.Source) -> bytes | None:
+    """The file with the suspicious labels replaced by those suggested; None of a study, a quantity and no text."""
+    table = None if opened.model is None else opened.model.table
+    if table is None or table.written is None or not table.classifies:
+        return None
+    found = errors.to_pandas()
+    wrong = found[found["suspicious"]]
+    return table.written.with_column(table.target, dict(zip(wrong["id"], wrong["suggested"], strict=True))).encode()
+
+
+def speaking_against(errors: Errors, k: int) -> dict[Any, list[dict[str, Any]]]:
     """For each of the k most suspicious examples, the ones that contradict its label most."""
-    from upweight.predictions import named
-
     ranking = errors.evidence(k, EVIDENCE)
-    labels = named(errors.predictions.given, errors.class_names)
+    labels = errors.given_names.tolist()
     return {
         query: [
             {"id": name, "position": position, "label": labels[position], "score": score}
@@ -138,19 +193,17 @@ def _headline(opened: sources.Source) -> str:
     facts = opened.facts
     if opened.model is None:
         return f"{opened.title}: {facts['model']}, {opened.objective.n:,} training examples"
-    return (
-        f"{facts['rows trained on']:,} rows, {facts['classes']} classes; the model is right on "
-        f"{facts['accuracy, cross-validated']:.1%} of rows it has not seen (largest class: "
-        f"{facts['share of the largest class']:.1%}); λ = {facts['λ (l2 of the weights)']:.2g}"
-    )
+    classes = f", {facts['classes']} classes" if "classes" in facts else ""
+    return f"{facts['rows trained on']:,} rows{classes}; {opened.model.validation.words()}"
 
 
 def _shown(
-    opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
+    opened: sources.Source, errors: Errors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
 ) -> Any:
+    from upweight.cli.label_page import counted
     from upweight.cli.layout import table
 
-    title = f"Most suspicious labels ({errors.suspicious:,} of {len(errors.order):,} differ from the model's)"
+    title = f"Most suspicious labels ({counted(errors)})"
     rows = errors.top(top).to_dict("records")
     probable = bool(rows) and "p_given" in rows[0]
     return table(
@@ -167,7 +220,7 @@ def _shown(
             (
                 row["id"],
                 row["given"],
-                row["suggested"] if row["suspicious"] else "as given",
+                row["suggested"] if row["suspicious"] or "error" in row else "as given",
                 *([f"{row['p_given']:.3f}"] if probable else []),
                 float(row["score"]),
                 ", ".join(str(other["id"]) for other in evidence[row["id"]]),
@@ -175,83 +228,3 @@ def _shown(
             for row in rows
         ],
     )
-
-
-def make_report(
-    opened: sources.Source,
-    errors: LabelErrors,
-    frame: pd.DataFrame,
-    evidence: dict[Any, list[dict[str, Any]]],
-    warnings: list[str],
-) -> Report:
-    """The page: the model, the most suspicious examples with their values, what speaks against them, all scores."""
-    from upweight import plots
-    from upweight.cli.layout import frame_block, meaning_block
-    from upweight.report import Figure, Report, Table, Warnings
-
-    quantity, noun = errors.attribution.quantity, opened.noun
-    histogram = plots.score_histogram(errors.attribution.scores, unit=quantity.unit, quantity=quantity.name)
-    shown = frame.head(SHOWN_IN_REPORT)
-    against = [
-        (name, other["id"], other["label"], other["score"]) for name, others in evidence.items() for other in others
-    ]
-    counted = "row: counted from 0 under the header; " if opened.model is not None else ""
-    return (
-        Report(
-            f"Label errors in {opened.title}",
-            f"{errors.suspicious:,} of {len(frame):,} {noun}s have another label than the model would give them"
-            f"{_unseen(errors)}. Not each of these is an error: the model is wrong too. Check from the top, and stop "
-            "where the labels are right.",
-        )
-        .section("The model", *opened.blocks(), Warnings(warnings))
-        .section(
-            f"The most suspicious {noun}s",
-            meaning_block(quantity, errors.attribution.magnitude),
-            *_pictures(opened, errors, evidence),
-            frame_block(
-                shown,
-                f"The {len(shown)} most suspicious of {len(frame):,} {noun}s. {counted}p_given, p_suggested: the "
-                f"model's probability of the label{_unseen(errors)}.",
-            ),
-        )
-        .section(
-            "What speaks against them",
-            Table(
-                [f"suspicious {noun}", noun, "its label", f"change of the suspicious {noun}'s loss without it"],
-                against,
-                f"Left out of training, these {noun}s would make the loss of the suspicious label fall most.",
-            ),
-        )
-        .section(
-            "All scores",
-            Figure(
-                histogram,
-                f"The scores of all {noun}s.",
-                f"Histogram of the {quantity.name} of all {len(frame):,} {noun}s",
-            ),
-        )
-    )
-
-
-def _unseen(errors: LabelErrors) -> str:
-    return "" if errors.method in ("self-influence", "loss") else " had it never seen them"
-
-
-def _pictures(opened: sources.Source, errors: LabelErrors, evidence: dict[Any, list[dict[str, Any]]]) -> list[Any]:
-    """The first suspicious images, each followed by one that contradicts it, of the suggested label if there is one."""
-    from upweight.report import Images
-
-    if opened.images is None:
-        return []
-    arrays, captions = [], []
-    for row in errors.top(min(PICTURED, len(evidence))).to_dict("records"):
-        others = evidence[row["id"]]
-        other = next((each for each in others if each["label"] == row["suggested"]), others[0])
-        arrays += [np.asarray(opened.images[row["position"]]), np.asarray(opened.images[other["position"]])]
-        captions += [
-            f"{row['rank']}. {opened.noun} {row['id']}: given {row['given']}, suggested {row['suggested']}",
-            f"against it: {opened.noun} {other['id']}, {other['label']}",
-        ]
-    return [
-        Images(arrays, captions, caption="The most suspicious, each followed by one that contradicts it.", pairs=True)
-    ]

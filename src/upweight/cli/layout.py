@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from functools import partial
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Group
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
 LONG = 12
 """Letters of a line, where words are broken."""
+APART = 0.5
+"""Standard deviations of a column by which a number differs enough to be marked."""
 WIDEST = 22
 """Characters of a cell in the terminal; the report shows all."""
 
@@ -114,6 +121,25 @@ def beside(shown: pd.DataFrame, table: pd.DataFrame | None, positions: Any) -> p
 def png(figure: Figure) -> files.Content:
     """A figure as what a file of it is written by."""
     return partial(figure.savefig, format="png", dpi=150)
+
+
+def spreads_of(frame: pd.DataFrame) -> dict[str, float]:
+    """The standard deviation of every column of numbers."""
+    return {str(name): float(frame[name].std()) for name in frame if pd.api.types.is_numeric_dtype(frame[name])}
+
+
+def differs(one: Any, other: Any, spread: float | None) -> bool:
+    """Whether two cells differ enough to be marked: numbers by `APART` standard deviations of their column."""
+    numbers = [isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in (one, other)]
+    if spread is not None and all(numbers):
+        return abs(float(one) - float(other)) > APART * spread
+    return bool(one != other)
+
+
+def foot(seed: int) -> str:
+    """How a page was made: version, command, seed and day."""
+    command = shlex.join(["upweight", *sys.argv[1:]])
+    return f"Made by upweight {metadata.version('upweight')} on {date.today():%d %B %Y}, seed {seed}: {command}"
 
 
 def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:

@@ -20,7 +20,7 @@ def correction(opened: Source) -> dict[str, Any]:
     """
     from upweight.errors import UpweightWarning, warn
 
-    if opened.model is None:
+    if opened.model is None or not opened.model.is_linear:
         return {}
     objective, classes = opened.objective, len(opened.class_names or ())
     work = float(objective.n) * (classes if classes > 2 else 1) * objective.p**2

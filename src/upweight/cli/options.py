@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from upweight.tabular import Choice
+    from upweight.tabular import Aside, Choice
 
 EXAMPLES = "[bold]Examples[/bold]\n\n"
 
@@ -23,7 +25,9 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Folder for the results, or the report's file if it ends in .html."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that are there already; never what is read.")]
-Target = Annotated[str | None, typer.Option("--target", "-t", help="CSV: the column that holds the class.")]
+Target = Annotated[
+    str | None, typer.Option("--target", "-t", help="CSV: the column that is predicted, a class or a quantity.")
+]
 Row = Annotated[
     int | None,
     typer.Option(min=0, help="CSV: the row to explain, counted from 0 under the header; it is held out of training."),
@@ -34,14 +38,111 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--columns", help="CSV: predict from this column, whatever it holds, and no other; repeat it."),
 ]
-SOURCE = "A CSV file, or a Python study file (see examples/digits_study.py)."
+WEIGHT = "CSV: the column that holds the rows' weights, 0 or more."
+GROUP = "CSV: rows with the same value here belong together: no fold and no split parts them."
+Weight = Annotated[str | None, typer.Option("--weight", help=WEIGHT)]
+RowGroup = Annotated[str | None, typer.Option("--group", help=GROUP)]
+FoldGroup = Annotated[str | None, typer.Option("--fold-group", help=GROUP)]
+
+
+class TaskName(StrEnum):
+    """What the target of a CSV is."""
+
+    auto = "auto"
+    classification = "classification"
+    regression = "regression"
+
+
+class ModelKind(StrEnum):
+    """The models that a CSV can be given by name."""
+
+    auto = "auto"
+    logistic = "logistic"
+    ridge = "ridge"
+    mlp = "mlp"
+
+
+Task = Annotated[
+    TaskName,
+    typer.Option(help="CSV: what the target is; by default a quantity where it holds more than 20 distinct numbers."),
+]
+Model = Annotated[
+    ModelKind,
+    typer.Option(help="CSV: the model; by default logistic for classes, ridge for a quantity. mlp: a small network."),
+]
+Estimator = Annotated[
+    str | None,
+    typer.Option(help="CSV: module:function that returns a scikit-learn pipeline of your own; it is imported and run."),
+]
+SOURCE = (
+    "A table (CSV of any separator and encoding, compressed or not, Parquet, Excel; - for standard input), or a Python "
+    "study file (see examples/digits_study.py)."
+)
 Source = Annotated[Path, typer.Argument(help=SOURCE, show_default=False)]
 
 FOLDER = Path("upweight-report")
 
 
-def chosen(drop: list[str] | None, only: list[str] | None) -> Choice:
-    """The columns of a CSV that the options ask for."""
-    from upweight.tabular import Choice
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table is read and which model it is given; of a study file nothing of it may be asked for."""
 
-    return Choice(tuple(drop or ()), tuple(only or ()))
+    drop: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    weight: str | None = None
+    group: str | None = None
+    group_option: str = "--group"
+    task: str = "auto"
+    model: str = "auto"
+    estimator: str | None = None
+
+    def refuse_for_study(self) -> None:
+        """Refuse what only a table has.
+
+        Raises
+        ------
+        typer.BadParameter
+            If anything is asked for.
+        """
+        if self.drop or self.only:
+            raise typer.BadParameter("--drop and --columns are for CSV files; a study file holds its own model")
+        given = {
+            "--weight": self.weight,
+            self.group_option: self.group,
+            "--task": self.task != "auto",
+            "--model": self.model != "auto",
+            "--estimator": self.estimator,
+        }
+        found = next((option for option, value in given.items() if value), None)
+        if found is not None:
+            raise typer.BadParameter(f"{found} is for CSV files; a study file holds its own model and examples")
+
+    @property
+    def choice(self) -> Choice:
+        """The columns that are asked for."""
+        from upweight.tabular import Choice
+
+        return Choice(self.drop, self.only)
+
+    @property
+    def aside(self) -> Aside:
+        """The columns that predict nothing."""
+        from upweight.tabular import Aside
+
+        return Aside(self.weight, self.group, self.group_option)
+
+
+def table_options(
+    drop: list[str] | None,
+    only: list[str] | None,
+    weight: str | None,
+    group: str | None,
+    task: TaskName,
+    model: ModelKind,
+    estimator: str | None,
+    group_option: str = "--group",
+) -> TableOptions:
+    """What the options of a command ask of a table."""
+    return TableOptions(
+        tuple(drop or ()), tuple(only or ()), weight, group, group_option, task.value, model.value, estimator
+    )

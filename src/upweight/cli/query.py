@@ -145,7 +145,7 @@ def kept(stored: Stored, top: int | None) -> int:
 def export(stored: Stored, path: Path, top: int | None, rows: list[int] | None) -> None:
     """Write scores as a file of the kind that its name ends in."""
     from upweight import files
-    from upweight.cli.spreadsheet import as_csv
+    from upweight.spreadsheets import as_csv
 
     k = None if top is None else kept(stored, top)
     ending = path.suffix.lower()

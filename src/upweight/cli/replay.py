@@ -11,7 +11,7 @@ from upweight.cli.job_options import StudyFile
 from upweight.cli.options import FOLDER, LARGEST_SEED, AsJson, Force, Output, Quiet, Top
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.spreadsheet import as_csv
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,19 +14,26 @@ from upweight.cli.options import (
     FOLDER,
     AsJson,
     Drop,
+    Estimator,
     Force,
+    Model,
+    ModelKind,
     Only,
     Output,
     Quiet,
+    RowGroup,
     Seed,
     Source,
     Target,
+    Task,
+    TaskName,
     Top,
-    chosen,
+    Weight,
+    table_options,
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.spreadsheet import as_csv
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
     from upweight.tasks import Selection, Variety
 
 SHOWN_IN_REPORT = 50
+MOST_SCORES = 2**25
+"""Scores that are held at once, 256 MiB of them: as many of the reference set are asked about."""
 
 
 class Method(StrEnum):
@@ -75,6 +84,11 @@ def select(
     top: Top = 10,
     drop: Drop = None,
     only: Only = None,
+    weight: Weight = None,
+    group: RowGroup = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -97,18 +111,19 @@ def select(
         read = [path for path in (source, reference) if path is not None]
         outputs = plan(output, "select", endings=[".csv", ".png"], inputs=read, force=force)
         place = None if export is None else plan_export(export, source, read, outputs, force)
-        opened = opening(
-            run, outputs, source, lambda: open_rows(source, target, None, reference, seed, chosen(drop, only))
-        )
+        options = table_options(drop, only, weight, group, task, model, estimator)
+        opened = opening(run, outputs, source, lambda: open_rows(source, target, None, reference, seed, options))
         run.stage(f"scoring {opened.objective.n:,} examples by {method.value}")
+        asked = bounded(opened, seed)
+        queries = opened.queries if asked is None else opened.objective.queries(opened.queries.take(asked))
         found = choose(
             opened.objective,
-            opened.queries,
+            queries,
             k,
             method=method.value,
             diversity=diversity,
             seed=seed,
-            **texts(opened, method, text),
+            **texts(opened, method, text, asked),
         )
         varied = found.variety(seed=seed) if len(found) > 1 else None
         frame = rows_of(found, opened)
@@ -117,7 +132,7 @@ def select(
             {
                 ".csv": as_csv(frame),
                 ".png": png(found.figure()),
-                ".html": make_report(opened, found, frame, varied, run.warnings).html(),
+                ".html": make_report(opened, found, frame, varied, len(queries), run.warnings).html(),
             }
         )
         if place is not None and content is not None:
@@ -128,7 +143,7 @@ def select(
             run,
             opened,
             f"{opened.title}: {len(found):,} of {opened.objective.n:,} {opened.noun}s chosen by {method.value} for "
-            f"{len(opened.queries):,} of the reference set.",
+            f"{len(queries):,} of the reference set.",
             table(
                 "Chosen first",
                 ["rank", opened.noun, "score"],
@@ -146,23 +161,42 @@ def select(
             "variety": None if varied is None else asdict(varied),
             "chosen": len(found),
             "pool": opened.objective.n,
-            "reference": len(opened.queries),
+            "reference": len(queries),
             "ids": found.ids.tolist(),
             "top": [{name: each[name] for name in ("rank", "id", "score")} for each in chosen_rows],
         }
 
 
-def texts(opened: sources.Source, method: Method, column: str | None) -> dict[str, Any]:
-    """What BM25 reads: the pool's and the reference set's texts."""
+def bounded(opened: sources.Source, seed: int) -> list[int] | None:
+    """As many positions of the reference set, drawn by chance, as scores fit memory, and a warning; None: all fit."""
+    import numpy as np
+
+    from upweight.errors import UpweightWarning, warn
+
+    count, most = len(opened.queries), max(MOST_SCORES // opened.objective.n, 1)
+    if count <= most:
+        return None
+    warn(
+        f"reference: {most:,} of its {count:,} {opened.noun}s were drawn by chance (seed {seed}), so that the scores "
+        f"of {opened.objective.n:,} {opened.noun}s fit memory",
+        UpweightWarning,
+    )
+    drawn: list[int] = np.sort(np.random.default_rng(seed).choice(count, most, replace=False)).tolist()
+    return drawn
+
+
+def texts(opened: sources.Source, method: Method, column: str | None, asked: list[int] | None) -> dict[str, Any]:
+    """What BM25 reads: the texts of the pool, and of the examples of the reference set that are asked about."""
     from upweight.cli.texts import texts_of
 
     if method is not Method.bm25:
         if column is not None:
             raise typer.BadParameter("--text is for --method bm25; the other methods read no words")
         return {}
+    reference = texts_of(opened.query_table, column, "the reference set")
     return {
         "texts": texts_of(opened.train_table, column, "the pool"),
-        "reference_texts": texts_of(opened.query_table, column, "the reference set"),
+        "reference_texts": reference if asked is None else [reference[position] for position in asked],
     }
 
 
@@ -174,7 +208,12 @@ def rows_of(found: Selection, opened: sources.Source) -> pd.DataFrame:
 
 
 def make_report(
-    opened: sources.Source, found: Selection, frame: pd.DataFrame, varied: Variety | None, warnings: list[str]
+    opened: sources.Source,
+    found: Selection,
+    frame: pd.DataFrame,
+    varied: Variety | None,
+    reference: int,
+    warnings: list[str],
 ) -> Report:
     """The page: what was chosen from what, the scores of all, the first chosen with their values."""
     from upweight.cli.layout import frame_block, meaning_block
@@ -183,7 +222,7 @@ def make_report(
     facts = {
         "chosen": len(found),
         "pool": opened.objective.n,
-        "reference set": len(opened.queries),
+        "reference set": reference,
         "method": found.method,
         "diversity": found.diversity,
         "helpful examples in the pool": int((found.scores > 0).sum()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from upweight.objective import Objective
 
 if TYPE_CHECKING:
     from upweight.report import Block
-    from upweight.tabular import Logistic
+    from upweight.tabular import Trained
     from upweight.tasks import Predictions
 
 SHOWN_COLUMNS = 3
@@ -26,8 +26,9 @@ class Source:
     """A trained objective with queries, and how to show both to a person.
 
     ``train_table`` and ``query_table`` hold what is known of training examples and queries, be it of a study or of a
-    CSV, the target first. ``noun`` is what an example is called, ``model`` the logistic model of a CSV, ``tokens`` and
-    ``query_tokens`` the texts of a study's tokens, where it gives them.
+    table, its target first and its dates as they are written; ``typed`` both with dates as dates, where they differ.
+    ``noun`` is what an example is called, ``model`` the trained model of a table, ``lines`` where each training row
+    begins in its file, ``tokens`` and ``query_tokens`` the texts of a study's tokens, where it gives them.
     """
 
     title: str
@@ -41,12 +42,13 @@ class Source:
     notes: tuple[str, ...] = ()
     images: Any = None
     query_images: Any = None
-    weigh: Callable[[int], list[str]] | None = None
     tokens: Sequence[Sequence[str]] | None = None
     query_tokens: Sequence[Sequence[str]] | None = None
     train_table: pd.DataFrame | None = None
     query_table: pd.DataFrame | None = None
-    model: Logistic | None = None
+    typed: tuple[pd.DataFrame, pd.DataFrame] | None = None
+    model: Trained | None = None
+    lines: np.ndarray | None = None
 
     @property
     def columns(self) -> dict[str, dict[str, Any]] | None:
@@ -58,11 +60,12 @@ class Source:
         """What is shown beside a training example's label: of a CSV all columns but the target."""
         return self.train_table if self.train_table is None or self.model is None else self.train_table.iloc[:, 1:]
 
-    def weightiest(self, position: int) -> list[str]:
-        """Columns for a terminal: of a CSV those that weigh most in the prediction, of a study the first few."""
-        if self.weigh is not None:
-            return self.weigh(position)
-        return [] if self.train_table is None else list(self.train_table.columns[:SHOWN_COLUMNS])
+    def weightiest(self, position: int, most: int = SHOWN_COLUMNS) -> list[str]:
+        """Columns of a query: of a table those that move what is said of it most, of a study the first few."""
+        if self.model is not None:
+            example = self.queries.take([position])[0][0].cpu().numpy()
+            return self.model.weightiest_columns(example, most)
+        return [] if self.train_table is None else list(self.train_table.columns[:most])
 
     def blocks(self) -> list[Block]:
         """The model in figures, what every column of a CSV was taken for, and notes, for a report."""

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
 
-from upweight.cli.csv_source import from_csv, model_facts
+from upweight.cli.csv_source import from_csv, from_whole_csv
+from upweight.cli.options import TableOptions
 from upweight.cli.source import Source
 from upweight.cli.study_file import is_study, read_study
 from upweight.cli.texts import framed
 from upweight.errors import InputError
 from upweight.frameworks.shown import columns_like
 
-if TYPE_CHECKING:
-    from upweight.tabular import Choice
+NONE = TableOptions()
 
 
 def open_source(
-    path: Path, target: str | None, row: int | None, query: int | None, seed: int, choice: Choice | None = None
+    path: Path, target: str | None, row: int | None, query: int | None, seed: int, options: TableOptions = NONE
 ) -> Source:
     """Read a CSV or run a study file; train where need be."""
     if is_study(path):
-        _no_choice(choice)
+        options.refuse_for_study()
         if target is not None or row is not None:
             raise typer.BadParameter("--target and --row are for CSV files; a study file takes --query")
         return _from_study(path, query)
@@ -33,7 +32,7 @@ def open_source(
         raise typer.BadParameter("--query is for study files; a CSV takes --row")
     if target is None:
         raise typer.BadParameter(f"{path.name}: say which column holds the class, with --target COLUMN")
-    return from_csv(path, target, [] if row is None else [row], seed, choice=choice)
+    return from_csv(path, target, [] if row is None else [row], seed, options)
 
 
 def open_rows(
@@ -42,7 +41,7 @@ def open_rows(
     rows: Sequence[int] | None,
     test: Path | None,
     seed: int,
-    choice: Choice | None = None,
+    options: TableOptions = NONE,
 ) -> Source:
     """The same for commands that ask about several rows of a CSV at once, or choose among all that are held out.
 
@@ -51,13 +50,8 @@ def open_rows(
     if is_study(path) or target is None:
         if test is not None:
             raise typer.BadParameter("--test is for CSV files; a study file gives its own queries")
-        return open_source(path, target, rows[0] if rows else None, None, seed, choice)
-    return from_csv(path, target, rows or [], seed, test, choice)
-
-
-def _no_choice(choice: Choice | None) -> None:
-    if choice is not None and (choice.drop or choice.only):
-        raise typer.BadParameter("--drop and --columns are for CSV files; a study file holds its own model")
+        return open_source(path, target, rows[0] if rows else None, None, seed, options)
+    return from_csv(path, target, rows or [], seed, options, test)
 
 
 def _from_study(path: Path, query: int | None) -> Source:
@@ -89,24 +83,8 @@ def _from_study(path: Path, query: int | None) -> Source:
     )
 
 
-def open_training(path: Path, target: str | None, seed: int, choice: Choice | None = None) -> Source:
+def open_training(path: Path, target: str | None, seed: int, options: TableOptions = NONE) -> Source:
     """The same for commands that ask about the training examples: of a CSV all rows are trained on."""
-    from upweight.tabular import read_labelled, train_logistic
-
     if is_study(path) or target is None:
-        return open_source(path, target, None, None, seed, choice)
-    table = read_labelled(path, target, choice)
-    model = train_logistic(table, seed=seed)
-    return Source(
-        title=path.name,
-        noun="row",
-        objective=model.objective,
-        queries=model.objective.data,
-        query_ids=table.rows,
-        class_names=table.classes,
-        chosen=None,
-        facts=model_facts(model),
-        notes=model.notes,
-        train_table=table.complete(),
-        model=model,
-    )
+        return open_source(path, target, None, None, seed, options)
+    return from_whole_csv(path, target, seed, options)

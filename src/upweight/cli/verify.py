@@ -12,17 +12,24 @@ from upweight.cli.options import (
     FOLDER,
     AsJson,
     Drop,
+    Estimator,
     Force,
+    Model,
+    ModelKind,
     Only,
     Output,
     Query,
     Quiet,
     Row,
+    RowGroup,
     Seed,
     Source,
     Target,
+    Task,
+    TaskName,
     Top,
-    chosen,
+    Weight,
+    table_options,
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
@@ -47,6 +54,11 @@ def verify(
     top: Top = 5,
     drop: Drop = None,
     only: Only = None,
+    weight: Weight = None,
+    group: RowGroup = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -65,14 +77,14 @@ def verify(
         from upweight.influence import Influence
 
         outputs = plan(output, "verify", endings=[".png"], inputs=[source], force=force)
-        columns = chosen(drop, only)
-        opened = opening(run, outputs, source, lambda: open_source(source, target, row, query, seed, columns))
+        options = table_options(drop, only, weight, group, task, model, estimator)
+        opened = opening(run, outputs, source, lambda: open_source(source, target, row, query, seed, options))
         position = opened.query()
         name = f"{opened.noun} {opened.query_ids[position]}"
         run.stage(f"retraining without each of the {k} most influential training examples of {name}")
         asked = opened.queries.take([position])
         found = Influence(opened.objective).verify(asked, k, **correction(opened))
-        if opened.model is not None:
+        if opened.model is not None and opened.model.is_linear:
             warn_if_off(found, opened.noun)
         page = make_report(opened, name, found, run.warnings)
         written = outputs.write({".png": png(found.figure()), ".html": page.html()})

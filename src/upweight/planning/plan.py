@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from upweight import notebooks
 from upweight.inverse import Inverse, Solver
 from upweight.inverse.costs import (
     Counts,
@@ -24,6 +25,9 @@ from upweight.inverse.costs import (
 from upweight.objective import Objective
 
 DEFAULT_QUERIES = 100
+
+
+COLUMNS = ("stage", "GFLOP", "MiB", "seconds")
 
 
 @dataclass(frozen=True)
@@ -118,17 +122,33 @@ class Plan:
             caption=None if self.shards is None else str(self.shards),
             caption_justify="left",
         )
-        for name in ("stage", "GFLOP", "MiB", "seconds"):
-            table.add_column(name, justify="left" if name == "stage" else "right")
+        for name in COLUMNS:
+            table.add_column(name, justify="left" if name == COLUMNS[0] else "right")
+        for number, cells in enumerate(self._cells(), 1):
+            table.add_row(*cells, end_section=number == len(self.stages))
+        return table
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """Of every stage and of their sums, as text."""
         sums = [Stage("all", self.flops, self.peak_bytes, self.seconds)]
         if self.most:
             peak = max(stage.bytes for stage in self.most)
             sums.append(Stage("all, at most", self.most_flops, peak, self.most_seconds))
-        for stage in (*self.stages, *sums):
-            seconds = f"{stage.seconds_at(self.speed):,.2f}"
-            cells = (f"{stage.flops / 1e9:,.1f}", f"{stage.bytes / 2**20:,.0f}", seconds)
-            table.add_row(stage.name, *cells, end_section=stage is self.stages[-1])
-        return table
+        return [
+            (
+                stage.name,
+                f"{stage.flops / 1e9:,.1f}",
+                f"{stage.bytes / 2**20:,.0f}",
+                f"{stage.seconds_at(self.speed):,.2f}",
+            )
+            for stage in (*self.stages, *sums)
+        ]
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        said = [] if self.shards is None else [str(self.shards)]
+        body = notebooks.table(COLUMNS, self._cells())
+        return notebooks.page(f"{type(self.inverse).__name__}: {self.reason}", said, body)
 
     def __str__(self) -> str:
         console = Console(width=100, record=True, file=StringIO())

@@ -13,10 +13,12 @@ from markupsafe import Markup
 from upweight import kinds, plots
 from upweight.errors import InputError
 from upweight.report.embed import figure_markup, png_address
-from upweight.report.numbers import MISSING, Cell, cell
+from upweight.report.numbers import MISSING, Cell, cell, grouped
 from upweight.report.tokens import Tokens
 
 TONES = ("helpful", "harmful", "neutral")
+FEW = 2
+"""Rows that need no sorting."""
 CRISP = 160  # pixels: the gallery enlarges smaller images, with hard edges, and reduces larger ones, smoothly
 
 
@@ -50,17 +52,20 @@ class Table:
         What the table shows.
     digits
         Significant digits of floats; all digits are shown on hovering.
+    marked
+        Cells that are told from the others, ``[rows][columns]`` of bool, in colour and in bold.
 
     Raises
     ------
     InputError
-        No column, a row of another length, fewer than one digit.
+        No column, a row of another length, fewer than one digit, marks of another form than the cells.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     caption: str
     digits: int = 3
+    marked: Sequence[Sequence[bool]] | None = None
     kind: ClassVar[str] = "table"
 
     def __post_init__(self) -> None:
@@ -71,6 +76,18 @@ class Table:
             if len(row) != len(self.columns):
                 raise InputError(f"rows[{i}]: got {len(row)} cells for {len(self.columns)} columns; give one for each")
         _check_digits(self.digits)
+        if self.marked is not None and _lengths(self.marked) != [len(row) for row in self.rows]:
+            raise InputError(f"marked: give [rows][columns] as rows has, {len(self.rows)} of {len(self.columns)}")
+
+    @property
+    def sortable(self) -> bool:
+        """Whether a click on a column sorts it: where there is something to sort, and rows don't belong in an order."""
+        return len(self.rows) > FEW and self.marked is None
+
+    def classes(self, row: int, column: int) -> str:
+        """Of a cell, as the page's style names them."""
+        differs = self.marked is not None and self.marked[row][column]
+        return " ".join(["number"] * self.numeric[column] + ["differs"] * bool(differs))
 
     # Cached, because the template asks again at every cell.
     @cached_property
@@ -242,10 +259,18 @@ class Facts:
     @property
     def cells(self) -> list[tuple[str, Cell]]:
         """Each name with its value as shown."""
-        return [(name, cell(value, self.digits)) for name, value in self.facts.items()]
+        return [(name, grouped(cell(value, self.digits))) for name, value in self.facts.items()]
 
 
 Block = Text | Table | Figure | Images | Tokens | Meaning | Warnings | Facts
+
+
+def _lengths(rows: object) -> list[int] | None:
+    """Of lists in a list; None of anything else."""
+    try:
+        return [len(row) for row in rows]  # type: ignore[attr-defined]
+    except TypeError:
+        return None
 
 
 def _check_digits(digits: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from dataclasses import dataclass
 
 
@@ -36,6 +37,13 @@ def cell(value: object, digits: int) -> Cell:
         exact = repr(float(value))
         return Cell(text, "" if exact == text else exact, numeric=True)
     return Cell(str(value), "", numeric=isinstance(value, numbers.Integral))
+
+
+def grouped(shown: Cell) -> Cell:
+    """The cell with thousands set apart, from 10,000 on: for reading alone, as a name of a row is copied."""
+    if shown.numeric and re.fullmatch(r"-?\d{5,}", shown.text):
+        return Cell(f"{int(shown.text):,}", shown.exact or shown.text, numeric=True)
+    return shown
 
 
 def significant(value: float, digits: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -11,10 +13,11 @@ from pathlib import Path
 from typing import get_args
 
 import jinja2
+from markupsafe import Markup
 
 from upweight import files, kinds
 from upweight.errors import InputError
-from upweight.report.blocks import Block
+from upweight.report.blocks import Block, Table
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Report:
         The heading of the page.
     summary
         What the reader should take away, in a few sentences; an empty line begins a new paragraph.
+    foot
+        How the page was made, at its end; an empty line begins a new paragraph.
 
     Raises
     ------
@@ -48,12 +53,13 @@ class Report:
         An empty title.
     """
 
-    def __init__(self, title: str, summary: str = "") -> None:
+    def __init__(self, title: str, summary: str = "", foot: str = "") -> None:
         kinds.check(Report.__init__, locals())
         if not title.strip():
             raise InputError("title: got no text; give the report a title")
         self.title = title
         self.summary = summary
+        self.foot = foot
         self.sections: list[Section] = []
 
     def section(self, title: str, *blocks: Block, anchor: str | None = None) -> Report:
@@ -87,8 +93,14 @@ class Report:
 
     def html(self) -> str:
         """The whole page."""
-        paragraphs = [part.strip() for part in self.summary.split("\n\n") if part.strip()]
-        return _template().render(title=self.title, summary=paragraphs, sections=self.sections)
+        summary, foot = (
+            [part.strip() for part in text.split("\n\n") if part.strip()] for text in (self.summary, self.foot)
+        )
+        tables = [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+        script, digest = sorting() if any(table.sortable for table in tables) else ("", "")
+        return _template().render(
+            title=self.title, summary=summary, sections=self.sections, foot=foot, script=Markup(script), digest=digest
+        )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page and return its path; folders are made, and a page already there is replaced at once.
@@ -111,6 +123,13 @@ def _checked_anchor(anchor: str, taken: set[str]) -> str:
     if anchor in taken:
         raise InputError(f"anchor: {anchor!r} is taken by another section; give another")
     return anchor
+
+
+@cache
+def sorting() -> tuple[str, str]:
+    """The script that sorts tables, whole, and its SHA-256 as a content security policy names it."""
+    script = resources.files("upweight.report").joinpath("sortable.js").read_text(encoding="utf-8")
+    return script, base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 @cache

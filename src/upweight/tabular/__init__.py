@@ -1,4 +1,4 @@
-"""A CSV as a classification: read, encode, train a logistic model, and hand it on as an `Objective`.
+"""A table as people have it, read, encoded and given a model, which is handed on as an `Objective`.
 
 Rows are named by their number in the file, counted from 0 at the first line under the header, and keep that
 name whatever is left out. Every step says in words what it did to the data (``notes``).
@@ -7,21 +7,30 @@ name whatever is left out. Every step says in words what it did to the data (``n
 from upweight.optional import imported
 
 with imported("tables", "upweight.tabular"):
+    from upweight.tabular.aside import Aside
     from upweight.tabular.choice import Choice
     from upweight.tabular.columns import Columns, encoder, sorted_columns, source_columns
-    from upweight.tabular.logistic import Logistic, train_logistic
+    from upweight.tabular.folds import held_out
+    from upweight.tabular.linear import train_logistic
     from upweight.tabular.read import LabelledTable, read_labelled, read_more, read_table
+    from upweight.tabular.trained import RegressionValidation, Trained, Validation
+    from upweight.tabular.training import train
 
 __all__ = [
+    "Aside",
     "Choice",
     "Columns",
     "LabelledTable",
-    "Logistic",
+    "RegressionValidation",
+    "Trained",
+    "Validation",
     "encoder",
+    "held_out",
     "read_labelled",
     "read_more",
     "read_table",
     "sorted_columns",
     "source_columns",
+    "train",
     "train_logistic",
 ]

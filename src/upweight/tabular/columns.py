@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,18 +20,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from upweight.errors import InputError
-from upweight.tabular import cells
+from upweight.tabular import cells, dates, texts
 from upweight.tabular.choice import Choice
 from upweight.tabular.counters import doubt, numbering
 
 MOST_LEVELS = 40
 """Levels of a categorical column with a column of their own; the rarer ones share one."""
+MOST_RARE = 0.1
+"""Share of rows whose level would be a rare one, beyond which the column is read as text."""
 FEWEST_PER_LEVEL = 5
 FEW_LEVELS = 20
 """Up to so many levels, a column is categorical however few its rows."""
 ABSENT = "(missing)"
 RARE = "(rare)"
 INDICATOR = "missingindicator_"  # scikit-learn's prefix
+DATE, WORDS = "date ", "text "
+"""How parts of the encoder begin that are of one column."""
 ROUNDING = 8 * np.finfo(float).eps
 """Spread of a column, as a share of its size, that is rounding."""
 LEAST_SPREAD = 1e-150
@@ -50,6 +54,10 @@ class Columns:
         Of each categorical column, those with an input of their own; `RARE` stands for the others.
     missing
         The numeric columns with missing values, each with an input that says where.
+    dates
+        Each with inputs for year, month, day, weekday and the time, down to the day or the hour.
+    texts
+        Each with inputs made of its letters.
     dropped
         Those left out, with the reason.
     doubts
@@ -61,11 +69,23 @@ class Columns:
     missing: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)
+    dates: Mapping[str, str] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
 
     @property
     def categorical(self) -> tuple[str, ...]:
         """The columns of `levels`."""
         return tuple(self.levels)
+
+    @property
+    def worded(self) -> tuple[str, ...]:
+        """Those that a file holds as text."""
+        return (*self.categorical, *self.dates, *self.texts)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """All that something is predicted from."""
+        return (*self.numeric, *self.worded)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -79,8 +99,11 @@ class Columns:
             name: {"taken_for": "numeric", "missing_marked": name in self.missing} for name in self.numeric
         }  # fmt: skip
         levels = {name: {"taken_for": "categorical", "levels": len(found)} for name, found in self.levels.items()}
+        others = {name: {"taken_for": "date"} for name in self.dates} | {
+            name: {"taken_for": "text"} for name in self.texts
+        }
         dropped = {name: {"taken_for": "dropped", "reason": reason} for name, reason in self.dropped.items()}
-        found = numbers | levels | dropped
+        found = numbers | levels | others | dropped
         return {
             name: facts | ({"note": self.doubts[name]} if name in self.doubts else {}) for name, facts in found.items()
         }
@@ -103,27 +126,58 @@ def sorted_columns(features: pd.DataFrame, choice: Choice | None = None, whole: 
     """
     asked = Choice() if choice is None else choice
     asked.check(features.columns)
-    reasons, levels = {}, {}
+    reasons, levels, words = {}, {}, []
     for name in features.columns:
         column = _infinite_as_missing(features[name])
         reasons[name] = asked.reason(name)
-        if not _is_number(column):
+        if reasons[name]:
+            continue
+        if not _is_number(column) and not dates.is_date(column):
             levels[name] = _common_levels(column)
-        if not reasons[name] and name not in asked.only:
+            if _is_worded(column, levels[name]):
+                words.append(name)
+                continue
+        if name not in asked.only:
             reasons[name] = _uninformative(column, levels.get(name)) or _counter(name, column, whole)
     kept = [name for name, reason in reasons.items() if not reason]
     if not kept:
         told = "; ".join(f"{name!r}: {reason}" for name, reason in reasons.items()) or "there is none but the target"
         raise InputError(f"no column is left to predict from ({told})")
-    numeric = tuple(name for name in kept if name not in levels)
-    doubts = {name: _doubt(features[name], name in levels) for name in kept if name in levels or name not in asked.only}
+    dated = tuple(name for name in kept if dates.is_date(features[name]))
+    levels = {name: found for name, found in levels.items() if name not in words}
+    numeric = tuple(name for name in kept if name not in levels and name not in words and name not in dated)
+    doubts = {
+        name: _doubt(features[name], name in levels)
+        for name in kept
+        if name in levels or (name in numeric and name not in asked.only)
+    }
     return Columns(
         numeric,
         {name: levels[name] for name in kept if name in levels},
         tuple(name for name in numeric if _infinite_as_missing(features[name]).isna().any()),
         {name: reason for name, reason in reasons.items() if reason},
         {name: f"{doubt}; {_way_out(name, name in levels)}" for name, doubt in doubts.items() if doubt},
+        {name: dates.resolution(features[name]) for name in dated},
+        tuple(words),
     )
+
+
+def _is_worded(column: pd.Series, levels: tuple[str, ...]) -> bool:
+    """Whether a column is read as text, rather than level by level."""
+    if not texts.is_available() or types.infer_dtype(column, skipna=True) != "string":
+        return False
+    present = column.dropna()
+    distinct = present.nunique()
+    if distinct <= MOST_LEVELS or cells.odd_cells(column) is not None:
+        return False
+    if _is_identifying(distinct, len(present)):
+        return texts.is_text(column)
+    common = set(levels)
+    return float((~present.isin(common)).mean()) > MOST_RARE
+
+
+def _is_identifying(distinct: int, rows: int) -> bool:
+    return distinct == rows or (distinct > FEW_LEVELS and 2 * distinct > rows)
 
 
 def _doubt(column: pd.Series, is_text: bool) -> str:
@@ -153,10 +207,12 @@ def _uninformative(column: pd.Series, levels: tuple[str, ...] | None) -> str:
     if distinct == 1 and len(present) == len(column):
         value = present.iloc[0]
         return f"it holds one value only ({repr(value) if isinstance(value, str) else level_name(value)})"
-    if levels is None:
+    if levels is None and not dates.is_date(column):
         # A gap says something too: one value with gaps beside it stays, for its indicator.
         return _flat(present) if distinct > 1 else ""
-    if distinct == len(present) or (distinct > FEW_LEVELS and 2 * distinct > len(present)):
+    if dates.is_date(column):
+        return ""
+    if _is_identifying(distinct, len(present)):
         odd = cells.odd_cells(column)
         but = "" if odd is None else f"; if it measures something, mend {odd.told}"
         return f"text or an identifier ({distinct:,} distinct values in {len(present):,} rows){but}"
@@ -175,6 +231,8 @@ def _flat(present: pd.Series) -> str:
 
 
 def _counter(name: str, column: pd.Series, whole: pd.DataFrame | None) -> str:
+    if dates.is_date(column):
+        return numbering(dates.seconds(column))
     tables = [column] if whole is None else [column, _infinite_as_missing(whole[name])]
     return next(filter(None, (numbering(each) for each in tables if _is_number(each))), "")
 
@@ -193,8 +251,15 @@ def _common_levels(column: pd.Series) -> tuple[str, ...]:
 
 def level_names(column: pd.Series) -> list[str]:
     """Every row's value as text, `ABSENT` where there is none."""
-    pairs = zip(column, column.isna(), strict=True)
-    return [ABSENT if missing else level_name(value) for value, missing in pairs]
+    return _each(column, lambda level: level)
+
+
+def _each(column: pd.Series, change: Callable[[str], str]) -> list[str]:
+    """The same, changed; each distinct value is looked at once."""
+    codes, values = pd.factorize(column)
+    found = [change(level_name(value)) for value in values]
+    absent = change(ABSENT)
+    return [absent if code < 0 else found[code] for code in codes.tolist()]
 
 
 def level_name(value: Any) -> str:
@@ -206,7 +271,8 @@ def level_name(value: Any) -> str:
 def encoder(columns: Columns) -> ColumnTransformer:
     """Numbers standardised, with missing ones at the median and an input saying so; categories one-hot.
 
-    Rare levels share one input; levels never seen count as rare. Give it what `prepared` returns.
+    Rare levels share one input; levels never seen count as rare. Dates and text as skrub reads them. Give it what
+    `prepared` returns.
     """
     numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
     gaps = make_pipeline(MissingIndicator(features="all"), StandardScaler())
@@ -216,11 +282,13 @@ def encoder(columns: Columns) -> ColumnTransformer:
         sparse_output=False,
         feature_name_combiner=lambda name, level: f"{name}={level}",
     )
-    parts = [
+    parts: list[tuple[str, Any, Any]] = [
         ("numeric", numbers, list(columns.numeric)),
         ("missing", gaps, list(columns.missing)),
         ("categorical", levels, list(columns.categorical)),
     ]
+    parts += [(f"{DATE}{name}", dates.encoder(resolution), name) for name, resolution in columns.dates.items()]
+    parts += [(f"{WORDS}{name}", texts.encoder(), name) for name in columns.texts]
     return ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0, verbose_feature_names_out=False)
 
 
@@ -232,7 +300,7 @@ def prepared(features: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     InputError
         If a column of numbers holds something else.
     """
-    frame = features[[*columns.numeric, *columns.categorical]].copy()
+    frame = features[list(columns.kept)].copy()
     for name in columns.numeric:
         if not _is_number(features[name]):
             frame[name] = _numbers(features[name])
@@ -240,8 +308,10 @@ def prepared(features: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     for name, known in columns.levels.items():
         common = set(known)
         other = RARE if RARE in common else None
-        found = [level if level in common or other is None else other for level in level_names(frame[name])]
+        found = _each(frame[name], lambda level: level if level in common or other is None else other)  # noqa: B023
         frame[name] = pd.Series(found, index=frame.index, dtype=object)
+    for name in columns.texts:
+        frame[name] = pd.Series(level_names(frame[name].fillna("")), index=frame.index, dtype=object)
     return frame
 
 
@@ -256,11 +326,29 @@ def _numbers(column: pd.Series) -> pd.Series:
     return numbers
 
 
-def source_columns(names: list[str], columns: Columns) -> list[str]:
-    """The table's column behind each of an encoder's outputs."""
-    numeric = {prefix + name: name for name in columns.numeric for prefix in ("", INDICATOR)}
-    # The longest match: a column "a" and a column "a=b" may both exist.
-    by_length = sorted(columns.categorical, key=len, reverse=True)
-    return [
-        numeric.get(name) or next(source for source in by_length if name.startswith(f"{source}=")) for name in names
-    ]
+def source_columns(transformer: ColumnTransformer, columns: Columns) -> list[str]:
+    """The table's column behind each of a fitted encoder's outputs."""
+    made = {
+        "numeric": list(columns.numeric),
+        "missing": list(columns.missing),
+        "categorical": [name for name, levels in columns.levels.items() for _ in levels],
+    }
+    found: list[str] = []
+    for part, places in transformer.output_indices_.items():
+        one = part.removeprefix(DATE if part.startswith(DATE) else WORDS)
+        found += made[part] if part in made else [one] * (places.stop - places.start)
+    return found
+
+
+def input_names(transformer: ColumnTransformer, columns: Columns) -> list[str]:
+    """Names of a fitted encoder's outputs, no two alike."""
+    found: list[str] = []
+    for part, step, _ in transformer.transformers_:
+        if step in ("drop", "passthrough"):
+            continue
+        names = [str(name) for name in step.get_feature_names_out()]
+        one = part.removeprefix(DATE if part.startswith(DATE) else WORDS)
+        if part.startswith((DATE, WORDS)) and part not in ("numeric", "missing", "categorical"):
+            names = [f"{one}: {name.replace(f'{one}_', '', 1).replace('_', ' ')}" for name in names]
+        found += names
+    return found

@@ -1,13 +1,10 @@
-"""Read a CSV and set its target column apart; everything that can't be a classification is refused here."""
+"""Read a table and set its target column apart; everything that can't be predicted is refused here."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,55 +13,70 @@ import pandas as pd
 from pandas.api import types
 
 from upweight.errors import InputError
+from upweight.tabular.aside import Aside, groups_of, weights_of
 from upweight.tabular.cells import refuse_odd_cells
 from upweight.tabular.choice import Choice, near_names
 from upweight.tabular.columns import Columns, level_name, level_names, prepared, sorted_columns
+from upweight.tabular.content import called
+from upweight.tabular.dates import with_dates
 from upweight.tabular.extremes import numbers_as_floats
-from upweight.tabular.written import Written, written
+from upweight.tabular.frames import read_frame
+from upweight.tabular.target import Task, read_target
+from upweight.tabular.written import Written
 
-MISSING = ["?"]
-"""Words for a missing value beside those pandas knows (NA, NaN, null, the empty field …)."""
-LONG = r"\s*[+-]?\d{19,}\s*"
-"""Whole numbers that may not fit into 64 bits."""
-
-MOST_NUMBERS = 20
-"""Distinct numbers in a numeric target beyond which it is a quantity, not a class."""
-MOST_CLASSES = 100
-FEWEST_PER_CLASS = 5
-"""Rows every class needs: one for each of the five folds."""
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledTable:
-    """A table with a class for every row.
+    """A table with a class or a number for every row.
 
     Attributes
     ----------
     features
         ``[rows, columns]`` without the target; the index holds the rows' numbers in the file.
     labels
-        Class number of each row, ``[rows]``.
+        Class number of each row, or the target's number, ``[rows]``.
     classes
-        Names of the classes, in order of their numbers.
+        Names of the classes, in order of their numbers; empty where the target is a quantity.
     columns
         What each column is taken for: decided on the whole file, and kept by every part of it.
-    written
-        The file's text.
     notes
         What was done to the data, in words.
+    weights
+        Of the rows, with mean 1 over the file, ``[rows]``; None where all count alike.
+    groups
+        Number of the group of each row, ``[rows]``; None where rows stand for themselves.
+    aside
+        Columns of the file that predict nothing, by name.
+    written
+        The file's text, where it is text.
     """
 
     path: Path
     target: str
     features: pd.DataFrame
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64] | Numbers
     classes: tuple[str, ...]
     columns: Columns
-    written: Written
     notes: tuple[str, ...] = ()
+    weights: Numbers | None = None
+    groups: npt.NDArray[np.int64] | None = None
+    aside: Mapping[str, pd.Series] = field(default_factory=dict)
+    written: Written | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def name(self) -> str:
+        """How the file is called."""
+        return called(self.path) if str(self.path) == "-" else self.path.name
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the target holds classes."""
+        return bool(self.classes)
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -73,55 +85,105 @@ class LabelledTable:
 
     def take(self, positions: npt.NDArray[np.int64]) -> LabelledTable:
         """Some of the rows; classes keep their numbers."""
-        return replace(self, features=self.features.iloc[positions], labels=self.labels[positions])
+        return replace(
+            self,
+            features=self.features.iloc[positions],
+            labels=self.labels[positions],
+            weights=None if self.weights is None else self.weights[positions],
+            groups=None if self.groups is None else self.groups[positions],
+            aside={name: column.iloc[positions] for name, column in self.aside.items()},
+        )
+
+    def shown(self) -> pd.DataFrame:
+        """`complete` for people: dates as they are written."""
+        frame = self.complete()
+        for name, resolution in self.columns.dates.items():
+            written = frame[name].dt.strftime("%Y-%m-%d" if resolution == "day" else "%Y-%m-%d %H:%M:%S")
+            frame[name] = written.astype(object).where(frame[name].notna(), None)
+        return frame
 
     def complete(self) -> pd.DataFrame:
-        """The features with the target, by name, as first column."""
+        """The features and the columns set aside, with the target, by name, as first column."""
         frame = self.features.copy()
-        frame.insert(0, self.target, [self.classes[label] for label in self.labels])
+        for name, column in self.aside.items():
+            frame[name] = column
+        names = [self.classes[label] for label in self.labels] if self.classifies else self.labels
+        frame.insert(0, self.target, names)
         return frame
 
 
-def read_labelled(path: str | os.PathLike[str], target: str, choice: Choice | None = None) -> LabelledTable:
-    """Read a CSV (commas, semicolons, tabs or bars) whose column ``target`` holds the class of each row.
+def read_labelled(
+    path: str | os.PathLike[str],
+    target: str,
+    choice: Choice | None = None,
+    *,
+    aside: Aside | None = None,
+    task: Task = "auto",
+) -> LabelledTable:
+    """Read a table whose column ``target`` holds the class, or the number, of each row.
 
-    Rows without a target are left out, and a note gives their number. ``choice``: the columns to predict from, if not
-    all that may say something.
+    Text with any usual separator and encoding, compressed or not, Parquet and Excel; ``-`` is standard input.
+
+    Rows without a target are left out, and a note gives their number.
+
+    Parameters
+    ----------
+    choice
+        The columns to predict from, if not all that may say something.
+    aside
+        Columns that hold the rows' weights, and which of them belong together.
+    task
+        What the target is; by default a quantity where it holds more than 20 distinct numbers.
 
     Raises
     ------
     InputError
-        If there is no such file, it is no table, the column is missing or names a quantity, there is but one
-        class, a class has fewer rows than the folds of cross-validation, the choice names unknown columns, no column
-        is left to predict from, or one holds a number too large to reckon with.
+        If there is no such file, it is no table, the column is missing or can't be predicted, the choice names unknown
+        columns, no column is left to predict from, or one holds a number too large to reckon with.
     """
-    source = written(Path(path))
-    frame = _read(source, Path(path))
-    _check_target(frame, target, Path(path).name)
+    read = read_frame(Path(path))
+    frame, name = read.frame, called(Path(path)) if str(path) == "-" else Path(path).name
+    _check_target(frame, target, name)
+    beside = Aside() if aside is None else aside
+    beside.check(frame.columns, target)
     kept = frame[frame[target].notna()]
     lost = _lost(frame, target)
-    labels, classes = _classes(kept[target], target, lost)
+    found = read_target(kept[target], target, lost, task)
     chosen = Choice() if choice is None else choice
     chosen.check(frame.columns, target)
-    features, infinite = numbers_as_floats(kept.drop(columns=target), Path(path).name, chosen)
-    refuse_odd_cells(features, Path(path).name, chosen)
+    rest = kept.drop(columns=[target, *beside.names])
+    features, infinite = numbers_as_floats(rest, name, chosen)
+    features = with_dates(features, chosen)
+    refuse_odd_cells(features, name, chosen)
     columns = sorted_columns(features, chosen, frame)
-    return LabelledTable(Path(path), target, features, labels, classes, columns, source, (*lost, *infinite))
+    return LabelledTable(
+        Path(path),
+        target,
+        features,
+        found.values,
+        found.classes,
+        columns,
+        (*read.notes, *lost, *found.notes, *infinite),
+        None if beside.weight is None else weights_of(kept[beside.weight]),
+        None if beside.group is None else groups_of(kept[beside.group], beside.option),
+        {each: kept[each] for each in beside.names},
+        read.written,
+    )
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a CSV (commas, semicolons, tabs or bars) as it is.
+    """Read a table as it is: text, Parquet or Excel.
 
     Raises
     ------
     InputError
         If there is no such file, or it is no table with rows.
     """
-    return _read(written(Path(path)), Path(path))
+    return read_frame(Path(path)).frame
 
 
 def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTable:
-    """Further rows for a table, from another CSV with its columns and classes; a class may be missing.
+    """Further rows for a table, from another file with its columns and classes; a class may be missing.
 
     Notes say where a column holds values that the table doesn't know.
 
@@ -133,33 +195,51 @@ def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTabl
     """
     name = Path(path).name
     # Numbers of a column that is text in the first file are text here too: "01" is not 1.
-    texts = [name for name in like.columns.categorical if not _is_truth(like.features[name])]
-    source = written(Path(path))
-    frame = _read(source, Path(path), texts)
+    texts = [name for name in like.columns.worded if not _is_truth(like.features[name])]
+    read = read_frame(Path(path), texts)
+    frame = read.frame
     _check_target(frame, like.target, name)
-    kept_columns = (*like.columns.numeric, *like.columns.categorical)
-    missing = [column for column in kept_columns if column not in frame.columns]
+    missing = [column for column in like.columns.kept if column not in frame.columns]
     if missing:
-        raise InputError(f"{name}: has no column {', '.join(map(repr, missing[:5]))}, which {like.path.name} has")
+        raise InputError(f"{name}: has no column {', '.join(map(repr, missing[:5]))}, which {like.name} has")
     kept = frame[frame[like.target].notna()]
-    given = [level_name(value).strip() for value in kept[like.target]]
-    unknown = sorted(set(given) - set(like.classes))
-    if unknown:
-        raise InputError(
-            f"{name}: {like.target!r} holds {', '.join(map(repr, unknown[:5]))}; {like.path.name} has "
-            f"{', '.join(map(repr, like.classes[:10]))}"
-        )
-    if not given:
+    if kept.empty:
         raise InputError(f"{name}: column {like.target!r} is empty in every row")
-    labels = np.array([like.classes.index(value) for value in given], dtype=np.int64)
+    labels = _labels_like(kept[like.target], like, name)
     shared = [column for column in like.features.columns if column in kept.columns]
     features, infinite = numbers_as_floats(kept[shared], name, Choice(drop=tuple(like.columns.dropped)))
     try:
+        features = with_dates(features, Choice(), tuple(like.columns.dates))
         prepared(features, like.columns)  # refused before training, not after
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    notes = (*(f"{name}: {note}" for note in (*_lost(frame, like.target), *infinite)), *_unseen(features, like, name))
-    return LabelledTable(Path(path), like.target, features, labels, like.classes, like.columns, source, notes)
+    said = (*read.notes, *_lost(frame, like.target), *infinite)
+    notes = (*(f"{name}: {note}" for note in said), *_unseen(features, like, name))
+    beside = {each: kept[each] for each in like.aside if each in kept.columns}
+    return LabelledTable(
+        Path(path), like.target, features, labels, like.classes, like.columns, notes, aside=beside, written=read.written
+    )
+
+
+def _labels_like(column: pd.Series, like: LabelledTable, name: str) -> npt.NDArray[np.int64] | Numbers:
+    """The target of further rows, in the classes or numbers of a table."""
+    if not like.classifies:
+        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+        wrong = np.flatnonzero(~np.isfinite(numbers))
+        if len(wrong):
+            raise InputError(
+                f"{name}: {like.target!r} holds {str(column.iloc[wrong[0]])[:40]!r} in row {column.index[wrong[0]]}, "
+                f"and finite numbers in {like.name}; mend or empty it"
+            )
+        return numbers
+    given = [level_name(value).strip() for value in column]
+    unknown = sorted(set(given) - set(like.classes))
+    if unknown:
+        raise InputError(
+            f"{name}: {like.target!r} holds {', '.join(map(repr, unknown[:5]))}; {like.name} has "
+            f"{', '.join(map(repr, like.classes[:10]))}"
+        )
+    return np.array([like.classes.index(value) for value in given], dtype=np.int64)
 
 
 def _lost(frame: pd.DataFrame, target: str) -> tuple[str, ...]:
@@ -181,89 +261,13 @@ def _unseen(features: pd.DataFrame, like: LabelledTable, name: str) -> list[str]
         if new:
             row, level = new[0]
             notes.append(
-                f"{name}: column {column!r} holds values unknown to {like.path.name} in {len(new)} of {len(found)} "
+                f"{name}: column {column!r} holds values unknown to {like.name} in {len(new)} of {len(found)} "
                 f"rows (row {row}: {level[:40]!r})"
             )
     return notes
-
-
-def _read(source: Written, path: Path, texts: Sequence[str] = ()) -> pd.DataFrame:
-    _refuse_repeated_names(source.names, path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            text: dict[Hashable, type] = {name: str for name in source.names if name.strip() in texts}
-            frame = _parsed(source, text)
-            # A whole number beyond 64 bits above a decimal one leaves pandas with text.
-            beyond = [name for name in frame if name not in text and _has_long_numbers(frame[name])]
-            for name in beyond:
-                with suppress(ValueError):  # text it is
-                    frame[name] = _parsed(source, {name: float}, [name])[name]
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path}: can't be read as a CSV: {source.fault() or str(error).strip()}") from None
-    if frame.empty:
-        raise InputError(f"{path}: has a header but no rows")
-    found = frame.rename(columns=lambda name: str(name).strip())
-    _refuse_repeated_names(list(found.columns), path)  # a blank name becomes one that may be there
-    return found
-
-
-def _parsed(source: Written, dtype: Mapping[Hashable, type], only: Sequence[Hashable] | None = None) -> pd.DataFrame:
-    return pd.read_csv(
-        source.stream(),
-        sep=source.separator,
-        index_col=False,  # else rows with a field too many would turn the first column into names
-        skipinitialspace=True,
-        na_values=MISSING,
-        dtype=dict(dtype),
-        usecols=None if only is None else list(only),
-        low_memory=False,
-    )
-
-
-def _has_long_numbers(column: pd.Series) -> bool:
-    return types.is_string_dtype(column) and bool(column.astype(str).str.fullmatch(LONG).any())
-
-
-def _refuse_repeated_names(names: Sequence[str], path: Path) -> None:
-    repeated = [name for name, count in Counter(name.strip() for name in names).items() if count > 1 and name]
-    if repeated:
-        raise InputError(f"{path}: columns {repeated} stand more than once in the header; give each its own name")
 
 
 def _check_target(frame: pd.DataFrame, target: str, name: str) -> None:
     if target in frame.columns:
         return
     raise InputError(f"--target: {name} has no column {target!r}{near_names(target, frame.columns)}")
-
-
-def _classes(column: pd.Series, target: str, lost: Sequence[str] = ()) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    if column.empty:
-        raise InputError(f"--target: column {target!r} is empty in every row")
-    values = column if types.is_numeric_dtype(column) else column.astype(str).str.strip()
-    distinct, labels, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    quantity = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
-    if quantity and len(distinct) > MOST_NUMBERS:
-        raise InputError(
-            f"--target: {target!r} is numeric with {len(distinct):,} distinct values, a quantity rather than a "
-            "class; regression isn't supported here. Cut it into classes, or give a study file"
-        )
-    if len(distinct) == 1:
-        raise InputError(
-            f"--target: {target!r} holds one class only ({level_name(distinct[0])!r} in all {len(column):,} rows); "
-            "two or more are needed"
-            + "".join(f". {note}: empty cells and words such as NA or None are no class" for note in lost)
-        )
-    if len(distinct) > MOST_CLASSES or 2 * len(distinct) > len(column):
-        raise InputError(
-            f"--target: {target!r} has {len(distinct):,} distinct values in {len(column):,} rows; that is text or "
-            f"an identifier rather than a class (up to {MOST_CLASSES} classes are allowed)"
-        )
-    names = tuple(level_name(value) for value in distinct)
-    rare = [f"{name!r} ({count})" for name, count in zip(names, counts, strict=True) if count < FEWEST_PER_CLASS]
-    if rare:
-        raise InputError(
-            f"--target: {target!r} has classes with fewer than {FEWEST_PER_CLASS} rows, too few for "
-            f"cross-validation: {', '.join(rare[:5])}{' …' if len(rare) > 5 else ''}; merge or remove them"
-        )
-    return labels.astype(np.int64), names

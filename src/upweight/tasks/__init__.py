@@ -8,9 +8,11 @@ from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
 from upweight.tasks.explain import Explanation, explain
 from upweight.tasks.explain_texts import TextExplanation, explain_texts
+from upweight.tasks.export import export
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
 from upweight.tasks.selection import Selection, SelectionComparison, Variety, select
+from upweight.tasks.target_errors import TargetErrors, target_errors
 from upweight.tasks.token_explanation import ExplainingExample, TokenExplanation
 from upweight.tasks.unlearning import Equations, Rounds, Unlearned, UnlearningReport, correct_labels, unlearn
 
@@ -37,6 +39,7 @@ __all__ = [
     "Rounds",
     "Selection",
     "SelectionComparison",
+    "TargetErrors",
     "TextExplanation",
     "TokenExplanation",
     "Unlearned",
@@ -49,10 +52,12 @@ __all__ = [
     "domain_mismatch",
     "explain",
     "explain_texts",
+    "export",
     "fix_and_retrain",
     "label_effects",
     "label_errors",
     "predictions",
     "select",
+    "target_errors",
     "unlearn",
 ]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
 from upweight import kinds, plots, scalars
@@ -61,22 +63,26 @@ class DomainMismatch:
     name: str
     coefficients: Coefficients | None = None
 
-    @property
+    @cached_property
     def influence(self) -> Float[np.ndarray, " train"]:
         """Predicted change of the queries' mean loss without each training example."""
-        return self.attribution.matrix.double().mean(0).cpu().numpy()
+        return self.attribution.matrix.mean(0, dtype=torch.float64).cpu().numpy()
 
-    @property
+    @cached_property
     def concentration(self) -> Concentration:
         """Of the influence on the queries' mean loss."""
         return concentration(self.influence, self.group)
 
     def by_query(self) -> pd.DataFrame:
         """One row per query: its loss, and the concentration of the influence on it."""
+        return self._by_query.copy()
+
+    @cached_property
+    def _by_query(self) -> pd.DataFrame:
         with imported("tables", "DomainMismatch.by_query"):
             import pandas as pd
-        rows = self.attribution.matrix.double().cpu().numpy()
-        found = [concentration(row, self.group) for row in rows]
+        members = int(self.group.sum())
+        found = [concentration(row.double().cpu().numpy(), self.group) for row in self.attribution.matrix]
         frame = pd.DataFrame(
             {
                 "query": self.attribution.query_ids,
@@ -84,7 +90,7 @@ class DomainMismatch:
                 "mean_over_others": [each.mean for each in found],
                 "weakest_over_others": [each.weakest for each in found],
                 "share": [each.share for each in found],
-                "among_the_first": [int(sum(rank <= self.group.sum() for rank in each.ranks)) for each in found],
+                "among_the_first": [int((np.asarray(each.ranks) <= members).sum()) for each in found],
             }
         )
         if self.predictions is not None:

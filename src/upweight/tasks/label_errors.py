@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from upweight import kinds, scalars
+from upweight import kinds, notebooks, scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.checks import arguments
 from upweight.errors import InputError
@@ -65,6 +65,11 @@ class LabelErrors:
         """How many labels the model would rather have otherwise."""
         return int(self.predictions.wrong.sum())
 
+    @property
+    def given_names(self) -> np.ndarray:
+        """The given labels by name, ``[train]``."""
+        return named(self.predictions.given, self.class_names)
+
     def to_pandas(self) -> pd.DataFrame:
         """One row per training example, the most suspicious first."""
         with imported("tables", "LabelErrors.to_pandas"):
@@ -74,7 +79,7 @@ class LabelErrors:
             {
                 "id": self.attribution.ids,
                 "position": np.arange(len(said.given)),
-                "given": named(said.given, self.class_names),
+                "given": self.given_names,
                 "suggested": named(said.predicted, self.class_names),
                 "score": self.attribution.scores.cpu().numpy(),
             }
@@ -111,7 +116,7 @@ class LabelErrors:
         """The k most suspicious with the examples that contradict them, for a person to decide."""
         table = self.top(k)
         against = self.evidence(k, examples)
-        labels = named(self.predictions.given, self.class_names)
+        labels = self.given_names
         table["evidence"] = [
             ", ".join(f"{name} ({labels[position]})" for name, position in zip(names, positions, strict=True))
             for names, positions in zip(against.ids.tolist(), against.positions.tolist(), strict=True)
@@ -124,6 +129,17 @@ class LabelErrors:
         if truth.size != len(self.order):
             raise InputError(f"wrong: got {truth.size}; give one for each of the {len(self.order)} training examples")
         return recovered(self.attribution.scores.double().cpu().numpy(), truth, np.asarray(fractions, dtype=float))
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: the ten most suspicious."""
+        first = self.top(10).drop(columns="position")
+        said = f"{self.suspicious:,} of {len(self.order):,} labels differ from what the model suggests"
+        score = f"Score: {self.attribution.quantity.words} [{self.attribution.quantity.unit}]"
+        return notebooks.page(
+            f"LabelErrors by {self.method}",
+            [said, score],
+            notebooks.table([str(name) for name in first], first.to_numpy().tolist()),
+        )
 
     def __repr__(self) -> str:
         quantity = self.attribution.quantity

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What makes a spreadsheet compute a cell rather than show it."""
@@ -18,7 +19,18 @@ def as_csv(frame: pd.DataFrame, *, header: bool = True) -> bytes:
 
 
 def _numbers(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column)
+    return column.dtype.kind in "biufc" or getattr(column.dtype, "_is_numeric", False)
+
+
+def safe(cell: str) -> str:
+    """A cell as it is written, but for one that a spreadsheet would compute; numbers keep their sign."""
+    if not cell.startswith(FORMULA):
+        return cell
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return cell if len(cell.strip()) <= 1 else f"'{cell}"
+    return cell
 
 
 def _quoted(value: Any) -> Any:

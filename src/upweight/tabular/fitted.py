@@ -1,0 +1,220 @@
+"""scikit-learn's estimators on a table: a small network on the encoded columns, or whatever pipeline a user brings."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from upweight.errors import InputError
+from upweight.estimators import from_estimator, prepare
+from upweight.estimators.convert import mappings
+from upweight.estimators.examples import last_step
+from upweight.estimators.refused import mend
+from upweight.progress import track
+from upweight.tabular.columns import encoder, input_names, prepared, source_columns
+from upweight.tabular.folds import folds, number_of
+from upweight.tabular.linear import some_rows
+from upweight.tabular.read import LabelledTable
+from upweight.tabular.trained import RegressionValidation, Trained, Validation
+
+HIDDEN = 32
+"""Units of the network's one layer."""
+PENALTIES = (1e-3, 1e-2, 1e-1)
+"""λ of the network's weights that are tried."""
+STEPS = 1000
+CHOSEN_ON = 4_000
+"""Rows that the network's λ is chosen on, at most."""
+JUDGED_ON = 10_000
+"""Rows that cross-validation of a user's estimator looks at, at most."""
+LINEAR = ("LogisticRegression", "LogisticRegressionCV", "Ridge", "RidgeCV", "RidgeClassifier", "LinearRegression")
+
+
+def train_network(table: LabelledTable, *, seed: int = 0) -> Trained:
+    """A network of one layer of tanh units on the encoded columns, by L-BFGS; λ of the least loss in cross-validation.
+
+    It warns where L-BFGS stops short of an optimum. A quantity is standardised within the pipeline.
+    """
+    some = some_rows(table, CHOSEN_ON, seed)
+    judged = [(_validated(_network(some, l2, seed), some, seed), l2) for l2 in PENALTIES]
+    validation, l2 = min(judged, key=lambda each: each[0].loss)
+    trained, fitted = _trained(_network(table, l2, seed), table, replace(validation, l2=l2), "network")
+    encode = fitted.named_steps["encode"]
+    columns = table.columns
+    return trained.described(tuple(input_names(encode, columns)), tuple(source_columns(encode, columns)))
+
+
+def _network(table: LabelledTable, l2: float, seed: int) -> Pipeline:
+    """Not yet fitted; ``l2`` is that of a fit to this table's rows."""
+    columns = table.columns
+    kind = MLPClassifier if table.classifies else MLPRegressor
+    network: Any = kind(
+        hidden_layer_sizes=(HIDDEN,),
+        activation="tanh",
+        solver="lbfgs",
+        alpha=l2 * len(table),
+        max_iter=STEPS,
+        max_fun=20 * STEPS,
+        tol=1e-7,
+        random_state=seed,
+    )
+    if not table.classifies:
+        # Else the unit of the target would decide how far the penalty goes.
+        network = TransformedTargetRegressor(network, transformer=StandardScaler())
+    ready = FunctionTransformer(lambda frame: prepared(frame, columns))
+    return Pipeline([("read", ready), ("encode", encoder(columns)), ("model", network)])
+
+
+def train_estimator(table: LabelledTable, place: str, *, seed: int = 0) -> Trained:
+    """A user's own estimator or pipeline, fitted on the table's columns as they are read.
+
+    Parameters
+    ----------
+    place
+        ``module:function``: a function without arguments that returns it, not yet fitted. It gets a data frame of the
+        kept columns, and class numbers or numbers.
+
+    Raises
+    ------
+    InputError
+        If there is no such function, what it returns is no estimator or has no derivatives (trees, say), or its fit
+        refuses the table.
+    """
+    estimator = imported_estimator(place)
+    step = last_step(estimator)
+    held = getattr(step, "regressor", None) or step
+    if type(held) not in mappings():
+        raise InputError(
+            f"--estimator: {type(held).__name__} can't be explained: {mend(held)}. Or leave --estimator away: --model "
+            "logistic, ridge or mlp trains a model of the same table"
+        )
+    judged = _validated(estimator, some_rows(table, JUDGED_ON, seed), seed)
+    return _trained(estimator, table, judged, f"{type(held).__name__} of {place}")[0]
+
+
+def imported_estimator(place: str) -> Any:
+    """What ``module:function`` returns; the current folder is looked through first.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is no estimator of scikit-learn's kind.
+    """
+    module, colon, name = place.partition(":")
+    if not (colon and module and name):
+        raise InputError(f"--estimator: got {place!r}; give module:function, such as mine:pipeline for mine.py")
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"--estimator: {module!r} can't be imported from {here} ({error})") from None
+    finally:
+        sys.path.remove(here)
+    maker: Callable[[], Any] | None = getattr(found, name, None)
+    if not callable(maker):
+        raise InputError(f"--estimator: {module!r} has no function {name!r}; it has {', '.join(_functions(found))}")
+    estimator = maker()
+    if not isinstance(estimator, BaseEstimator) or not hasattr(estimator, "fit"):
+        raise InputError(
+            f"--estimator: {place} returned {type(estimator).__name__}; return a scikit-learn estimator or Pipeline, "
+            "not yet fitted"
+        )
+    return estimator
+
+
+def _functions(module: Any) -> list[str]:
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")][:10]
+
+
+def _trained(
+    estimator: Any, table: LabelledTable, judged: Validation | RegressionValidation, kind: str
+) -> tuple[Trained, Any]:
+    columns = table.columns
+    fitted = _fit(clone(estimator), table)
+    if table.classifies and len(fitted.classes_) != len(table.classes):
+        missing = sorted(set(range(len(table.classes))) - set(map(int, fitted.classes_)))
+        raise InputError(f"--target: class {table.classes[missing[0]]!r} has no row that is trained on; merge it")
+    objective = from_estimator(
+        fitted, _features(table), table.labels, sample_weight=table.weights, ids=table.rows.tolist()
+    )
+    if table.classifies:
+        objective = objective.replace(class_names=table.classes)
+    trained = Trained(
+        objective,
+        table,
+        columns,
+        lambda other: prepare(fitted, _features(other))[0].numpy(),
+        (),
+        (),
+        judged,
+        kind,
+        is_linear=type(last_step(fitted)).__name__ in LINEAR,
+        notes=(*table.notes, *columns.notes),
+        targets=lambda other: prepare(fitted, _features(other), other.labels)[1],
+    )
+    return trained, fitted
+
+
+def _features(table: LabelledTable) -> Any:
+    return table.features[[name for name in table.features.columns if name in table.columns.kept]]
+
+
+def _fit(estimator: Any, table: LabelledTable) -> Any:
+    weights = {}
+    if table.weights is not None:
+        last = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
+        weights = {f"{last}sample_weight": table.weights}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # `from_estimator` says how far it is from an optimum
+            return estimator.fit(_features(table), table.labels, **weights)
+    except (ValueError, TypeError, KeyError) as error:
+        first = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"--estimator: fit refused the table: {first}. It gets the columns as they are read, missing values and "
+            "text included; begin the Pipeline with what makes numbers of them"
+        ) from None
+
+
+def _validated(estimator: Any, table: LabelledTable, seed: int) -> Validation | RegressionValidation:
+    number = number_of(table)
+    said: list[tuple[float, float, float]] = []
+    with threadpool_limits(1):
+        for inner, outer in track(folds(table, seed), "cross-validation", number):
+            fitted = _fit(clone(estimator), table.take(inner))
+            said.append((*_judged(fitted, table.take(outer)), float(len(outer))))
+    loss, score, sizes = np.array(said).T
+    loss, score = float(np.average(loss, weights=sizes)), float(np.average(score, weights=sizes))
+    if table.classifies:
+        shares = np.bincount(table.labels, weights=table.weights)
+        return Validation(None, loss, score, number, float(shares.max() / shares.sum()))
+    spread = float(np.std(table.labels))
+    return RegressionValidation(None, loss, 1 - loss / spread**2, number, spread)
+
+
+def _judged(fitted: Any, outer: LabelledTable) -> tuple[float, float]:
+    """Log-loss and accuracy, or the mean square of errors."""
+    said = fitted.predict(_features(outer))
+    if not outer.classifies:
+        return float(np.average((said - outer.labels) ** 2, weights=outer.weights)), 0.0
+    right = float(np.average(said == outer.labels, weights=outer.weights))
+    known = np.isin(outer.labels, fitted.classes_)
+    if not hasattr(fitted, "predict_proba"):
+        return float("nan"), right
+    probabilities = fitted.predict_proba(_features(outer))[known]
+    return float(log_loss(outer.labels[known], probabilities, labels=fitted.classes_)), right
