@@ -22,7 +22,6 @@ from torch import nn
 
 import upweight as uw
 from languages import bert, trainer
-from languages import tokenizer as letters
 from problems import convex, mlp
 from upweight.errors import InputError
 from upweight.store.backend import Memory
@@ -90,7 +89,6 @@ def calls() -> dict[str, Call]:
     index = uw.index.build(objective, Memory(), uw.index.Sparse(8))
     sentences = [{"input_ids": [3, 4, 5 + k], "label": k % 3} for k in range(6)]
     classifier, stepping = bert(), Stepping()
-    from_rows = uw.Influence(uw.from_transformers(classifier, sentences), uw.inverse.Identity())
     rows = index.project(objective, queries)
     replay = uw.Replay(model, uw.losses.CrossEntropy(), (x, y), optimizer=uw.replay.SGD(0.1), epochs=1, batch_size=n)
     descent, place = torch.optim.SGD(model.parameters(), lr=0.1), Memory()
