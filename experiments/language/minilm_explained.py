@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import upweight as uw
 from experiments.language.newsgroups import GROUPS, QUICK, Messages
 from experiments.results import HERE, Result, table
+from upweight.tasks import ExplainingExample, Explanation
 
 SHOWN = 5
 EXCERPT = 80
@@ -24,9 +26,13 @@ def explained(influence: uw.Influence, data: Messages, predicted: torch.Tensor, 
     labels = torch.tensor([row["label"] for row in data.test])
     losses = torch.nn.functional.cross_entropy(predicted, labels, reduction="none")
     worst = int(losses.masked_fill(predicted.argmax(1) == labels, -torch.inf).argmax())
-    found = uw.tasks.explain_texts(influence, [data.test[worst]], words, SHOWN, query_ids=[f"test {worst}"])
-    found.report("MiniLM's worst mistake on held-out messages").save(PAGE)
-    scores = found.attribution.sequence.scores[0].double()
+    found = uw.tasks.explain(influence, [data.test[worst]], SHOWN, query_ids=[f"test {worst}"], tokens=words)
+    found.page("MiniLM's worst mistake on held-out messages").save(PAGE)
+    scores = found.attribution.scores[0].double()
+    parted = found.tokens[0].examples
+    sides = {"helpful": parted[:SHOWN], "harmful": parted[SHOWN:]}
+    whole = influence.attribute([data.test[worst]], by="train-token", train=[each.position for each in parted])
+    first = {each.position: float(whole.of(0, k).train[0]) for k, each in enumerate(parted)}
     return {
         "query": worst,
         "text": data.test[worst]["text"][:EXCERPT],
@@ -36,38 +42,39 @@ def explained(influence: uw.Influence, data: Messages, predicted: torch.Tensor, 
         "loss": float(losses[worst]),
         "order": scores.argsort().tolist(),
         "scores": scores.tolist(),
-        **{side: [shown(found, side, k) for k in range(SHOWN)] for side in ("helpful", "harmful")},
-        "query_tokens": {side: strongest(found.tokens(0, side).query) for side in ("helpful", "harmful")},
+        **{side: [shown(found, each, first[each.position]) for each in examples] for side, examples in sides.items()},
+        "query_tokens": {
+            side: strongest(found.tokens[0].tokens, np.sum([each.by_query_token for each in examples], axis=0))
+            for side, examples in sides.items()
+        },
         "flipped_share": {
             side: float(data.flipped[order[: round(LEFT_OUT * len(order))]].mean())
             for side, order in (("harmful", scores.argsort()), ("helpful", scores.argsort(descending=True)))
         },
-        "unparted": list(found.attribution.remainder),
+        "unparted": list(found.tokens[0].remainder),
     }
 
 
-def shown(found: Any, side: str, rank: int) -> dict[str, Any]:
-    """One message of a side with its strongest tokens, and the share of its score at the first token and at none."""
-    table = found.to_pandas().query("side == @side").iloc[rank]
-    caption, tokens = found.tokens(0, side).texts[rank]
-    scores = found.attribution.of(0, int(table.position))
+def shown(found: Explanation, example: ExplainingExample, first: float) -> dict[str, Any]:
+    """One message with its strongest tokens, and the share of its score at the first token and at none."""
+    known = {name: values[example.position] for name, values in found.columns.items()}
+    said = [f"{example.id}", *(f"{name} {value}" for name, value in known.items() if name != "text")]
     return {
-        "position": int(table.position),
-        "score": float(table.score),
-        "given": str(table.label),
-        "right": str(table["right label"]),
-        "text": str(table.text)[:EXCERPT],
-        "caption": caption,
-        "strongest": strongest(tokens),
-        "at_first_token": float(scores.train[0] / scores.sequence),
-        "at_no_token": scores.remainder / scores.sequence,
+        "position": example.position,
+        "score": example.sequence,
+        "given": str(known["label"]),
+        "right": str(known["right label"]),
+        "text": str(known["text"])[:EXCERPT],
+        "caption": " · ".join([*said, ", ".join(filter(None, (f"{example.sequence:+.3g} nats", example.apart)))]),
+        "strongest": strongest(example.tokens, example.by_token),
+        "at_first_token": first / example.sequence,
+        "at_no_token": example.remainder / example.sequence,
     }
 
 
-def strongest(tokens: Any, k: int = 6) -> list[str]:
-    """The tokens of the largest shares, special ones apart, with their numbers."""
-    words = [token for token in tokens if not token.text.strip().startswith("[")]
-    return [f"{token.text.strip()} {token.said}" for token in sorted(words, key=lambda each: -abs(each.shares[0]))[:k]]
+def strongest(tokens: Sequence[str], scores: np.ndarray, k: int = 6) -> list[str]:
+    """The tokens of the largest scores, with their numbers."""
+    return [f"{tokens[place].strip()} {scores[place]:+.3g}" for place in np.argsort(-np.abs(scores), kind="stable")[:k]]
 
 
 def result(found: dict[str, Any], run: dict[str, Any], quick: bool) -> Result:

@@ -100,6 +100,43 @@ def given_labels(objective: Objective) -> Int[Tensor, " train"]:
     return _numbered(torch.cat(parts), single)
 
 
+def label_column(objective: Objective) -> dict[str, list[Any]]:
+    """The training examples' labels as a column ``label``, by name.
+
+    Nothing of what is no classification, or has such a column already.
+    """
+    if "label" in objective.columns or not _has_one_label(objective):
+        return {}
+    given = given_labels(objective)
+    return {} if bool((given < 0).any()) else {"label": named(given, objective.class_names).tolist()}
+
+
+def in_words(objective: Objective, data: Any) -> tuple[str, ...]:
+    """Of each example its label, and what the model says; of what is no classification, nothing."""
+    if not _has_one_label(objective):
+        return ()
+    said = predictions(objective, data)
+    if bool((said.given < 0).any()):
+        return ()
+    labels, answers = (named(classes, objective.class_names) for classes in (said.given, said.predicted))
+    likely = said.probability(said.predicted)
+    shares = [""] * len(labels) if likely is None else [f" (p = {share:.3f})" for share in likely.tolist()]
+    return tuple(
+        f"Labelled {one}; the model says {two}{share}." for one, two, share in zip(labels, answers, shares, strict=True)
+    )
+
+
+def _has_one_label(objective: Objective) -> bool:
+    """Whether each example has one label, which is predicted."""
+    loss, first = objective.loss, objective.data.take([0])
+    if not isinstance(loss, losses.Loss) or not loss.classifies or objective.outputs(first).dim() > 2:
+        return False
+    try:
+        return len(_single_labels(first)) == 1
+    except InputError:
+        return False
+
+
 def _classifying(objective: Objective) -> losses.Loss:
     loss = objective.loss
     if not isinstance(loss, losses.Loss) or not loss.classifies:

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import languages
-from upweight.frameworks.pieces import pieces
+from upweight.frameworks.pieces import marks, pieces
 
 transformers = languages.transformers
 TEXTS = ["the weather is fine today", "whether the fine weathers stay", "überall Wetter, stets"]
@@ -63,3 +63,32 @@ def test_what_only_decodes_is_asked_token_by_token() -> None:
             return "".join(chr(number) for number in numbers)
 
     assert pieces(Letters(), [72, 105]) == ["H", "i"]
+
+
+def test_a_character_of_several_tokens_comes_with_its_last() -> None:
+    alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    made = Tokenizer(models.BPE(alphabet, []))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made)
+    numbers = tokenizer("né ü! 東")["input_ids"]
+    assert pieces(tokenizer, numbers) == ["n", "", "é", " ", "", "ü", "!", " ", "", "", "東"]
+    assert pieces(tokenizer, numbers[:2]) == ["n", ""]  # cut off within a character
+
+    class Decoding:
+        decode = tokenizer.decode
+
+    assert pieces(Decoding(), numbers) == pieces(tokenizer, numbers)
+
+
+def test_marks_are_special_tokens_but_those_in_place_of_a_word() -> None:
+    assert marks(languages.tokenizer(mask_token="k")) == {0, 1}
+    assert marks(transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level())) == set()
+    assert marks(object()) == set()
+
+
+def test_a_tokenizer_that_rewrites_what_it_said_still_gives_a_text_for_each_token() -> None:
+    class Rewriting:
+        def decode(self, numbers: list[int]) -> str:
+            return "".join("abc"[number] for number in reversed(numbers))
+
+    assert pieces(Rewriting(), [0, 1, 2]) == ["a", "b", "c"]

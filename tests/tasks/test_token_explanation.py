@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import upweight as uw
-from languages import TEXTS, WORDS, llama, rows, tokenizer
+from languages import TEXTS, WORDS, bert, llama, rows, tokenizer
 from upweight.errors import InputError
 from upweight.report import Report
 
@@ -102,6 +102,79 @@ def test_a_tokenizer_says_what_tokens_read_on_whatever_side_they_are_padded(side
     assert "id: page 0" in html
     assert "text: a b c d" not in html  # what the coloured text says isn't said again
     assert "a b c d" in repr(found)
+
+
+def marked(texts: list[str] = TEXTS, **more: list[int]) -> list[dict[str, Any]]:
+    """Rows of ``<eos> text <eos>``, as of BERT's tokenizers."""
+    ids = [[1, *tokenizer()(text)["input_ids"], 1] for text in texts]
+    made = [
+        {"text": text, "input_ids": row, "attention_mask": [1] * len(row)} for text, row in zip(texts, ids, strict=True)
+    ]
+    return [{**row, **{name: values[k] for name, values in more.items()}} for k, row in enumerate(made)]
+
+
+def classified() -> uw.Objective:
+    model = bert(num_hidden_layers=2, initializer_range=0.5)
+    labelled = marked(label=[0, 1, 2, 0, 1, 2, 0, 1])
+    return uw.from_transformers(model, labelled, tokenizer(), class_names=["no", "yes", "so"])
+
+
+@pytest.mark.parametrize("budget", [{}, {"queries": 8}])
+def test_special_tokens_are_told_in_the_caption_and_not_shown(budget: dict[str, Any]) -> None:
+    objective = classified().replace(budget=uw.Budget(**budget)) if budget else classified()
+    influence, query = uw.Influence(objective, INVERSE), marked(["a b c"], label=[1])
+    found = uw.tasks.explain(influence, query, k=2, tokens=True)
+    (explained,) = found.tokens
+    assert "".join(explained.tokens) == "a b c"
+    by_train = influence.attribute(query, by="train-token")
+    by_query = influence.attribute(query, by="query-token")
+    html, total = found.page().html(), np.zeros(3)
+    for each, example in zip(explained.examples, explained.block().examples, strict=True):
+        assert "".join(each.tokens) == TEXTS[each.position]
+        parts, of_query = by_train.of(0, each.position), by_query.of(0, each.position).query_tokens
+        assert parts.train is not None
+        assert of_query is not None
+        last = len(each.tokens) + 1
+        special = float(parts.train[[0, last]].sum())
+        np.testing.assert_allclose(each.by_token, parts.train[1:last], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(each.by_query_token, of_query[1:4], rtol=1e-3, atol=1e-6)
+        total += of_query[1:4].double().numpy()
+        assert each.special == pytest.approx(special, rel=1e-3, abs=1e-6)
+        assert each.special + each.by_token.sum() + each.remainder == pytest.approx(each.sequence, rel=1e-4)
+        assert abs(each.special) > 0.05 * abs(each.sequence)  # most of the classifier's score is not the words'
+        assert f"of which {each.special:+.3g} at special tokens" in example.caption
+        assert f"of which {each.special:+.3g} at special tokens" in html
+    np.testing.assert_allclose(explained.query_scores, total, rtol=1e-3, atol=1e-6)
+    texts = explained.block().texts  # colours are of the whole query, what stands at its special tokens too
+    assert texts[0][1][0].said == f"{explained.examples[0].by_token[0]:+.3g}"
+
+
+def test_a_page_says_label_and_prediction_of_a_classification() -> None:
+    objective = classified()
+    query = marked(["a b c"], label=[1])
+    found = uw.tasks.explain(uw.Influence(objective, INVERSE), query, k=1, tokens=True)
+    likely = objective.outputs(objective.queries(query)).softmax(1)
+    said = ["no", "yes", "so"][int(likely.argmax())]
+    line = f"Labelled yes; the model says {said} (p = {float(likely.max()):.3f})."
+    assert found.predicted == (line,)
+    assert line in found.page().html()
+    labels = [["no", "yes", "so"][k] for k in (0, 1, 2, 0, 1, 2, 0, 1)]
+    table = found.to_pandas()
+    assert table["label"].tolist() == [labels[place] for place in table["position"]]
+    assert f"label: {table['label'][0]}" in found.page().html()
+
+
+def test_what_is_no_classification_has_no_labels() -> None:
+    found = uw.tasks.explain(uw.Influence(plain(), INVERSE), encoded(WRITTEN[:1]), k=1)
+    assert found.predicted == ()
+    assert "label" not in found.to_pandas()
+
+
+def test_words_after_a_special_token_begin_with_a_space() -> None:
+    pair = {**marked(["a b"])[0], "input_ids": [1, 3, 1, 4, 2, 1], "attention_mask": [1] * 6}
+    objective = uw.from_transformers(llama(), marked(), tokenizer())
+    found = uw.tasks.explain(uw.Influence(objective, INVERSE), [pair], k=1, tokens=True)
+    assert "".join(found.tokens[0].tokens) == "a b <unk> "  # an unknown word is one of the text's
 
 
 def test_pages_need_no_tokens() -> None:

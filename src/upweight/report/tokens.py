@@ -30,11 +30,15 @@ class TokenExample:
         Its t tokens, as they are to be read one after the other.
     scores
         [t], or [query tokens, t].
+    whole
+        [t], for the whole query, where tokens of the query that aren't shown have a part (default: the sum over those
+        shown).
     """
 
     caption: str
     tokens: Sequence[str]
     scores: plots.Values
+    whole: plots.Values | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Tokens:
     helpful_sign
         Whether positive scores are helpful (1) or harmful (-1).
     query_scores
-        Of the query's tokens, ``[query tokens]``, where the examples' scores aren't by them.
+        Of the query's tokens, ``[query tokens]`` (default: the sum over the tokens of the examples).
     leading
         Whether tokens bring their own spaces, as a tokeniser's pieces do; else a space is put between them.
 
@@ -102,6 +106,10 @@ class Tokens:
                 )
             if not np.isfinite(scores).all():
                 raise InputError(f"examples[{number}].scores: NaN or infinite; give finite numbers")
+            if example.whole is not None:
+                whole = np.asarray(example.whole, dtype=float)
+                if whole.shape != (t,) or not np.isfinite(whole).all():
+                    raise InputError(f"examples[{number}].whole: give [{t}] finite numbers; got shape {whole.shape}")
 
         if self.query_scores is not None:
             given = np.asarray(self.query_scores, dtype=float)
@@ -119,14 +127,18 @@ class Tokens:
         found = []
         for example in self.examples:
             scores = self.helpful_sign * np.asarray(example.scores, dtype=float)
-            found.append(scores[None] if scores.ndim == 1 else np.concatenate([scores.sum(0, keepdims=True), scores]))
+            if scores.ndim == 2:
+                given = example.whole
+                whole = scores.sum(0) if given is None else self.helpful_sign * np.asarray(given, dtype=float)
+                scores = np.concatenate([whole[None], scores])
+            found.append(np.atleast_2d(scores))
         return found
 
     @cached_property
     def query(self) -> list[Token]:
-        """The query's tokens, each coloured by its sum over the examples shown, or by its own score."""
+        """The query's tokens, each coloured by its own score, or by its sum over the examples shown."""
         by_token = [matrix[1:].sum(1) for matrix in self._matrices if len(matrix) > 1]
-        if not by_token and self.query_scores is not None:
+        if self.query_scores is not None:
             by_token = [self.helpful_sign * np.asarray(self.query_scores, dtype=float)]
         sums = np.sum(by_token, axis=0) if by_token else np.zeros(len(self.tokens))
         top = float(np.abs(sums).max(initial=0)) or 1.0

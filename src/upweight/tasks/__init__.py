@@ -7,7 +7,6 @@ from upweight.tasks.compare import ComparedModel, Comparison, compare_models
 from upweight.tasks.distance import InfluenceByDistance, by_distance
 from upweight.tasks.domain_mismatch import DomainMismatch, domain_mismatch
 from upweight.tasks.explain import Explanation, explain
-from upweight.tasks.explain_texts import TextExplanation, explain_texts
 from upweight.tasks.export import export
 from upweight.tasks.label_errors import LabelErrors, label_effects, label_errors
 from upweight.tasks.label_fixing import LabelFixing, fix_and_retrain
@@ -40,7 +39,6 @@ __all__ = [
     "Selection",
     "SelectionComparison",
     "TargetErrors",
-    "TextExplanation",
     "TokenExplanation",
     "Unlearned",
     "UnlearningReport",
@@ -51,7 +49,6 @@ __all__ = [
     "correct_labels",
     "domain_mismatch",
     "explain",
-    "explain_texts",
     "export",
     "fix_and_retrain",
     "label_effects",

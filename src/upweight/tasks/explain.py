@@ -14,6 +14,7 @@ from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported
+from upweight.predictions import in_words, label_column
 from upweight.tasks.token_explanation import TokenExplanation, by_token
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Explanation:
     tokens
         The same by token, one for each query, where that was asked for.
     columns, query_columns
-        What is known of training examples and queries, by name: texts, say.
+        What is known of training examples and queries, by name: texts, say, and labels of a classification.
+    predicted
+        Of a classification, a line for each query: its label, and what the model says.
     """
 
     attribution: Attribution
@@ -47,6 +50,7 @@ class Explanation:
     tokens: tuple[TokenExplanation, ...] = ()
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     query_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    predicted: tuple[str, ...] = ()
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per query, side and rank, with what is known of the training examples."""
@@ -96,8 +100,9 @@ def explain(
     leverage_corrected, newton_steps
         Removal with the example's own curvature taken out, as in `Influence.attribute`.
     tokens
-        True: score the tokens of the examples found too, on both sides, in words of the objective's tokenizer; or the
-        texts of each training example's tokens, a list for each, and then ``query_tokens`` likewise.
+        True: score the tokens of the examples found too, on both sides, in words of the objective's tokenizer; or a
+        tokenizer, where the objective has none; or the texts of each training example's tokens, a list for each, and
+        then ``query_tokens`` likewise. A tokenizer's special tokens aren't shown; captions say what stands there.
 
     Raises
     ------
@@ -116,7 +121,8 @@ def explain(
     kinds.check(explain, locals())
     scalars.whole("k", k)
     wanted = tokens is not False and tokens is not None
-    given = None if tokens is True or not wanted else tokens
+    tokenizer = tokens if _decodes(tokens) else None
+    given = None if tokens is True or tokenizer is not None or not wanted else tokens
     if wanted and (leverage_corrected or newton_steps != 1):
         raise InputError("tokens: leverage isn't divided out of their scores; leave leverage_corrected or tokens out")
     influence = subject if isinstance(subject, Influence) else Influence(subject)
@@ -146,8 +152,14 @@ def explain(
             measurement=measurement,
             tokens=given,
             query_tokens=None if query_tokens is None else query_tokens[row],
+            tokenizer=tokenizer,
         )
         for row in range(len(data) if wanted else 0)
     ]
-    shown = columns_like(objective, data)
-    return Explanation(found, helpful, harmful, tuple(parted), objective.columns, shown)
+    shown, columns = columns_like(objective, data), {**objective.columns, **label_column(objective)}
+    return Explanation(found, helpful, harmful, tuple(parted), columns, shown, in_words(objective, data))
+
+
+def _decodes(tokens: Any) -> bool:
+    """Whether it is a tokenizer."""
+    return callable(getattr(tokens, "decode", None)) and not isinstance(tokens, str | bytes | type)

@@ -34,6 +34,8 @@ def blocks(found: Explanation, row: int) -> list[Block]:
     shown = sided(found, row)
     parted = found.tokens[row] if found.tokens else None
     made = about(at(found.query_columns, row), parted)
+    if found.predicted:
+        made.insert(0, Text(found.predicted[row]))
     if parted is not None:
         known = [at(found.columns, position) for _, position, _, _ in shown]
         made.append(parted.block(captions([(side, name, score) for side, _, name, score in shown], known, parted)))
@@ -69,12 +71,16 @@ def about(known: Mapping[str, Any], parted: TokenExplanation | None) -> list[Blo
 def captions(
     shown: Sequence[tuple[str, Any, float]], known: Sequence[Mapping[str, Any]], parted: TokenExplanation
 ) -> list[str]:
-    """What stands above each example's text: its side, name and score, and what is known of it in a few words."""
+    """What stands above each example's text: its side, name and score, and what is known of it in a few words.
+
+    What of a score stands at special tokens, which aren't shown, or at no token, is said beside it.
+    """
     found = []
     for (side, name, score), values, example in zip(shown, known, parted.examples, strict=True):
         rest = _beside(values, example.tokens)
         words = [f"{key}: {value}" for key, value in rest.items() if len(str(value)) <= SHORT]
-        found.append(" · ".join([f"{side}: {name}, {score:+.3g}", *words]))
+        apart = [example.apart] if example.apart else []
+        found.append(" · ".join([", ".join([f"{side}: {name}, {score:+.3g}", *apart]), *words]))
     return found
 
 

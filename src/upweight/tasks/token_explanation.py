@@ -9,23 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from upweight import scalars
-from upweight.data import Data
 from upweight.errors import InputError
-from upweight.frameworks.collation import Collation
-from upweight.frameworks.pieces import pieces
 from upweight.influence import Influence
 from upweight.objective import Objective
 from upweight.optional import imported
 from upweight.quantities.token_attribution import TokenAttribution
+from upweight.tasks.token_words import Words
 
 if TYPE_CHECKING:
     from upweight.report import Tokens
 
 SEVERAL = 3
 """Tokens of each example in words."""
-UNREAD = "·"
-"""A place that no token is known for."""
+FAINT = 1e-3
+"""Share of a score below which nothing is said of a part of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +34,15 @@ class ExplainingExample:
     position, id, sequence
         Its place, its name, the score of the whole.
     tokens
-        Its t tokens as text, without padding; each brings the space before it.
+        Its t tokens as text, without padding and special tokens; each brings the space before it.
     scores
         ``[t]``, or ``[s, t]`` by token of the query too.
+    by_token
+        Scores of its tokens for the whole query, special tokens of the query included.
+    by_query_token
+        Scores of the whole example by the query's tokens, ``[s]``.
+    special, remainder
+        What of the score stands at special tokens of the example (``[CLS]``, ``</s>``), and at no token.
     """
 
     position: int
@@ -47,11 +50,18 @@ class ExplainingExample:
     sequence: float
     tokens: tuple[str, ...]
     scores: Float[np.ndarray, "s t"] | Float[np.ndarray, " t"]
+    by_token: Float[np.ndarray, " t"]
+    by_query_token: Float[np.ndarray, " s"]
+    special: float
+    remainder: float
 
     @property
-    def by_token(self) -> Float[np.ndarray, " t"]:
-        """Scores of its tokens for the whole query."""
-        return self.scores if self.scores.ndim == 1 else self.scores.sum(0)
+    def apart(self) -> str:
+        """What of the score its tokens don't show, in words; empty where there is none."""
+        parts = {"special tokens": self.special, "no token": self.remainder}
+        least = FAINT * abs(self.sequence)
+        said = " and ".join(f"{value:+.3g} at {name}" for name, value in parts.items() if abs(value) > least)
+        return f"of which {said}" if said else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +71,7 @@ class TokenExplanation:
     Attributes
     ----------
     query_id, tokens
-        The query's name and its s tokens as text.
+        The query's name and its s tokens as text, without special ones.
     query_scores
         Sums over the examples by token of the query, ``[s]``.
     examples
@@ -92,7 +102,7 @@ class TokenExplanation:
         """
         with imported("report", "TokenExplanation.block"):
             from upweight.report import TokenExample, Tokens
-        named = [f"{each.id}: {each.sequence:+.3g}" for each in self.examples] if captions is None else list(captions)
+        named = [_named(each) for each in self.examples] if captions is None else list(captions)
         if len(named) != len(self.examples):
             raise InputError(f"captions: got {len(named)}; give one for each of the {len(self.examples)} examples")
         linked = all(each.scores.ndim == 2 for each in self.examples)
@@ -101,7 +111,10 @@ class TokenExplanation:
             words += " Choose a token of the query to see what speaks for that token alone."
         return Tokens(
             self.tokens,
-            [TokenExample(name, each.tokens, each.scores) for name, each in zip(named, self.examples, strict=True)],
+            [
+                TokenExample(name, each.tokens, each.scores, each.by_token)
+                for name, each in zip(named, self.examples, strict=True)
+            ],
             words,
             self.helpful_sign or 1,
             query_scores=self.query_scores,
@@ -131,6 +144,7 @@ def by_token(
     measurement: Any = None,
     tokens: Sequence[Sequence[str]] | None = None,
     query_tokens: Sequence[str] | None = None,
+    tokenizer: Any = None,
 ) -> TokenExplanation:
     """Scores of some training examples for one query, by token of both where that fits the memory for queries.
 
@@ -141,7 +155,9 @@ def by_token(
     positions
         Of the training examples.
     tokens, query_tokens
-        Texts of each training example's tokens, and of the query's (default: as the objective's tokenizer says).
+        Texts of each training example's tokens, and of the query's (default: as the tokenizer says).
+    tokenizer
+        Whose tokens these are (default: the objective's).
 
     Raises
     ------
@@ -153,95 +169,70 @@ def by_token(
     different = list(dict.fromkeys(positions))
     asked: dict[str, Any] = {"quantity": quantity, "measurement": measurement, "query_ids": [query_id]}
     whole = influence.attribute(query, by="token", train=different, **asked)
-    data = whole.scorer.data
-    fields = whole.fields
-    words = _Words(objective, whole)
-    s = fields["query"][-1].stop
-    found: dict[int, tuple[float, np.ndarray]] = {}
-    of_query = np.zeros(s)
-    if (s + 1) * objective.engine.bytes(objective.p) <= objective.engine.budget.queries:
+    data, fields = whole.scorer.data, whole.fields
+    words = Words(getattr(objective.problem.collate, "tokenizer", None) if tokenizer is None else tokenizer, fields)
+    scored: dict[int, _Scored] = {}
+    if (fields["query"][-1].stop + 1) * objective.engine.bytes(objective.p) <= objective.engine.budget.queries:
         for part in whole.scores():
             assert part.pairs is not None
-            found[part.example] = (part.sequence, part.pairs.double().numpy())
-        of_query = np.sum([pairs.sum(1) for _, pairs in found.values()], axis=0)
+            assert part.train is not None
+            assert part.query_tokens is not None
+            train, query_side = _array(part.train), _array(part.query_tokens)
+            scored[part.example] = _Scored(part.sequence, train, query_side, _array(part.pairs))
     else:
+        by_query = {part.example: part.query_tokens for part in _parted(whole, "query-token").scores()}
         for part in _parted(whole, "train-token").scores():
             assert part.train is not None
-            found[part.example] = (part.sequence, part.train.double().numpy())
-        for part in _parted(whole, "query-token").scores():
-            assert part.query_tokens is not None
-            of_query = of_query + part.query_tokens.double().numpy()
-    said = words.of(data, 0, "query", of_query, query_tokens)
-    places = [place for place, word in enumerate(said) if word is not None]
+            scored[part.example] = _Scored(part.sequence, _array(part.train), _array(by_query[part.example]), None)
+    total = np.sum([each.query for each in scored.values()], axis=0)
+    said = words.of(data, 0, "query", total, query_tokens)
     examples = []
     for position in positions:
-        sequence, scores = found[different.index(position)]
+        found = scored[different.index(position)]
         given = None if tokens is None else tokens[position]
-        read = words.of(objective.data, position, "train", scores, given)
-        kept = [place for place, word in enumerate(read) if word is not None]
-        rows = scores if scores.ndim == 1 else scores[places]
-        texts = tuple(word for word in read if word is not None)
-        examples.append(ExplainingExample(position, objective.ids[position], sequence, _spaced(texts), rows[..., kept]))
+        read = words.of(objective.data, position, "train", found.train, given)
+        rows = found.train if found.pairs is None else found.pairs[said.places]
+        examples.append(
+            ExplainingExample(
+                position,
+                objective.ids[position],
+                found.sequence,
+                read.texts,
+                rows[..., read.places],
+                found.train[read.places],
+                found.query[said.places],
+                float(found.train[read.special].sum()),
+                found.sequence - float(found.train.sum()),
+            )
+        )
     return TokenExplanation(
         query_id,
-        _spaced([word for word in said if word is not None]),
-        of_query[places],
+        said.texts,
+        total[said.places],
         tuple(examples),
         whole.sequence.quantity.helpful_sign,
         whole.remainder,
     )
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """Scores of one example at all places: of its own, of the query's, of pairs."""
+
+    sequence: float
+    train: np.ndarray
+    query: np.ndarray
+    pairs: np.ndarray | None
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(values.double().numpy())
+
+
+def _named(example: ExplainingExample) -> str:
+    said = example.apart
+    return f"{example.id}: {example.sequence:+.3g}" + (f", {said}" if said else "")
+
+
 def _parted(whole: TokenAttribution, by: Any) -> TokenAttribution:
     return replace(whole, scorer=replace(whole.scorer, by=by))
-
-
-@dataclass(frozen=True)
-class _Words:
-    """What stands at the places of an example: what is given, else what the tokenizer says of the batch's numbers."""
-
-    objective: Objective
-    whole: TokenAttribution
-
-    def of(
-        self, data: Data, place: int, side: str, scores: np.ndarray, given: Sequence[str] | None
-    ) -> list[str | None]:
-        """A text for each place; None where there is no token and no score."""
-        strong = np.abs(scores).reshape(-1, scores.shape[-1]).max(0) > 0
-        read: list[str | None] = [None] * scores.shape[-1]
-        if given is not None:
-            texts = [str(text) for text in given]
-            if isinstance(given, str) or len(texts) > len(read) or strong[len(texts) :].any():
-                name = "tokens" if side == "train" else "query_tokens"
-                raise InputError(
-                    f"{name}: got {scalars.shown(given)} for {side} example {place}, which has {len(read)} places; "
-                    "give one text for each token, in their order (padding at the end may be left out)"
-                )
-            read[: len(texts)] = texts
-            return read
-        batch = data.take([place])
-        collation = self.objective.problem.collate
-        if not isinstance(collation, Collation) or collation.tokenizer is None or not isinstance(batch, Mapping):
-            raise InputError(
-                "tokens: the objective knows no tokenizer; give the tokens of each training example as texts, and "
-                "query_tokens likewise"
-            )
-        for field in self.whole.fields[side]:
-            ids, mask = batch.get(field.name), batch.get(MASKS.get(field.name, ""))
-            texts = [] if ids is None else pieces(collation.tokenizer, ids[0].tolist())
-            counts = [True] * len(texts) if mask is None else (mask[0] != 0).tolist()
-            for k, (text, counted) in enumerate(zip(texts, counts, strict=True)):
-                if counted and field.start + k < len(read):
-                    read[field.start + k] = text
-        return [UNREAD if word is None and strong[k] else word for k, word in enumerate(read)]
-
-
-MASKS = {"input_ids": "attention_mask", "decoder_input_ids": "decoder_attention_mask"}
-"""Which key of a batch says of which places that they are padding."""
-
-
-def _spaced(texts: Sequence[str]) -> tuple[str, ...]:
-    """Words as texts to be read one after the other: with spaces, unless some bring their own."""
-    if any(text[:1].isspace() or text[:1] in "Ġ▁Ċ" or text[-1:].isspace() for text in texts if text):
-        return tuple(texts)
-    return tuple(text if k == 0 else f" {text}" for k, text in enumerate(texts))
