@@ -57,8 +57,11 @@ def of_lightning() -> uw.Objective:
                 super().__init__()
                 self.model = Summed()
 
+            def forward(self, ids: torch.Tensor) -> torch.Tensor:
+                return self.model(ids)
+
             def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-                return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+                return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
             def configure_optimizers(self) -> Any:
                 return torch.optim.SGD(self.parameters(), lr=0.1)
