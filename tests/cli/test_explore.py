@@ -235,6 +235,23 @@ def test_a_csv_is_cleaned_row_by_row_and_nothing_else_in_it_changes(
     assert "has changed since" in refusal(run, "clean", "cancer.explore")
 
 
+def test_a_table_that_is_no_text_is_cleaned_by_its_columns(
+    answer: Callable[..., dict[str, Any]], run: Run, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": random.normal(size=60), "q": random.normal(size=60)})
+    frame["y"] = np.where(frame["x"] + random.normal(size=60) > 0, "a", "b")
+    frame.to_parquet(tmp_path / "pool.parquet")
+    assert "is text or an identifier" in refusal(run, "explore", "pool.parquet", "--target", "q", "--prepare")
+    answer("explore", "pool.parquet", "--target", "y", "--queries", 5, "--prepare")
+    rows = Contents("pool.explore").display.train.ids
+    decided("pool.explore", relabel={0: "b" if frame["y"][rows[0]] == "a" else "a"}, exclude=(1,))
+    after = pd.read_csv(answer("clean", "pool.explore", "--output", "out")["files"]["cleaned data"])
+    left = frame.drop(index=rows[1])
+    assert after["x"].tolist() == pytest.approx(left["x"].tolist())
+    assert left.index[after["y"].to_numpy() != left["y"].to_numpy()].tolist() == [rows[0]]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

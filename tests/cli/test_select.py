@@ -165,3 +165,14 @@ def test_an_export_never_takes_the_place_of_what_is_read(iris: Planted, run: Run
     assert result.exit_code == 1
     assert "--export" in result.output
     assert iris.path.read_bytes() == before
+
+
+def test_what_is_chosen_of_a_table_that_is_no_text_is_exported_by_its_columns(answer: Ask, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": random.normal(size=60), "day": pd.date_range("2024-01-01", periods=60)})
+    frame["y"] = np.where(frame["x"] + random.normal(size=60) > 0, "a", "b")
+    frame.to_parquet(tmp_path / "pool.parquet")
+    found = answer("select", "pool.parquet", "-t", "y", "-k", 3, "--export", "chosen.csv")
+    chosen = pd.read_csv(tmp_path / "chosen.csv")
+    assert chosen["x"].tolist() == pytest.approx(frame["x"][found["ids"]].tolist())
+    assert chosen["day"].tolist() == [f"{day:%Y-%m-%d}" for day in frame["day"][found["ids"]]]

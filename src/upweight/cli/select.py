@@ -193,9 +193,10 @@ def texts(opened: sources.Source, method: Method, column: str | None, asked: lis
         if column is not None:
             raise typer.BadParameter("--text is for --method bm25; the other methods read no words")
         return {}
+    pool = texts_of(opened.train_table, column, "the pool")
     reference = texts_of(opened.query_table, column, "the reference set")
     return {
-        "texts": texts_of(opened.train_table, column, "the pool"),
+        "texts": pool,
         "reference_texts": reference if asked is None else [reference[position] for position in asked],
     }
 
