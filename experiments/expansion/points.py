@@ -125,8 +125,9 @@ def one_point(number: int) -> dict[str, Any]:
 
 def loss_of_tempered(one: Study) -> float:
     """Mean training loss of the divided outputs."""
+    model = one.given
     with torch.no_grad():
-        return float(loss_of_outputs(one.given(one.examples[0]) / TEMPERATURE, one.examples[1]).mean())
+        return float(loss_of_outputs(model(one.examples[0]) / TEMPERATURE, one.examples[1]).mean())
 
 
 MARKS = {
