@@ -23,7 +23,7 @@ EXTRAS = {
     ),
     "explore": (
         *("nicegui", "fastapi", "uvicorn", "pyarrow", "typer", "pandas", "sklearn", "threadpoolctl", "matplotlib"),
-        *("jinja2", "markupsafe", "PIL", "filelock", "platformdirs", "charset_normalizer", "skrub"),
+        *("charset_normalizer", "skrub", "jinja2", "markupsafe", "PIL", "filelock", "platformdirs"),
     ),
     "text": ("bm25s",),
     "ray": ("ray",),
