@@ -26,15 +26,15 @@ Made = tuple[uw.Objective, tuple[Tensor, Tensor]]
 
 
 class Shifted(nn.Module):
-    """A model with the outputs of another: the last columns of its input are what has to be added."""
+    """A model with the outputs of another: the last columns of its flat input are what has to be added."""
 
-    def __init__(self, model: nn.Module, width: int):
+    def __init__(self, model: nn.Module, shape: torch.Size, width: int):
         super().__init__()
-        self.model, self.width = model, width
+        self.model, self.shape, self.width = model, shape, width
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        return self.model(x[:, : -self.width]) + x[:, -self.width :]
+        return self.model(x[:, : -self.width].unflatten(1, self.shape)) + x[:, -self.width :]
 
 
 def with_outputs_of(one: Study, jacobians: nn.Module, outputs: nn.Module) -> Made:
@@ -42,10 +42,10 @@ def with_outputs_of(one: Study, jacobians: nn.Module, outputs: nn.Module) -> Mad
     x, y, query_x, query_y = one.examples
     with torch.no_grad():
         shift, query_shift = (outputs(each) - jacobians(each) for each in (x, query_x))
-    data = torch.cat([x, shift], 1), y
-    model = Shifted(jacobians, shift.shape[1])
+    data = torch.cat([x.flatten(1), shift], 1), y
+    model = Shifted(jacobians, x.shape[1:], shift.shape[1])
     objective = uw.Objective(model, uw.losses.CrossEntropy(), data, l2=one.recipe.l2)
-    return objective, (torch.cat([query_x, query_shift], 1), query_y)
+    return objective, (torch.cat([query_x.flatten(1), query_shift], 1), query_y)
 
 
 def trained(weight: float = 1.0, **changes: Any) -> Callable[[Study], Made]:
