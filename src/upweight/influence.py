@@ -25,6 +25,7 @@ from upweight.executors import Executor, InProcess
 from upweight.gradients.denormals import flushed
 from upweight.inverse import Inverse, LiSSA, Solution, Solver, SolveReport, as_solver, warned
 from upweight.inverse.costs import Counts
+from upweight.inverse.in_metric import InMetric, InMetricSolver
 from upweight.jobs import attributing, fitting, planned
 from upweight.jobs.attributing import Work
 from upweight.jobs.fitting import Fit
@@ -379,6 +380,7 @@ class Influence(Attributor):
             newton_steps=newton_steps,
         )
         asked.check(self.objective)
+        self._refuse_metric("leverage_corrected", leverage_corrected)
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)
         check_measurement(self.objective, data, kind)
@@ -611,6 +613,7 @@ class Influence(Attributor):
         """
         asked = Asked(renormalize=renormalize, leverage_corrected=leverage_corrected)
         asked.check(self.objective)
+        self._refuse_metric("leverage_corrected", leverage_corrected)
         kept = as_kept(store, top_k=top_k, executor=executor, shard_size=shard_size, resume=resume, columns=columns)
         positions = None if train is None else self.objective.positions(train, "train")
         if kept is not None:
@@ -620,6 +623,14 @@ class Influence(Attributor):
             self._announce(self.objective.n if positions is None else len(positions))
         score = OfItself(self.objective, asked, self.solver, self.solve)
         return self.result(score(positions), score.meaning, score.report, positions, np.array([]))
+
+    def _refuse_metric(self, name: str, asked: bool) -> None:
+        """Refuse steps whose own curvature is damped by δI beside an inverse that is damped by δP."""
+        if asked and isinstance(self.inverse, InMetric | InMetricSolver):
+            raise InputError(
+                f"{name}: it takes the example's own curvature out of H + δI, and inverse.InMetric damps by δP; leave it "
+                "out, or give the inverse without a metric"
+            )
 
     @_working
     def parameters(self, indices: Any) -> Float[Tensor, "k p"]:
@@ -662,6 +673,7 @@ class Influence(Attributor):
             Scores ``[queries, groups]``; ids are the groups' numbers.
         """
         removal.refuse_corrections(self.objective, renormalize)
+        self._refuse_metric("order", order == "newton")
         members = groups.read_members(self.objective, indices)
         kind = as_measurement(measurement)
         data = self.objective.queries(queries)

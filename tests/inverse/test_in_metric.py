@@ -171,3 +171,19 @@ def test_what_has_no_form_in_a_metric_is_refused_by_name() -> None:
     for wrong, words in (({}, "lacks the parameter"), ({name: -value for name, value in metric.items()}, "not > 0")):
         with pytest.raises(InputError, match=words):
             InMetric(EKFAC(), wrong).fit(objective)
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_steps_damped_without_the_metric_are_refused(fitted: bool) -> None:
+    problem = mlp(n=12)
+    objective = problem.objective()
+    inverse: Any = InMetric(Dense(GGN(), damping=DELTA), metric_of(problem.model))
+    influence = uw.Influence(objective, inverse.fit(objective) if fitted else inverse)
+    queries = (problem.x[:2], problem.y[:2])
+    with pytest.raises(InputError, match=r"leverage_corrected: .* InMetric damps by δP"):
+        influence.attribute(queries, leverage_corrected=True)
+    with pytest.raises(InputError, match=r"leverage_corrected: .* InMetric damps by δP"):
+        influence.self_influence(leverage_corrected=True)
+    with pytest.raises(InputError, match=r"order: .* InMetric damps by δP"):
+        influence.group([0, 1], queries, order="newton")
+    assert influence.group([0, 1], queries).scores.isfinite().all()
