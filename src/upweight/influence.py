@@ -628,8 +628,8 @@ class Influence(Attributor):
         """Refuse steps whose own curvature is damped by δI beside an inverse that is damped by δP."""
         if asked and isinstance(self.inverse, InMetric | InMetricSolver):
             raise InputError(
-                f"{name}: it takes the example's own curvature out of H + δI, and inverse.InMetric damps by δP; leave it "
-                "out, or give the inverse without a metric"
+                f"{name}: it takes the example's own curvature out of H + δI, and inverse.InMetric damps by δP; leave "
+                "it out, or give the inverse without a metric"
             )
 
     @_working
