@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import torch
 from benchmarks.fidelity.models import loss_of_outputs
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor, nn
 
 import upweight as uw
@@ -156,6 +157,9 @@ def figure(rows: list[dict[str, Any]], halves: dict[str, float]) -> Figure:
             )
         axis.axvline(halves[name], color="grey", lw=1, ls="--", label="models of halves")
         axis.set(title=name, xscale="log", xlabel="mean training loss where linearised [nats]")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("LDS, automatic damping (averaged seeds, halves)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     found.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
