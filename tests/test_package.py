@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -29,7 +30,10 @@ def scores(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Te
 
 
 def run(*words: str | Path, cwd: Path, ok: bool = True) -> str:
-    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True, timeout=600)
+    apart = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # which names this checkout
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=apart, capture_output=True, text=True, timeout=600
+    )
     assert (done.returncode == 0) is ok, done.stdout + done.stderr
     return done.stdout
 
