@@ -20,11 +20,10 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^(?:\$ )?((?:upweight|python examples/)\S* .*|upweight)$")
+COMMAND = re.compile(r"^(?:\$ )?(upweight|(?:upweight|python examples/)\S* .*|python examples/\S*)$")
 NEEDS = {"people.csv": "adult", "patients": "support2", "fashion_study": "fashion-mnist", "mnist": "mnist"}
 """The data set that has to be fetched for a command that mentions the word."""
 LARGE = ("fashion_study", "fetch mnist")
-"""Minutes of download or training: with the other large ones."""
 
 
 @dataclass(frozen=True)
@@ -59,42 +58,35 @@ def shown(page: Path) -> Iterator[Shown]:
 ALL = [each for page in PAGES for each in shown(page)]
 
 
-def cases(every: list[Shown]) -> list[object]:
-    marked = []
-    for each in every:
-        marks = [pytest.mark.download] if any(word in each.words for word in NEEDS) else []
-        marks += [pytest.mark.slow_download] if any(word in each.words for word in LARGE) else []
-        marked.append(pytest.param(each, marks=marks, id=str(each)))
-    return marked
+def heavy(each: Shown) -> bool:
+    """Minutes of download or training: with the other large ones."""
+    return any(word in each.words for word in LARGE)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone's files that the commands name, for all commands of all pages."""
-    folder = tmp_path_factory.mktemp("clone")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A fresh clone's files that the commands name: a reader of one page has run no other's."""
+    folder = tmp_path / "clone"
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
-def ran(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def ran(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """What a command prints; None where its data can't be had."""
     for word, name in NEEDS.items():
         if word in each.words:
             try:
                 datasets.fetch(name, progress=False)
-            except datasets.DataUnavailable as error:
-                pytest.skip(str(error))
+            except datasets.DataUnavailable:
+                return None
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "80")
     program, *arguments = shlex.split(each.words, comments=True)
-    if "people.csv" in arguments and not (folder / "people.csv").exists():  # where this test is run alone
-        CliRunner().invoke(app, ["data", "fetch", "adult", "--csv", "people.csv"])
     if program == "python":
         runpy.run_path(arguments[0], run_name="__main__")
         return ""
-    if "patients.csv" in arguments and not (folder / "patients.csv").exists():
-        runpy.run_path("examples/later_patients.py", run_name="__main__")
-    result = CliRunner().invoke(app, [*arguments, *(["--force"] if "--csv" in arguments else [])])
-    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, f"{each.words}\n{result.output}"
     return result.output
 
 
@@ -165,9 +157,13 @@ def test_python_runs_as_it_is_written(words: str, folder: Path, monkeypatch: pyt
     runpy.run_path("page.py", run_name="__main__")
 
 
-@pytest.mark.parametrize("each", cases(ALL))
-def test_a_command_runs_as_it_is_written(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran(each, folder, monkeypatch)
+@pytest.mark.download
+@pytest.mark.parametrize("page", sorted({each.page for each in ALL}), ids=lambda page: page.stem)
+def test_a_page_s_commands_run_as_they_are_written(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the page's order: later ones may read what earlier ones have written."""
+    light = [each for each in ALL if each.page == page and not heavy(each)]
+    if without := [each.words for each in light if ran(each, folder, monkeypatch) is None]:
+        pytest.skip(f"data can't be had for {'; '.join(without)}")
 
 
 STAND_INS = {"--ray auto": "--ray local", "--slurm timeout_min=60": "--slurm timeout_min=60 --slurm cluster=local"}
@@ -218,10 +214,16 @@ def settled(each: Shown) -> bool:
 
 
 @pytest.mark.slow_download
-@pytest.mark.parametrize("each", [pytest.param(each, id=str(each)) for each in ALL if each.printed and settled(each)])
-def test_a_page_shows_what_its_command_prints(each: Shown, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", sorted({each.page for each in ALL if each.printed}), ids=lambda page: page.stem)
+def test_a_page_shows_what_its_commands_print(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Line by line; a line ``…`` on the page stands for any number of them."""
-    lines = iter(line for line in ran(each, folder, monkeypatch).splitlines() if line.strip())
-    for told in each.printed:
-        if told.strip() != "…":
-            assert any(same(told, line) for line in lines), told
+    for each in ALL:
+        if each.page != page:
+            continue
+        printed = ran(each, folder, monkeypatch)
+        if printed is None:
+            pytest.skip(f"data can't be had for {each.words}")
+        lines = iter(line for line in printed.splitlines() if line.strip())
+        for told in each.printed if settled(each) else ():
+            if told.strip() != "…":
+                assert any(same(told, line) for line in lines), f"{each.words}: {told}"

@@ -73,12 +73,12 @@ class Tab:
         self.send("Page.navigate", url=address)
         self.wait(f"location.href !== 'about:blank' && ({until})")
 
-    def wait(self, code: str, seconds: float = WAIT) -> float:
-        """Until an expression holds; the seconds that it took."""
+    def wait(self, code: str, seconds: float = WAIT, *, awaited: bool = False) -> float:
+        """Until an expression, or what it promises, holds; the seconds that it took."""
         begun = time.perf_counter()
         while True:
             with contextlib.suppress(AssertionError):  # of a page that isn't whole yet
-                if self.do(f"!!({code})"):
+                if self.do(code if awaited else f"!!({code})"):
                     return time.perf_counter() - begun
             assert time.perf_counter() - begun < seconds, f"waited {seconds} s for {code}; the page says:\n{self.text}"
             time.sleep(0.02)
@@ -93,13 +93,25 @@ class Tab:
         self.wait(f"document.body.innerText.includes({json.dumps(words)})", seconds)
 
     def click(self, selector: str, place: int = 0) -> None:
-        """In the middle of what a selector finds, as a mouse does."""
+        """In the middle of what a selector finds, as a mouse does, once it has come to rest and lies on top there."""
         found = f"document.querySelectorAll({json.dumps(selector)})[{place}]"
         self.front()
         self.wait(found)
-        self.do(f"{found}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        box = self.do(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({found}.getBoundingClientRect())")
-        at = {"x": box[0], "y": box[1], "button": "left", "clickCount": 1}
+        middle = "(r => [r.x + r.width / 2, r.y + r.height / 2])(it.getBoundingClientRect())"
+        self.wait(
+            f"""(async () => {{
+                const it = {found};
+                it.scrollIntoView({{block: 'center', behavior: 'instant'}});
+                const before = {middle};
+                await new Promise(done => setTimeout(done, 50));
+                const now = {middle};
+                window.atRest = now;
+                return `${{before}}` === `${{now}}` && it.contains(document.elementFromPoint(...now));
+            }})()""",
+            awaited=True,
+        )
+        x, y = self.do("window.atRest")
+        at = {"x": x, "y": y, "button": "left", "clickCount": 1}
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, **at)
 

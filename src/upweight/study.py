@@ -178,20 +178,32 @@ def _as_study(found: Any, path: str) -> Study:
 
 
 def _run(file: Path) -> ModuleType:
-    """Import the file under a name of its own; its neighbours can be imported, as when it is run as a script."""
+    """Import the file under a name of its own; its neighbours can be imported, as when it is run as a script.
+
+    The folder of a package comes last on the path and its parent first: a neighbour such as `sklearn.py` hides no
+    library of that name.
+    """
     name = f"upweight_study_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise InputError(f"{file}: is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up
-    sys.path.insert(0, str(file.parent))
+    _look_beside(file)
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+def _look_beside(file: Path) -> None:
+    root = next(folder for folder in file.parents if not (folder / "__init__.py").exists())
+    if sys.path[:1] != [str(root)]:
+        sys.path.insert(0, str(root))
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
 
 
 @contextmanager

@@ -115,8 +115,16 @@ def test_a_named_report_is_replaced_with_force_alone(iris: Planted, run: Run, tm
 def test_in_a_folder_results_get_the_next_number(iris: Planted, answer: Callable[..., dict], tmp_path: Path) -> None:
     arguments = ("label-errors", iris.path, "-t", "target")
     first, second = (answer(*arguments)["files"] for _ in range(2))
-    assert [Path(path).name for path in first.values()] == ["label-errors.csv", "label-errors.html"]
-    assert [Path(path).name for path in second.values()] == ["label-errors-2.csv", "label-errors-2.html"]
+    assert [Path(path).name for path in first.values()] == [
+        "label-errors.csv",
+        "label-errors.html",
+        "label-errors.fixed.csv",
+    ]
+    assert [Path(path).name for path in second.values()] == [
+        "label-errors-2.csv",
+        "label-errors-2.html",
+        "label-errors-2.fixed.csv",
+    ]
     assert answer(*arguments, "--force")["files"] == first
 
 
