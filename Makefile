@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo explore test docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore benchmark-tables mutants kills clean help
+.PHONY: demo explore test test-all docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore benchmark-tables mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -21,11 +21,14 @@ demo: $(READY)   ## flip labels on digits, find them, explain an error, prove it
 explore: $(READY) ## open a page on the demo's digits: look at flipped labels, decide, clean
 	$(BIN)/upweight explore --demo
 
-test: lint types ## lint, types and the whole test suite
+test: lint types ## lint, types and the test suite
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download and not exhaustive' -n auto --dist worksteal
+
+test-all: lint types ## the same, and every case of what a few cases try there (half an hour on two cores)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
 
 quick: $(READY)  ## the tests that take no time: a minute
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow and not slow_download' -n auto --dist worksteal
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow and not slow_download and not exhaustive' -n auto --dist worksteal
 
 test-data: $(READY) ## the tests that download large data sets
 	$(BIN)/python -m pytest -m 'download or slow_download'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from matplotlib.figure import Figure
 
+import upweight as uw
 from experiments.koh_liang import animals
 
 FLIPPED, HELD = "#D55E00", "#0072B2"

@@ -128,7 +128,7 @@ def variance(first, second, groups, k):
 @pytest.mark.parametrize("kind", ["whole", "outer", "same", "large entries"])
 def test_inner_products_are_kept_on_average_with_the_variance_stated(kind):
     torch.manual_seed(1)
-    r, c, k, draws = 12, 10, 512, 1500
+    r, c, k, draws = 12, 10, 512, 500
     first, second = normal(2, r, c)
     if kind != "whole":
         left, right = normal(2, r) + 1, normal(2, c) + 1  # cosines far from 0
@@ -148,6 +148,6 @@ def test_inner_products_are_kept_on_average_with_the_variance_stated(kind):
     errors -= exact
     bound = variance(first, second, sketch.GROUPS, k)
     assert abs(float(errors.mean())) < 4 * math.sqrt(bound / draws)
-    assert float(errors.square().mean()) < 1.15 * bound
+    assert float(errors.square().mean()) < 1.2 * bound
     if kind != "large entries":  # terms −2Σ G²H² and the like, which the bound leaves out, are small then
         assert float(errors.square().mean()) > 0.6 * bound

@@ -61,9 +61,13 @@ def undisturbed(
 
 
 @pytest.mark.parametrize("what", ["kill", "full"])
-def test_at_every_step(tmp_path: Path, undisturbed: tuple[Any, Any, int], what: str) -> None:
+@pytest.mark.parametrize(
+    "every", [3, pytest.param(1, marks=pytest.mark.exhaustive)], ids=lambda every: f"every {every}"
+)
+def test_at_every_step(tmp_path: Path, undisturbed: tuple[Any, Any, int], what: str, every: int) -> None:
     top_k, whole, steps = undisturbed
-    for at in range(steps + (what == "kill")):
+    first = {("kill", None): 0, ("full", None): 1, ("kill", 3): 2, ("full", 3): 0}[what, top_k]  # others in each
+    for at in {*range(first % every, steps, every), *([steps] if what == "kill" else [])}:
         store, notes = tmp_path / f"{at}", tmp_path / f"notes-{at}"
         if at == steps:
             assert apart(Disturbed(store, notes, "killed", at - 1), top_k) == -signal.SIGKILL
@@ -138,7 +142,7 @@ def group(process: subprocess.Popen[str]) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_a_script_that_is_ended_leaves_no_process_and_is_gone_on_with(
     tmp_path: Path, undisturbed: tuple[Any, Any, int], way: signal.Signals, workers: int
 ) -> None:

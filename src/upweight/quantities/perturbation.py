@@ -69,7 +69,7 @@ def input_gradients(
     batch: Batch,
     weights: Float[Tensor, " batch"],
     key: Any,
-) -> Float[Tensor, batch * input]:
+) -> Float[Tensor, " batch *input"]:
     """−∇ₓ[⟨direction, w ∇_θℓ⟩] of each example of a batch at θ = ``params``: two backward passes for all of them.
 
     With s_q for ``direction`` this is I_pert,loss(z, q) of eq. 5; ``key`` says which tensor of the batch is x.
