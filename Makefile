@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo explore test test-all docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore benchmark-tables mutants kills clean help
+.PHONY: demo explore test test-all test-lowest docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore benchmark-tables mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -26,6 +26,11 @@ test: lint types ## lint, types and the test suite
 
 test-all: lint types ## the same, and every case of what a few cases try there (half an hour on two cores)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
+
+test-lowest: $(READY) ## the test suite with the lowest versions that pyproject.toml allows, in an environment of its own
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -m 'not slow_download and not exhaustive' -n auto --dist worksteal
 
 quick: $(READY)  ## the tests that take no time: a minute
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow and not slow_download and not exhaustive' -n auto --dist worksteal

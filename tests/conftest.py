@@ -37,6 +37,7 @@ pytest.register_assert_rewrite(*(f"{room}.interface" for room in ("inverse", "cu
 
 import problems  # noqa: E402
 import slow  # noqa: E402
+import thinned  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,9 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # pytest -m "not slow" is the quick lane.
     long = slow.listed()
-    for item in items:
-        if item.nodeid.partition("[")[0] in long:
+    named = [(item.nodeid.partition("[")[0], item) for item in items]
+    for function, item in named:
+        if function in long:
             item.add_marker(pytest.mark.slow)
+    for item in thinned.left_to_the_exhaustive_run(named, thinned.listed()):
+        item.add_marker(pytest.mark.exhaustive)
 
 
 @pytest.fixture(autouse=True)

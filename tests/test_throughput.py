@@ -237,6 +237,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch, *given: str) -> None:
     gpu.main()
 
 
+@pytest.mark.exhaustive
 def test_the_script_for_a_gpu_runs_whole_on_a_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -41,7 +41,8 @@ def test_the_kernel_gives_the_gradients_of_automatic_differentiation(dtype: torc
         assert (part - truth).norm() <= accuracy * truth.norm()
 
 
-def test_steps_are_those_of_torchs_adam() -> None:
+def test_steps_are_those_of_torchs_adam(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnn, "BATCH", 40)
     data, model = random_images(cnn.BATCH), cnn.network().double()
     state, l2 = cnn.Adam.at(cnn.flat(model)[None]), cnn.penalty(model)
     groups = [

@@ -124,7 +124,6 @@ def test_every_model_is_differentiated_rightly_or_refused_by_name(name: str) -> 
     assert 0 < truth.shape[1] < 5000
     assert bool(truth.any(1).all())
     made = all_gradients(double, truth, torch.float64)
-    all_gradients(case, truth, torch.float32)
     hessian = uw.curvature.Hessian().of(made)
     if case.once:
         with pytest.raises(InputError, match=case.once):
@@ -136,3 +135,20 @@ def test_every_model_is_differentiated_rightly_or_refused_by_name(name: str) -> 
     scores(double, made, truth)
     assert same(before[0], state(case.model))
     assert same(before[1], state(double.model))
+
+
+IN_SINGLE = [pytest.param(name, marks=[pytest.mark.exhaustive] if name in hugging_face.MODELS else []) for name in ZOO]
+"""Transformers' architectures in float32 are those of `test_padding.py` in the ordinary run."""
+
+
+@pytest.mark.parametrize("name", IN_SINGLE)
+@pytest.mark.filterwarnings("ignore::upweight.errors.SlowPathWarning")
+@pytest.mark.filterwarnings("ignore::upweight.errors.NotStationaryWarning")
+def test_so_it_is_in_single_precision(name: str) -> None:
+    case = prepared(name)
+    if case.refused:
+        pytest.skip(f"refused: {case.refused}")
+    before = state(case.model)
+    truth, _ = gradients(replace(case, model=copied(case.model).double(), data=in_double(case.data)), None)
+    all_gradients(case, truth, torch.float32)
+    assert same(before, state(case.model))

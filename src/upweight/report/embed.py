@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 from matplotlib.artist import Artist
+from matplotlib.axis import Axis
 from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -52,9 +54,16 @@ def figure_markup(figure: Figure, alt: str, prefix: str) -> Markup:
 
 def has_many_points(figure: Figure) -> bool:
     """Whether an SVG of the figure would be large: it holds an image, or over 2000 points, bars and marks."""
-    if figure.findobj(AxesImage):
-        return True
-    return sum(_points(artist) for artist in figure.findobj()) > MOST_POINTS
+    drawn = list(_drawn(figure))
+    return any(isinstance(artist, AxesImage) for artist in drawn) or sum(map(_points, drawn)) > MOST_POINTS
+
+
+def _drawn(artist: Artist) -> Iterator[Artist]:
+    """What a figure consists of but for the ticks, which asking an axis for them would make."""
+    yield artist
+    if not isinstance(artist, Axis):
+        for child in artist.get_children():
+            yield from _drawn(child)
 
 
 def _points(artist: Artist) -> int:
