@@ -51,7 +51,7 @@ def classes_last(outputs: Tensor, targets: Tensor, class_axis: int | None) -> Te
 
 def values(
     outputs: Tensor, targets: Tensor, weight: ClassWeights, smoothing: float, ignored: int
-) -> Float[Tensor, ...]:
+) -> Float[Tensor, " ..."]:
     """The loss of every place, 0 where it is ignored; the classes are the last dimension."""
     log_p = F.log_softmax(outputs, dim=-1)
     w = None if weight is None else _weights(weight, outputs)
@@ -71,7 +71,7 @@ def values(
 
 def masses(
     outputs: Tensor, targets: Tensor, weight: ClassWeights, smoothing: float, ignored: int
-) -> Float[Tensor, ...]:
+) -> Float[Tensor, " ..."]:
     """Q = Σ_c q_c of every place, 0 where it is ignored."""
     w = None if weight is None else _weights(weight, outputs)
     if are_probabilities(outputs, targets):
