@@ -29,7 +29,7 @@ def program() -> str | None:
 class Tab:
     """A page that is open."""
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, domains: tuple[str, ...] = ("Page", "Runtime", "Network", "Log")):
         from websockets.sync.client import connect
 
         self._stack = contextlib.ExitStack()
@@ -37,7 +37,7 @@ class Tab:
         self._numbers = itertools.count(1)
         self.said: list[dict[str, Any]] = []
         """What the page's console and its network had to say."""
-        for domain in ("Page", "Runtime", "Network", "Log"):
+        for domain in domains:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
@@ -162,11 +162,13 @@ class Browser:
         self.tabs: list[Tab] = []
 
     def tab(self) -> Tab:
-        """A new one, which is open as long as the browser is."""
-        request = urllib.request.Request(f"{self._at}/json/new?about:blank", method="PUT")
-        with urllib.request.urlopen(request, timeout=WAIT) as answer:
-            self.tabs.append(Tab(json.load(answer)["webSocketDebuggerUrl"]))
-            return self.tabs[-1]
+        """A new one in a window of its own, as hidden ones draw nothing and hear no clicks; open as the browser is."""
+        with urllib.request.urlopen(f"{self._at}/json/version", timeout=WAIT) as answer:
+            asking = Tab(json.load(answer)["webSocketDebuggerUrl"], domains=())
+        found = asking.send("Target.createTarget", url="about:blank", newWindow=True)
+        asking.close()
+        self.tabs.append(Tab(f"{self._at.replace('http', 'ws')}/devtools/page/{found['targetId']}"))
+        return self.tabs[-1]
 
 
 @contextlib.contextmanager
