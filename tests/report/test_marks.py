@@ -9,7 +9,7 @@ import pytest
 
 from upweight.errors import InputError
 from upweight.report import Facts, Report, Table
-from upweight.report.page import sorting
+from upweight.report.page import acting
 
 
 def test_marked_cells_have_their_class_and_no_others() -> None:
@@ -43,7 +43,7 @@ def test_the_foot_is_text() -> None:
 def test_tables_are_sorted_by_one_script_whose_digest_the_policy_names():
     rows = [[1 / 3, "a"], [2e-9, "b"], [5.0, "c"]]
     page = Report("t").section("s", Table(["x", "y"], rows, "c")).html()
-    script, digest = sorting()
+    script, digest = acting(sorting=True, filtering=False)
     assert page.count(f"<script>{script}</script>") == page.count("<script") == 1
     assert f"script-src 'sha256-{digest}';" in page
     assert digest == b64encode(sha256(script.encode()).digest()).decode()
@@ -57,3 +57,30 @@ def test_a_page_with_nothing_to_sort_has_no_script():
     assert "<script" not in page
     assert "script-src" not in page
     assert "sortable" not in page.split("</style>")[1]
+
+
+def test_long_tables_have_a_filter_and_its_script():
+    rows = [[k / 3, f"<i>{k}"] for k in range(9)]
+    page = Report("t").section("s", Table(["odd name [nats]", "y"], rows, "c"), Table(["x"], rows_of(8), "d")).html()
+    script, digest = acting(sorting=True, filtering=True)
+    assert page.count(f"<script>{script}</script>") == page.count("<script") == 1
+    assert f"script-src 'sha256-{digest}';" in page
+    assert page.count('type="search"') == 1
+    assert "words, or &#34;odd name&#34;&gt;0" in page
+    assert 'class="filter" hidden' in page  # without scripts there is none
+    assert Table(["", "a"], [["x", "y"]] * 9, "c").example == "a:word"
+
+
+def rows_of(count):
+    return [[k] for k in range(count)]
+
+
+def test_rows_lead_to_tables_of_the_page():
+    first = Table(["a"], [[1], ["<b>"]], "c", links=["other", None])
+    page = Report("t").section("s", first, Table(["a"], [[1]], "d", anchor="other")).html()
+    assert '<a href="#other">1</a>' in page
+    assert page.count('id="other"') == page.count('<a href="#other') == 1
+    with pytest.raises(InputError, match="links: got 1 for 2 rows"):
+        Table(["a"], [[1], [2]], "c", links=["other"])
+    with pytest.raises(InputError, match="'s' is taken"):
+        Report("t").section("s").section("u", Table(["a"], [[1]], "d", anchor="s"))

@@ -22,6 +22,8 @@ BESIDE = 10
 COLUMNS = 12
 """Columns of these, the weightiest for the row."""
 SURE = 0.95
+ANCHOR = "suspicious-"
+"""What a link to one of these tables begins with, its rank behind it."""
 
 
 def make_report(
@@ -40,10 +42,12 @@ def make_report(
     ]
     counted_from = "row: counted from 0 under the header; " if opened.model is not None else ""
     beside = side_by_side(opened, errors, evidence)
+    anchors = {name: f"{ANCHOR}{rank}" for rank, name in enumerate(list(evidence)[: len(beside)], 1)}
     listed = Table(
         [f"suspicious {noun}", noun, "its label", f"change of the suspicious {noun}'s loss without it"],
         against,
         f"Left out of training, these {noun}s would make the loss of the suspicious label fall most.",
+        links=[anchors.get(name) for name, *_ in against],
     )
     return (
         Report(f"Label errors in {opened.title}", verdict(errors, opened), foot)
@@ -55,6 +59,7 @@ def make_report(
                 shown,
                 f"The {len(shown)} most suspicious of {len(frame):,} {noun}s. {counted_from}p_given, p_suggested: the "
                 f"model's probability of the label{unseen(errors)}.",
+                [anchors.get(name) for name in shown[noun]],
             ),
         )
         .section("What speaks against them", *beside, listed)
@@ -141,6 +146,7 @@ def side_by_side(opened: Source, errors: Errors, evidence: Evidence) -> list[Tab
                 f"{row['rank']}. {opened.noun} {row['id']} and what speaks against its label most: the columns that "
                 f"move the model most there; marked is what differs, of numbers by {APART:g} standard deviations.",
                 marked=marked,
+                anchor=f"{ANCHOR}{row['rank']}",
             )
         )
     return tables

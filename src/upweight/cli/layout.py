@@ -142,10 +142,10 @@ def foot(seed: int) -> str:
     return f"Made by upweight {metadata.version('upweight')} on {date.today():%d %B %Y}, seed {seed}: {command}"
 
 
-def frame_block(frame: pd.DataFrame, caption: str) -> report.Table:
-    """A data frame as a table of a report; missing values as gaps."""
+def frame_block(frame: pd.DataFrame, caption: str, links: Sequence[str | None] | None = None) -> report.Table:
+    """A data frame as a table of a report; missing values as gaps. ``links``: anchors that its rows lead to."""
     cells = frame.astype(object).where(frame.notna(), None)
-    return report.Table([str(name) for name in frame.columns], cells.to_numpy().tolist(), caption)
+    return report.Table([str(name) for name in frame.columns], cells.to_numpy().tolist(), caption, links=links)
 
 
 def _short(value: Any) -> str:

@@ -19,6 +19,8 @@ from upweight.report.tokens import Tokens
 TONES = ("helpful", "harmful", "neutral")
 FEW = 2
 """Rows that need no sorting."""
+SEEN = 8
+"""Rows that are seen at once, and need no filter."""
 CRISP = 160  # pixels: the gallery enlarges smaller images, with hard edges, and reduces larger ones, smoothly
 
 
@@ -54,11 +56,16 @@ class Table:
         Significant digits of floats; all digits are shown on hovering.
     marked
         Cells that are told from the others, ``[rows][columns]`` of bool, in colour and in bold.
+    anchor
+        What a link to the table ends in.
+    links
+        Of each row, the anchor that its first cell leads to; None: to none.
 
     Raises
     ------
     InputError
-        No column, a row of another length, fewer than one digit, marks of another form than the cells.
+        No column, a row of another length, fewer than one digit, marks of another form than the cells, another number
+        of links than rows.
     """
 
     columns: Sequence[str]
@@ -66,6 +73,8 @@ class Table:
     caption: str
     digits: int = 3
     marked: Sequence[Sequence[bool]] | None = None
+    anchor: str = ""
+    links: Sequence[str | None] | None = None
     kind: ClassVar[str] = "table"
 
     def __post_init__(self) -> None:
@@ -78,11 +87,27 @@ class Table:
         _check_digits(self.digits)
         if self.marked is not None and _lengths(self.marked) != [len(row) for row in self.rows]:
             raise InputError(f"marked: give [rows][columns] as rows has, {len(self.rows)} of {len(self.columns)}")
+        if self.links is not None and len(self.links) != len(self.rows):
+            raise InputError(f"links: got {len(self.links)} for {len(self.rows)} rows; give one for each, or None")
 
     @property
     def sortable(self) -> bool:
         """Whether a click on a column sorts it: where there is something to sort, and rows don't belong in an order."""
         return len(self.rows) > FEW and self.marked is None
+
+    @property
+    def filterable(self) -> bool:
+        """Whether rows can be filtered: where there are more than are seen at once."""
+        return self.sortable and len(self.rows) > SEEN
+
+    @property
+    def example(self) -> str:
+        """What a filter of a column looks like."""
+        place = next((place for place, numeric in enumerate(self.numeric) if numeric), None)
+        name = next((column for column in self.columns if column), "column") if place is None else self.columns[place]
+        word = name.partition(" [")[0]
+        quoted = f'"{word}"' if " " in word else word
+        return f"{quoted}:word" if place is None else f"{quoted}>0"
 
     def classes(self, row: int, column: int) -> str:
         """Of a cell, as the page's style names them."""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -86,7 +87,12 @@ class Report:
                 raise InputError(
                     f"blocks[{i}]: got {type(block).__name__}; give blocks of upweight.report, such as Text"
                 )
-        taken = {section.anchor for section in self.sections}
+        taken = {section.anchor for section in self.sections} | {
+            table.anchor for section in self.sections for table in _tables(section.blocks) if table.anchor
+        }
+        for table in _tables(blocks):
+            if table.anchor:
+                taken.add(_checked_anchor(table.anchor, taken))
         name = _free_anchor(title, taken) if anchor is None else _checked_anchor(anchor, taken)
         self.sections.append(Section(title, name, blocks))
         return self
@@ -96,8 +102,10 @@ class Report:
         summary, foot = (
             [part.strip() for part in text.split("\n\n") if part.strip()] for text in (self.summary, self.foot)
         )
-        tables = [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
-        script, digest = sorting() if any(table.sortable for table in tables) else ("", "")
+        tables = [table for section in self.sections for table in _tables(section.blocks)]
+        script, digest = acting(
+            sorting=any(table.sortable for table in tables), filtering=any(table.filterable for table in tables)
+        )
         return _template().render(
             title=self.title, summary=summary, sections=self.sections, foot=foot, script=Markup(script), digest=digest
         )
@@ -108,6 +116,10 @@ class Report:
         A reader sees the old page or the new one, never a part; when drawing fails the old one stays.
         """
         return files.write(path, self.html())
+
+
+def _tables(blocks: Iterable[Block]) -> list[Table]:
+    return [block for block in blocks if isinstance(block, Table)]
 
 
 def _free_anchor(title: str, taken: set[str]) -> str:
@@ -121,15 +133,17 @@ def _checked_anchor(anchor: str, taken: set[str]) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", anchor):
         raise InputError(f"anchor: got {anchor!r}; begin with a letter, then letters, digits, '-', '_' and '.'")
     if anchor in taken:
-        raise InputError(f"anchor: {anchor!r} is taken by another section; give another")
+        raise InputError(f"anchor: {anchor!r} is taken; give another")
     return anchor
 
 
 @cache
-def sorting() -> tuple[str, str]:
-    """The script that sorts tables, whole, and its SHA-256 as a content security policy names it."""
-    script = resources.files("upweight.report").joinpath("sortable.js").read_text(encoding="utf-8")
-    return script, base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+def acting(*, sorting: bool, filtering: bool) -> tuple[str, str]:
+    """The scripts that sort and filter tables, whole, and their SHA-256 as a content security policy names it."""
+    names = ["sortable.js"] * sorting + ["filter.js"] * filtering
+    script = "\n".join(resources.files("upweight.report").joinpath(name).read_text(encoding="utf-8") for name in names)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return script, digest if names else ""
 
 
 @cache
