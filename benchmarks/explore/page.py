@@ -28,6 +28,7 @@ from benchmarks.jobs import memory
 from benchmarks.jobs.open import made as made_scores
 from upweight.explore import Contents, Session
 from upweight.explore.display import Display
+from upweight.explore.evidence import SHOWN
 from upweight.explore.examples import Examples
 from upweight.explore.pictures import thumbnails
 from upweight.store.backend import Local
@@ -64,7 +65,7 @@ def made(place: Path, kind: str, examples: int) -> None:
     Display(kind, noun, CLASSES, "nats", "drawn", None, side(examples), side(QUERIES)).keep(Local(place))
 
 
-def measured(place: Path, examples: int) -> dict[str, Any]:
+def measured(place: Path, examples: int, kind: str) -> dict[str, Any]:
     """Seconds of each action, and the server's memory."""
     words = [sys.executable, "-c", CODE, "explore", str(place), "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
@@ -79,7 +80,7 @@ def measured(place: Path, examples: int) -> dict[str, Any]:
             tab.size(1280)
             first = timed(lambda: tab.open(address, FIRST))
             again = [timed(lambda k=k: tab.open(f"{address}?{k}", FIRST)) for k in range(3)]
-            actions = driven(tab, examples)
+            actions = driven(tab, examples) | (pictured(tab) if kind == "images" else {})
         status = Path(f"/proc/{server.pid}/status").read_text()
     finally:
         server.send_signal(signal.SIGINT)
@@ -202,6 +203,23 @@ def driven(tab: Tab, examples: int) -> dict[str, list[float]]:
     return found
 
 
+def pictured(tab: Tab) -> dict[str, list[float]]:
+    """Seconds from the key that asks for the next query to all pictures in sight, its evidence's among them."""
+    tab.do("[...document.querySelectorAll('.q-tab')].find(each => each.innerText.includes('Queries')).click()")
+    tab.click(".queries .ag-row[row-index='0'] .ag-cell")
+    seen = "each.offsetParent && each.getBoundingClientRect().top < innerHeight"  # others load when they come near
+    images = f"[...document.querySelectorAll('.detail img')].filter(each => {seen})"
+    title = "([...document.querySelectorAll('.detail .strong')].find(each => each.offsetParent)?.innerText || '')"
+    whole = f"{images}.length > {SHOWN} && {images}.every(each => each.complete && each.naturalWidth)"
+    tab.wait(f"{title}.startsWith('Query') && {whole}")
+    found = []
+    for _ in range(TIMES):
+        tab.do(f"window.seen = {title}")
+        found.append(timed(lambda: (tab.key("n"), tab.wait(f"{title} !== window.seen && {whole}"))))
+        time.sleep(0.3)
+    return {"the next query and its pictures, by n": found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=("rows", "images"), default="rows")
@@ -212,7 +230,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "store"
         made(place, given.kind, given.examples)
-        print(json.dumps({"examples": given.examples, "queries": QUERIES, **measured(place, given.examples)}))
+        print(
+            json.dumps({"examples": given.examples, "queries": QUERIES, **measured(place, given.examples, given.kind)})
+        )
 
 
 if __name__ == "__main__":

@@ -174,3 +174,16 @@ def test_a_study_of_transformers_needs_to_say_nothing(tmp_path: Path, answer: As
     assert kept["columns"] == ["text", "number"]
     assert Stored.open("store").columns["text"][1] == "b c"
     assert json.loads(json.dumps(kept["options"]))["columns"] is None
+
+
+def test_explore_keeps_coloured_tokens_unless_it_is_told_not_to(study: Path, answer: Ask, run: Run) -> None:
+    from upweight.explore import Contents
+
+    answer("explore", study, "--prepare", "--no-tokens")
+    assert Contents("texts.explore").coloured(0) is None
+    answer("explore", study, "--prepare", "--tokens")  # what is missing is made
+    found = Contents("texts.explore").coloured(1)
+    assert found is not None
+    assert "".join(found.tokens) == "blue dog"
+    assert {len(each.tokens) for each in found.examples} <= {2, 3}
+    assert "--tokens: tokens are scored by a study file" in messages(run("explore", "texts.explore", "--tokens"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from benchmarks.explore.browser import Browser, Tab, browser, program
 
 import explored
+from explore.test_coloured import asked_of, kept
 from upweight.explore import Cleaned, Contents, Origin
 from upweight.jobs.of_study import digest
 from upweight.store.backend import Local
@@ -182,6 +184,25 @@ def test_marks_in_data_are_words_on_the_page(chromium: Browser, address: str, fo
     assert tab.do("document.body.dataset.ran || ''") == ""
     assert tab.do("document.querySelectorAll('img[src=x], b').length") == 0
     assert "<i>title</i>" in tab.text
+
+
+@pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning")
+def test_tokens_are_coloured_and_marks_in_them_are_words(chromium: Browser, tmp_path: Path) -> None:
+    with served(kept(asked_of(), tmp_path / "store")) as address:
+        tab = opened(chromium, address)
+        row = Contents(tmp_path / "store").query_order.tolist().index(1)
+        tab.click(f".queries .ag-row[row-index='{row}'] .ag-cell")
+        tab.sees("all tokens")
+        tab.sees(explored.MARK)
+        colour = "getComputedStyle([...document.querySelectorAll('.example .token')].find(e => e.innerText.includes('dog'))).backgroundImage"  # noqa: E501  # fmt: skip
+        tab.wait(f"{colour}.includes('gradient')")
+        before = tab.do("document.querySelector('.cards').innerHTML")
+        tab.click(".query-tokens .token", 1)
+        tab.wait("document.querySelectorAll('.query-tokens .token')[1].classList.contains('here')")
+        tab.wait(f"document.querySelector('.cards').innerHTML !== {json.dumps(before)}")
+        assert tab.do("document.body.dataset.ran || ''") == ""
+        assert tab.do("document.querySelectorAll('img[src=x]').length") == 0
+        assert tab.faults == []
 
 
 def test_two_pages_at_once_lose_no_decision(chromium: Browser, place: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from upweight.cli.explain import ByToken
 from upweight.cli.options import AsJson, Drop, Only, Quiet, Seed, TableOptions, Target, TaskName
 from upweight.cli.session import Session, session
 
@@ -42,6 +43,7 @@ def explore(
     drop: Drop = None,
     only: Only = None,
     queries: Annotated[int, typer.Option(min=1, help="CSV: held-out rows to ask about, wrong ones first.")] = QUERIES,
+    tokens: ByToken = None,
     seed: Seed = 0,
     host: Annotated[
         str,
@@ -71,7 +73,7 @@ def explore(
 
         # Labels are looked at and decided about here, so that a column of many numbers holds classes, or is refused.
         options = TableOptions(tuple(drop or ()), tuple(only or ()), task=TaskName.classification.value)
-        place = opened(run, _source(source, demo), store, target, options, queries, seed)
+        place = opened(run, _source(source, demo), store, target, options, queries, seed, tokens)
         contents = Contents(place)
         contents.decisions.compact(LOOSE)
         run.result = {"store": str(place), **contents.summary()}

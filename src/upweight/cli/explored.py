@@ -31,8 +31,9 @@ OPTIONS: dict[str, Any] = {
 
 
 def opened(
-    run: Session, source: str, store: str | None, target: str | None, options: TableOptions, queries: int, seed: int
-) -> Backend:
+    run: Session, source: str, store: str | None, target: str | None, options: TableOptions, queries: int, seed: int,
+    tokens: bool | None = None,
+) -> Backend:  # fmt: skip
     """The store that is to be shown, made where it isn't there yet.
 
     Raises
@@ -44,6 +45,8 @@ def opened(
     from upweight.store.backend import backend
 
     path = Path(source)
+    if tokens and not (path.is_file() and is_study(path)):
+        raise InputError("--tokens: tokens are scored by a study file; give the study, with --store DIR for its store")
     if "://" in source or path.is_dir():
         if store is not None:
             raise InputError(f"--store: {source} is a store itself; leave --store out")
@@ -54,7 +57,7 @@ def opened(
     if is_study(path):
         if target is not None or options.drop or options.only:
             raise InputError("--target, --drop and --columns: are for CSV files; a study file holds its own model")
-        _of_study(run, path.absolute(), place)
+        _of_study(run, path.absolute(), place, tokens)
     else:
         if target is None:
             raise InputError(f"{path.name}: say which column holds the class, with --target COLUMN")
@@ -62,11 +65,12 @@ def opened(
     return place
 
 
-def _of_study(run: Session, path: Path, place: Backend) -> None:
+def _of_study(run: Session, path: Path, place: Backend, tokens: bool | None) -> None:
     from dataclasses import replace
 
     from upweight.cli.job import scored, studied
     from upweight.executors import InProcess
+    from upweight.explore.coloured import Readable
     from upweight.explore.display import Origin
     from upweight.explore.making import Given, made
     from upweight.jobs.begun import Begun, begun, refuse_foreign
@@ -81,13 +85,23 @@ def _of_study(run: Session, path: Path, place: Backend) -> None:
         str(path), print_, str(Path.cwd()), dict(OPTIONS), {"workers": None, "ray": None, "slurm": None}
     )
     with contextlib.chdir(job.folder):
-        if found is not None and found.digest == print_ and _is_whole(place):
+        if found is not None and found.digest == print_ and _is_whole(place, tokens):
             return  # as it was left; a study file that has changed is read again, and compared
         study = studied(run, job, place)
         if found is None:
             many = study.objective.n * len(study.objective.queries(study.queries))
             job = replace(job, options={**OPTIONS, "top_k": None if many <= ALL else min(TOP_K, study.objective.n)})
-        stored = scored(run, job, place, study, InProcess()).stored
+        done = scored(run, job, place, study, InProcess())
+        stored, asked = done.stored, job.options
+        read = Readable(
+            done.influence,
+            study.tokens,
+            study.query_tokens,
+            quantity=asked["quantity"],
+            measurement=asked["measurement"],
+            whole=not (asked["renormalize"] or asked["leverage_corrected"]),
+            wanted=tokens,
+        )
         given = Given(
             title=path.name,
             class_names=study.class_names,
@@ -96,6 +110,7 @@ def _of_study(run: Session, path: Path, place: Backend) -> None:
             own=_columns(study.table),
             query_own=_columns(study.query_table),
             origin=Origin("study", str(path), job.folder, print_, {}),
+            read=read,
         )
         ids = stored.query_ids if len(stored.shape) > 1 else np.array([], dtype=np.int64)
         made(place, study.objective, study.queries, given, query_ids=ids, said=run.stage, lost=run.note)
@@ -157,12 +172,16 @@ def _asked(source: Source, queries: int) -> np.ndarray:
     return np.sort(order[:queries])
 
 
-def _is_whole(place: Backend) -> bool:
-    """Whether scores and what is shown beside them are all there."""
-    from upweight.explore.display import NAME
+def _is_whole(place: Backend, tokens: bool | None) -> bool:
+    """Whether scores and what is shown beside them are all there, tokens too where they are asked for."""
+    from upweight.explore.display import NAME, kept
     from upweight.store.description import result
+    from upweight.stored import Stored
 
-    return place.read(NAME) is not None and result(place) is not None
+    if place.read(NAME) is None or result(place) is None:
+        return False
+    found = kept(Stored.open(place)) if tokens else None
+    return found is None or found.tokens is not None
 
 
 def _columns(table: pd.DataFrame | None) -> Mapping[str, np.ndarray]:

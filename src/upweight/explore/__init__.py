@@ -12,10 +12,13 @@ from upweight.optional import imported
 
 with imported("explore", "upweight.explore"):
     from upweight.explore.cleaned import Cleaned, Figure, changes, compared
-    from upweight.explore.contents import Contents, Scored
+    from upweight.explore.coloured import Readable
+    from upweight.explore.contents import Contents
     from upweight.explore.decisions import Decision, Decisions
     from upweight.explore.display import Display, Origin
+    from upweight.explore.evidence import Scored
     from upweight.explore.examples import Examples
+    from upweight.explore.keeping import keep
     from upweight.explore.making import Given, made
     from upweight.explore.session import Session
 
@@ -29,9 +32,11 @@ __all__ = [
     "Figure",
     "Given",
     "Origin",
+    "Readable",
     "Scored",
     "Session",
     "changes",
     "compared",
+    "keep",
     "made",
 ]

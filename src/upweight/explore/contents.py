@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,35 +13,17 @@ from torch import Tensor
 from upweight import index
 from upweight.errors import InputError
 from upweight.explore import view
+from upweight.explore.coloured import PLAIN, of_bytes
 from upweight.explore.decisions import Decisions
 from upweight.explore.display import Display, bare, kept
-from upweight.explore.examples import LABEL, X, Y
+from upweight.explore.evidence import Scored, evidence, sides
+from upweight.explore.examples import LABEL, OF, X, Y
 from upweight.explore.making import index_place
 from upweight.explore.map import Map
 from upweight.linalg.extremes import extremes
 from upweight.store.backend import Backend, Place, backend
 from upweight.stored import Stored
-
-HELPFUL, HARMFUL = "helpful", "harmful"
-
-
-@dataclass(frozen=True)
-class Scored:
-    """An example with a score.
-
-    Attributes
-    ----------
-    position
-        Of the training example, or of the query.
-    score
-        In the store's unit.
-    side
-        ``helpful`` or ``harmful``; ``largest`` or ``smallest`` where the sign says nothing.
-    """
-
-    position: int
-    score: float
-    side: str
+from upweight.tasks import TokenExplanation
 
 
 class Contents:
@@ -70,19 +51,23 @@ class Contents:
     @property
     def sides(self) -> tuple[str, str]:
         """What the two ends of the scores are called."""
-        return (HELPFUL, HARMFUL) if self.stored.quantity.helpful_sign else ("largest", "smallest")
+        return sides(self.stored)
 
     def evidence(self, query: int, k: int) -> list[Scored]:
         """The k training examples of each side for a query: most helpful first, then most harmful."""
-        kept_ = self.stored.top_k
-        k = min(k, self.stored.shape[-1] if kept_ is None else kept_)
-        found: list[Scored] = []
-        for side, ranking in zip(
-            self.sides, (self.stored.top(k, [query]), self.stored.bottom(k, [query])), strict=True
-        ):
-            pairs = zip(ranking.positions[0].tolist(), ranking.scores[0].tolist(), strict=True)
-            found += [Scored(position, score, side) for position, score in pairs]
-        return found
+        return evidence(self.stored, query, k)
+
+    def coloured(self, query: int) -> TokenExplanation | None:
+        """A query and its evidence token by token, where they were scored when the store was made."""
+        kept_ = self.display.tokens
+        content = PLAIN if kept_ is None else kept_[query]
+        return None if content == PLAIN else of_bytes(content)
+
+    def asked_about(self, position: int) -> int | None:
+        """The query that a training example is itself; None where it is none."""
+        of = self.display.queries.facts.get(OF)
+        found = np.flatnonzero(of == position) if of is not None else ()
+        return int(found[0]) if len(found) else None
 
     def effects(self, position: int, k: int) -> list[Scored]:
         """The k queries that a training example helps most, then the k that it harms most.

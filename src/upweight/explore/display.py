@@ -69,6 +69,8 @@ class Display:
         Where model and data come from.
     train, queries
         The examples.
+    tokens
+        Of each query, what `upweight.explore.coloured` made of it; None where nothing.
     """
 
     title: str
@@ -79,6 +81,7 @@ class Display:
     origin: Origin | None
     train: Examples
     queries: Examples
+    tokens: Any = None
 
     def keep(self, place: Backend) -> None:
         """Put it into a store, in place of what was there.
@@ -108,6 +111,8 @@ class Display:
                 None if pictures is None else columns.write_bytes(blocks, f"display-{side}-pictures", list(pictures))
             )
             sides[side] = names
+        if self.tokens is not None:
+            sides["tokens"] = columns.write_bytes(blocks, "display-tokens", list(self.tokens))
         rest = {name: getattr(self, name) for name in ("title", "noun", "unit", "suspicion")}
         rest |= {
             "class_names": None if self.class_names is None else list(self.class_names),
@@ -147,7 +152,7 @@ def kept(stored: Stored) -> Display | None:
     train.own.update({name: values for name, values in own.items() if name != LABEL or LABEL not in train.facts})
     return Display(
         said["title"], said["noun"], names, said["unit"], said["suspicion"], origin,
-        train, _side(blocks, said["queries"], query_ids(stored)),
+        train, _side(blocks, said["queries"], query_ids(stored)), _files(blocks, said.get("tokens")),
     )  # fmt: skip
 
 
@@ -183,13 +188,16 @@ def _side(blocks: Blocks, said: dict[str, Any], ids: np.ndarray) -> Examples:
     def read(group: str) -> dict[str, np.ndarray]:
         return {name: _read(columns.Column(blocks, each)) for name, each in said[group].items()}
 
-    pictures = None if said["pictures"] is None else Pictures(columns.Column(blocks, said["pictures"]))
-    return Examples(ids, read("facts"), read("own"), pictures)
+    return Examples(ids, read("facts"), read("own"), _files(blocks, said["pictures"]))
+
+
+def _files(blocks: Blocks, said: dict[str, Any] | None) -> Files | None:
+    return None if said is None else Files(columns.Column(blocks, said))
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures(Sequence[bytes]):
-    """Images of a store, each read where it is asked for."""
+class Files(Sequence[bytes]):
+    """Images or other files of a store, each read where it is asked for."""
 
     column: columns.Column
 

@@ -11,6 +11,8 @@ import numpy as np
 LABEL, PREDICTION, SUGGESTED = "label", "prediction", "suggested"
 LOSS, WRONG, SUSPICION, SELF = "loss", "wrong", "suspicion", "self-influence"
 X, Y = "x", "y"
+OF = "training example"
+"""Of a query that is one of the training examples: its position there."""
 LONG = 40
 """Letters of a column's entries, on average, from which it is text to read rather than cells to compare."""
 LOOKED_AT = 200

@@ -15,13 +15,17 @@ from upweight import index, tasks
 from upweight.attribution import Quantity
 from upweight.errors import InputError
 from upweight.explore import examples as shown
+from upweight.explore.coloured import Readable, coloured
 from upweight.explore.display import Display, Origin
 from upweight.explore.examples import Examples
 from upweight.explore.pictures import thumbnails
+from upweight.explore.view import wrong_first
 from upweight.influence import Influence
 from upweight.objective import Objective
 from upweight.predictions import Predictions, named, predictions
 from upweight.store.backend import Backend, Local, Remote
+from upweight.stored import Stored
+from upweight.tasks import LabelErrors, TargetErrors
 
 DIMENSION = 256
 """Numbers of a row in which neighbours are looked for."""
@@ -41,6 +45,10 @@ class Given:
         In the forms of `upweight.plots.pixels`.
     own, query_own
         The user's columns.
+    read
+        How tokens are read and scored, where they are to be coloured.
+    errors
+        Of labels or numbers, where they have been looked for; the queries are then the most suspicious themselves.
     """
 
     title: str
@@ -51,6 +59,8 @@ class Given:
     own: Mapping[str, np.ndarray] = field(default_factory=dict)
     query_own: Mapping[str, np.ndarray] = field(default_factory=dict)
     origin: Origin | None = None
+    read: Readable | None = None
+    errors: LabelErrors | TargetErrors | None = None
 
 
 def made(
@@ -74,13 +84,17 @@ def made(
 
     Raises
     ------
+    InputError
+        If tokens are asked for, and can't be scored.
     upweight.files.NotWrittenError
         If the store can't be written to.
     """
-    influence = Influence(objective)
+    influence = Influence(objective) if given.errors is None else given.errors.influence
     said(f"asking the model about {objective.n:,} training examples")
     train, suspicion = _training(influence, given, lost)
-    asked = _queries(objective, queries, given, lost)
+    asked = _predicted(objective, queries, given.class_names, lost)
+    if given.errors is not None:
+        asked[shown.OF] = given.errors.order[: len(query_ids)]
     said("placing them on a map by their gradients")
     try:
         rows = gradients(place, objective)
@@ -88,12 +102,16 @@ def made(
     except InputError as error:
         lost(f"no map and no nearest examples: {error}")
     unit = getattr(objective.loss, "unit", "loss")
-    pictures = _pictures(given.images, "training images", lost), _pictures(given.query_images, "query images", lost)
+    pictures = pictured(given.images, "training images", lost), pictured(given.query_images, "query images", lost)
+    answers, tokens = Examples(query_ids, asked, dict(given.query_own), pictures[1]), None
+    if given.read is not None and given.read.wanted is not False:
+        said("scoring tokens")
+        tokens = coloured(Stored.open(place), queries, wrong_first(answers), given.read, lost)
     display = Display(
         given.title, given.noun, None if given.class_names is None else tuple(map(str, given.class_names)), unit,
         suspicion, given.origin,
         Examples(np.asarray(objective.ids), train, dict(given.own), pictures[0]),
-        Examples(query_ids, asked, dict(given.query_own), pictures[1]),
+        answers, tokens,
     )  # fmt: skip
     display.keep(place)
     return display
@@ -138,22 +156,20 @@ def _plane(rows: Float[Tensor, "train k"]) -> Float[np.ndarray, "train 2"]:
 def _training(influence: Influence, given: Given, lost: Callable[[str], None]) -> tuple[dict[str, np.ndarray], str]:
     objective = influence.objective
     facts = _predicted(objective, None, given.class_names, lost)
-    try:
-        errors = tasks.label_errors(influence, class_names=given.class_names)
-    except InputError as error:
-        lost(f"no labels are suggested: {error}")
-        suspicion = ""
-    else:
+    errors, suspicion = given.errors, ""
+    if errors is None:
+        try:
+            errors = tasks.label_errors(influence, class_names=given.class_names)
+        except InputError as error:
+            lost(f"no labels are suggested: {error}")
+    if errors is not None:
         quantity: Quantity = errors.attribution.quantity
         suspicion = f"{quantity.words} [{quantity.unit}]: {quantity.positive}"
-        facts[shown.SUGGESTED] = _texts(errors.predictions.predicted, given.class_names)
         facts[shown.SUSPICION] = errors.attribution.scores.double().cpu().numpy()
+        if isinstance(errors, LabelErrors):
+            facts[shown.SUGGESTED] = _texts(errors.predictions.predicted, given.class_names)
     facts[shown.SELF] = influence.self_influence().scores.double().cpu().numpy()
     return facts, suspicion
-
-
-def _queries(objective: Objective, queries: Any, given: Given, lost: Callable[[str], None]) -> dict[str, np.ndarray]:
-    return _predicted(objective, queries, given.class_names, lost)
 
 
 def _predicted(
@@ -177,7 +193,8 @@ def _texts(classes: Tensor, names: Sequence[str] | None) -> np.ndarray:
     return np.array([str(each) for each in named(classes, names).tolist()], dtype=str)
 
 
-def _pictures(images: Any, what: str, lost: Callable[[str], None]) -> list[bytes] | None:
+def pictured(images: Any, what: str, lost: Callable[[str], None]) -> list[bytes] | None:
+    """Images as files that a page shows; ``lost`` is told how many are none."""
     if images is None:
         return None
     found, unshown = thumbnails(images)

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from upweight.report.numbers import MISSING, cell
+from upweight.report.tokens import Token
 
 WORD = re.compile(r"\w+")
 COMMON = 3
@@ -48,6 +49,19 @@ def text(words: str, shared: Iterable[str] = ()) -> Markup:
             parts += [escape(words[end : found.start()]), Markup("<mark>{}</mark>").format(found[0])]
             end = found.end()
     parts.append(escape(words[end:]))
+    return Markup('<p class="text">{}</p>').format(Markup("").join(parts))
+
+
+def tokens(some: Sequence[Token], chosen: int = 0) -> Markup:
+    """A text whose tokens have the colour of their share: of all tokens of the query (0), or of one of them."""
+    parts = [
+        Markup('<span class="token" style="--v:{}"{}>{}</span>').format(
+            f"{float(each.shares[chosen]):.3f}",
+            "" if chosen else Markup(' title="{}"').format(each.said),
+            each.text,
+        )
+        for each in some
+    ]
     return Markup('<p class="text">{}</p>').format(Markup("").join(parts))
 
 

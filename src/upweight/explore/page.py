@@ -157,6 +157,11 @@ class Page:
             self.session.look(position)
             self._renew()
 
+    def choose_token(self, place: int) -> None:
+        """Show what speaks for one token of the query (from 1 on), or for all of them (0)."""
+        self.session.token = place
+        self.query_view.refresh()
+
     def closer(self) -> None:
         """Look at the example among all training examples."""
         self.tabs.set_value("training")

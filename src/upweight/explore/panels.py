@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 
 from upweight.explore import examples as shown
-from upweight.explore import markup, view
+from upweight.explore import reading, view
 from upweight.explore.examples import Examples
+from upweight.explore.reading import content, query_tokens
+from upweight.report.tokens import Token
 
 if TYPE_CHECKING:
     from upweight.explore.page import Page
@@ -30,7 +32,11 @@ def query_panel(page: Page) -> None:
         with ui.column().classes("gap-1 min-w-0"):
             ui.label(f"Query {queries.caption(session.query)}").classes("strong")
             _said(queries, session.query, contents.display.unit)
-    content(queries, session.query)
+    found = contents.coloured(session.query)
+    block = None if found is None else found.block()
+    if block is not None:
+        query_tokens(page, block)
+    content(queries, session.query, drawn=() if block is None else block.query)
     if session.example is not None:
         with ui.element("div").classes("note"):
             label = train.fact(shown.LABEL, session.example)
@@ -41,14 +47,17 @@ def query_panel(page: Page) -> None:
             decide_row(page, session.example)
     else:
         ui.label("j and k lead along the examples below; 1 keeps one, 2 relabels it, 3 excludes it, u undoes.").classes("hint")  # noqa: E501  # fmt: skip
-    standing = contents.decisions.standing()
+    standing, texts, apart = contents.decisions.standing(), {}, {}
+    if found is not None and block is not None:
+        apart = {each.position: [each.apart] * bool(each.apart) for each in found.examples}
+        texts = {each.position: tokens for each, (_, tokens) in zip(found.examples, block.texts, strict=True)}
     for side in contents.sides:
-        some = [each for each in session.evidence if each.side == side]
         ui.label(f"Most {side} training examples" if side in ("helpful", "harmful") else f"{side.capitalize()} scores").classes("strong")  # noqa: E501  # fmt: skip
         with _cards(train):
-            for each in some:
+            for each in [each for each in session.evidence if each.side == side]:
                 card(
-                    page, each.position, [contents.sentence(each)], side=each.side, beside=(queries, session.query),
+                    page, each.position, [contents.sentence(each), *apart.get(each.position, [])], side=each.side,
+                    beside=(queries, session.query), tokens=texts.get(each.position, ()),
                     decision=view.said(standing[each.position]) if each.position in standing else "",
                 )  # fmt: skip
 
@@ -69,6 +78,7 @@ def example_panel(page: Page) -> None:
             _numbers(page, position)
     content(train, position)
     decide_row(page, position)
+    _against(page, position)
     effects = contents.effects(position, EFFECTS)
     for side, words in zip(contents.sides, ("It helps these queries", "It harms these queries"), strict=True):
         some = [each for each in effects if each.side == side]
@@ -85,6 +95,21 @@ def example_panel(page: Page) -> None:
                 card(page, other, [f"cosine {cosine:.3f}"], beside=(train, position))
     elif not contents.has_neighbours:
         ui.label("No nearest examples: this store has no index of gradients.").classes("hint")
+
+
+def _against(page: Page, position: int) -> None:
+    """What speaks for and against the label of an example that was asked about itself."""
+    contents = page.session.contents
+    query = contents.asked_about(position)
+    if query is None:
+        return
+    train, found = contents.display.train, contents.evidence(query, EFFECTS + 1)
+    for side, words in zip(reversed(contents.sides), ("These speak against its label", "These agree with it"), strict=True):  # noqa: E501  # fmt: skip
+        ui.label(words).classes("strong")
+        with _cards(train):
+            some = [each for each in found if each.side == side and each.position != position]
+            for each in some[:EFFECTS]:
+                card(page, each.position, [contents.sentence(each)], side=side, beside=(train, position))
 
 
 def decide_row(page: Page, position: int) -> None:
@@ -113,6 +138,7 @@ def card(
     *,
     side: str = "",
     beside: tuple[Examples, int] | None = None,
+    tokens: Sequence[Token] = (),
     decision: str = "",
 ) -> None:
     """A training example among others; a click leads to it."""
@@ -126,7 +152,9 @@ def card(
             ui.label(line)
         if decision:
             ui.label(decision).classes("badge")
-        content(train, position, beside)
+        if tokens:
+            reading.text(tokens, position, page.session.token)
+        content(train, position, beside, tokens)
 
 
 def query_card(page: Page, position: int, line: str, side: str = "") -> None:
@@ -153,21 +181,6 @@ def picture(page: Page, side: str, position: int, *, large: bool = False) -> Non
     image.props["src"] = f"picture/{side}/{position}"
     image.props["alt"] = words if label is None else f"{words}, labelled {label}"
     image.props["loading"] = "lazy"
-
-
-def content(examples: Examples, position: int, beside: tuple[Examples, int] | None = None) -> None:
-    """An example's texts, and its other columns as a table; marked: cells that differ from another's, words of both."""
-    texts = set(examples.texts)
-    own = examples.values(position)
-    other = None if beside is None else beside[0].values(beside[1])
-    for name in texts:
-        words, theirs = str(own[name] or ""), None if other is None else other.get(name)
-        shared = markup.shared_words(words, str(theirs)) if theirs is not None else set()
-        ui.html(str(markup.text(words, shared)))
-    cells = {name: value for name, value in own.items() if name not in texts}
-    if cells:
-        differing = set() if other is None else view.differing(cells, other)
-        ui.html(str(markup.values(cells, differing, other if differing else None)))
 
 
 def _said(examples: Examples, position: int, unit: str) -> None:

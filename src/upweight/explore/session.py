@@ -10,12 +10,10 @@ import numpy as np
 
 from upweight.errors import InputError
 from upweight.explore import view
-from upweight.explore.contents import Contents, Scored
+from upweight.explore.contents import Contents
 from upweight.explore.decisions import Decision, What, user
+from upweight.explore.evidence import SHOWN, Scored
 from upweight.explore.examples import LABEL
-
-SHOWN = 6
-"""Examples of each side that are shown of a query."""
 
 
 @dataclass
@@ -30,6 +28,8 @@ class Session:
         Whose decisions they are.
     query, example
         Positions of those that are looked at.
+    token
+        Of the query, from 1 on: whose share in the examples is shown; 0: that of all.
     walk
         Training examples that ``j`` and ``k`` lead along, by position; ``step`` is the place among them.
     order
@@ -42,6 +42,7 @@ class Session:
     example: int | None = None
     walk: list[int] = field(default_factory=list)
     step: int = -1
+    token: int = 0
     search: str = ""
     order: dict[str, np.ndarray] = field(default_factory=dict)
     evidence: list[Scored] = field(default_factory=list)
@@ -50,7 +51,7 @@ class Session:
         """Look at a query and its most helpful and most harmful training examples."""
         if not 0 <= query < len(self.contents.display.queries):
             raise InputError(f"query: there is no query {query}")
-        self.query, self.example = query, None
+        self.query, self.example, self.token = query, None, 0
         self.evidence = self.contents.evidence(query, SHOWN)
         self.walk, self.step = list(dict.fromkeys(each.position for each in self.evidence)), -1
 

@@ -88,9 +88,9 @@ class Stored:
         return None if self.outcome["damping"] is None else float(self.outcome["damping"])
 
     @property
-    def report(self) -> SolveReport:
-        """What the solver did."""
-        return SolveReport.from_dict(self.outcome["solve"])
+    def report(self) -> SolveReport | None:
+        """What the solver did; None of scores that came without a word of it."""
+        return None if self.outcome["solve"] is None else SolveReport.from_dict(self.outcome["solve"])
 
     @property
     def facts(self) -> dict[str, float]:
