@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from upweight.errors import MissingExtraError
 
 EXTRAS = {
-    "tables": ("pandas", "sklearn", "threadpoolctl", "charset_normalizer"),
+    "tables": ("pandas", "sklearn", "joblib", "threadpoolctl", "charset_normalizer"),
     "columns": ("skrub",),
     "excel": ("openpyxl", "pandas"),
     "plots": ("matplotlib",),
@@ -18,12 +18,12 @@ EXTRAS = {
     "remote": ("fsspec",),
     "parquet": ("pyarrow", "pandas"),
     "cli": (
-        *("typer", "pandas", "sklearn", "threadpoolctl", "charset_normalizer", "skrub"),
+        *("typer", "pandas", "sklearn", "joblib", "threadpoolctl", "charset_normalizer", "skrub"),
         *("matplotlib", "jinja2", "markupsafe", "PIL", "filelock", "platformdirs"),
     ),
     "explore": (
         *("nicegui", "fastapi", "uvicorn", "pyarrow", "typer", "pandas", "sklearn", "threadpoolctl", "matplotlib"),
-        *("charset_normalizer", "skrub", "jinja2", "markupsafe", "PIL", "filelock", "platformdirs"),
+        *("joblib", "charset_normalizer", "skrub", "jinja2", "markupsafe", "PIL", "filelock", "platformdirs"),
     ),
     "text": ("bm25s",),
     "ray": ("ray",),

@@ -29,7 +29,7 @@ def from_csv(
         train, held_out = split(table, rows, seed)
     else:
         train, held_out = table, read_more(test, table)
-        _positions(held_out, rows)
+        positions(held_out, rows)
     model = trained(train, options, seed)
     return Source(
         title=table.name,
@@ -95,7 +95,7 @@ def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[Labelle
     """
     from upweight.tabular import held_out
 
-    asked = _positions(table, rows)
+    asked = positions(table, rows)
     if table.groups is not None and len(asked):
         asked = np.flatnonzero(np.isin(table.groups, table.groups[asked]))
     left_out = np.union1d(held_out(table, HELD_OUT, seed), asked)
@@ -103,7 +103,7 @@ def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[Labelle
     return table.take(train), table.take(left_out)
 
 
-def _positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
+def positions(table: LabelledTable, rows: Sequence[int]) -> np.ndarray:
     """Positions of rows by their numbers; refuses those that the table doesn't have."""
     found = []
     for row in rows:

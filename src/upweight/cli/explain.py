@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from upweight.cli.options import (
     AsJson,
     Drop,
     Estimator,
+    FittedOn,
     Force,
     Model,
     ModelKind,
+    ModelOrSource,
     Only,
     Output,
     Query,
@@ -24,11 +27,11 @@ from upweight.cli.options import (
     Row,
     RowGroup,
     Seed,
-    Source,
     Target,
     Task,
     TaskName,
     Top,
+    Trust,
     Weight,
     table_options,
 )
@@ -53,7 +56,8 @@ ByToken = Annotated[
 
 
 def explain(
-    source: Source,
+    source: ModelOrSource,
+    table: FittedOn = None,
     target: Target = None,
     row: Row = None,
     query: Query = None,
@@ -65,6 +69,10 @@ def explain(
     task: Task = TaskName.auto,
     model: Model = ModelKind.auto,
     estimator: Estimator = None,
+    test: Annotated[
+        Path | None, typer.Option(help="CSV: another table with the same columns, whose rows are asked about.")
+    ] = None,
+    trust: Trust = False,
     tokens: ByToken = None,
     output: Output = FOLDER,
     seed: Seed = 0,
@@ -75,7 +83,8 @@ def explain(
     """Show the training examples that helped and harmed one prediction most.
 
     Of a CSV, a fifth is held out and a logistic model trained on the rest. Explained is what it gets most wrong
-    among the held-out rows, or the queries of a study file, unless --row or --query says which.
+    among the held-out rows, or the queries of a study file, unless --row or --query says which. Of a model of your
+    own, explained is a row of its table, or of --test.
     """
     with session(as_json, quiet) as run:
         from upweight.cli.coloured import coloured, tokens_of
@@ -83,13 +92,16 @@ def explain(
         from upweight.cli.explain_report import make_report
         from upweight.cli.layout import foot, meaning
         from upweight.cli.leverage import correction
-        from upweight.cli.sources import open_source
+        from upweight.cli.sources import Asked, open_asked
         from upweight.influence import Influence
         from upweight.tasks import explain as attribute
 
-        outputs = plan(output, "explain", endings=[".csv"], inputs=[source], force=force)
+        inputs = [path for path in (source, table, test) if path is not None]
+        outputs = plan(output, "explain", endings=[".csv"], inputs=inputs, force=force)
         options = table_options(drop, only, weight, group, task, model, estimator)
-        opened = opening(run, outputs, source, lambda: open_source(source, target, row, query, seed, options))
+
+        asked = Asked(target, row, query, test)
+        opened = opening(run, outputs, source, lambda: open_asked(source, table, asked, options, seed, trust=trust))
         position = opened.query()
         facts = query_facts(opened, position)
         run.stage(f"scoring {opened.objective.n:,} training examples")

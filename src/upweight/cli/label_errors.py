@@ -14,19 +14,21 @@ from upweight.cli.options import (
     AsJson,
     Drop,
     Estimator,
+    FittedOn,
     Force,
     Model,
     ModelKind,
+    ModelOrSource,
     Only,
     Output,
     Quiet,
     RowGroup,
     Seed,
-    Source,
     Target,
     Task,
     TaskName,
     Top,
+    Trust,
     Weight,
     table_options,
 )
@@ -60,7 +62,8 @@ class Method(StrEnum):
 
 
 def label_errors(
-    source: Source,
+    source: ModelOrSource,
+    table: FittedOn = None,
     target: Target = None,
     method: Annotated[Method, typer.Option("--method", "-m", help="How labels are scored.")] = Method.out_of_sample,
     top: Top = 20,
@@ -71,6 +74,7 @@ def label_errors(
     task: Task = TaskName.auto,
     model: Model = ModelKind.auto,
     estimator: Estimator = None,
+    trust: Trust = False,
     output: Output = FOLDER,
     seed: Seed = 0,
     force: Force = False,
@@ -80,18 +84,21 @@ def label_errors(
     """Rank training examples by how probably their label is wrong.
 
     Of a CSV, a logistic model is trained on all rows (its penalty chosen by cross-validation); of a study file its own
-    model is asked. For every example: what would the model say had it never seen it? All examples, the most suspicious
+    model is asked, or a fitted pipeline of your own (model.joblib data.csv --trust).
+
+    For every example: what would the model say had it never seen it? All examples, the most suspicious
     first, go to label-errors.csv, with a report beside it.
     """
     with session(as_json, quiet) as run:
         from upweight.cli.label_page import make_report, verdict
         from upweight.cli.layout import foot, meaning
-        from upweight.cli.sources import open_training
+        from upweight.cli.sources import open_whole
 
         endings = [".csv"] if is_study(source) else [".csv", FIXED]
-        outputs = plan(output, "label-errors", endings=endings, inputs=[source], force=force)
+        inputs = [path for path in (source, table) if path is not None]
+        outputs = plan(output, "label-errors", endings=endings, inputs=inputs, force=force)
         options = table_options(drop, only, weight, group, task, model, estimator)
-        opened = opening(run, outputs, source, lambda: open_training(source, target, seed, options))
+        opened = opening(run, outputs, source, lambda: open_whole(source, table, target, options, seed, trust=trust))
         run.stage(f"scoring {opened.objective.n:,} labels: {method.value}")
         errors = found_errors(opened, method)
         frame = ranked(errors, opened)

@@ -80,6 +80,19 @@ SOURCE = (
 )
 Source = Annotated[Path, typer.Argument(help=SOURCE, show_default=False)]
 
+MODEL_OR_SOURCE = (
+    f"{SOURCE[:-1]}, or a fitted scikit-learn pipeline of your own (.joblib, .pkl), followed by the table it was "
+    "fitted on."
+)
+ModelOrSource = Annotated[Path, typer.Argument(help=MODEL_OR_SOURCE, show_default=False)]
+FittedOn = Annotated[
+    Path | None, typer.Argument(metavar="[TABLE]", help="Of a model: the table it was fitted on.", show_default=False)
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Load the model's file: joblib and pickle files run whatever code they hold."),
+]
+
 FOLDER = Path("upweight-report")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import typer
 
 from upweight.cli.csv_source import from_csv, from_whole_csv
+from upweight.cli.model_source import from_model, is_model
 from upweight.cli.options import TableOptions
 from upweight.cli.source import Source
 from upweight.cli.study_file import is_study, read_study
@@ -17,6 +19,48 @@ from upweight.errors import InputError
 from upweight.frameworks.shown import columns_like
 
 NONE = TableOptions()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about: a row of a table, of another one (``test``), or a query of a study."""
+
+    target: str | None
+    row: int | None = None
+    query: int | None = None
+    test: Path | None = None
+
+
+def open_asked(
+    path: Path, table: Path | None, asked: Asked, options: TableOptions, seed: int, *, trust: bool
+) -> Source:
+    """Read a CSV, a fitted model with its ``table``, or a study file."""
+    if not is_model(path):
+        _refuse_table(path, table, trust=trust)
+        if asked.test is None:
+            return open_source(path, asked.target, asked.row, asked.query, seed, options)
+    if asked.query is not None:
+        raise typer.BadParameter("--query is for study files; a table takes --row")
+    if is_model(path):
+        return from_model(path, table, asked.target, asked.row, options, trust=trust, test=asked.test)
+    return open_rows(path, asked.target, None if asked.row is None else [asked.row], asked.test, seed, options)
+
+
+def open_whole(
+    path: Path, table: Path | None, target: str | None, options: TableOptions, seed: int, *, trust: bool
+) -> Source:
+    """The same for commands that ask about all training examples."""
+    if is_model(path):
+        return from_model(path, table, target, None, options, trust=trust, whole=True)
+    _refuse_table(path, table, trust=trust)
+    return open_training(path, target, seed, options)
+
+
+def _refuse_table(path: Path, table: Path | None, *, trust: bool) -> None:
+    if table is not None:
+        raise InputError(f"{table}: a second file goes with a model (.joblib, .pkl); {path.name} is none")
+    if trust:
+        raise InputError(f"--trust: is for a model's file (.joblib, .pkl); {path.name} is none, leave it out")
 
 
 def open_source(

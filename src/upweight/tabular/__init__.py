@@ -12,8 +12,9 @@ with imported("tables", "upweight.tabular"):
     from upweight.tabular.columns import Columns, encoder, sorted_columns, source_columns
     from upweight.tabular.folds import held_out
     from upweight.tabular.linear import train_logistic
+    from upweight.tabular.own_model import of_model
     from upweight.tabular.read import LabelledTable, read_labelled, read_more, read_table
-    from upweight.tabular.trained import RegressionValidation, Trained, Validation
+    from upweight.tabular.trained import RegressionValidation, Seen, Trained, Validation
     from upweight.tabular.training import train
 
 __all__ = [
@@ -22,10 +23,12 @@ __all__ = [
     "Columns",
     "LabelledTable",
     "RegressionValidation",
+    "Seen",
     "Trained",
     "Validation",
     "encoder",
     "held_out",
+    "of_model",
     "read_labelled",
     "read_more",
     "read_table",

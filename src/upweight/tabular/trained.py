@@ -85,6 +85,31 @@ class RegressionValidation:
         )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """How a model that came fitted does on the rows that it was fitted on: accuracy, or R² where there is no baseline.
+
+    ``baseline`` is the share of the largest class.
+    """
+
+    score: float
+    baseline: float | None
+
+    def facts(self) -> dict[str, Any]:
+        """By name, for people."""
+        if self.baseline is None:
+            return {"R² on the rows it was fitted on": self.score}
+        return {"accuracy on the rows it was fitted on": self.score, "share of the largest class": self.baseline}
+
+    def words(self) -> str:
+        """The same as the end of a sentence."""
+        if self.baseline is None:
+            return f"the model's R² is {self.score:.3f} on the rows it was fitted on"
+        return (
+            f"the model is right on {self.score:.1%} of the rows it was fitted on (largest class: {self.baseline:.1%})"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """A model at what it was trained to, with what is needed to put further rows to it.
@@ -98,7 +123,7 @@ class Trained:
     names, sources
         Of each input its name, and the column of the table that it is made of; empty where nobody knows.
     validation
-        What cross-validation said.
+        What cross-validation said; of a model that came fitted, how it does on its own rows.
     kind
         What the model is called.
     is_linear
@@ -115,7 +140,7 @@ class Trained:
     encode: Callable[[LabelledTable], Matrix]
     names: tuple[str, ...]
     sources: tuple[str, ...]
-    validation: Validation | RegressionValidation
+    validation: Validation | RegressionValidation | Seen
     kind: str
     is_linear: bool
     notes: tuple[str, ...]
