@@ -48,6 +48,14 @@ def test_an_atlas_gets_places_and_neighbours(tmp_path: Path) -> None:
     assert np.var(frame["projection_x"]) >= np.var(frame["projection_y"])
 
 
+def test_fiftyone_gets_whole_paths_of_files_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "0.png").touch()
+    paths = [f"{i}.png" for i in range(len(errors().order))]
+    frame = pd.read_csv(uw.tasks.export(errors(), tmp_path / "a.csv", "fiftyone", filepaths=paths))
+    assert frame["filepath"].tolist() == [str(tmp_path / "0.png"), *paths[1:]]
+
+
 def test_fiftyone_gets_paths_first_and_no_formula(tmp_path: Path) -> None:
     paths = [f"{i}.png" for i in range(len(errors().order))]
     file = uw.tasks.export(errors(), tmp_path / "a.csv", "fiftyone", filepaths=paths)

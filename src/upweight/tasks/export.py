@@ -48,7 +48,9 @@ def export(
                         its ``fit`` takes as ``label_issues``
     ``embedding-atlas`` Parquet with ``projection_x``, ``projection_y`` and ``neighbors``: ``embedding-atlas
                         FILE --x projection_x --y projection_y --neighbors neighbors``
-    ``fiftyone``        CSV with ``filepath`` first: ``Dataset.from_dir(dataset_type=types.CSVDataset, …)``
+    ``fiftyone``        CSV with ``filepath`` first: ``Dataset.from_dir(dataset_type=types.CSVDataset,
+                        labels_path=FILE, fields={"given": str, "suggested": str, "score": float, "suspicious":
+                        "True".__eq__})``; without ``fields`` it takes every column, numbers too, for text
     =================== ====================================================================================
 
     Parameters
@@ -58,7 +60,8 @@ def export(
     coordinates
         Places of the examples on a map, ``[train, 2]`` (default: the two main directions of the model's inputs).
     filepaths
-        Of the examples' images, in the order of the training data; FiftyOne needs them.
+        Of the examples' images, in the order of the training data; FiftyOne needs them, whole: those of files that are
+        found from the current folder are written so.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def export(
         if filepaths is None:
             raise InputError("filepaths: FiftyOne shows images; give the path of each training example's")
         shown = _with(shown.rename(columns={"id": "example"}), columns)
-        shown.insert(0, "filepath", [str(each) for each in filepaths])
+        shown.insert(0, "filepath", [_whole(str(each)) for each in filepaths])
         return files.write(path, as_csv(shown))
     inputs = _inputs(errors)
     places = _main_directions(inputs) if coordinates is None else np.asarray(coordinates, dtype=float)
@@ -93,6 +96,11 @@ def export(
     near: Any = _neighbours(inputs)
     shown["neighbors"] = near
     return files.write(path, _parquet(_with(shown, columns)))
+
+
+def _whole(path: str) -> str:
+    """FiftyOne finds no file by a path that begins in the current folder."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def _length(given: Any) -> int | None:
