@@ -66,8 +66,8 @@ class Contents:
     def asked_about(self, position: int) -> int | None:
         """The query that a training example is itself; None where it is none."""
         of = self.display.queries.facts.get(OF)
-        found = np.flatnonzero(of == position) if of is not None else ()
-        return int(found[0]) if len(found) else None
+        found = [] if of is None else np.flatnonzero(of == position).tolist()
+        return found[0] if found else None
 
     def effects(self, position: int, k: int) -> list[Scored]:
         """The k queries that a training example helps most, then the k that it harms most.

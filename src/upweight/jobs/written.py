@@ -11,6 +11,7 @@ import numpy as np
 from upweight.attribution import Attribution, Magnitude
 from upweight.jobs import description, fingerprints
 from upweight.jobs.shards import cut, usual_width
+from upweight.solve_report import SolveReport
 from upweight.store import columns
 from upweight.store.array import ScoreArray
 from upweight.store.backend import Backend, Memory
@@ -69,7 +70,7 @@ def written(found: Attribution, place: Backend, own: Mapping[str, np.ndarray]) -
             {
                 "quantity": asdict(found.quantity),
                 "damping": found.damping,
-                "solve": None if report is None else report.to_dict(),
+                "solve": report.to_dict() if isinstance(report, SolveReport) else None,
                 "report": "" if report is None else str(report),
                 "facts": dict(found.facts),
                 "magnitude": asdict(found.magnitude or UNJUDGED),

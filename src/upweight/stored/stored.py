@@ -88,9 +88,10 @@ class Stored:
         return None if self.outcome["damping"] is None else float(self.outcome["damping"])
 
     @property
-    def report(self) -> SolveReport | None:
-        """What the solver did; None of scores that came without a word of it."""
-        return None if self.outcome["solve"] is None else SolveReport.from_dict(self.outcome["solve"])
+    def report(self) -> SolveReport | str | None:
+        """What the solver did, or was said of it in words; None of scores that came without a word of it."""
+        said = self.outcome["solve"]
+        return (self.outcome["report"] or None) if said is None else SolveReport.from_dict(said)
 
     @property
     def facts(self) -> dict[str, float]:
