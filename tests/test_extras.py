@@ -247,7 +247,7 @@ def test_the_core_has_few_dependencies() -> None:
 def test_an_extra_is_enough_alone(extra: str, code: str, tmp_path: Path) -> None:
     own = set(optional.EXTRAS[extra])
     own |= {"PIL"} if "matplotlib" in own else set()  # which these bring themselves
-    own |= {"threadpoolctl", "cloudpickle"} if "sklearn" in own else set()
+    own |= {"joblib", "threadpoolctl", "cloudpickle"} if "sklearn" in own else set()
     hidden = sorted(set(EXTRAS) - own)
     ran(HIDDEN.replace(str(EXTRAS), str(hidden)) + PROBLEM + code, str(tmp_path))
 
