@@ -1,12 +1,14 @@
 """Scores of transformers don't depend on the batches, the padding or the implementation of attention."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import upweight as uw
+from languages import llama
 from zoo.padded import FAMILIES
 
 pytestmark = [
@@ -62,3 +64,25 @@ def test_scores_are_the_same_in_any_batch_padding_and_attention(family: str, dty
         for found, expected in zip(scores(family, dtype, *way)[0], first, strict=True):
             worst = float((found - expected).abs().max() / expected.abs().max())
             assert worst <= ALLOWED[dtype], (way, worst)
+
+
+def collated(texts: list[dict[str, Tensor]], side: str) -> dict[str, Tensor]:
+    """Padded to the longest of a batch, as collate functions do."""
+    ids = nn.utils.rnn.pad_sequence([each["ids"] for each in texts], True, padding_side=side)
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": ids.masked_fill(ids == 0, -100)}
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_batches_padded_to_their_own_longest_have_one_shape_and_the_scores_of_whole_padding(side: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    texts = [{"ids": torch.randint(3, 14, (length,), generator=generator)} for length in (4, 2, 5, 3, 4, 2)]
+    collate, inverse, found = partial(collated, side=side), uw.inverse.Dual(damping=0.1), []
+    for size, data in ((6, collated(texts, side)), (1, texts), (4, texts)):
+        made = None if isinstance(data, dict) else collate
+        objective = uw.Objective(llama(), uw.losses.CausalLM(), data, l2=0.1, batch_size=size, collate=made)
+        assert objective.data.take([1])["input_ids"].shape == (1, 5)
+        queries = collated(texts[:3], side) if made is None else texts[:3]
+        found.append(uw.Influence(objective, inverse).attribute(queries).scores)
+    for scores in found[1:]:
+        assert float((scores - found[0]).abs().max() / found[0].abs().max()) <= ALLOWED[torch.float32]
+    assert uw.Objective(llama(), uw.losses.CausalLM(), texts[:1] * 3, l2=0.1, collate=collate).data.collate is collate

@@ -111,19 +111,34 @@ def label_column(objective: Objective) -> dict[str, list[Any]]:
     return {} if bool((given < 0).any()) else {"label": named(given, objective.class_names).tolist()}
 
 
-def in_words(objective: Objective, data: Any) -> tuple[str, ...]:
+def in_words(objective: Objective, data: Any, class_names: Sequence[str] | None = None) -> tuple[str, ...]:
     """Of each example its label, and what the model says; of what is no classification, nothing."""
-    if not _has_one_label(objective):
+    said, labels, answers = _named(objective, data, class_names)
+    if said is None:
         return ()
-    said = predictions(objective, data)
-    if bool((said.given < 0).any()):
-        return ()
-    labels, answers = (named(classes, objective.class_names) for classes in (said.given, said.predicted))
     likely = said.probability(said.predicted)
     shares = [""] * len(labels) if likely is None else [f" (p = {share:.3f})" for share in likely.tolist()]
     return tuple(
         f"Labelled {one}; the model says {two}{share}." for one, two, share in zip(labels, answers, shares, strict=True)
     )
+
+
+def in_columns(objective: Objective, data: Any, class_names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The same as columns ``label`` and ``prediction``, by name."""
+    said, labels, answers = _named(objective, data, class_names)
+    return {} if said is None else {"label": labels, "prediction": answers}
+
+
+def _named(
+    objective: Objective, data: Any, class_names: Sequence[str] | None
+) -> tuple[Predictions | None, list[Any], list[Any]]:
+    """Predictions with names of labels and of answers; None of what is no classification, or has no labels."""
+    if not _has_one_label(objective):
+        return None, [], []
+    said, names = predictions(objective, data), objective.class_names if class_names is None else class_names
+    if bool((said.given < 0).any()):
+        return None, [], []
+    return said, named(said.given, names).tolist(), named(said.predicted, names).tolist()
 
 
 def _has_one_label(objective: Objective) -> bool:

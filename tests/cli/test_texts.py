@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from upweight import study as studies
+from upweight.predictions import predictions
 from upweight.stored import Stored
 
 from .conftest import Run, assert_self_contained
@@ -187,3 +190,44 @@ def test_explore_keeps_coloured_tokens_unless_it_is_told_not_to(study: Path, ans
     assert "".join(found.tokens) == "blue dog"
     assert {len(each.tokens) for each in found.examples} <= {2, 3}
     assert "--tokens: tokens are scored by a study file" in messages(run("explore", "texts.explore", "--tokens"))
+
+
+CLASSES = """
+import torch
+import upweight as uw
+from languages import bert, rows, tokenizer
+
+NAMES = ["calm", "loud", "neither"]
+
+def study():
+    labelled = rows().map(lambda row, place: {"label": place % 2}, with_indices=True)
+    objective = uw.from_transformers(bert(), labelled, tokenizer(), l2=0.1)
+    return uw.Study(objective, list(labelled)[:2], class_names=NAMES)
+"""
+
+
+def cells(html: str) -> list[list[str]]:
+    """Of the last table, its head first."""
+    rows = html.split("<table")[-1].split("</table>")[0].split("<tr")[1:]
+    return [
+        [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)] for row in rows
+    ]
+
+
+def test_a_page_of_scores_says_labels_and_predictions(tmp_path: Path, answer: Ask) -> None:
+    study = tmp_path / "classes.py"
+    study.write_text(CLASSES)
+    page = Path(answer("attribute", study, "--out", "kept", "--report", "page.html", "--top-k", 2)["files"]["report"])
+    given = studies.load(study)
+    said = predictions(given.objective)
+    names = [given.class_names[k] for k in said.predicted.tolist()]
+    [first, second] = page.read_text().split("Query 0")[-1].split("Query 1")
+    assert f"Labelled calm; the model says {names[0]} (p = " in first
+    assert f"Labelled loud; the model says {names[1]} (p = " in second
+    head, *rows = cells(first)
+    assert head[:5] == ["rank", "id", "score", "label", "prediction"]
+    assert len(rows) == 4
+    for _, place, _, label, prediction, *_ in rows:
+        assert (label, prediction) == (given.class_names[int(place) % 2], names[int(place)])
+    own = answer("attribute", study, "--out", "own", "--self-influence", "--report", "own.html")["files"]["report"]
+    assert "prediction" in cells(Path(own).read_text())[0]

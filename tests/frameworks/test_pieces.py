@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import languages
+from upweight.errors import InputError
 from upweight.frameworks.pieces import marks, pieces
 
 transformers = languages.transformers
@@ -92,3 +93,8 @@ def test_a_tokenizer_that_rewrites_what_it_said_still_gives_a_text_for_each_toke
             return "".join("abc"[number] for number in reversed(numbers))
 
     assert pieces(Rewriting(), [0, 1, 2]) == ["a", "b", "c"]
+
+
+def test_tokens_of_another_tokenizer_are_refused() -> None:
+    with pytest.raises(InputError, match="tokenizer: it has no token 99, so it isn't the one that made these"):
+        pieces(languages.tokenizer(), [3, 99])

@@ -193,6 +193,24 @@ REFUSED = {
         lambda: uw.from_transformers(llama(), nothing(), tokenizer()),
         "data: no label counts: all of 8 examples' are -100",
     ),
+    "a query with an unknown token": (
+        lambda: uw.Influence(
+            uw.from_transformers(llama(), rows(), tokenizer(), l2=0.1), uw.inverse.Identity()
+        ).attribute([{"input_ids": [3, 4]}, {"input_ids": [3, 500]}]),
+        r"queries: query 1 has what the model doesn't know: inputs go from 0 to 500, and Embedding .* knows 0 … 13",
+    ),
+    "a query without tokens": (
+        lambda: uw.Influence(uw.from_transformers(llama(), rows(), tokenizer(), l2=0.1)).attribute([""]),
+        "no target but -100, which the loss ignores, as texts of one token or none have, which have no next one",
+    ),
+    "a text that is no list": (
+        lambda: uw.from_transformers(llama(), rows(), tokenizer()).queries("a b"),
+        r"queries: got the text 'a b'; give arrays or a map-style dataset, or of texts a list, \['a b'\]",
+    ),
+    "a row that is no list": (
+        lambda: uw.from_transformers(llama(), rows(), tokenizer()).queries(rows()[0]),
+        r"queries: got one row, with the text 'a b c d'; give a list of rows, \[row\]",
+    ),
     "random masks": (
         lambda: uw.from_transformers(
             built("BertForMaskedLM", "BertConfig"), rows(), collate=type("Masks", (), {"mlm": True})()

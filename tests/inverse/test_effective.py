@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from scipy.optimize import brentq
@@ -10,7 +12,7 @@ import upweight as uw
 from problems import close, convex, mlp
 from upweight.curvature import GGN
 from upweight.errors import InputError
-from upweight.inverse import CG, Dual, MeanLeverage
+from upweight.inverse import CG, Dual, MeanLeverage, effective
 from upweight.inverse.effective import damping_at
 from upweight.linalg.traces import Spectrum
 
@@ -73,3 +75,25 @@ def test_what_cannot_be_chosen_is_refused(unchecked: None) -> None:
         CG(GGN(), damping=MeanLeverage(2.0)).fit(convex("softmax").objective())
     with pytest.raises(InputError, match="damping: give a finite number ≥ 0, 'auto'"):
         CG(GGN(), damping="best").fit(convex("softmax").objective())  # type: ignore[arg-type]
+
+
+def test_estimating_ends_once_the_damping_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By fewer products it is the same but for what is allowed."""
+    objective = mlp().objective(l2=0.001)
+    products: list[int] = []
+    kind = type(CG(GGN(), damping=1.0).fit(objective).operator)
+    apply = kind.apply
+
+    def counted(operator: Any, vectors: torch.Tensor) -> torch.Tensor:
+        products.append(len(vectors))
+        return apply(operator, vectors)
+
+    monkeypatch.setattr(kind, "apply", counted)
+    found = {}
+    for known in (effective.KNOWN, 0.0):
+        monkeypatch.setattr(effective, "KNOWN", known)
+        products.clear()
+        found[known] = (CG(GGN(), damping="auto").fit(objective).damping, len(products))
+    (few, cheap), (exact, dear) = found.values()
+    assert cheap < dear / 2
+    assert 0 <= few - exact <= 0.03 * (0.001 + few)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -76,3 +78,34 @@ def test_a_matrix_of_zeros() -> None:
     found = quadrature(times(torch.zeros(5, 5, dtype=DOUBLE)), signs(2, 5), 4)
     assert not found.values.any()
     close(found.weights.sum(), 5.0)
+
+
+@pytest.mark.parametrize("rank", [60, 25])
+def test_effective_dimensions_of_the_probes_are_between_two_quadratures(rank: int) -> None:
+    matrix = with_spectrum(torch.where(torch.arange(60) < 60 - rank, 0.0, VALUES))
+    probes, bounds = signs(3), []
+
+    def never(upper: Spectrum, lower: Spectrum) -> bool:
+        bounds.append((upper, lower))
+        return False
+
+    quadrature(times(matrix), probes, 30, never)
+    assert len(bounds) == 29
+    for shift in (1e-3, 1e-1, 10.0):
+        image = torch.linalg.solve(matrix + shift * torch.eye(60, dtype=DOUBLE), matrix)
+        exact = float((probes @ image * probes).sum() / 3)
+        found = [(each[0].effective_dimension(shift), each[1].effective_dimension(shift)) for each in bounds]
+        assert all(low - 1e-9 <= exact <= high + 1e-9 for high, low in found)
+        widths = [high - low for high, low in found]
+        assert all(later <= before + 1e-9 for before, later in pairwise(widths))
+        assert widths[-1] < 0.2 * exact
+
+
+def test_a_quadrature_ends_where_it_is_enough() -> None:
+    def at_five(upper: Spectrum, lower: Spectrum) -> bool:
+        assert lower.trace <= upper.trace * (1 + 1e-9)
+        return len(upper.values) == 5
+
+    found, whole = (quadrature(times(MATRIX), signs(1), steps, how) for steps, how in ((40, at_five), (5, None)))
+    close(found.values, whole.values)
+    close(found.weights, whole.weights)

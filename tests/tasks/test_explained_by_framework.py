@@ -78,7 +78,9 @@ def test_what_a_loop_or_lightning_has_trained_is_explained_with_a_tokenizer(made
     objective, (ids, labels) = made(), arrays()
     influence, query = uw.Influence(objective, uw.inverse.Identity()), (ids[:1], labels[:1])
     found = uw.tasks.explain(influence, query, 5, tokens=tokenizer())
-    assert len(found.to_pandas()) == 10
+    table = found.to_pandas()
+    assert table["text"].tolist() == [TEXTS[position] for position in table["position"]]
+    assert table["side"].tolist() == ["helpful"] * 5 + ["harmful"] * 5
     (explained,) = found.tokens
     assert "".join(explained.tokens) == TEXTS[0]
     parted = influence.attribute(query, by="train-token")

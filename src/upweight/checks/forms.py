@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from upweight.checks.embeddings import outside
 from upweight.data import Batch, Data, batch_length, tensors
 from upweight.errors import InputError
 from upweight.gradients.substituted import called
@@ -70,10 +71,7 @@ def misfit(loss: Loss, model: nn.Module, batch: Batch) -> str:
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         if x.is_floating_point() or x.is_complex():
             return f"inputs are {x.dtype}, and the model's first layer, {called}, takes whole numbers; give X.long()"
-        largest = int(x.max()) if x.numel() else 0
-        if largest >= layer.num_embeddings or int(x.min()) < 0:
-            return f"inputs go from {int(x.min())} to {largest}, and {called} knows 0 … {layer.num_embeddings - 1}"
-        return ""
+        return outside(layer, called, [x])
     if not x.is_floating_point() and isinstance(targets, Tensor) and targets.is_floating_point() and targets.dim() > 1:
         return (
             f"inputs are {x.dtype} {_shape(x)} and targets {targets.dtype} {_shape(targets)}, which looks like (y, X); "

@@ -27,7 +27,7 @@ from upweight.checks.own_loss import refuse_another_loss
 from upweight.checks.per_example import Sizes, refuse_cut_off
 from upweight.checks.recognised import recognised
 from upweight.checks.values import refuse_bad_values
-from upweight.data import Batch, as_data, loaded
+from upweight.data import Batch, as_data, loaded, of_one_shape
 from upweight.errors import InputError
 from upweight.forward import HALVES, Forward, half_of
 from upweight.kept import copied, snapshot, widened
@@ -122,7 +122,8 @@ def problem_of(given: Arguments, *, is_own: bool = False) -> Problem:
     refuse_precision(model, layout, given.forward)
     params = layout.flatten(dict(model.named_parameters())).detach().clone()
     params = params.float() if half_of(model) is not None or params.dtype in HALVES else params
-    data = as_data(given.data, num_workers=num_workers, collate=given.collate).to(params.dtype, params.device)
+    read = of_one_shape(as_data(given.data, num_workers=num_workers, collate=given.collate))
+    data = read.to(params.dtype, params.device)
     return Problem(
         model=model,
         layout=layout,

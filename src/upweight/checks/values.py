@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from upweight.checks.embeddings import beyond
 from upweight.checks.forms import SHOWN, checked
 from upweight.checks.overflow import overflow
 from upweight.checks.per_example import Sizes, batch_statistics, refuse_dependence, refuse_shape
@@ -55,10 +56,16 @@ def _losses(problem: Problem, index: Tensor, batch: Batch, like: Loss | None) ->
     except Exception as error:
         raise InputError(
             f"model: on training examples {int(index[0])} … {int(index[-1])}, a batch of {len(index)}, it raised "
-            f"{type(error).__name__}: {str(error)[:SHOWN]}{batch_statistics(problem.model)}"
+            f"{type(error).__name__}: {str(error)[:SHOWN]}{_unknown(problem, batch)}"
+            f"{batch_statistics(problem.model)}"
         ) from error
     refuse_shape("loss", values, len(index))
     return values.detach(), same
+
+
+def _unknown(problem: Problem, batch: Batch) -> str:
+    said = beyond(problem.loss, problem.model, batch)
+    return said and f": {said}"
 
 
 def _eager(problem: Problem) -> str:

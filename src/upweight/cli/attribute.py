@@ -151,7 +151,7 @@ def make_page(run: Session, done: Done, options: dict[str, Any], name: str, toke
         If tokens are asked for, and there are none.
     """
     from upweight.cli.query import kept
-    from upweight.cli.scores_page import EXAMPLES, QUERIES, scores_page, tokens_by_query
+    from upweight.cli.scores_page import EXAMPLES, QUERIES, Predicted, scores_page, tokens_by_query
     from upweight.cli.texts import framed
     from upweight.errors import InputError
     from upweight.frameworks.shown import columns_like
@@ -172,8 +172,22 @@ def make_page(run: Session, done: Done, options: dict[str, Any], name: str, toke
             if tokens:
                 raise
             run.warnings.append(f"tokens can't be scored: {error}")
+    try:
+        predicted = Predicted.of(done, rows, k)
+    except InputError as error:  # more classes than names
+        predicted = None
+        run.warnings.append(f"labels and predictions can't be said: {error}")
     known = framed(columns_like(study.objective, study.queries)) if study.query_table is None else study.query_table
-    return scores_page(stored, f"Scores: {name}", rows or None, k, known=known, tokens=found, warnings=run.warnings)
+    return scores_page(
+        stored,
+        f"Scores: {name}",
+        rows or None,
+        k,
+        known=known,
+        tokens=found,
+        predicted=predicted,
+        warnings=run.warnings,
+    )
 
 
 def damping_of(words: str | None) -> float | str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,38 @@ EXAMPLES = 5
 """Of each side where no number is given."""
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """Labels, and what the model says: of queries in a line, by place; of examples in columns, by position."""
+
+    queries: Mapping[int, str]
+    examples: pd.DataFrame
+
+    @classmethod
+    def of(cls, done: Done, rows: Sequence[int], k: int) -> Predicted:
+        """Of some queries and the examples shown for them; none of what is no classification."""
+        import pandas as pd
+
+        from upweight.predictions import in_columns, in_words
+
+        study, objective = done.study, done.study.objective
+        places = sorted({int(place) for place in done.stored.to_pandas(k, list(rows) or None)["position"]})
+        examples = pd.DataFrame(in_columns(objective, objective.data.take(places), study.class_names))
+        if not rows or examples.empty:
+            return cls({}, examples.set_axis(places[: len(examples)]))
+        said = in_words(objective, objective.queries(study.queries).take(list(rows)), study.class_names)
+        return cls(dict(zip(rows, said, strict=False)), examples.set_axis(places))
+
+    def beside(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A table of examples with these columns after the score; columns of its own stay as they are."""
+        own = [name for name in self.examples.columns if name not in frame.columns]
+        if not own:
+            return frame
+        added = self.examples.loc[frame["position"], own].set_axis(frame.index)
+        after = list(frame.columns).index("score") + 1
+        return frame.iloc[:, :after].join(added).join(frame.iloc[:, after:])
+
+
 def scores_page(
     stored: Stored,
     title: str,
@@ -27,6 +60,7 @@ def scores_page(
     *,
     known: pd.DataFrame | None = None,
     tokens: Mapping[int, TokenExplanation] | None = None,
+    predicted: Predicted | None = None,
     facts: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> Report:
@@ -42,10 +76,12 @@ def scores_page(
         What is known of all queries, a row each.
     tokens
         Scores by token, by the query's place.
+    predicted
+        What the model says of queries and examples, where it classifies.
     """
     from upweight.cli.layout import frame_block, meaning_block
     from upweight.cli.query import groups, sides
-    from upweight.report import Facts, Report, Warnings
+    from upweight.report import Facts, Report, Text, Warnings
     from upweight.tasks.explanation_page import about, captions
 
     count = stored.shape[0] if len(stored.shape) > 1 else 1
@@ -64,6 +100,9 @@ def scores_page(
     for (name, frame), place in zip(groups(stored, stored.to_pandas(k, named), named), shown, strict=True):
         found = (tokens or {}).get(place)
         blocks: list[Block] = []
+        if predicted is not None:
+            blocks += [Text(predicted.queries[place])] if place in predicted.queries else []
+            frame = predicted.beside(frame)
         if known is not None and named is not None:
             blocks += about({str(key): value for key, value in known.iloc[place].to_dict().items()}, found)
         if found is not None:

@@ -11,6 +11,7 @@ from upweight.data.batch import Batch, batch_length, cast, join, plain, sent, te
 from upweight.data.interface import Data
 from upweight.data.loader import Loaded, loaded
 from upweight.data.map_style import MapData
+from upweight.data.one_shape import of_one_shape
 from upweight.data.read import as_data, is_list_of_arrays
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "is_list_of_arrays",
     "join",
     "loaded",
+    "of_one_shape",
     "plain",
     "sent",
     "tensors",

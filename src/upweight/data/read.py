@@ -57,7 +57,10 @@ def as_data(
             "every example needs a position to be scored by. Give a map-style dataset, e.g. list(dataset)"
         )
     if isinstance(source, str | bytes):
-        raise InputError(f"{name}: got the text {source[:40]!r}; give arrays or a map-style dataset")
+        texts = "" if collate is None else f", or of texts a list, {[source[:40]]!r}"
+        raise InputError(f"{name}: got the text {source[:40]!r}; give arrays or a map-style dataset{texts}")
+    if collate is not None and isinstance(source, Mapping) and any(isinstance(each, str) for each in source.values()):
+        raise InputError(f"{name}: got one row, with the text {_first_text(source)!r}; give a list of rows, [row]")
     if isinstance(source, TensorDataset) and collate is None:
         return _arrays(tuple(source.tensors), name)
     if isinstance(source, tuple | Mapping | Tensor | np.ndarray) and not isinstance(source, Dataset):
@@ -72,6 +75,10 @@ def as_data(
     if hasattr(source, "with_format") and getattr(source, "format", {}).get("type") is None:
         source = source.with_format("torch")  # Hugging Face: a view of the same data that yields tensors
     return MapData(source, num_workers, collate or default_collate, name=name)
+
+
+def _first_text(row: Mapping[str, Any]) -> str:
+    return next(each for each in row.values() if isinstance(each, str))[:40]
 
 
 def _length(source: Any, name: str) -> int:

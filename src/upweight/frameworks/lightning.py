@@ -13,13 +13,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from upweight import scalars
-from upweight.data import ArrayData, Batch, Data, as_data, cast
+from upweight.data import ArrayData, Batch, Data, MapData, as_data, cast
 from upweight.engine import Budget
 from upweight.errors import InputError
 from upweight.forward import Forward
+from upweight.frameworks.collation import TEXT
 from upweight.frameworks.decay import learnt
 from upweight.frameworks.evaluated import evaluated
 from upweight.frameworks.reduced import some
+from upweight.frameworks.shown import columns_of
 from upweight.frameworks.steps import ByExample, compared_in
 from upweight.frameworks.tasks import shifted
 from upweight.kept import modules_kept, random_states_kept
@@ -71,7 +73,7 @@ def from_lightning(
     parameters
         As for `Objective` (default: ``"adapters"`` where the module has some).
     columns
-        What is shown of examples, by name.
+        What is shown of examples, by name (default: the texts of rows by name).
     weights, ids, class_names, batch_size, num_workers, collate, forward, budget, validate
         As for `Objective`.
 
@@ -113,11 +115,21 @@ def from_lightning(
             num_workers=num_workers,
             collate=collate,
             forward=forward,
-            columns=columns,
+            columns=_texts(examples) if columns is None else columns,
             notes=(said, *theta.notes),
             budget=budget,
             validate=validate,
         )
+
+
+def _texts(examples: Data) -> dict[str, Any]:
+    """Columns of text that rows by name have: a model takes no text, so they are there to be read."""
+    dataset = examples.dataset if isinstance(examples, MapData) else None
+    try:
+        found = columns_of(dataset, None, None, TEXT) if dataset is not None else {}
+        return {name: values for name, values in found.items() if isinstance(values[0], str)}
+    except Exception:  # of a dataset's own; the objective's checks say of which example
+        return {}
 
 
 @contextmanager

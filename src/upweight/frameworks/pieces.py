@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from upweight.errors import InputError
+
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer says of bytes that are no character by themselves."""
 MARKS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "pad_token_id")
@@ -47,8 +49,20 @@ def marks(tokenizer: Any) -> set[int]:
 
 
 def _reader(tokenizer: Any, numbers: Sequence[int]) -> tuple[Callable[[list[Any]], str], list[Any]]:
-    """What makes a text of tokens, and the tokens in the form that it takes."""
+    """What makes a text of tokens, and the tokens in the form that it takes.
+
+    Raises
+    ------
+    InputError
+        If the tokenizer doesn't know one of them.
+    """
     if hasattr(tokenizer, "convert_tokens_to_string"):
-        names = [str(name) for name in tokenizer.convert_ids_to_tokens(list(numbers))]
+        names = tokenizer.convert_ids_to_tokens(list(numbers))
+        unknown = [number for number, name in zip(numbers, names, strict=True) if name is None]
+        if unknown:
+            raise InputError(
+                f"tokenizer: it has no token {unknown[0]}, so it isn't the one that made these; give the tokenizer "
+                "that the model was trained with"
+            )
         return lambda some: str(tokenizer.convert_tokens_to_string(some)), names
     return lambda some: str(tokenizer.decode(some)), list(numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from upweight import scalars
 from upweight.curvature import Operator, mean_eigenvalue
 from upweight.errors import InputError
-from upweight.inverse.effective import MEAN_LEVERAGE, damping_at, quadrature
+from upweight.inverse.effective import MEAN_LEVERAGE, damping_at, is_known, quadrature
 from upweight.linalg.traces import Spectrum
 
 
@@ -120,16 +121,22 @@ def _by_leverage(damping: MeanLeverage, operator: Operator, spectrum: Callable[[
     if objective is None:
         raise InputError("damping: 'auto' needs an objective, whose number of examples it goes by; give a number")
     penalty = getattr(operator, "l2", objective.l2)  # an approximation may leave it out
-    found = _estimated(operator, penalty, damping.seed) if spectrum is None else spectrum()
-    absolute = damping_at(found, objective.n, float(penalty.mean()), damping.share)
+    asked = {"examples": objective.n, "penalty": float(penalty.mean()), "leverage": damping.share}
+    if spectrum is None:
+        found = _estimated(operator, penalty, damping.seed, partial(is_known, **asked))
+    else:
+        found = spectrum()
+    absolute = damping_at(found, **asked)
     if absolute > 0 or bool((penalty > 0).all()):
         return absolute
     # Parameters that the penalty leaves out (biases) are damped by a trifle of it: rows alone may not determine them.
     return UNPENALISED * float(penalty.mean())
 
 
-def _estimated(operator: Operator, penalty: Tensor, seed: int) -> Spectrum:
+def _estimated(
+    operator: Operator, penalty: Tensor, seed: int, enough: Callable[[Spectrum, Spectrum], bool]
+) -> Spectrum:
     def unpenalised(vectors: Tensor) -> Tensor:
         return operator.apply(vectors) - penalty * vectors
 
-    return quadrature(unpenalised, operator.size, operator.dtype, operator.device, seed=seed)
+    return quadrature(unpenalised, operator.size, operator.dtype, operator.device, seed=seed, enough=enough)

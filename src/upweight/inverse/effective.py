@@ -24,6 +24,7 @@ gradients; this one needs no queries and no more than the spectrum's trace funct
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -41,6 +42,9 @@ UNPENALIZED_SHARE = 1e-4
 """δ over the mean eigenvalue where the penalty is left out on purpose."""
 PROBES = 4
 STEPS = 40
+"""Products at most: a quadrature ends before, once λ + δ is known to `KNOWN`."""
+KNOWN = 0.03
+"""Relative width of the bounds of λ + δ that is enough. Other probes' δ differs by a tenth."""
 FALLBACK = 0.1
 """δ over the mean eigenvalue where the data determine fewer directions than asked for."""
 SPAN = 60
@@ -54,10 +58,20 @@ def quadrature(
     device: torch.device,
     *,
     seed: int = 0,
+    enough: Callable[[Spectrum, Spectrum], bool] | None = None,
 ) -> Spectrum:
-    """The spectrum of a symmetric positive matrix, estimated by `PROBES` random signs and `STEPS` products."""
+    """The spectrum of a symmetric positive matrix, estimated by `PROBES` random signs and `STEPS` products.
+
+    ``enough`` is as of `upweight.linalg.traces.quadrature`.
+    """
     signs = traces.random_signs(PROBES, size, scalars.generator(seed), dtype, device)
-    return traces.quadrature(apply, signs, STEPS)
+    return traces.quadrature(apply, signs, STEPS, enough)
+
+
+def is_known(upper: Spectrum, lower: Spectrum, examples: int, penalty: float, leverage: float = MEAN_LEVERAGE) -> bool:
+    """Whether `damping_at` of two spectra, of larger and of smaller effective dimensions, is the same to `KNOWN`."""
+    most = damping_at(upper, examples, penalty, leverage)
+    return most == 0 or most - damping_at(lower, examples, penalty, leverage) <= KNOWN * (penalty + most)
 
 
 def layerwise_damping(spectrum: Spectrum, penalty: float, share: float = LAYERWISE_SHARE) -> float:

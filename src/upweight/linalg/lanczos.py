@@ -49,6 +49,7 @@ def lanczos(
     whole: bool = True,
     fresh: Callable[[], Tensor] | None = None,
     floor: float | None = None,
+    enough: Callable[[Tensor, Tensor], bool] | None = None,
     watch: Watch = unwatched,
 ) -> Krylov:
     """``steps`` products from each of some unit vectors, or fewer if they span an invariant space before.
@@ -65,6 +66,9 @@ def lanczos(
         Below this share what is left of a product is rounding, and the space invariant: of the largest product so far
         (``whole``; default 10 times the precision), or of the first Rayleigh quotient (otherwise; default the
         precision).
+    enough
+        Ends the iteration where it says so of T's diagonal ``[k, s]`` and of all that stands beside it, the next entry
+        included, ``[k, s]``.
     """
     finfo = torch.finfo(start.dtype)
     if floor is None:
@@ -92,6 +96,8 @@ def lanczos(
             break
         rest = rest - alpha[:, None] * q if basis is None else _off(image, basis[:, : step + 1])
         beta = rest.norm(dim=1)
+        if enough is not None and enough(torch.stack(diagonal, 1), torch.stack([*off, beta], 1)):
+            break
         ended = ~(beta > floor * scale)
         if ended.any():
             if fresh is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from upweight.checks.embeddings import beyond
 from upweight.checks.overflow import overflow
 from upweight.checks.per_example import refuse_cut_off, refuse_dependence, refuse_shape
 from upweight.checks.values import refuse_bad_targets
@@ -20,7 +22,7 @@ from upweight.gradients import Block, ExampleFunction, Gradients
 from upweight.gradients.blocks import concatenated
 from upweight.gradients.substituted import called
 from upweight.gradients.terms import Outer
-from upweight.losses import all_ignored
+from upweight.losses import CausalLM, all_ignored
 from upweight.measurements import Measurement, OfOutputs
 from upweight.names import distinct
 from upweight.objective import Objective
@@ -51,18 +53,25 @@ def check_query_targets(objective: Objective, data: Data, measurement: Measureme
     unmeasured = []
     for index, batch in data.batches(None, objective.engine.rows):
         if measurement.reads_targets:
-            refuse_bad_targets(objective.problem, batch)
+            with _beyond_told(objective, data):
+                refuse_bad_targets(objective.problem, batch)
         if by_target:
             nothing = all_ignored(objective.loss, batch)
             unmeasured += index[nothing.to(index.device)].tolist()
     if unmeasured:
         words = (
             f"queries: {len(unmeasured)} of {len(data)} (first at position {unmeasured[0]}) have no target but "
-            f"{ignored}, which the loss ignores: nothing is measured of them, and their scores are 0; give them targets"
+            f"{ignored}, which the loss ignores{_too_short(objective)}: nothing is measured of them, and their scores "
+            "are 0; give them targets"
         )
         if len(unmeasured) == len(data):
             raise InputError(words)
         warn(words, UpweightWarning)
+
+
+def _too_short(objective: Objective) -> str:
+    is_next = isinstance(objective.loss, CausalLM)
+    return ", as texts of one token or none have, which have no next one" if is_next else ""
 
 
 def check_measurement(objective: Objective, data: Data, measurement: Measurement) -> None:
@@ -119,10 +128,24 @@ def query_gradient_blocks(
     function = objective.engine.bind(measurement.bind(objective.loss))
     rows = objective.engine.block_rows(objective.p)
     for block in torch.arange(len(data)).split(objective.engine.queries(objective.p)):
-        parts = [function.each(objective.params, batch).materialize() for _, batch in data.batches(block, rows)]
+        with _beyond_told(objective, data):
+            parts = [function.each(objective.params, batch).materialize() for _, batch in data.batches(block, rows)]
         gradients = torch.cat(parts)
         refuse_infinite(gradients, int(block[0]), partial(_overflow, objective, data, measurement))
         yield gradients
+
+
+@contextmanager
+def _beyond_told(objective: Objective, data: Data) -> Iterator[None]:
+    """Within, tokens that the model's embedding doesn't know are refused with the first query that has some."""
+    try:
+        yield
+    except IndexError as error:
+        for index, batch in data.batches(None, 1):
+            said = beyond(objective.loss, objective.model, batch)
+            if said:
+                raise InputError(f"queries: query {int(index[0])} has what the model doesn't know: {said}") from error
+        raise
 
 
 def _overflow(objective: Objective, data: Data, measurement: Measurement, query: int) -> str:
@@ -157,14 +180,16 @@ def query_factor_blocks(
     each = numbers(objective, function, data)
     rows = min(objective.engine.block_rows(each), objective.engine.pass_rows)
     for block in torch.arange(len(data)).split(objective.engine.queries(each)):
-        found = concatenated([function.each(objective.params, batch) for _, batch in data.batches(block, rows)])
+        with _beyond_told(objective, data):
+            found = concatenated([function.each(objective.params, batch) for _, batch in data.batches(block, rows)])
         refuse_infinite(found.norms()[:, None], int(block[0]), partial(_overflow, objective, data, measurement))
         yield found
 
 
 def numbers(objective: Objective, function: ExampleFunction, data: Data) -> int:
     """Numbers that an example's gradient takes in inner products."""
-    return sum(_numbers_of(block) for block in function.each(objective.params, data.take([0])).blocks)
+    with _beyond_told(objective, data):
+        return sum(_numbers_of(block) for block in function.each(objective.params, data.take([0])).blocks)
 
 
 def _numbers_of(block: Block) -> int:

@@ -53,14 +53,21 @@ class Explanation:
     predicted: tuple[str, ...] = ()
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per query, side and rank, with what is known of the training examples."""
+        """One row per query, side and rank, with what is known of the training examples.
+
+        Where no column has texts and tokens were scored, ``text`` is what these read.
+        """
         with imported("tables", "Explanation.to_pandas"):
             import pandas as pd
         columns = {f"{name} (column)" if name in TAKEN else name: values for name, values in self.columns.items()}
         sides = {"helpful": self.helpful, "harmful": self.harmful}
-        return pd.concat(
-            [ranking.to_pandas(columns or None).assign(side=side) for side, ranking in sides.items()], ignore_index=True
-        )
+        frames = [ranking.to_pandas(columns or None).assign(side=side) for side, ranking in sides.items()]
+        if self.tokens and not any(isinstance(each[0], str) for name, each in columns.items() if name != "label"):
+            middle = self.helpful.positions.shape[1]
+            for frame, part in zip(frames, (slice(middle), slice(middle, None)), strict=True):
+                read = ["".join(example.tokens) for one in self.tokens for example in one.examples[part]]
+                frame.insert(frame.columns.get_loc("score") + 1, "text", read)
+        return pd.concat(frames, ignore_index=True)
 
     def page(self, title: str = "Why?") -> Report:
         """A report: what the scores are, and for each query its examples with their columns, and tokens coloured.
