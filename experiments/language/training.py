@@ -29,12 +29,11 @@ State = dict[str, Tensor]
 
 @dataclass
 class Trained:
-    """The model, its state at the end of each epoch and the mean learning rates then; the metric of Adam's steps."""
+    """The model, its state at the end of each epoch and the mean learning rates then."""
 
     model: Transformer
     checkpoints: list[State] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    metric: State = field(default_factory=dict)
 
 
 def beginning(given: Passages) -> State:
@@ -81,7 +80,6 @@ def train(start: State, passages: Int[Tensor, "train length"], indices: Int[Tens
             descent.step(passages[rows])
         found.checkpoints.append({name: values.clone() for name, values in model.state_dict().items()})
         found.rates.append(rates / batches)
-    found.metric = uw.step_metric(descent.optimizer, model)
     model.eval()
     return found
 

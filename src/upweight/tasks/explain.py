@@ -66,7 +66,7 @@ class Explanation:
             middle = self.helpful.positions.shape[1]
             for frame, part in zip(frames, (slice(middle), slice(middle, None)), strict=True):
                 read = ["".join(example.tokens) for one in self.tokens for example in one.examples[part]]
-                frame.insert(frame.columns.get_loc("score") + 1, "text", read)
+                frame.insert(list(frame.columns).index("score") + 1, "text", read)
         return pd.concat(frames, ignore_index=True)
 
     def page(self, title: str = "Why?") -> Report:
