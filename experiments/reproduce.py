@@ -31,6 +31,7 @@ EXPERIMENTS = [
     "experiments.language.minilm_retrained",
     "experiments.expansion.points",
     "experiments.expansion.lengths",
+    "experiments.choice.rules",
     "experiments.language.agreement",
     "experiments.language.damping",
     "experiments.language.example",
@@ -48,7 +49,7 @@ def main() -> int:
         # A process each, so that peak memory is that experiment's own.
         if subprocess.run([sys.executable, "-m", module], check=False).returncode:
             failed.append(module)
-    folders = ["koh_liang", "gif", "facts", "language", "expansion", "steps"]
+    folders = ["koh_liang", "gif", "facts", "language", "expansion", "choice", "steps"]
     print(f"wrote {gather(folders, quick=bool(os.environ.get('QUICK')))}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -94,11 +94,13 @@ def test_there_are_commands_on_the_pages() -> None:
     assert len(ALL) >= 20
     assert {page.name for page in PAGES} - {each.page.name for each in ALL} == {
         "architecture.md",
+        "choice.md",
         "choosing-an-inverse.md",
         "coming-from.md",
         "how-far-to-believe.md",
         "expansion.md",
         "index-of-gradients.md",
+        "judging.md",
         "language-gpt.md",
         "language-minilm.md",
         "language-models.md",

@@ -96,6 +96,8 @@ def calls() -> dict[str, Call]:
     with uw.Recorder(place, model, descent) as recorder:
         recorder.step([0, 1])
     recording = uw.Recording.open(place)
+    protocol = uw.evaluation.Protocol("averaged seeds", 0.5, 1)
+    truth = uw.evaluation.GroundTruth(torch.arange(8).view(4, 2), torch.rand(4, 1, 3), protocol, False, 0.0)
     return {
         "Objective": (
             uw.Objective,
@@ -351,6 +353,12 @@ def calls() -> dict[str, Call]:
             {"objective": objective, "train": train, "queries": queries, "protocol": "averaged seeds", "kept": 0.5}
             | {"subsets": 4},
         ),
+        "as_dattri": (uw.evaluation.as_dattri, {"truth": truth}),
+        "export_truth": (
+            lambda **options: uw.evaluation.export_truth(folder=mkdtemp(), **options),
+            {"truth": truth, "library": "dattri", "objective": objective, "train": train},
+        ),
+        "recommend": (uw.recommend, {"objective": objective, "train": train, "budget": 1.0, "queries": queries}),
         "expansion": (uw.expansion, {"train": train, "weight": 0.5, "seeds": (0,), "check": True, "passes": 5}),
         "Influence, at": (uw.Influence, {"objective": objective, "at": uw.expansion(passes=1)}),
         "SOURCE": (
@@ -452,7 +460,7 @@ NUMBERS = {
     *("batch_size", "columns", "damping", "digits", "dimension", "index", "k", "l2", "learning_rates"),
     *("max_iterations", "memory", "queries", "rank", "smooth", "tolerance"),
     *("candidates", "count", "examples", "iterations", "keep", "sample", "shard", "step", "steps"),
-    *("passes", "rate", "rates", "subsets"),
+    *("budget", "passes", "rate", "rates", "subsets"),
     *("crossed", "k1", "paraphrases", "questions", "resamples"),
     *("clip", "dampening", "epochs", "eps", "lr", "momentum", "seed", "seeds", "weight", "weight_decay", "weights"),
     *("crossed", "every", "k1", "paraphrases", "questions", "rate", "resamples", "start"),

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from upweight.optimizers import step_metric
     from upweight.penalty import l2_of
     from upweight.quantities.generalized import Relabelling, Removal, Substitution
+    from upweight.recommended import recommend
     from upweight.recorder import Recorder, Recording
     from upweight.replay import Replay
     from upweight.retraining import expansion
@@ -120,6 +121,7 @@ __all__ = [
     "measurements",
     "plots",
     "read_scores",
+    "recommend",
     "replay",
     "report",
     "retraining",
@@ -173,6 +175,7 @@ _HOMES = {
     "l2_of": "penalty",
     "lightning_recorder": "frameworks",
     "read_scores": "score_files",
+    "recommend": "recommended",
     "similarity": "baselines",
     "statistics": "diagnostics",
     "step_metric": "optimizers",

@@ -78,6 +78,7 @@ KINDS = {
     "Attribution": Kind(_of_class("Attribution"), "what influence.attribute(queries) gives"),
     "Quantity": Kind(_of_class("Quantity"), "upweight.Quantity(name, words, unit, positive)"),
     "Recipe": Kind(_of_class("Recipe"), "retraining.Recipe(epochs, batch_size, lr)"),
+    "GroundTruth": Kind(_of_class("GroundTruth"), "what evaluation.ground_truth gives"),
     "Training": Kind(_of_class("Training"), "evaluation.Training(train)"),
     "Layout": Kind(_of_class("Layout"), "objective.layout"),
     "DatasetInfo": Kind(_of_class("DatasetInfo"), "datasets.info(name)"),

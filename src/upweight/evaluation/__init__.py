@@ -11,6 +11,7 @@ from upweight.evaluation.bootstrap import Bootstrap, Estimate, Interval
 from upweight.evaluation.brittleness import Brittleness, brittleness
 from upweight.evaluation.calibration import Calibration, calibrate
 from upweight.evaluation.detection import MislabelDetection, MislabelResult
+from upweight.evaluation.exported import as_dattri, export_truth
 from upweight.evaluation.ground_truth import GroundTruth, ground_truth
 from upweight.evaluation.lds import LDS, LDSResult
 from upweight.evaluation.leave_one_out import LeaveOneOut, LeaveOneOutResult
@@ -47,8 +48,10 @@ __all__ = [
     "against_pbrf",
     "against_retraining",
     "agreement",
+    "as_dattri",
     "brittleness",
     "calibrate",
+    "export_truth",
     "ground_truth",
     "query_loss_rise",
     "verify",

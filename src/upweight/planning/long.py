@@ -13,7 +13,7 @@ from upweight.inverse.dual import DEFAULT_ROWS, used_rows
 from upweight.losses import Loss
 from upweight.objective import Objective
 from upweight.planning.choice import row_curvature
-from upweight.planning.plan import product_speed
+from upweight.planning.plan import FITTING, product_speed
 
 LONG = 60.0
 """Seconds from which work is announced."""
@@ -21,7 +21,6 @@ LEAST_WORK = 1e10
 """Operations below which nothing is timed: no machine needs a minute."""
 A_CALL = 1e6
 """Operations that the call of a model costs at least, however small it is."""
-FITTING = ("matrix", "Cholesky factor", "eigenvectors", "rows", "Gram matrix", "Kronecker factors", "second moments")
 
 
 class LongWork:

@@ -25,7 +25,8 @@ from upweight.inverse.costs import (
 from upweight.objective import Objective
 
 DEFAULT_QUERIES = 100
-
+FITTING = ("matrix", "Cholesky factor", "eigenvectors", "rows", "Gram matrix", "Kronecker factors", "second moments")
+"""What the names of stages begin with that are done once, whatever the queries."""
 
 COLUMNS = ("stage", "GFLOP", "MiB", "seconds")
 
@@ -97,6 +98,11 @@ class Plan:
     def seconds(self) -> float:
         """Estimated seconds: of products with a curvature as timed on a few examples, else of matrix products."""
         return sum(stage.seconds_at(self.speed) for stage in self.stages)
+
+    @property
+    def fitting_seconds(self) -> float:
+        """Those of `seconds` that are spent once, whatever the queries."""
+        return sum(stage.seconds_at(self.speed) for stage in self.stages if stage.name.startswith(FITTING))
 
     @property
     def most_flops(self) -> float:
