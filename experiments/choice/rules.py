@@ -97,8 +97,25 @@ RULES: dict[str, Callable[[Numbers], float]] = {
 
 
 def gaps(found: dict[str, Numbers], rule: Callable[[Numbers], float]) -> dict[str, float]:
-    """LDS of the best of the grid less that of the rule, by task."""
-    return {name: max(grid(one).values()) - rule(one) for name, one in found.items()}
+    """LDS of the best of the grid less that of the rule, by task; nan where there is no grid."""
+    return {name: max(grid(one).values(), default=math.nan) - value(rule, one) for name, one in found.items()}
+
+
+def value(rule: Callable[[Numbers], float], found: Numbers) -> float:
+    """LDS of a rule; nan where what it looks at wasn't measured."""
+    try:
+        return rule(found)
+    except (KeyError, ValueError):
+        return math.nan
+
+
+def best(found: Numbers) -> str:
+    """The best of the grid in words."""
+    values = grid(found)
+    if not values:
+        return "nan"
+    kind, temperature, multiple = max(values, key=values.__getitem__)
+    return f"{max(values.values()):.3f} ({kind}, T {temperature:g}, ×{multiple:g})"
 
 
 def summary(values: list[float]) -> str:
@@ -114,6 +131,9 @@ def _of(each: dict[str, float], names: Iterable[str]) -> list[float]:
 def figure(found: dict[str, Numbers]) -> Figure:
     """LDS over the temperature, at the automatic δ and at the best of the grid."""
     drawn, axes = plt.subplots(2, -(-len(found) // 2), figsize=(3.2 * -(-len(found) // 2), 5.6), squeeze=False)
+    found = {name: one for name, one in found.items() if grid(one)}
+    for axis in axes.flatten()[len(found) :]:
+        axis.axis("off")
     for axis, (name, one) in zip(axes.flatten(), found.items(), strict=False):
         values = grid(one)
         for kind, colour in zip(INVERSES, ("C0", "C1"), strict=True):
@@ -141,14 +161,12 @@ def main() -> None:
     rows = [
         [
             name,
-            *(f"{RULES[name](one):.3f}" for one in found.values()),
+            *(f"{value(RULES[name], one):.3f}" for one in found.values()),
             *(summary(_of(each, n)) for n in (finding, kept)),
         ]
         for name, each in by_rule.items()
     ]
-    best = {name: max(grid(one), key=grid(one).__getitem__) for name, one in found.items()}
-    words = [f"{grid(found[n])[b]:.3f} ({b[0]}, T {b[1]:g}, ×{b[2]:g})" for n, b in best.items()]
-    rows.append(["best of the grid", *words, "0", "0"])
+    rows.append(["best of the grid", *map(best, found.values()), "0", "0"])
     ceilings = {n: noise_ceiling(truth(n).outcomes.permute(2, 1, 0).numpy())[1] for n in found}
     facts = "; ".join(
         f"{n}: loss of training {one['losses']['training']['1.0']:.3f}, of queries "
@@ -167,7 +185,7 @@ def main() -> None:
             why=f"Grid: temperature × {{dual of 600 rows, EK-FAC}} × {MULTIPLES} of λ + δ. {facts}."
             + table(heads, rows)
             + LOOKED,
-            numbers={"tasks": found, "gaps": by_rule, "ceilings": ceilings},
+            numbers={"tasks": found, "ceilings": ceilings},
             quick=QUICK,
         ),
         {"choice_rules": figure(found)},
