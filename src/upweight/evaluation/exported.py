@@ -63,7 +63,7 @@ def export_truth(
         ``calculate_lds_ground_truth`` goes through: ``metadata.yml``, and for each subset ``indices.txt`` and
         ``model_weights_SEED.pt``. Paths in it are whole, so the folder stays where it is.
         ``quanda``: ``subset_ids.yaml`` and ``0_lds_model_I.ckpt``, for ``LinearDatamodelingMetric(subset_ids=…,
-        pretrained_models=…, cache_dir=folder)``. It has one model for each subset, so a subset stands there once for
+        subset_ckpt_filenames=…)`` of quanda 0.5. It has one model for each subset, so a subset stands there once for
         each seed, and its score is against single models rather than their mean.
     objective, train
         With these models are written too: those of the `Training` that made the truth. Where it has a folder they are
