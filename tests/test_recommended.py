@@ -13,7 +13,8 @@ from torch import Tensor
 import upweight as uw
 from problems import close, convex, mlp
 from upweight.errors import InputError
-from upweight.recommended import MOVED, ONE, RULES, TEMPERED, TRAINED, Recommendation, Way, choose, moved, reason, ways
+from upweight.planning.ways import GAINS, MOVED, ONE, TEMPERED, TRAINED, Way, choose, reason, ways
+from upweight.recommended import Recommendation, moved
 
 pytestmark = pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning")
 
@@ -38,11 +39,11 @@ def test_costs_are_sums_of_what_was_timed() -> None:
 
 def test_the_highest_gain_that_is_affordable_is_chosen() -> None:
     every = ways(scored=3.0, moving=2.0, training=10.0)
-    assert [way.rule.gain for way in every] == sorted(way.rule.gain for way in every)
+    assert [way.measured.gain for way in every] == sorted(way.measured.gain for way in every)
     for budget in (3.0, 5.0, 30.0, 1000.0):
         best = choose(every, budget)
         assert best.seconds <= budget
-        assert not [way for way in every if way.seconds <= budget and way.rule.gain > best.rule.gain]
+        assert not [way for way in every if way.seconds <= budget and way.measured.gain > best.measured.gain]
     assert choose(every, 1.0).seconds == 3.0  # the cheapest, where nothing fits
     assert "nothing fits" in reason(choose(every, 1.0), every, 1.0, 10.0, 2.0)
 
@@ -100,9 +101,9 @@ def test_of_a_linear_model_it_is_influence_as_ever() -> None:
     )
 
 
-def test_every_rule_was_measured_and_one_model_is_what_gains_are_over() -> None:
-    assert RULES[ONE, 0].gain == RULES[ONE, 0].worst == 0
-    assert all(rule.tasks >= 5 and rule.worst <= rule.gain for rule in RULES.values())
+def test_every_gain_was_measured_and_one_model_is_what_gains_are_over() -> None:
+    assert GAINS[ONE, 0].gain == GAINS[ONE, 0].worst == 0
+    assert all(each.tasks >= 5 and each.worst <= each.gain for each in GAINS.values())
 
 
 def test_bad_input_is_refused_by_name() -> None:
@@ -114,7 +115,7 @@ def test_bad_input_is_refused_by_name() -> None:
 
 
 def test_a_way_says_its_seconds_its_gain_and_where_it_did_worst() -> None:
-    way = Way(TRAINED, 1, 130.0, RULES[TRAINED, 1])
+    way = Way(TRAINED, 1, 130.0, GAINS[TRAINED, 1])
     assert "2 min" in str(way)
-    assert f"{way.rule.gain:+.3f}" in str(way)
-    assert f"worst {way.rule.worst:+.3f}" in str(way)
+    assert f"{way.measured.gain:+.3f}" in str(way)
+    assert f"worst {way.measured.worst:+.3f}" in str(way)

@@ -1,8 +1,4 @@
-"""`recommend`: what agrees most with retraining within so many seconds, by rules that were measured.
-
-The rules are differences of LDS to one model by the automatic choice, on tasks of several architectures whose ground
-truths are models of random halves (protocol *averaged seeds*): docs/choice.md says which, and where each rule failed.
-"""
+"""`recommend`: what agrees most with retraining within so many seconds, by rules that were measured."""
 
 from __future__ import annotations
 
@@ -21,8 +17,8 @@ from upweight.ensemble import Ensemble
 from upweight.influence import Influence
 from upweight.losses import CrossEntropy
 from upweight.objective import Objective
-from upweight.planning.long import duration
 from upweight.planning.plan import DEFAULT_QUERIES
+from upweight.planning.ways import ONE, TEMPERED, Way, choose, reason, ways
 from upweight.retraining import expansion
 from upweight.retraining.by_weights import taking_weights
 from upweight.retraining.expanded import Expansion
@@ -32,62 +28,6 @@ WEIGHT = 0.5
 """Of the expansion points that were measured: the share that halves keep."""
 TEMPERATURE = 2.0
 """That outputs are divided by where they are tempered."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a way gained on the tasks measured.
-
-    Attributes
-    ----------
-    gain, worst
-        LDS over one model by automatic choice: the mean over tasks, and the least.
-    tasks
-        How many were measured.
-    """
-
-    gain: float
-    worst: float
-    tasks: int
-
-
-ONE, TEMPERED, MOVED, TRAINED = "one model", "one model, tempered by 2", "moved to weight ½", "trained at weight ½"
-RULES = {
-    (ONE, 0): Rule(0.0, 0.0, 12),
-    (TRAINED, 1): Rule(0.051, -0.020, 12),
-    (TEMPERED, 0): Rule(0.084, -0.030, 8),
-    (MOVED, 0): Rule(0.102, -0.030, 11),
-    (TRAINED, 3): Rule(0.103, 0.075, 5),
-}
-"""By way and models; from experiments/choice."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """One of the ways to score.
-
-    Attributes
-    ----------
-    name
-        In words.
-    models
-        How many are trained and averaged over; 0: none is trained.
-    seconds
-        What it would take: trainings, fits and scores.
-    rule
-        What it gained where it was measured.
-    """
-
-    name: str
-    models: int
-    seconds: float
-    rule: Rule
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: {duration(self.seconds)}, LDS {self.rule.gain:+.3f} over one model "
-            f"(worst {self.rule.worst:+.3f}, {self.rule.tasks} tasks)"
-        )
 
 
 @dataclass(frozen=True)
@@ -228,56 +168,3 @@ def trained_once(train: Train, objective: Objective) -> object:
             return train(torch.full((objective.n,), WEIGHT), 0)
         except Exception as error:
             raise TrainingFailedError(f"train: with weights and seed 0 it failed: {error}") from error
-
-
-def ways(
-    scored: float, moving: float, training: float, *, linear: bool = False, classes: bool = True
-) -> tuple[Way, ...]:
-    """The ways that there are, from the least to the highest expected LDS.
-
-    Parameters
-    ----------
-    scored, moving, training
-        Seconds of a fit with its scores, of moving the model (nan: it does harm), and of one training (nan: there is
-        none).
-    linear
-        Whether outputs are linear in θ: there influence is of the optimum itself, and nothing else was measured.
-    classes
-        Whether the loss is a cross-entropy, whose outputs can be tempered.
-    """
-    found = []
-    for (name, models), rule in RULES.items():
-        if name == ONE or (name == TEMPERED and classes and not linear):
-            found.append(Way(name, models, scored, rule))
-        elif name == MOVED and not math.isnan(moving) and not linear:
-            found.append(Way(name, models, moving + scored, rule))
-        elif name == TRAINED and not math.isnan(training) and not linear:
-            words = name if models == 1 else f"{name}, {models} seeds"
-            found.append(Way(words, models, (models + 1) * training + models * scored, rule))  # one more: the check
-    return tuple(sorted(found, key=lambda way: way.rule.gain))
-
-
-def choose(every: tuple[Way, ...], budget: float) -> Way:
-    """The highest expected LDS that is affordable; the cheapest way where none is."""
-    affordable = [way for way in every if way.seconds <= budget]
-    return affordable[-1] if affordable else min(every, key=lambda way: way.seconds)
-
-
-def reason(best: Way, every: tuple[Way, ...], budget: float, training: float, fit: float) -> str:
-    """Why, in words with figures."""
-    costs = f"a fit took {duration(fit)}" + ("" if math.isnan(training) else f", a training {duration(training)}")
-    if best.seconds > budget:
-        return f"{best.name}: nothing fits {duration(budget)}; this is the cheapest, {duration(best.seconds)} ({costs})"
-    gain = "" if best.name == ONE else f": {best.rule.gain:+.3f} LDS over one model on {best.rule.tasks} tasks"
-    words = f"{best.name}, about {duration(best.seconds)} ({costs}){gain}"
-    better = [way for way in every if way.rule.gain > best.rule.gain]
-    if better:
-        next_up = better[0]
-        words += (
-            f"; {next_up.name} would gain {next_up.rule.gain - best.rule.gain:.3f} more in {duration(next_up.seconds)}"
-        )
-    elif math.isnan(training):
-        words += "; with train= trainings at weight ½ could be weighed too"
-    if best.rule.worst < 0:
-        words += f"; where it did worst it lost {-best.rule.worst:.3f}"
-    return words

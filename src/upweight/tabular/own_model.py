@@ -7,7 +7,7 @@ import pickle
 import sys
 import warnings
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def _as_pandas_reads(path: Path, table: LabelledTable) -> pd.DataFrame:
     return _parsed(written.text, separator, tuple(head.items()))
 
 
-@cache
+@lru_cache(maxsize=2)
 def _parsed(text: str, separator: str, head: tuple[tuple[str, Any], ...]) -> pd.DataFrame:
     import io
 
