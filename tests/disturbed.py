@@ -37,12 +37,15 @@ class Disturbed(Local):
         Which, from 0.
     of
         Only writes of keys that hold this count.
+    deletions
+        Whether they count too; a driver deletes what its workers wrote, at whichever moment.
     """
 
     notes: Path = Path()
     what: str = "nothing"
     at: int = 0
     of: str = ""
+    deletions: bool = True
 
     def __str__(self) -> str:
         return str(self.path)
@@ -58,7 +61,7 @@ class Disturbed(Local):
 
     def delete(self, key: str) -> None:
         """See `Backend`."""
-        number = self._begun(key)
+        number = self._begun(key) if self.deletions else -1
         super().delete(key)
         if number == self.at and self.what == "killed":
             os.kill(os.getpid(), signal.SIGKILL)

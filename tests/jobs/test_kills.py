@@ -90,7 +90,9 @@ def test_with_two_workers(tmp_path: Path, undisturbed: tuple[Any, Any, int], wha
     two = Processes(2, threads=1, start="fork")
     for at in (0, 3):
         store = tmp_path / f"{at}"
-        place = Disturbed(store, tmp_path / f"notes-{at}", what, at, "part-")
+        place = Disturbed(
+            store, tmp_path / f"notes-{at}", what, at, "part-", deletions=what == "full"
+        )  # no driver dies
         if what == "full":
             with pytest.raises(NotWrittenError, match="No space left"):
                 job(place, top_k, two)
