@@ -34,6 +34,7 @@ EXPERIMENTS = [
     "experiments.choice.rules",
     "experiments.language.agreement",
     "experiments.language.damping",
+    "experiments.language.points",
     "experiments.language.example",
     "experiments.steps.metric",
     "experiments.facts.leaks",

@@ -29,9 +29,10 @@ State = dict[str, Tensor]
 
 @dataclass
 class Trained:
-    """The model, its state at the end of each epoch and the mean learning rates then."""
+    """The model, its state at the end of each epoch, the mean learning rates then, and Adam at the end."""
 
     model: Transformer
+    optimizer: torch.optim.Optimizer
     checkpoints: list[State] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
 
@@ -72,7 +73,8 @@ def train(start: State, passages: Int[Tensor, "train length"], indices: Int[Tens
     generator, learnt = torch.Generator().manual_seed(seed), torch.zeros(len(passages), dtype=torch.bool)
     learnt[indices] = True
     batches = -(-len(indices) // RECIPE["batch"])
-    descent, found = _Descent(model, RECIPE["rate"], batches * RECIPE["epochs"]), Trained(model)
+    descent = _Descent(model, RECIPE["rate"], batches * RECIPE["epochs"])
+    found = Trained(model, descent.optimizer)
     for _ in range(RECIPE["epochs"]):
         rates, order = 0.0, torch.randperm(len(passages), generator=generator)
         for rows in order[learnt[order]].split(RECIPE["batch"]):
