@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from experiments.choice import gains
 from experiments.choice.networks import Recurrent, Transformer, batch_normed, convolutional, perceptron
 from experiments.choice.rules import RULES, gaps, grid, left_out, moved_or_tempered
+
+from upweight.planning.ways import GAINS, MOVED, TRAINED
 
 FOUND: dict[str, Any] = {
     "automatic": {"lds": 0.5},
@@ -50,3 +53,14 @@ def test_networks_give_a_row_of_logits_for_each_example() -> None:
         (batch_normed(5), torch.zeros(3, 5), 2),
     ):
         assert model(x).shape == (3, classes)
+
+
+def test_what_is_recommended_by_is_what_stands_beside_the_results() -> None:
+    assert gains.by_way() == GAINS
+
+
+def test_moving_counts_where_it_raises_the_training_loss() -> None:
+    numbers = {"tasks": {"one": FOUND, "other": {**FOUND, "moved": {"loss": 0.05}}}}
+    assert gains.of_choice(numbers, (MOVED, 0)) == pytest.approx([0.3])
+    assert gains.of_choice(numbers, (TRAINED, 3)) == []  # wasn't measured
+    assert gains.measured([0.1, -0.2, 0.4]).worst == -0.2
