@@ -99,7 +99,6 @@ def explain(
         inputs = [path for path in (source, table, test) if path is not None]
         outputs = plan(output, "explain", endings=[".csv"], inputs=inputs, force=force)
         options = table_options(drop, only, weight, group, task, model, estimator)
-
         asked = Asked(target, row, query, test)
         opened = opening(run, outputs, source, lambda: open_asked(source, table, asked, options, seed, trust=trust))
         position = opened.query()

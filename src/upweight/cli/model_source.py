@@ -71,15 +71,7 @@ def _refuse(model: Path, table: Path | None, target: str | None, options: TableO
         raise InputError(f"{model.name}: is a model; give the table that it was fitted on behind it")
     if target is None:
         raise InputError(f"{table.name}: say which column {model.name} predicts, with --target COLUMN")
-    given = {
-        "--drop": options.drop,
-        "--columns": options.only,
-        options.group_option: options.group,
-        "--task": options.task != "auto",
-        "--model": options.model != "auto",
-        "--estimator": options.estimator,
-    }
-    odd = next((option for option, value in given.items() if value), None)
+    odd = options.of_training
     if odd is not None:
         raise InputError(f"{odd}: is for training a model; {model.name} is fitted already, leave it out")
     if not trust:

@@ -119,16 +119,22 @@ class TableOptions:
         """
         if self.drop or self.only:
             raise typer.BadParameter("--drop and --columns are for CSV files; a study file holds its own model")
+        found = "--weight" if self.weight else self.of_training
+        if found is not None:
+            raise typer.BadParameter(f"{found} is for CSV files; a study file holds its own model and examples")
+
+    @property
+    def of_training(self) -> str | None:
+        """The first option given that says how a model is to be trained."""
         given = {
-            "--weight": self.weight,
+            "--drop": self.drop,
+            "--columns": self.only,
             self.group_option: self.group,
             "--task": self.task != "auto",
             "--model": self.model != "auto",
             "--estimator": self.estimator,
         }
-        found = next((option for option, value in given.items() if value), None)
-        if found is not None:
-            raise typer.BadParameter(f"{found} is for CSV files; a study file holds its own model and examples")
+        return next((option for option, value in given.items() if value), None)
 
     @property
     def choice(self) -> Choice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from upweight.data.map_style import MapData
 from upweight.errors import InputError
 
 LOOKED_AT = 16
-"""Examples that tell whether lengths differ; where they do, all are looked at."""
+"""Examples, spread over the data, that tell whether lengths differ; where they do, all are looked at."""
 
 Shapes = list[tuple[int, ...]]
 
@@ -44,13 +44,15 @@ def of_one_shape(data: Data) -> Data:
     """
     if not isinstance(data, MapData) or data.collate is default_collate or isinstance(data.collate, Beside):
         return data
+    some = sorted(
+        {number * (len(data) - 1) // (LOOKED_AT - 1) for number in range(LOOKED_AT)}
+    )  # may be sorted by length
     try:
-        first = _longest(data, min(LOOKED_AT, len(data)))
-        places = _longest(data, len(data)) if first else []
+        places = _longest(data, range(len(data))) if _longest(data, some) else []
         if not places:
             return data
         made = replace(data, collate=Beside(data.collate, tuple(data.dataset[place] for place in places)))
-        whole = [_shapes(made, [place]) for place in range(min(LOOKED_AT, len(data)))]
+        whole = [_shapes(made, [place]) for place in some]
     except InputError:  # what can't be read or collated is refused where the objective is checked
         return data
     return made if all(shapes == whole[0] for shapes in whole) else data
@@ -64,17 +66,17 @@ def _shapes(data: MapData, places: list[int]) -> Shapes | None:
     return [shape[1:] for shape in found]
 
 
-def _longest(data: MapData, count: int) -> list[int]:
-    """Some of the first examples that are, of each tensor and in each dimension, the longest; none if all are alike."""
-    every = [_shapes(data, [place]) for place in range(count)]
+def _longest(data: MapData, looked_at: Sequence[int]) -> list[int]:
+    """Some of these examples that are, of each tensor and in each dimension, the longest; none if all are alike."""
+    every = [_shapes(data, [place]) for place in looked_at]
     known = [shapes for shapes in every if shapes is not None]
     ranks = {tuple(len(shape) for shape in shapes) for shapes in known}
-    if len(known) < count or len(ranks) > 1 or all(shapes == known[0] for shapes in known):
+    if len(known) < len(every) or len(ranks) > 1 or all(shapes == known[0] for shapes in known):
         return []
-    found: dict[int, None] = {}
+    found: dict[int, None] = {}  # in order
     for leaf, shape in enumerate(known[0]):
         for side in range(len(shape)):
             sizes = [shapes[leaf][side] for shapes in known]
             if not any(sizes[place] == max(sizes) for place in found):
                 found[sizes.index(max(sizes))] = None
-    return list(found)
+    return [looked_at[number] for number in found]
