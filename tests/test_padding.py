@@ -86,3 +86,10 @@ def test_batches_padded_to_their_own_longest_have_one_shape_and_the_scores_of_wh
     for scores in found[1:]:
         assert float((scores - found[0]).abs().max() / found[0].abs().max()) <= ALLOWED[torch.float32]
     assert uw.Objective(llama(), uw.losses.CausalLM(), texts[:1] * 3, l2=0.1, collate=collate).data.collate is collate
+
+
+def test_lengths_are_seen_in_data_that_are_sorted_by_them() -> None:
+    texts = [{"ids": torch.full((length,), 3)} for length in [2] * 30 + [5]]
+    collate = partial(collated, side="right")
+    objective = uw.Objective(llama(), uw.losses.CausalLM(), texts, l2=0.1, collate=collate, validate=False)
+    assert objective.data.take([0])["input_ids"].shape == (1, 5)

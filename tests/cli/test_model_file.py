@@ -115,15 +115,30 @@ def test_nothing_is_loaded_without_trust(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "loaded").exists()
 
 
+TRAINING = {
+    "--drop": "width",
+    "--columns": "width",
+    "--group": "place",
+    "--task": "classification",
+    "--model": "mlp",
+    "--estimator": "mine:made",
+}
+
+
+@pytest.mark.parametrize("option", TRAINING)
+def test_what_says_how_to_train_is_refused(saved: tuple[Path, Path, Any], run: Run, option: str) -> None:
+    model, data, _ = saved
+    said = refusal(run, "explain", model, data, "--trust", "-t", "kind", option, TRAINING[option])
+    assert f"{option}: is for training a model" in said
+
+
 def test_what_does_not_fit_is_refused(saved: tuple[Path, Path, Any], run: Run, tmp_path: Path) -> None:
     model, data, _ = saved
     asked = ("--trust", "-t", "kind")
     assert "give the table that it was fitted on" in refusal(run, "explain", model, *asked)
     assert "with --target COLUMN" in refusal(run, "explain", model, data, "--trust")
-    assert "--model: is for training a model" in refusal(run, "explain", model, data, *asked, "--model", "mlp")
     assert "a second file goes with a model" in refusal(run, "label-errors", data, data, "-t", "kind")
     assert "--trust: is for a model's file" in refusal(run, "label-errors", data, *asked)
-    table().assign(kind="maybe").to_csv(tmp_path / "other.csv", index=False)
     pd.concat([table(), table().assign(kind="maybe")]).to_csv(tmp_path / "other.csv", index=False)
     assert "which model.joblib doesn't know; its classes are 'no', 'yes'" in refusal(
         run, "explain", model, "other.csv", *asked

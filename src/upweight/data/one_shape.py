@@ -44,9 +44,8 @@ def of_one_shape(data: Data) -> Data:
     """
     if not isinstance(data, MapData) or data.collate is default_collate or isinstance(data.collate, Beside):
         return data
-    some = sorted(
-        {number * (len(data) - 1) // (LOOKED_AT - 1) for number in range(LOOKED_AT)}
-    )  # may be sorted by length
+    # Not the first ones: data may be sorted by length.
+    some = sorted({number * (len(data) - 1) // (LOOKED_AT - 1) for number in range(LOOKED_AT)})
     try:
         places = _longest(data, range(len(data))) if _longest(data, some) else []
         if not places:
