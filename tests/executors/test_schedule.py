@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -166,6 +167,31 @@ def test_an_interrupt_closes_and_a_second_one_kills(capsys: pytest.CaptureFixtur
         stream.throw(KeyboardInterrupt)
     assert crew.asked[-1] == "kill"
     assert "waiting for 1 walks that have begun (Ctrl-C again ends them)" in capsys.readouterr().err
+
+
+def test_a_second_interrupt_kills_as_soon_as_the_first_has_been_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Scripted((0, "up"), (0, "done"))
+    stream = scheduled([1, 2, 3], crew, pickle.dumps, workers=1, retries=0)
+    next(stream)
+
+    class Terminal(io.StringIO):
+        def flush(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with pytest.raises(KeyboardInterrupt):
+        stream.throw(KeyboardInterrupt)
+    assert crew.asked[-1] == "kill"
+    assert "close" not in crew.asked
+
+
+def test_an_interrupt_that_is_being_handled_elsewhere_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
+    crew = Scripted((0, "up"), (0, "done"), (0, "done"))
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        assert run(crew, [1, 2], workers=1) == ([(1, 10), (2, 20)], None)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_errors_can_be_sent_themselves() -> None:

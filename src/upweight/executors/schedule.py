@@ -29,7 +29,15 @@ Event = Ready | Died | bytes
 """What a worker tells; bytes are its answer to the task that it was given."""
 
 
-class Crew(Protocol):
+class HasWork(Protocol):
+    """Workers that can be at work."""
+
+    def working(self) -> int:
+        """How many have a task that they haven't answered."""
+        ...
+
+
+class Crew(HasWork, Protocol):
     """Workers of one kind, each at a seat with a number."""
 
     def start(self, seat: int) -> None:
@@ -42,10 +50,6 @@ class Crew(Protocol):
 
     def events(self) -> list[tuple[int, Event]]:
         """Wait until workers that start or work have something to tell: by seat, one or more, or none after a while."""
-        ...
-
-    def working(self) -> int:
-        """How many have a task that they haven't answered."""
         ...
 
     def close(self) -> None:
@@ -173,19 +177,18 @@ def scheduled(
         error = shift.failure or waiting.error
         if error is not None:
             raise error
-    except (KeyboardInterrupt, GeneratorExit):
-        say_waiting(crew.working(), called)
-        raise
     finally:
         try:
+            say_waiting(crew, called)
             crew.close()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # a second one, from when the first has been said
             crew.kill()
             raise
 
 
-def say_waiting(working: int, called: str) -> None:
-    """Tell why an interrupt takes a while."""
+def say_waiting(crew: HasWork, called: str) -> None:
+    """Tell, while an interrupt is on its way, why it takes a while."""
+    working = crew.working() if isinstance(sys.exception(), KeyboardInterrupt | GeneratorExit) else 0
     if working:
         words = f"waiting for {working} {called} that have begun (Ctrl-C again ends them)"
         print(f"upweight: interrupted; {words}", file=sys.stderr, flush=True)

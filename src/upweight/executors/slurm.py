@@ -141,13 +141,10 @@ class Slurm:
                     time.sleep(wait)
             if failure is not None:
                 raise failure
-        except (KeyboardInterrupt, GeneratorExit):
-            exchange.stop.touch()
-            say_waiting(shift.working(), "tasks")
-            raise
         finally:
             try:
                 exchange.stop.touch()
+                say_waiting(shift, "tasks")
                 shift.close()
             except KeyboardInterrupt:
                 shift.kill()
