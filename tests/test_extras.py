@@ -143,6 +143,15 @@ def test_the_package_is_imported_without_its_dependencies() -> None:
     assert not found & {*EXTRAS, "torch", "numpy", "scipy", "zarr", "jaxtyping", "rich"}
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["explain", "--help"], ["data", "list"], ["demo", "-x"]]
+)
+def test_the_command_answers_before_torch_is_in_memory(arguments: list[str]) -> None:
+    begun = f"import contextlib, sys; sys.argv = {['upweight', *arguments]}; from upweight.cli import main"
+    found = ran(f"{begun}\nwith contextlib.suppress(SystemExit): main()\nprint('torch' in sys.modules)")
+    assert found.stdout.endswith("False\n")
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     codes = [code for doors in DOORS.values() for code in doors.values()] + ["uw.datasets.load('digits')"]

@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 
 from upweight.errors import InputError
 
-PRECISIONS = (torch.float32, torch.float64)
+if TYPE_CHECKING:
+    import torch
+
 LARGEST = 2**63 - 1
 """The largest whole number that tensors hold."""
 SHOWN = 60
@@ -126,9 +127,11 @@ def precision(name: str, value: Any) -> torch.dtype:
     InputError
         If it is another, or a name of one.
     """
+    import torch
+
     if value is float:
         return torch.float64
-    if not isinstance(value, torch.dtype) or value not in PRECISIONS:
+    if not isinstance(value, torch.dtype) or value not in (torch.float32, torch.float64):
         raise InputError(f"{name}: give torch.float64 or torch.float32; got {shown(value)}")
     return value
 
@@ -186,10 +189,14 @@ def seed(name: str, value: Any) -> int:
 
 def generator(value: int) -> torch.Generator:
     """Random numbers on the CPU, so that a seed means the same on every device; takes NumPy's whole numbers too."""
+    import torch
+
     return torch.Generator().manual_seed(seed("seed", value))
 
 
 def plain(value: Any) -> Any:
     """The number in a scalar of NumPy or a tensor of no dimensions; anything else as it is."""
+    import torch
+
     is_scalar = isinstance(value, np.generic) or (isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0)
     return value.item() if is_scalar and not getattr(value, "is_meta", False) else value

@@ -9,14 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
 
 from upweight import scalars
 from upweight.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IGNORED = -100
 PAD, UNKNOWN = "<pad>", "<unknown>"
@@ -149,6 +151,8 @@ class Vocabulary:
         InputError
             If a text has more words.
         """
+        import torch
+
         numbers = {word: number for number, word in enumerate(self.words)}
         rows = [[numbers.get(word, 1) for word in text.split()] for text in texts]
         longest = max(map(len, rows), default=0)
@@ -200,11 +204,15 @@ class People:
 
     def tokens(self) -> dict[str, Tensor]:
         """The training sentences as a causal language model learns them, all words: ``input_ids`` and ``labels``."""
+        import torch
+
         ids = self.vocabulary.encode(self.texts, self.length)
         return {"input_ids": ids, "labels": torch.where(ids == 0, IGNORED, ids)}
 
     def asked(self) -> dict[str, Tensor]:
         """The questions with their answers; the answer alone has a label, so that the loss is of it alone."""
+        import torch
+
         ids = self.vocabulary.encode([question.text for question in self.questions], self.length)
         last = torch.tensor([[len(question.prompt.split())] for question in self.questions])
         labels = torch.full_like(ids, IGNORED).scatter(1, last, ids.gather(1, last))

@@ -18,8 +18,6 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import torch
-
 from upweight import scalars
 from upweight.errors import InputError
 from upweight.executors.bench import Bench
@@ -82,6 +80,8 @@ class Processes:
         InputError
             Before work, if ``make_worker`` can't be sent to fresh processes; of a task, when it is drawn.
         """
+        import torch
+
         forked = self.start == "fork"
         made = make_worker if forked else _sent(make_worker)
         threads = self.threads or (1 if forked else max(torch.get_num_threads() // self.workers, 1))
@@ -98,6 +98,8 @@ def can_be_sent(value: Any) -> bool:
 
 def can_fork() -> bool:
     """Whether this process can be copied."""
+    import torch
+
     return "fork" in multiprocessing.get_all_start_methods() and not torch.cuda.is_initialized()
 
 
@@ -231,6 +233,8 @@ class _Crew:
 def _work(pipe: Connection, made: Callable[[], Any] | None, threads: int) -> None:
     """A worker process, from its start to its end; ``made``, if it is None, comes before the first task."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; what follows is for the parent to say
+    import torch
+
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, ConnectionError):  # of a parent that is no more

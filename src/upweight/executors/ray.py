@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from upweight import scalars
 from upweight.errors import InputError
 from upweight.executors.bench import Bench
@@ -119,6 +117,7 @@ class Ray:
 
     def _resources(self) -> Mapping[str, float]:
         import ray
+        import torch
 
         if not ray.is_initialized() and self._place() == LOCAL:  # counted rather than started
             return {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
@@ -175,6 +174,7 @@ class _Actor(Bench):
     """A worker on the cluster."""
 
     def __init__(self, made: bytes, threads: int):
+        import torch
         from ray import cloudpickle
 
         torch.set_num_threads(threads)

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from upweight import files, scalars
 from upweight.errors import InputError
 from upweight.executors.bench import Bench, read, task_dumped
@@ -104,6 +102,8 @@ class Slurm:
     def _run(
         self, tasks: Iterable[Task], made: bytes, dumps: Callable[[Any], bytes]
     ) -> Generator[tuple[Task, Any], None, None]:
+        import torch
+
         every = list(tasks)
         contents = [task_dumped(task, dumps) for task in every]
         if not every:
@@ -200,6 +200,7 @@ class Exchange:
 def work(exchange: Exchange, name: str, share: Sequence[tuple[int, bytes]], threads: int | None) -> None:
     """A job: its share of the tasks in turn, each answer in its file, until one fails; none is done a second time."""
     import cloudpickle
+    import torch
 
     exchange.begun(name).touch()
     if threads is not None:
