@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
-from jaxtyping import install_import_hook
+
+import typechecker
 
 ROOMS = [
     *("objective", "losses", "measurements", "data", "parameters", "positions"),
@@ -31,7 +32,7 @@ ROOMS = [
     ),
 ]
 # Before anything imports upweight.
-install_import_hook([f"upweight.{room}" for room in ROOMS], "typechecker.check")
+typechecker.install([f"upweight.{room}" for room in ROOMS])
 
 pytest.register_assert_rewrite(*(f"{room}.interface" for room in ("inverse", "curvature", "executors", "gradients")))
 
