@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from experiments.provenance import mixture, provenance, said
+
 HERE = Path(__file__).parent
 GIB = 2**20  # ru_maxrss counts KiB
 
@@ -44,6 +46,7 @@ class Result:
     peak_memory_gib: float = 0.0
     figures: list[str] = field(default_factory=list)
     machine: str = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    provenance: dict[str, Any] = field(default_factory=provenance)
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -100,6 +103,7 @@ def gather(folders: list[str], quick: bool) -> Path:
         "Written by `make reproduce` from the JSON file beside each figure; every number was measured in the latest "
         "run of that experiment. Where an experiment resumed, seconds are those of that run, unless it says more.",
         "",
+        *[line for line in (mixture(found), "") if mixture(found)],
         "| figure | paper | ours | seconds | memory |",
         "|---|---|---|---|---|",
     ]
@@ -113,7 +117,7 @@ def gather(folders: list[str], quick: bool) -> Path:
         lines += [f"**Ours:** {r['ours']}", "", r["why"], ""]
         lines += [f"![{r['title']}]({figure})" for figure in r["figures"]]
         stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in r["numbers"]["seconds_by_stage"].items())
-        lines += ["", f"Stages: {stages}. Machine: {r['machine']}."]
+        lines += ["", f"Stages: {stages}. Machine: {r['machine']}; {said(r.get('provenance'))}."]
     target = HERE / ("RESULTS-quick.md" if quick else "RESULTS.md")
     target.write_text("\n".join(lines) + "\n")
     return target

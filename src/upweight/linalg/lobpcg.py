@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import lobpcg
 
 from upweight.linalg.rows import Apply
 
@@ -21,6 +20,8 @@ def smallest_eigenvalue(
 
     Products take and give rows on the CPU, those that come in float64.
     """
+    from scipy.sparse.linalg import lobpcg  # here: a quarter of a second that the import of the package would take
+
     start = np.random.default_rng(seed).standard_normal((size, BLOCK))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a bound is a bound before it has converged
