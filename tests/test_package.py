@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -48,12 +50,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment that has the wheel, and this one's libraries without this checkout."""
+    """Of an environment that pip has installed the wheel into, and this one's libraries without this checkout."""
     place = tmp_path_factory.mktemp("clean") / "env"
     venv.create(place, with_pip=False)
     own = next(place.glob("lib/python*/site-packages"))
-    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
-        wheel.extractall(own)
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        place / "bin" / "python",
+        "--disable-pip-version-check",
+    ]
+    run(*pip, "install", "--no-index", "--no-deps", next(built.glob("*.whl")), cwd=place)
     others = Path(pytest.__file__).parents[1]  # a path in a .pth file: what it names in turn isn't followed
     (own / "libraries.pth").write_text(str(others))
     return place / "bin" / "python"
@@ -66,8 +75,10 @@ def test_both_archives_hold_what_they_should_and_describe_it(built: Path) -> Non
     assert {name.split("/")[0] for name in names} == {"upweight", f"upweight-{PROJECT['version']}.dist-info"}
     with tarfile.open(source) as archive:
         inside = [name.split("/", 1)[1] for name in archive.getnames() if "/" in name]
-    assert {"README.md", "LICENSE", "CHANGELOG.md", "src/upweight/py.typed"} <= set(inside)
-    assert not [name for name in inside if name.startswith(("tests", "findings", "benchmarks"))]
+    said = {"README.md", "LICENSE", "CHANGELOG.md", "Makefile", "mkdocs.yml", "src/upweight/py.typed"}
+    assert {*said, "tests/conftest.py", "experiments/RESULTS.md", "docs/architecture.md"} <= set(inside)
+    assert not [name for name in inside if name.startswith((".ci", ".github", ".venv"))]
+    assert source.stat().st_size < 2**23
     assert wheel.stat().st_size < 2**21
     run(sys.executable, "-m", "twine", "check", "--strict", wheel, source, cwd=built)
 
@@ -82,6 +93,21 @@ def test_the_wheel_runs_the_readme_s_lines_apart_from_this_checkout(python: Path
     assert Path(where).is_relative_to(python.parents[1])
     assert version == PROJECT["version"]
     assert "label-errors" in run(python, "-m", "upweight", "--help", cwd=tmp_path)
+    assert run(python.with_name("upweight"), "--version", cwd=tmp_path) == f"upweight {PROJECT['version']}\n"
+
+
+def test_what_the_wheel_asks_for_is_what_the_project_declares(built: Path) -> None:
+    """What scores import without an extra is seen by `test_extras.py`."""
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        name = next(each for each in wheel.namelist() if each.endswith(".dist-info/METADATA"))
+        said = email.message_from_bytes(wheel.read(name))
+    asked = [Requirement(each) for each in said.get_all("Requires-Dist", [])]
+    plain = {str(each) for each in asked if each.marker is None}
+    assert plain == {str(Requirement(each)) for each in PROJECT["dependencies"]}
+    assert set(said.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
+    for extra, wanted in PROJECT["optional-dependencies"].items():
+        of_extra = {each.name for each in asked if each.marker and each.marker.evaluate({"extra": extra})}
+        assert of_extra >= {Requirement(each).name for each in wanted} - {PROJECT["name"]}, extra
 
 
 def test_a_user_s_file_is_strictly_typed(python: Path, tmp_path: Path) -> None:

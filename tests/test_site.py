@@ -35,6 +35,42 @@ def test_no_link_leads_nowhere(site: Path) -> None:
                 assert target.exists(), f"{page.relative_to(site)}: {link}"
 
 
+@pytest.mark.parametrize(
+    ("link", "right"),
+    [
+        ("[a page](other.md)", True),
+        ("[its part](other.md#part)", True),
+        ("[source](../src/upweight/kinds.py)", True),
+        ("[nothing](nowhere.md)", False),
+        ("[no part](other.md#nowhere)", False),
+        ("[nothing](../benchmarks/nowhere/RESULTS.md)", False),
+    ],
+)
+def test_the_build_refuses_a_link_that_leads_nowhere(link: str, right: bool, tmp_path: Path) -> None:
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("theme:")[0]
+    made = "hooks: [pages.py]\nplugins: []\nnav:\n  - Start: start.md\n  - Other: other.md\n"
+    (tmp_path / "mkdocs.yml").write_text(settings + made, encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "start.md").write_text(f"# Start\n\n{link}\n", encoding="utf-8")
+    (tmp_path / "docs" / "other.md").write_text("# Other\n\n## Part\n", encoding="utf-8")
+    (tmp_path / "src" / "upweight").mkdir(parents=True)
+    (tmp_path / "src" / "upweight" / "kinds.py").touch()
+    hook = [
+        "from pathlib import Path",
+        "import sys",
+        f"sys.path.insert(0, {str(ROOT / 'docs' / 'site')!r})",
+        "import pages",
+    ]
+    hook += [
+        "pages.ROOT = Path(__file__).parent",
+        "pages.moved = lambda: {f'docs/{n}.md': f'{n}.md' for n in ('start', 'other')}",
+    ]
+    (tmp_path / "pages.py").write_text("\n".join([*hook, "on_page_markdown = pages.on_page_markdown\n"]))
+    words = [sys.executable, "-m", "mkdocs", "build"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert (done.returncode == 0) is right, done.stdout + done.stderr
+
+
 def test_the_reference_names_what_the_package_exports(site: Path) -> None:
     words = (site / "reference" / "index.html").read_text(encoding="utf-8")
     for name in ("Influence", "Objective", "TRAK", "read_scores"):

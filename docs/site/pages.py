@@ -90,8 +90,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return match[0]
         meant = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         place = places.get(meant, meant.removeprefix("docs/"))
-        if files.get_file_from_path(place) is None:  # source code, a licence: named, and no page of the site
-            return before.removeprefix("[").removesuffix("](")
+        if files.get_file_from_path(place) is None:
+            if not (ROOT / meant).exists():
+                return match[0]  # which the strict build then refuses
+            return before.removeprefix("[").removesuffix("](")  # source code, a licence: named, and no page of the site
         return f"{before}{posixpath.relpath(place, posixpath.dirname(here) or '.')}{anchor or ''}{after}"
 
     return LINK.sub(sent, markdown)
