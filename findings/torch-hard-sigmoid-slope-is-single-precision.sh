@@ -10,7 +10,7 @@ VERSION=2.13.0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "torch==$VERSION" numpy
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "torch==$VERSION" "numpy==2.4.6"
 seen=$("$work/venv/bin/python" - <<'PY'
 import torch
 

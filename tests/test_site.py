@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,13 @@ def test_the_build_refuses_a_link_that_leads_nowhere(link: str, right: bool, tmp
     words = [sys.executable, "-m", "mkdocs", "build"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode == 0) is right, done.stdout + done.stderr
+
+
+def test_of_every_finding_it_is_said_what_is_done_about_it(site: Path) -> None:
+    done = tomllib.loads((ROOT / "docs/site/findings.toml").read_text(encoding="utf-8"))
+    assert set(done) == {file.stem for file in (ROOT / "findings").glob("*.sh")}
+    page = (site / "project" / "findings" / "index.html").read_text(encoding="utf-8")
+    assert page.count("What upweight does: ") == len(done)
 
 
 def test_the_reference_names_what_the_package_exports(site: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)]*)?(\))")
 REFERENCE, EXAMPLES, FINDINGS = "reference", "examples", "project/findings.md"
 DIRECTIVE = "::: "
+DONE = Path(__file__).with_name("findings.toml")
 MET = """Surprises in real libraries and tools that are no fault of ours. Each is a script of `findings/` that installs
 pinned packages in a folder of its own, shows the behaviour, and fails once it has changed."""
 
@@ -153,12 +155,13 @@ def reference_of(module: str, names: list[str]) -> str:
 
 def findings() -> str:
     """What was met in other software: what each script says of itself."""
+    done = tomllib.loads(DONE.read_text(encoding="utf-8"))
     lines = ["# Findings about other software", "", MET, ""]
     for file in sorted((ROOT / "findings").glob("*.sh")):
         head, *rest = paragraphs(file)
         lines += [f"## {file.stem.replace('-', ' ')}", "", head, ""]
         lines += [f"`{line}`  " if line.startswith(("Versions", "Seen")) else line for line in rest]
-        lines += ["", f"`findings/{file.name}`", ""]
+        lines += ["", f"What upweight does: {done[file.stem]}", "", f"`findings/{file.name}`", ""]
     return "\n".join(lines)
 
 
