@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from upweight import datasets
@@ -110,6 +111,29 @@ def test_there_are_commands_on_the_pages() -> None:
         "statistics.md",
         "tables.md",
     }
+
+
+SESSIONS = [
+    " ".join(shlex.split(line, comments=True))
+    for page in PAGES
+    for language, block in BLOCK.findall(page.read_text("utf-8"))
+    for line in block.splitlines()
+    if language == "console" and line.startswith("upweight ")
+]
+"""Commands that serve a page until they are ended, or are about files of one's own."""
+
+
+def test_there_are_such_commands() -> None:
+    assert len(SESSIONS) >= 10
+
+
+@pytest.mark.parametrize("words", SESSIONS)
+def test_a_command_that_is_only_shown_has_options_that_there_are(words: str) -> None:
+    name, *arguments = shlex.split(words)[1:]
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert command.make_context(name, arguments).params
+    with pytest.raises(Exception, match="No such option: --nonsense"):
+        command.make_context(name, [*arguments, "--nonsense"])
 
 
 MENTIONED = re.compile(r"`(upweight [^`]*)`")
