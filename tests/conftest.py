@@ -39,6 +39,9 @@ pytest.register_assert_rewrite(*(f"{room}.interface" for room in ("inverse", "cu
 import problems  # noqa: E402
 import slow  # noqa: E402
 import thinned  # noqa: E402
+from upweight import errors  # noqa: E402
+
+errors.WRAPPERS.add(typechecker.__name__)  # its lines aren't the user's
 
 
 def pytest_configure(config: pytest.Config) -> None:
