@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from upweight import datasets
 from upweight.cli.app import app
+from upweight.estimators.convert import mappings
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,6 +108,7 @@ def test_there_are_commands_on_the_pages() -> None:
         "language-minilm.md",
         "language-models.md",
         "large-networks.md",
+        "notebooks.md",
         "releasing.md",
         "token-scores.md",
         "statistics.md",
@@ -253,3 +256,21 @@ def test_a_page_shows_what_its_commands_print(page: Path, folder: Path, monkeypa
         for told in each.printed if settled(each) else ():
             if told.strip() != "…":
                 assert any(same(told, line) for line in lines), f"{each.words}: {told}"
+
+
+def test_the_page_on_tables_names_every_estimator_that_has_an_objective() -> None:
+    page = (ROOT / "docs" / "tables.md").read_text("utf-8")
+    section = page.partition("## Estimators that have an objective\n")[2].partition("\n## ")[0]
+    named_there = set(re.findall(r"`([A-Z]\w+)`", section))
+    assert named_there == {kind.__name__ for kind in mappings()} | {"Pipeline", "TransformedTargetRegressor"}
+
+
+def test_the_readme_names_every_dependency_and_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    section = (ROOT / "README.md").read_text("utf-8").partition("## Install\n")[2].partition("\n## ")[0]
+    told = re.search(r"scores and retraining alone: (.*)", section)
+    assert told is not None
+    needed = [re.split(r"[>=]", each)[0] for each in project["dependencies"]]
+    assert sorted(told[1].split(", ")) == sorted(needed)
+    extras = set(project["optional-dependencies"]) - {"docs", "dev"}
+    assert set(re.findall(r"\[(\w+)\]", section)) == extras

@@ -153,3 +153,16 @@ def test_what_cannot_be_scored_is_said_or_refused(influence: uw.Influence, tmp_p
     one = coloured.coloured(stored, encoded(ASKED), order[:1], Readable(influence, **known), said.append)
     assert one is not None
     assert one[1] == coloured.PLAIN
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_tokens_are_said_to_be_scored_only_where_they_are(
+    is_known: bool, influence: uw.Influence, tmp_path: Path
+) -> None:
+    place = tmp_path / "store"
+    influence.attribute(encoded(ASKED), store=place, columns={})
+    known = {"tokens": [parted(text) for text in TEXTS], "query_tokens": [parted(text) for text in ASKED]}
+    given, said = Given("texts", read=Readable(influence, **known if is_known else {})), list[str]()
+    made(Local(place), influence.objective, encoded(ASKED), given, query_ids=np.arange(2), said=said.append)
+    assert ("scoring tokens" in said) == is_known
+    assert (Contents(place).coloured(0) is not None) == is_known

@@ -56,6 +56,10 @@ class Readable:
         """Whether something says what tokens read."""
         return self.tokens is not None or has_tokenizer(self.influence.objective)
 
+    def asks_of(self, stored: Stored) -> bool:
+        """Whether tokens of a store's queries are to be scored."""
+        return self.wanted is not False and len(stored.shape) > 1 and bool(self.is_known or self.wanted)
+
 
 def coloured(
     stored: Stored, queries: Any, order: np.ndarray, read: Readable, lost: Callable[[str], None]
@@ -74,7 +78,7 @@ def coloured(
     InputError
         If tokens are asked for, and can't be scored.
     """
-    if read.wanted is False or len(stored.shape) < 2 or not (read.is_known or read.wanted):
+    if not read.asks_of(stored):
         return None
     data = read.influence.objective.queries(queries)
     found, chosen = [PLAIN] * len(data), order[:QUERIES].tolist()

@@ -104,9 +104,9 @@ def made(
     unit = getattr(objective.loss, "unit", "loss")
     pictures = pictured(given.images, "training images", lost), pictured(given.query_images, "query images", lost)
     answers, tokens = Examples(query_ids, asked, dict(given.query_own), pictures[1]), None
-    if given.read is not None and given.read.wanted is not False:
+    if given.read is not None and given.read.asks_of(stored := Stored.open(place)):
         said("scoring tokens")
-        tokens = coloured(Stored.open(place), queries, wrong_first(answers), given.read, lost)
+        tokens = coloured(stored, queries, wrong_first(answers), given.read, lost)
     display = Display(
         given.title, given.noun, None if given.class_names is None else tuple(map(str, given.class_names)), unit,
         suspicion, given.origin,
