@@ -31,6 +31,7 @@ def moved() -> dict[str, str]:
         "README.md": "index.md",
         "CHANGELOG.md": "project/changelog.md",
         "CONTRIBUTING.md": "project/contributing.md",
+        "SECURITY.md": "project/security.md",
         "experiments/RESULTS.md": "results/experiments.md",
     }
     results = sorted((ROOT / "benchmarks").glob("*/RESULTS.md"))
