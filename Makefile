@@ -24,7 +24,7 @@ explore: $(READY) ## open a page on the demo's digits: look at flipped labels, d
 test: lint types ## lint, types and the test suite
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download and not exhaustive' -n auto --dist worksteal
 
-test-all: lint types ## the same, and every case of what a few cases try there (half an hour on two cores)
+test-all: lint types ## the same, and what takes minutes or tries every case (half an hour on two cores)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
 
 test-lowest: $(READY) ## the test suite with the lowest versions that pyproject.toml allows, in an environment of its own

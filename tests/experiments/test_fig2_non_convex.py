@@ -112,6 +112,7 @@ def test_without_an_image_the_others_keep_their_weight() -> None:
     assert (found - product).norm() <= 1e-4 * product.norm()
 
 
+@pytest.mark.exhaustive  # a minute and a half, as the experiment itself has it
 def test_models_without_an_image_reach_the_tolerance(tmp_path: Path) -> None:
     data = random_images()
     start = others.Objective(cnn.network().double(), uw.losses.CrossEntropy(), data, l2={"*.weight": cnn.L2})
