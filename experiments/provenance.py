@@ -39,7 +39,7 @@ def said(found: Mapping[str, Any] | None) -> str:
 
 
 def mixture(results: Sequence[Mapping[str, Any]]) -> str:
-    """What is to be known of results that one page puts together: those of other code than the newest's, by name.
+    """What is to be known of results that one page puts together: those of other code than most, by name.
 
     Each has a ``title`` and, since it is recorded, a ``provenance``.
     """
@@ -48,8 +48,9 @@ def mixture(results: Sequence[Mapping[str, Any]]) -> str:
         codes.setdefault(_code(each.get("provenance")), []).append(each["title"])
     if len(codes) < 2:
         return ""
-    told = "; ".join(f"{code}: {', '.join(titles)}" for code, titles in sorted(codes.items()))
-    return f"These results are of several states of the code. {told[0].upper()}{told[1:]}."
+    most = max(codes, key=lambda code: len(codes[code]))
+    others = "; ".join(f"{code}: {', '.join(titles)}" for code, titles in sorted(codes.items()) if code != most)
+    return f"Results of several states of the code: {most}: {len(codes[most])} of them; {others}."
 
 
 def _code(found: Mapping[str, Any] | None) -> str:

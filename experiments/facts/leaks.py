@@ -45,13 +45,14 @@ def main() -> None:
     means = columns["mean"]
     chance = float(np.mean([run["chance"] for run in runs]))
     order = sorted(means[0], key=lambda name: -float(np.mean([run[name][0] for run in means])))
+    named = dict.fromkeys((order[0], OURS, WORDS, LOSS_ALONG))
     save(
         Result(
             id="facts_leaks",
             title="Filtering answers that tell what is private",
             paper="not of a paper: the form is DATE-LM's filtering, the data are this project's own",
             ours="AUPRC by the mean over the reference set "
-            + "; ".join(f"{name} {said([run[name] for run in means])}" for name in (OURS, WORDS, LOSS_ALONG))
+            + "; ".join(f"{name} {said([run[name] for run in means])}" for name in named)
             + f"; at random {chance:.3f}",
             why=f"{runs[0]['examples']:,} questions with answers about {PEOPLE} people, {len(runs)} seeds. Questions "
             "about a third of them are refused, but a few of half of these are answered: the bad examples. Good ones "

@@ -51,10 +51,13 @@ def test_results_of_several_states_of_the_code_are_named(tmp_path: Path, monkeyp
         results.save(made, {}, results.Stopwatch(), "some")
     old = tmp_path / "some" / "results" / "one.json"
     page = results.gather(["some"], quick=False).read_text()
-    assert "Commit 1111111111: One, Three; commit 2222222222: Two; commit not recorded: Four." in page
+    assert "commit 1111111111: 2 of them; commit 2222222222: Two; commit not recorded: Four." in page
     assert json.loads(old.read_text())["provenance"]["cores"]
     without = asdict(results.Result("one", "One", "theirs", "ours", "why", {"seconds_by_stage": {}}, quick=False))
     del without["provenance"]
     old.write_text(json.dumps(without))
-    assert "commit not recorded: Four, One" in results.gather(["some"], quick=False).read_text()
+    assert (
+        "commit not recorded: 2 of them; commit 1111111111: Three; commit 2222222222: Two."
+        in results.gather(["some"], quick=False).read_text()
+    )
     assert mixture([without]) == ""
