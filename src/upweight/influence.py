@@ -629,9 +629,9 @@ class Influence(Attributor):
         Raises
         ------
         InputError
-            If a position is out of range, an id unknown, or one of them repeated; if ``renormalize`` stands beside
-            ``leverage_corrected``, or this beside an inverse in a metric; if something is given that goes with a store
-            alone, or the store is of another model, data set or settings.
+            If a position is out of range, an id unknown, one of them repeated, or there are none; if ``renormalize``
+            stands beside ``leverage_corrected``, or this beside an inverse in a metric; if something is given that goes
+            with a store alone, or the store is of another model, data set or settings.
         upweight.files.NotWrittenError
             If the store can't be written to.
         """

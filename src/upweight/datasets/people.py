@@ -342,7 +342,7 @@ def corrupted(people: People, share: float, *, seed: int = 0) -> tuple[list[str]
     Parameters
     ----------
     people
-        What `people` of this module made: its training sentences are copied, not changed.
+        What `synthetic_people` made; it stays as it is.
     share
         Of the sentences that become false, in (0, 1).
     seed

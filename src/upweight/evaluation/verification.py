@@ -169,8 +169,8 @@ def verify(
     newton_steps
         Of leverage-corrected predictions, as for `Influence.attribute`.
     renormalize
-        Whether the mean is taken over the n − 1 examples left, in prediction and retraining; default: weights stay 1/n,
-        as ``pbrf`` has it always.
+        Whether the mean is taken over the n − 1 examples left, in the predictions and by ``retrain``; default: weights
+        stay 1/n, as ``pbrf`` has it always.
     measurement
         What is compared: one of `upweight.measurements`, its name, or a function ``(model, batch) -> [batch]``; default
         the loss.

@@ -140,8 +140,8 @@ class CrossEntropy(Loss):
         Raises
         ------
         InputError
-            If they are neither, don't have the outputs' shape but for the classes, or ``weight`` has a number for other
-            classes than the model's.
+            If they are neither, don't have the outputs' shape but for the classes, or there are more or fewer numbers
+            in ``weight`` than classes.
         """
         targets = self.targets(batch)
         classes = outputs.shape[-1]

@@ -239,7 +239,7 @@ def label_effects(
     Raises
     ------
     InputError
-        If the subject is none, or something is given that goes with a store alone.
+        If the subject is neither, or something is given that goes with a store alone.
     """
     kinds.check(label_effects, locals())
     return own_effects(_as_influence(subject), as_kept(store, executor=executor, shard_size=shard_size, resume=resume))
