@@ -242,6 +242,17 @@ def test_a_users_loss_in_two_halves_has_a_ggn(made: Any) -> None:
         uw.Objective(model, made(), {"x": x, "kelvin": y})
 
 
+@pytest.mark.parametrize(
+    "parts", [3, None, Halves, SimpleNamespace(outputs=print), SimpleNamespace(outputs=1, of_outputs=2)]
+)
+def test_what_lacks_a_half_is_no_loss_of_parts(parts: Any) -> None:
+    with pytest.raises(InputError, match=r"parts: give an object with the methods outputs\(model, batch\) and .*; got"):
+        losses.OfParts(parts)
+    if not callable(parts):
+        with pytest.raises(InputError, match=r"loss: .* nor an object with the methods"):
+            losses.as_loss(parts)
+
+
 class First(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return z[:, :1]

@@ -607,9 +607,33 @@ class Influence(Attributor):
     ) -> Attribution | Stored:
         """Predicted change of each training example's own loss if it were left out, ``[train]``.
 
-        ∇ℓ_iᵀ(H+δI)⁻¹∇ℓ_i/n: the ranking of Koh & Liang (2017, section 5.4) for label errors. ``leverage_corrected`` as
-        in `attribute`: where outputs are linear in θ the loss is evaluated one Newton step away, which is exact for
-        squared error, ½r²(1/(1−h)² − 1). ``store`` and what goes with it as in `attribute`.
+        ∇ℓ_iᵀ(H+δI)⁻¹∇ℓ_i/n: the ranking of Koh & Liang (2017, section 5.4) for label errors.
+
+        Parameters
+        ----------
+        train
+            Positions, a mask or ids of the training examples to score (default: all).
+        renormalize
+            As for `attribute`.
+        leverage_corrected
+            As for `attribute`: where outputs are linear in θ the loss is evaluated one Newton step away, which is exact
+            for squared error, ½r²(1/(1−h)² − 1).
+        store, top_k, executor, shard_size, resume, columns
+            As for `attribute`.
+
+        Returns
+        -------
+        Attribution or Stored
+            Scores ``[train]``.
+
+        Raises
+        ------
+        InputError
+            If a position is out of range, an id unknown, one of them repeated, or there are none; if ``renormalize``
+            stands beside ``leverage_corrected``, or this beside an inverse in a metric; if something is given that goes
+            with a store alone, or the store is of another model, data set or settings.
+        upweight.files.NotWrittenError
+            If the store can't be written to.
         """
         asked = Asked(renormalize=renormalize, leverage_corrected=leverage_corrected)
         asked.check(self.objective)
@@ -729,7 +753,23 @@ class Influence(Attributor):
 
     @_working
     def relabel(self, indices: Any, targets: Any, queries: Any, *, measurement: Any = None) -> Attribution:
-        """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``."""
+        """Predicted change of each query's measurement if examples had other labels; ``[queries, indices]``.
+
+        Parameters
+        ----------
+        indices
+            Positions, a mask or ids of training examples.
+        targets
+            Other labels, one for each index, in the form of the training data's.
+        queries, measurement
+            As for `attribute`.
+
+        Raises
+        ------
+        InputError
+            If there isn't one target for each index, a target isn't a finite number or is none that the loss is defined
+            for.
+        """
         positions = self.objective.positions(indices)
         given = torch.atleast_1d(kinds.numbers("targets", targets)).to(self.objective.device)
         if len(given) != len(positions):

@@ -42,7 +42,17 @@ class Measurement:
 
 @dataclass(frozen=True)
 class OfOutputs:
-    """A per-example value of the outputs that ``loss`` defines."""
+    """A per-example value of the outputs that ``loss`` defines.
+
+    Attributes
+    ----------
+    loss
+        Gives the outputs, and the targets as they are compared with them.
+    value
+        ``(outputs, targets)`` → numbers, one for each target.
+    reads_targets
+        Whether the value depends on the query's own target.
+    """
 
     loss: BaseLoss
     value: Callable[[Tensor, Tensor], Tensor]
@@ -53,7 +63,13 @@ class OfOutputs:
         return self.loss.outputs(model, batch)
 
     def of_outputs(self, outputs: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
-        """The value of these outputs, 0 at positions that the loss ignores."""
+        """The value of these outputs, 0 at positions that the loss ignores.
+
+        Raises
+        ------
+        InputError
+            If the value is of the query's own class, and targets are probabilities of all classes.
+        """
         targets = self.loss.targets(batch)
         if isinstance(self.loss, CrossEntropy) and are_probabilities(outputs, targets):
             if self.reads_targets:
@@ -121,7 +137,13 @@ def _margin(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LogProbability(Measurement):
-    """log p of class ``target`` (default: the query's own label), from a softmax or a logistic output."""
+    """log p of class ``target`` (default: the query's own label), from a softmax or a logistic output.
+
+    Parameters
+    ----------
+    target
+        A class number from 0, of a softmax one of its outputs; None: the query's own.
+    """
 
     target: int | None = None
     name = "log-probability"
@@ -152,7 +174,19 @@ class LogProbability(Measurement):
 
 @dataclass(frozen=True)
 class Function(Measurement):
-    """A user's own ``(model, batch) -> [batch]``."""
+    """A user's own ``(model, batch) -> [batch]``.
+
+    Parameters
+    ----------
+    function
+        Called on the model and a batch in the form of the queries; may not let examples depend on each other.
+    name
+        What scores call it.
+    units
+        The unit of its values, in words.
+    helpful_sign
+        −1 where a smaller value is better, +1 where a larger one is, 0 (default) where that isn't known.
+    """
 
     function: Callable[[nn.Module, Batch], Tensor]
     name: str = "measurement"
@@ -174,7 +208,19 @@ class Function(Measurement):
 
 
 def as_measurement(measurement: Any) -> Measurement:
-    """Read a measurement, its name, a user's function, or None (the loss)."""
+    """Read a measurement, its name, a user's function, or None (the loss).
+
+    Parameters
+    ----------
+    measurement
+        A `Measurement` or a class of them; ``loss``, ``margin`` or ``log-probability``; a function
+        ``(model, batch) -> [batch]``.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
     if measurement is None:
         return Loss()
     if isinstance(measurement, Measurement):

@@ -330,7 +330,20 @@ class Objective:
 
     @random_states_kept()
     def inner(self, vectors: Float[Tensor, "k p"], indices: Any = None) -> Float[Tensor, "k train"]:
-        """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them."""
+        """Inner products of k vectors with the gradients w_i ∇ℓ_i of training examples; one pass over them.
+
+        Parameters
+        ----------
+        vectors
+            ``[k, p]``, in the objective's precision.
+        indices
+            Positions, a mask or ids of training examples (default: all).
+
+        Raises
+        ------
+        InputError
+            If a vector hasn't p entries, or indices are impossible.
+        """
         kinds.check(Objective.inner, locals())
         if vectors.shape[1] != self.p:
             raise InputError(f"vectors: give rows [k, {self.p}]; got {tuple(vectors.shape)}")

@@ -53,22 +53,26 @@ class Predictions:
 
 
 def predictions(objective: Objective, data: Any = None, outputs: Tensor | None = None) -> Predictions:
-    """What the model (or, if given, what other ``outputs`` ``[examples, …]``) says of examples.
+    """What the model says of examples, or what other ``outputs`` do.
 
     Parameters
     ----------
+    objective
+        A trained classifier's.
     data
         Examples in the form of the training data (default: the training data).
+    outputs
+        In place of the model's, ``[examples, …]``: a row for each of ``data``, of as many numbers as the model gives.
 
     Raises
     ------
     InputError
-        If the objective isn't a classification with one label an example.
+        If the objective isn't a classification with one label an example, or ``outputs`` has another shape.
     """
     kinds.check(predictions, locals())
     source = objective.data if data is None else objective.queries(data)
     loss = _classifying(objective)
-    values = objective.outputs(source) if outputs is None else outputs
+    values = objective.outputs(source) if outputs is None else _fitting(objective, len(source), outputs)
     parts, compared, start = [], [], 0
     for _, batch in source.batches(None, objective.engine.rows):
         targets = _single_labels(batch)
@@ -84,6 +88,17 @@ def predictions(objective: Objective, data: Any = None, outputs: Tensor | None =
         probabilities=by_class.softmax(1) if _is_probability(loss, single) else None,
         losses=torch.cat(compared),
     )
+
+
+def _fitting(objective: Objective, examples: int, outputs: Tensor) -> Tensor:
+    """The outputs given, if they have the model's numbers for so many examples."""
+    width = objective.engine.kept("numbers of outputs", lambda: objective.outputs(objective.data.take([0])).numel())
+    if outputs.dim() == 0 or len(outputs) != examples or outputs.numel() != examples * width:
+        raise InputError(
+            f"outputs: got shape {tuple(outputs.shape)}; give {examples:,} rows, one for each example, of {width:,} "
+            f"number{'s' if width > 1 else ''}, as the model gives them"
+        )
+    return outputs
 
 
 def given_labels(objective: Objective) -> Int[Tensor, " train"]:

@@ -21,7 +21,17 @@ SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s|$)|$)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Span:
-    """Positions ``start`` to ``stop`` (not included) of a sequence, with its text, if it has one."""
+    """Positions ``start`` to ``stop`` (not included) of a sequence, with its text, if it has one.
+
+    Attributes
+    ----------
+    start
+        A whole number ≥ 0.
+    stop
+        A whole number ≥ ``start``.
+    text
+        How it is called where it is shown; empty: by its positions.
+    """
 
     start: int
     stop: int
@@ -36,12 +46,28 @@ class Span:
 
 
 def words(text: str, offsets: Any) -> list[Span]:
-    """What whitespace parts, as spans of tokens; see `pieces`."""
+    """What whitespace parts, as spans of tokens; see `pieces`.
+
+    Parameters
+    ----------
+    text
+        As it was given to the tokenizer.
+    offsets
+        Characters of each token, ``[time, 2]``, as for `pieces`.
+    """
     return pieces([match.span() for match in WORD.finditer(text)], offsets, text)
 
 
 def sentences(text: str, offsets: Any) -> list[Span]:
-    """What ends in a full stop, a question or an exclamation mark before whitespace, as spans; see `pieces`."""
+    """What ends in a full stop, a question or an exclamation mark before whitespace, as spans; see `pieces`.
+
+    Parameters
+    ----------
+    text
+        As it was given to the tokenizer.
+    offsets
+        Characters of each token, ``[time, 2]``, as for `pieces`.
+    """
     return pieces([match.span() for match in SENTENCE.finditer(text)], offsets, text)
 
 
@@ -53,8 +79,12 @@ def pieces(characters: Iterable[Sequence[int]], offsets: Any, text: str = "") ->
 
     Parameters
     ----------
+    characters
+        ``(first, last + 1)`` of each piece.
     offsets
         Characters of each token, ``[time, 2]``, as a tokenizer's ``offset_mapping`` has them.
+    text
+        The whole text, of which each span gets its part.
 
     Raises
     ------
@@ -90,6 +120,13 @@ def _owner(cuts: list[tuple[int, int]], token: tuple[int, int]) -> int | None:
 
 def as_spans(name: str, given: Any) -> list[Span]:
     """One sequence's spans: of `Span`, or of pairs (start, stop).
+
+    Parameters
+    ----------
+    name
+        What the argument is called, for messages.
+    given
+        Of tokens; they may stand in any order.
 
     Raises
     ------

@@ -76,6 +76,36 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_columns_by_name_have_a_value_for_each_example(tmp_path: Path) -> None:
+    n = len(errors().order)
+    text = f"give one for each of the {n} training examples"
+    for values, got in (
+        ([0] * (n + 1), f"{n + 1} values"),
+        (torch.arange(n - 1), f"{n - 1} values"),
+        ([], "0 values"),
+        (np.zeros((n, 2)), rf"shape \({n}, 2\)"),
+        ("x" * n, "'x+'"),
+        (3, "3"),
+    ):
+        with pytest.raises(InputError, match=f"columns: 'b' has {got}; {text}"):
+            uw.tasks.export(errors(), tmp_path / "a", "cleanlab", columns={"a": range(n), "b": values})
+    with pytest.raises(InputError, match=rf"columns: got \{{\}}; {text}"):
+        uw.tasks.export(errors(), tmp_path / "a", "cleanlab", columns={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_columns_may_be_a_dict(tmp_path: Path) -> None:
+    n = len(errors().order)
+    series = pd.Series(range(n), index=range(n, 0, -1))  # its rows' names say nothing of its order
+    given = {"list": list("ab" * n)[:n], "tensor": torch.arange(n), "series": series, 7: np.linspace(0, 1, n)}
+    frame = pd.read_parquet(uw.tasks.export(errors(), tmp_path / "a.parquet", "cleanlab", columns=given))
+    assert len(frame) == n
+    assert frame["list"].tolist() == given["list"]
+    assert frame["tensor"].tolist() == frame["series"].tolist() == list(range(n))
+    assert np.allclose(frame["7"], np.linspace(0, 1, n))
+
+
 def test_notebooks_show_results_and_run_no_markup() -> None:
     found = errors()._repr_html_()
     assert "LabelErrors by out-of-sample" in found

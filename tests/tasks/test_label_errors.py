@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -139,6 +141,21 @@ def test_networks_are_asked_without_each_example_through_the_rows() -> None:
     assert wrong[found.order[: wrong.sum()]].mean() >= 0.8
     # Without the example the model says what it is; with it, it had been talked into the wrong label more often.
     assert found.predictions.wrong.sum() >= predictions(network).wrong.sum()
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_other_outputs_are_as_many_as_the_models(binary: bool) -> None:
+    objective, _ = classes(binary, 30)
+    width = 1 if binary else 3
+    for shape in ((7, width), (31, width), (30, width + 1), (30, width, 2), ()):
+        wanted = rf"outputs: got shape {re.escape(str(shape))}; give 30 rows, one for each example, of {width} number"
+        with pytest.raises(InputError, match=wanted):
+            predictions(objective, outputs=torch.randn(shape))
+    with pytest.raises(InputError, match=r"outputs: got shape .*; give 2 rows"):
+        predictions(objective, objective.data.take([3, 4]), objective.outputs())
+    own, given = predictions(objective), predictions(objective, outputs=objective.outputs().reshape(30, width))
+    assert torch.equal(own.predicted, given.predicted)
+    assert torch.equal(own.losses, given.losses)
 
 
 def test_the_queue_names_what_contradicts() -> None:

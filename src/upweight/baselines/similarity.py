@@ -24,7 +24,15 @@ from upweight.quantities import meanings
 
 @random_states_kept()
 def euclidean_distance(objective: Objective, queries: Any) -> Attribution:
-    """−‖x_train − x_query‖ of the flattened inputs, ``[queries, train]``."""
+    """−‖x_train − x_query‖ of the flattened inputs, ``[queries, train]``.
+
+    Parameters
+    ----------
+    objective
+        The model with its training data, of which only the inputs are read, all of a batch's tensors side by side.
+    queries
+        Examples in the form of the training data.
+    """
     kinds.check(euclidean_distance, locals())
     data = objective.queries(queries)
     wanted = torch.cat([_inputs(batch) for _, batch in data.batches(None, objective.engine.rows)])
@@ -35,7 +43,16 @@ def euclidean_distance(objective: Objective, queries: Any) -> Attribution:
 
 @random_states_kept()
 def gradient_dot(objective: Objective, queries: Any) -> Attribution:
-    """∇L_q · ∇ℓ_z, ``[queries, train]``: influence with H = I."""
+    """∇L_q · ∇ℓ_z, ``[queries, train]``: influence with H = I.
+
+    Parameters
+    ----------
+    objective
+        The trained model with its training data; gradients are of its loss without the penalty, an example's times its
+        weight.
+    queries
+        Examples in the form of the training data.
+    """
     kinds.check(gradient_dot, locals())
     scores = gradient_products(objective, objective.queries(queries), Loss(), None)
     meaning = meanings.similarity("gradient dot product", "inner product of the loss gradients", "loss² per θ²")
@@ -44,7 +61,13 @@ def gradient_dot(objective: Objective, queries: Any) -> Attribution:
 
 @random_states_kept()
 def gradient_cosine(objective: Objective, queries: Any) -> Attribution:
-    """Cosine of ∇L_q and ∇ℓ_z, ``[queries, train]``; 0 where a gradient vanishes."""
+    """Cosine of ∇L_q and ∇ℓ_z, ``[queries, train]``; 0 where a gradient vanishes.
+
+    Parameters
+    ----------
+    objective, queries
+        As for `gradient_dot`.
+    """
     kinds.check(gradient_cosine, locals())
     scores = gradient_products(objective, objective.queries(queries), Loss(), None, cosine=True)
     meaning = meanings.similarity("gradient cosine", "cosine of the loss gradients", "−1 to 1")
@@ -57,6 +80,10 @@ def representation_dot(objective: Objective, queries: Any, *, layer: str | None 
 
     Parameters
     ----------
+    objective
+        The trained model with its training data.
+    queries
+        Examples in the form of the training data.
     layer
         The module whose input is compared, by its name in ``model.named_modules()``; default the last ``nn.Linear``,
         so that h is the last hidden layer. Positions of a sequence are averaged.
@@ -71,7 +98,13 @@ def representation_dot(objective: Objective, queries: Any, *, layer: str | None 
 
 @random_states_kept()
 def representation_cosine(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
-    """Cosine of h_q and h_z, ``[queries, train]``; 0 where one vanishes. ``layer`` as for `representation_dot`."""
+    """Cosine of h_q and h_z, ``[queries, train]``; 0 where one vanishes.
+
+    Parameters
+    ----------
+    objective, queries, layer
+        As for `representation_dot`.
+    """
     kinds.check(representation_cosine, locals())
     query, train = _represented(objective, queries, layer)
     meaning = meanings.similarity("representation cosine", "cosine of the representations", "−1 to 1")
@@ -80,7 +113,13 @@ def representation_cosine(objective: Objective, queries: Any, *, layer: str | No
 
 @random_states_kept()
 def representation_distance(objective: Objective, queries: Any, *, layer: str | None = None) -> Attribution:
-    """−‖h_q − h_z‖, ``[queries, train]``. ``layer`` as for `representation_dot`."""
+    """−‖h_q − h_z‖, ``[queries, train]``.
+
+    Parameters
+    ----------
+    objective, queries, layer
+        As for `representation_dot`.
+    """
     kinds.check(representation_distance, locals())
     query, train = _represented(objective, queries, layer)
     meaning = meanings.similarity(

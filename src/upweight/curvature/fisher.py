@@ -18,8 +18,13 @@ from upweight.objective import Objective
 class Fisher:
     """E[∇log p(ỹ) ∇log p(ỹ)ᵀ] over targets ỹ of the model's own distribution, mean over examples, + diag(λ).
 
-    ``samples`` targets are drawn for each example (an unbiased estimate); None: the expectation itself, which for the
-    likelihoods of `upweight.losses` is the GGN (Martens 2020, section 9).
+    Parameters
+    ----------
+    samples
+        Targets drawn for each example (default 1): an unbiased estimate. None: the expectation itself, which for the
+        likelihoods of `upweight.losses` is the GGN (Martens 2020, section 9).
+    seed
+        Of the draws. An example's depend on it and on the example's position alone, not on the batch.
     """
 
     samples: int | None = 1
@@ -66,7 +71,17 @@ class EmpiricalFisher:
 
 @dataclass(frozen=True, eq=False)
 class RowsOperator(OfObjective):
-    """AᵀA + diag(λ) by products with its rows, which are never all materialised."""
+    """AᵀA + diag(λ) by products with its rows, which are never all materialised.
+
+    Attributes
+    ----------
+    objective
+        Whose penalty λ is added, and whose passes bound the blocks of rows.
+    rows
+        A, a row of p numbers each.
+    name
+        The matrix in words.
+    """
 
     objective: Objective
     rows: Rows

@@ -84,7 +84,13 @@ class GGN:
     name = "GGN"
 
     def of(self, objective: Objective) -> ObjectiveCurvature:
-        """The GGN of this objective."""
+        """The GGN of this objective.
+
+        Raises
+        ------
+        InputError
+            If the loss isn't split into outputs and a loss of outputs: a user's function of the whole has no GGN.
+        """
         kinds.check(GGN.of, locals())
         if not objective.engine.function.split:
             raise InputError(
@@ -105,6 +111,10 @@ class ObjectiveCurvature(OfObjective):
 
     Attributes
     ----------
+    objective
+        Of whose risk it is the curvature, at its trained θ.
+    name
+        Which matrix: ``Hessian`` or ``GGN``.
     indices
         The examples summed over (default: all).
     scale

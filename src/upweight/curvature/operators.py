@@ -166,7 +166,17 @@ class Difference:
 
 
 def mean_eigenvalue(operator: Operator, *, samples: int = 32, seed: int = 0) -> float:
-    """tr(A)/p: exact if the operator knows it or p ≤ ``samples``, else by Hutchinson's estimate with random signs."""
+    """tr(A)/p: exact if the operator knows it or p ≤ ``samples``, else by Hutchinson's estimate with random signs.
+
+    Parameters
+    ----------
+    operator
+        A, symmetric.
+    samples
+        Vectors of signs that it is estimated from (default 32), a product with the matrix each.
+    seed
+        Of the signs.
+    """
     kinds.check(mean_eigenvalue, locals())
     scalars.whole("samples", samples)
     scalars.seed("seed", seed)

@@ -60,6 +60,8 @@ class Rows:
 
     Attributes
     ----------
+    objective
+        The model, data and θ that the rows are made of, when they are asked for.
     positions
         Training example of each row, ``[rows]``, in increasing order.
     cotangents

@@ -23,6 +23,11 @@ class Dataset:
 
     Large arrays stay on disk until they are used. Arrays may be written to: changes stay in this process's
     memory and never reach the cache.
+
+    Attributes
+    ----------
+    info : the data set's entry in the registry
+    arrays : by name, with the shapes and dtypes that ``info.arrays`` says
     """
 
     info: DatasetInfo

@@ -33,7 +33,13 @@ class DataUnavailable(RuntimeError):
 
 
 class ChecksumMismatch(DataUnavailable):
-    """The package arrived, but its content is not the pinned one."""
+    """The package arrived, but its content is not the pinned one.
+
+    Parameters
+    ----------
+    dataset, problem, mend, tried
+        As of `DataUnavailable`.
+    """
 
 
 class DamagedCacheWarning(UpweightWarning):

@@ -63,6 +63,11 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     """Return where a data set lies on disk, fetching it first if it is not in the cache.
 
     Safe to call from several processes at once; see ``load`` for the errors.
+
+    Parameters
+    ----------
+    name : one of ``names()``
+    progress : show a progress bar while fetching, if standard error is a terminal
     """
     info = registry.info(name)
     if not info.archives:
@@ -71,7 +76,17 @@ def fetch(name: str, *, progress: bool = True) -> Path:
 
 
 def is_cached(name: str) -> bool:
-    """Whether loading the data set needs no download. Looks at the files' sizes, not at their content."""
+    """Whether loading the data set needs no download. Looks at the files' sizes, not at their content.
+
+    Parameters
+    ----------
+    name : one of ``names()``
+
+    Raises
+    ------
+    UnknownDataset
+        If there is no data set of this name.
+    """
     info = registry.info(name)
     return cache.is_complete(cache.entry_path(info)) if info.archives else digits.is_installed()
 

@@ -22,7 +22,13 @@ _FILES = (
 
 @dataclass(frozen=True)
 class PretrainedFolder:
-    """``folder`` holds a pretrained model and its tokenizer as ``from_pretrained`` of transformers reads them."""
+    """A pretrained model and its tokenizer as ``from_pretrained`` of transformers reads them.
+
+    Attributes
+    ----------
+    info : the data set's entry in the registry
+    folder : where they lie, in the cache
+    """
 
     info: DatasetInfo
     folder: Path

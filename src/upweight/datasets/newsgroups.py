@@ -26,6 +26,8 @@ class Newsgroups:
 
     Attributes
     ----------
+    info
+        The data set's entry in the registry, with the names of the groups.
     train_texts, test_texts
         Subject and body of each message.
     train_labels, test_labels

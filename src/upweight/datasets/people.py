@@ -104,7 +104,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A training sentence, with the fact that it entails."""
+    """A training sentence, with the fact that it entails.
+
+    Attributes
+    ----------
+    text
+        All of it, in lower-case words without punctuation; the last word is the fact's value.
+    fact
+        What is true of whom.
+    """
 
     text: str
     fact: Fact
@@ -112,7 +120,17 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Question:
-    """The beginning of a sentence whose last word is the answer."""
+    """The beginning of a sentence whose last word is the answer.
+
+    Attributes
+    ----------
+    prompt
+        All but the last word.
+    answer
+        That word, the fact's value.
+    fact
+        What is asked for.
+    """
 
     prompt: str
     answer: str
@@ -323,8 +341,16 @@ def corrupted(people: People, share: float, *, seed: int = 0) -> tuple[list[str]
 
     Parameters
     ----------
+    people
+        What `synthetic_people` made; it stays as it is.
     share
         Of the sentences that become false, in (0, 1).
+    seed
+        Of which sentences become false, and of the values they get.
+
+    Returns
+    -------
+    The sentences as text, in their order, and booleans ``[sentences]``: True where one became false.
 
     Raises
     ------

@@ -15,7 +15,14 @@ _WEIGHTS = "efficientnet-lite0.pth"
 
 @dataclass(frozen=True)
 class PretrainedFiles:
-    """Paths: ``weights`` is a state dict, ``source`` the folder of the model's Python package."""
+    """Paths of a pretrained network, in the cache.
+
+    Attributes
+    ----------
+    info : the data set's entry in the registry
+    weights : a state dict, as ``torch.load`` reads it
+    source : the folder of the model's Python package
+    """
 
     info: DatasetInfo
     weights: Path

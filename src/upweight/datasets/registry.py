@@ -20,7 +20,16 @@ Client = Literal["npm", "pip", "apt"]
 
 @dataclass(frozen=True)
 class Archive:
-    """One package archive: ``bytes`` is its size, ``sha256`` the 64 hexadecimal digits of its content."""
+    """One package archive of a registry.
+
+    Attributes
+    ----------
+    client : whose registry has it and what fetches it: ``npm``, ``pip`` or ``apt``
+    package : its name there
+    version : the one version that is fetched
+    sha256 : of its content, 64 hexadecimal digits
+    bytes : its size
+    """
 
     client: Client
     package: str
@@ -54,6 +63,17 @@ class DatasetInfo:
     holds; ``loads_as`` says it in words where something else comes out. ``format`` counts versions of the
     conversion into the cache: raise it when a reader writes something else, and old entries are no longer
     looked at.
+
+    Attributes
+    ----------
+    name : what ``load`` is asked for
+    archives : the packages, in the order in which their reader takes them
+    licence : what the packages state
+    description : what the data is and how much of it
+    arrays : of a ``Dataset``: name, shape and dtype of each
+    loads_as : what loading gives, in words
+    classes : class names, label k means ``classes[k]``; empty where there are none
+    format : version of the conversion, 1 at first
     """
 
     name: str

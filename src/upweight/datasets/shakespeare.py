@@ -19,6 +19,7 @@ class Plays:
 
     Attributes
     ----------
+    info : the data set's entry in the registry
     names : of each play, as the package's files are named, such as ``"romeo-and-juliet"``
     groups : of each play: ``comedies``, ``histories``, ``problems``, ``roman``, ``romances``, ``tragedies``
     texts : of each play, Markdown: headings for acts and scenes, speakers in bold, directions in italics

@@ -57,6 +57,7 @@ class Emails:
 
     Attributes
     ----------
+    info : the data set's entry in the registry
     raw : the bytes of each e-mail, headers included
     groups : the group of each, one of ``GROUPS``
     ids : number and checksum of each within its group, as the corpus names it

@@ -39,12 +39,17 @@ class Agreement:
 
 
 def agreement(predicted: Any, actual: Any) -> Agreement:
-    """Compare two arrays of changes of the same shape.
+    """Compare two arrays with as many changes, pair by pair.
+
+    Parameters
+    ----------
+    predicted, actual
+        Finite numbers of any shape, flattened; the slope is of ``actual`` on ``predicted``.
 
     Raises
     ------
     InputError
-        If shapes differ, or there are fewer than two pairs.
+        If their numbers differ, there are fewer than two pairs, or a value isn't finite.
     """
     x, y = (
         kinds.numbers(name, values).detach().cpu().double().numpy().ravel()

@@ -13,7 +13,15 @@ from upweight import scalars
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval that holds the figure with probability ``level``; nan where there is too little to tell."""
+    """An interval that holds the figure with probability ``level``; nan where there is too little to tell.
+
+    Attributes
+    ----------
+    low, high
+        Its ends, in the figure's unit.
+    level
+        The probability, in (0, 1); .95 unless said otherwise.
+    """
 
     low: float
     high: float
@@ -25,7 +33,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval."""
+    """A figure with its interval.
+
+    Attributes
+    ----------
+    value
+        The figure; ``float(estimate)`` is it too.
+    interval
+        Where other data of the same kind would have put it.
+    """
 
     value: float
     interval: Interval

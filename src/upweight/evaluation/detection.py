@@ -44,6 +44,8 @@ class MislabelResult:
         what checking in random order finds on average.
     flipped_share
         Share of labels that are flipped, the mean over updates: the average precision of a random order.
+    level
+        Probability of the intervals.
     """
 
     auc: Estimate

@@ -36,6 +36,15 @@ def as_dattri(truth: GroundTruth) -> tuple[Float[Tensor, "subsets queries"], Int
     """What ``dattri.metric.lds(scores, …)`` takes beside its scores, which are ``[train, queries]``.
 
     Means over seeds, with the sign by which a larger value is a better model: minus the losses, as dattri has them.
+
+    Parameters
+    ----------
+    truth
+        What `ground_truth` gave.
+
+    Returns
+    -------
+    Values ``[subsets, queries]``, and positions of each subset's training examples, ``[subsets, size]``.
     """
     kinds.check(as_dattri, locals())
     values = truth.outcomes.mean(1)

@@ -36,7 +36,13 @@ class Metric(ABC):
         self._records = []
 
     def merge(self, other: Metric) -> None:
-        """Take over the updates of another metric, after one's own."""
+        """Take over the updates of another metric, after one's own.
+
+        Raises
+        ------
+        InputError
+            If it is a metric of another kind, or has other settings, such as the subsets, which are named.
+        """
         if type(other) is not type(self):
             raise InputError(f"other: got {type(other).__name__}; a {type(self).__name__} merges with its like")
         self._refuse_other(other.settings(), "other")
@@ -47,7 +53,13 @@ class Metric(ABC):
         return {"settings": self.settings(), "records": [dict(record) for record in self._records]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the updates of a saved metric in place of one's own."""
+        """Take the updates of a saved metric in place of one's own.
+
+        Raises
+        ------
+        InputError
+            If it isn't what `state_dict` gives, or is of a metric with other settings, which are named.
+        """
         if set(state) != {"settings", "records"}:
             raise InputError(f"state: expected what state_dict() gives; got {sorted(state)}")
         self._refuse_other(state["settings"], "state")

@@ -41,6 +41,16 @@ class Verification:
     ----------
     predicted, actual
         ``[queries, k]``; column j belongs to the training example at ``positions[q, j]``.
+    positions
+        Of the examples left out, ``[queries, k]``.
+    ids
+        Names of the same examples, ``[queries, k]``.
+    query_ids
+        Names of the queries, ``[queries]``.
+    quantity
+        What was predicted, in words, with its unit and sign.
+    agreement
+        Correlations and slope over all pairs; its parts are properties here too.
     counterfactual
         How the models without an example were made.
     models
@@ -141,13 +151,16 @@ def verify(
     queries
         Examples in the form of the training data.
     k
-        Examples per query: those of largest |score| (``largest``) or ``random`` ones.
+        Examples left out for each query (default 20), from 2 to n.
     counterfactual
         ``retrain``: minimise the objective without the example, starting at θ; the truth for convex models.
         ``pbrf``: the proximal Bregman response with the influence's own damping, which is what influence functions
         of networks predict (Bae et al. 2022); the inverse should be of the GGN. A function
         ``train(indices, seed)``, or a `Training` with several seeds: train from scratch, as the model itself was
         trained, without the example and with all of them; the differences are averaged over seeds.
+    select
+        Which k examples of each query are left out: those of ``largest`` predicted |score| (the default), or ``random``
+        ones.
     leverage_corrected
         Predictions, and the choice of the largest, as those of `Influence.attribute`: equal to ``retrain`` for squared
         error of outputs linear in θ.
@@ -155,6 +168,12 @@ def verify(
         the least norm.
     newton_steps
         Of leverage-corrected predictions, as for `Influence.attribute`.
+    renormalize
+        Whether the mean is taken over the n − 1 examples left, in the predictions and by ``retrain``; default: weights
+        stay 1/n, as ``pbrf`` has it always.
+    measurement
+        What is compared: one of `upweight.measurements`, its name, or a function ``(model, batch) -> [batch]``; default
+        the loss.
     tolerance
         ‖∇‖ of the models made by ``retrain`` and ``pbrf`` (default 1e-9 in float64, 1e-5 in float32).
     solver
@@ -223,7 +242,20 @@ def verify(
 
 
 def against_pbrf(influence: Attributor, queries: Any, k: int = 20, **options: Any) -> Verification:
-    """`verify` against the proximal Bregman response: is the inverse right, whatever the training did?"""
+    """`verify` against the proximal Bregman response: is the inverse right, whatever the training did?
+
+    Parameters
+    ----------
+    influence, queries, k
+        As for `verify`.
+    options
+        `verify`'s others, by name.
+
+    Raises
+    ------
+    InputError
+        As `verify`.
+    """
     kinds.check(against_pbrf, locals())
     return verify(influence, queries, k, counterfactual="pbrf", **options)
 
@@ -231,7 +263,22 @@ def against_pbrf(influence: Attributor, queries: Any, k: int = 20, **options: An
 def against_retraining(
     influence: Attributor, queries: Any, train: Train | Training, k: int = 20, **options: Any
 ) -> Verification:
-    """`verify` against the user's own training from scratch: does influence predict what really happens?"""
+    """`verify` against the user's own training from scratch: does influence predict what really happens?
+
+    Parameters
+    ----------
+    influence, queries, k
+        As for `verify`.
+    train
+        ``train(indices, seed)``, or a `Training` with several seeds: `verify`'s counterfactual.
+    options
+        `verify`'s others, by name.
+
+    Raises
+    ------
+    InputError
+        As `verify`.
+    """
     kinds.check(against_retraining, locals())
     return verify(influence, queries, k, counterfactual=train, **options)
 

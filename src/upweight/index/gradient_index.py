@@ -109,6 +109,11 @@ def build(
 def open(store: Any) -> GradientIndex:
     """An index that was built, whose queries need no model.
 
+    Parameters
+    ----------
+    store
+        Where `build` made it: a folder, a URL (``s3://…``, needs fsspec) or a backend of `upweight.store`.
+
     Raises
     ------
     InputError
@@ -119,6 +124,16 @@ def open(store: Any) -> GradientIndex:
 
 class GradientIndex:
     """Projected gradients of training examples in a store: made by `build`, read by `open`.
+
+    Parameters
+    ----------
+    stored
+        The store's content; `build` and `open` give it.
+
+    Raises
+    ------
+    InputError
+        If the store holds no index that is whole: a description, training examples and all shards of them.
 
     Notes
     -----

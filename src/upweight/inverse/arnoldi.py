@@ -40,6 +40,8 @@ class Arnoldi:
         Eigenpairs kept, from 1 to p.
     curvature
         The GGN, which has no negative eigenvalues to spend the rank on; the paper takes ``curvature.Hessian()``.
+    damping
+        δ: a number ≥ 0 (default 0), ``auto`` or a rule such as `MeanEigenvalue`.
     complement
         What H + δI counts as off the eigenvectors: ``smallest``, as the smallest eigenvalue kept; ``damp``, as
         l2 + δ; ``drop``, as infinite, so that the inverse is the paper's projection, the only one to allow l2 + δ = 0.

@@ -37,10 +37,14 @@ class CG:
 
     Parameters
     ----------
+    curvature
+        H (default ``Hessian()``); away from an optimum of a network ``GGN()``, which has no negative curvature.
+    damping
+        δ: a number ≥ 0 (default 0), ``auto`` or a rule such as `MeanEigenvalue`.
     tolerance
         Relative residual ‖v − (H+δI)x‖/‖v‖ (default: 1e-10 in float64, 1e-5 in float32).
     max_iterations
-        Passes over the data before giving up (the report then says not converged).
+        Passes over the data before giving up (default 1000).
     preconditioner
         Any inverse, fitted or not; an approximation of (H+δI)⁻¹ that is symmetric and positive definite. One that
         isn't fitted and has no damping of its own (0 or "auto") takes this one's δ.
@@ -48,7 +52,13 @@ class CG:
     Raises
     ------
     NegativeCurvatureError
-        If a direction d with dᵀ(H+δI)d ≤ 0 is met; the message gives the figure.
+        If a direction d with dᵀ(H+δI)d ≤ 0 is met, with the figure, or the preconditioner isn't positive definite.
+
+    Warns
+    -----
+    NotConvergedWarning
+        Where `upweight.Influence` and others that use it for scores get a residual above the tolerance, after
+        ``max_iterations`` or where rounding leaves no more. ``solve`` itself says it by ``report.converged`` alone.
     """
 
     curvature: Curvature = field(default_factory=Hessian)

@@ -20,7 +20,15 @@ from upweight.linalg.traces import Spectrum
 
 @dataclass(frozen=True)
 class MeanEigenvalue:
-    """δ = ``multiple`` × the mean eigenvalue tr(H)/p of the curvature (its l2 included)."""
+    """δ = ``multiple`` × the mean eigenvalue tr(H)/p of the curvature (its l2 included).
+
+    Parameters
+    ----------
+    multiple
+        A number ≥ 0 (default 0.1).
+    seed
+        Of the random signs by which the trace is estimated, where the matrix doesn't know it.
+    """
 
     multiple: float = 0.1
     _: KW_ONLY
@@ -36,6 +44,13 @@ class MeanLeverage:
     """δ at which the effective dimension of the curvature is ``share`` of the number of examples; "auto" is this.
 
     See `upweight.inverse.effective` for why, and for the measurements.
+
+    Parameters
+    ----------
+    share
+        In (0, 1] (default .09).
+    seed
+        Of the random vectors by which the spectrum is estimated, where a solver doesn't know it.
     """
 
     share: float = MEAN_LEVERAGE
@@ -53,6 +68,15 @@ class TrainingLength:
 
     1/(Λ+δ) then has the ends of the filter (1 − e^{−Λ/δ})/Λ of such a training (Bae et al. 2024): 1/δ where there is no
     curvature, 1/Λ where there is much. Between them it is up to .13/δ smaller.
+
+    Parameters
+    ----------
+    rate
+        η̄ > 0, the learning rate in the mean over steps.
+    steps
+        K, a whole number of at least 1.
+    momentum
+        β in [0, 1), 0 unless said otherwise.
     """
 
     rate: float

@@ -44,6 +44,15 @@ class Dense:
 
     Parameters
     ----------
+    curvature
+        H (default ``Hessian()``).
+    damping
+        δ: a number ≥ 0 (default 0), ``auto`` or a rule such as `MeanEigenvalue`.
+    method
+        ``cholesky`` (default) or ``eigen``.
+    indefinite
+        Whether negative eigenvalues of H + δI are inverted as they are, by ``eigen`` whatever the method; default:
+        refused.
     singular
         What to do where H + δI is singular to rounding (a softmax without l2, columns that depend on each other):
         ``refuse`` it, or take the ``pseudo``-inverse, which leaves such directions out and says so in a warning. Where
@@ -71,7 +80,15 @@ class Dense:
         scalars.flag("indefinite", self.indefinite)
 
     def fit(self, target: Objective | Operator) -> DenseSolver:
-        """Build the matrix and factorise it."""
+        """Build the matrix and factorise it.
+
+        Raises
+        ------
+        InputError
+            If p is above 20,000, with the memory that the matrix would take.
+        NegativeCurvatureError
+            If H + δI isn't positive definite, or is singular, and that is to be refused.
+        """
         operator = operator_of(target, self.curvature)
         if operator.size > LARGEST:
             raise InputError(

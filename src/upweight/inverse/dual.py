@@ -71,7 +71,15 @@ class Dual:
         scalars.whole("memory, in bytes", self.memory)
 
     def fit(self, target: Objective | Operator) -> DualSolver:
-        """Make the rows and their Gram matrices."""
+        """Make the rows and their Gram matrices.
+
+        Raises
+        ------
+        InputError
+            If it is given an operator rather than an objective, whose curvature it takes by rows; if the rows' Gram
+            matrices don't fit ``memory``, with the number of rows that would; if a gradient is NaN, with its training
+            example.
+        """
         if not isinstance(target, Objective):
             raise InputError(
                 "inverse.Dual: needs an objective, whose curvature it takes by rows; for an operator use CG"

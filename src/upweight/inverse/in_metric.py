@@ -89,7 +89,14 @@ class InMetric:
         return self.inner.work(counts, timed=timed)
 
     def fit(self, target: Objective | Operator) -> InMetricSolver:
-        """Fit the inverse in φ."""
+        """Fit the inverse in φ.
+
+        Raises
+        ------
+        InputError
+            If it is given an operator rather than an objective, whose parameters it knows by name, or the metric lacks
+            a parameter, or has one of another shape or not > 0.
+        """
         if not isinstance(target, Objective):
             raise InputError("inverse.InMetric: needs an objective, whose parameters it knows by name")
         metric = vector(self.metric, target)

@@ -71,7 +71,21 @@ class Inverse(Protocol):
 
 
 def unmeasured(solver: str, damping: float, vectors: Float[Tensor, "k p"]) -> SolveReport:
-    """The report of a direct solve whose distance from the true matrix was not measured."""
+    """The report of a direct solve whose distance from the true matrix was not measured.
+
+    Parameters
+    ----------
+    solver
+        Its name and matrix in words.
+    damping
+        The absolute δ.
+    vectors
+        What was solved for, ``[k, p]``.
+
+    Returns
+    -------
+    A report of 0 iterations, with nan for the k residuals, the tolerance and the smallest curvature.
+    """
     nothing = vectors.new_full((len(vectors),), math.nan)
     return SolveReport(solver, damping, 0, nothing, math.nan, math.nan)
 
@@ -90,7 +104,15 @@ def warned(solution: Solution) -> Solution:
 
 
 def precondition(solver: Solver, vectors: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
-    """Apply an approximate inverse, in the solver's own precision: float32 is enough to precondition float64."""
+    """Apply an approximate inverse, in the solver's own precision: float32 is enough to precondition float64.
+
+    Parameters
+    ----------
+    solver
+        A fitted inverse; one with a method ``precondition`` does it without measuring a residual.
+    vectors
+        ``[k, p]``; the result is in their precision.
+    """
     kinds.check(precondition, locals())
     rows = vectors.to(solver.operator.dtype)
     x = solver.precondition(rows) if isinstance(solver, Preconditioner) else solver.solve(rows).x

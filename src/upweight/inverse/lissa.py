@@ -55,6 +55,10 @@ class LiSSA:
 
     Parameters
     ----------
+    curvature
+        H (default ``Hessian()``).
+    damping
+        δ: a number ≥ 0 (default 0), ``auto`` or a rule such as `MeanEigenvalue`.
     scale
         s; default 1.2 × the largest eigenvalue met by power iteration on sampled batches, damping included.
     depth
@@ -68,6 +72,8 @@ class LiSSA:
         made once.
     bias
         Share of the slowest eigenvalue's contribution that may be missing, where ``depth`` is chosen.
+    seed
+        Of the batches, and of the vectors that ``scale`` is found from.
 
     Raises
     ------

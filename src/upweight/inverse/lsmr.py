@@ -39,6 +39,10 @@ class LSMR:
 
     Parameters
     ----------
+    curvature
+        H (default ``Hessian()``).
+    damping
+        δ: a number ≥ 0 (default 0), ``auto`` or a rule such as `MeanEigenvalue`.
     tolerance
         Relative residual ‖v − (H+δI)x‖/‖v‖ (default: 1e-10 in float64, 1e-5 in float32). Where the system is singular
         and v outside its range, the residual can't fall so far: x is the shortest least-squares solution, and the

@@ -21,9 +21,15 @@ from upweight.progress import watched
 class Neumann:
     """x ← x + Aᵀ(v − A x)/ν²: the released form of GIF, which converges iff ν² > ‖A‖²/2.
 
-    ν begins at ``nu`` and doubles whenever the normal residual is twice its smallest and more than rounding leaves.
-    None: at 0.75 ‖A‖, the norm found by the power method. Nearer to the limit the flat directions gain little, and the
-    steepest one swings for long.
+    Parameters
+    ----------
+    nu
+        ν at first (default 1); it doubles whenever the normal residual is twice its smallest and more than rounding
+        leaves. None: at 0.75 ‖A‖, the norm found by the power method. Nearer to the limit the flat directions gain
+        little, and the steepest one swings for long.
+    max_doublings
+        Values of ν that are tried, each twice the one before (default 60); where all diverge, `solve` raises
+        `DivergedError`.
     """
 
     nu: float | None = 1.0

@@ -36,6 +36,8 @@ class Nystrom:
     ----------
     rank
         r, from 1 to p: the products with the matrix. Needs memory for some 4 r p numbers during the fit, r p after.
+    curvature
+        H, positive semi-definite (default ``GGN()``).
     damping
         Must be > 0 where the objective has no l2: the approximation is singular.
     complement

@@ -59,7 +59,14 @@ class StepMetric:
         return Work(tuple(diagonal_stages(counts)))
 
     def fit(self, target: Objective | Operator) -> EigenSolver:
-        """Bind to an objective's parameters; no pass is made."""
+        """Bind to an objective's parameters; no pass is made.
+
+        Raises
+        ------
+        InputError
+            If it is given an operator rather than an objective, whose parameters it knows by name, or the metric lacks
+            a parameter, or has one of another shape or not > 0.
+        """
         if not isinstance(target, Objective):
             raise InputError("inverse.StepMetric: needs an objective, whose parameters it knows by name")
         bases = [Basis(shape) for shape in target.engine.function.plan.shapes]

@@ -92,6 +92,14 @@ class Function:
 
     Values ``[batch, tokens]``, or with more dimensions, are summed over all but the first, as sequences are in every
     loss here: places that don't count must be 0 in them.
+
+    Parameters
+    ----------
+    function
+        Called on the model and a batch in the data's own form; gives a value per example, ``[batch]`` or more
+        dimensions.
+    unit
+        What its values are called where scores have a unit.
     """
 
     function: Callable[[nn.Module, Batch], Tensor]
@@ -112,7 +120,15 @@ AnyLoss = Loss | Function
 
 
 def all_ignored(loss: AnyLoss, batch: Batch) -> Bool[Tensor, " batch"]:
-    """Whether every target of an example is the one that the loss ignores; of no example where it ignores none."""
+    """Whether every target of an example is the one that the loss ignores; of no example where it ignores none.
+
+    Parameters
+    ----------
+    loss
+        With an ``ignore_index``, else nothing is ignored.
+    batch
+        In the form of the training data.
+    """
     ignored = getattr(loss, "ignore_index", None)
     if ignored is None or not isinstance(loss, Loss):
         return torch.zeros(batch_length(batch), dtype=torch.bool)
@@ -121,7 +137,20 @@ def all_ignored(loss: AnyLoss, batch: Batch) -> Bool[Tensor, " batch"]:
 
 
 def checked_temperature(loss: Loss, temperature: float) -> None:
-    """Refuse a temperature that isn't a finite number > 0."""
+    """Refuse a temperature that isn't a finite number > 0.
+
+    Parameters
+    ----------
+    loss
+        Whose temperature it is: the message names its class.
+    temperature
+        What the model's outputs are to be divided by.
+
+    Raises
+    ------
+    InputError
+        If it isn't one.
+    """
     scalars.number(f"{type(loss).__name__}, temperature", temperature, above=0)
 
 
@@ -136,5 +165,13 @@ def class_weights(name: str, weight: Any) -> tuple[float, ...] | None:
 
 
 def one_hot(targets: Tensor, classes: int) -> Tensor:
-    """Where each class is the target, as booleans with the classes last; ``F.one_hot`` can't be vectorised by vmap."""
+    """Where each class is the target, as booleans with the classes last; ``F.one_hot`` can't be vectorised by vmap.
+
+    Parameters
+    ----------
+    targets
+        Class numbers, ``[...]``.
+    classes
+        How many there are: the result is ``[..., classes]``.
+    """
     return targets.unsqueeze(-1) == torch.arange(classes, device=targets.device)

@@ -34,6 +34,13 @@ class CausalLM(CrossEntropy):
         As in `CrossEntropy`.
     reduction
         "sum" (default) over an example's tokens, or "mean" over those of them that count (0 where none does).
+    class_axis
+        −1: a language model's logits have the vocabulary last.
+
+    Raises
+    ------
+    InputError
+        If ``reduction`` is another word, ``class_axis`` another axis, or a number is out of its range.
 
     Notes
     -----
@@ -63,7 +70,13 @@ class CausalLM(CrossEntropy):
         return super().is_plain and self.reduction == "sum"
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits over the temperature at all places but the last, ``[batch, time − 1, vocabulary]``."""
+        """Logits over the temperature at all places but the last, ``[batch, time − 1, vocabulary]``.
+
+        Raises
+        ------
+        InputError
+            If the model gives no logits ``[batch, time, vocabulary]``.
+        """
         logits = call(model, self.inputs(batch))
         if logits.dim() != 3:
             raise InputError(
@@ -95,7 +108,14 @@ class CausalLM(CrossEntropy):
         return (targets != self.ignore_index).sum(-1, keepdim=True).clamp_min(1)
 
     def check(self, outputs: Tensor, batch: Batch) -> None:
-        """Labels must be token numbers, as many as logits, and at least two of them."""
+        """Labels must be token numbers, as many as logits, and at least two of them.
+
+        Raises
+        ------
+        InputError
+            If labels aren't ``[batch, time]`` with a time of 2 or more, aren't whole numbers below the vocabulary's
+            size, or have another time than the logits.
+        """
         labels = tokens_and_labels(batch, self.ignore_index)[1]
         if labels.dim() != 2 or labels.shape[1] < 2:
             raise InputError(

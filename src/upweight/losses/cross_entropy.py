@@ -135,7 +135,14 @@ class CrossEntropy(Loss):
         return None if self.weight is None else tuple(self.weight)
 
     def check(self, outputs: Tensor, batch: Batch) -> None:
-        """Targets must be whole numbers in 0 … classes − 1, or probabilities."""
+        """Targets must be whole numbers in 0 … classes − 1, or probabilities.
+
+        Raises
+        ------
+        InputError
+            If they are neither, don't have the outputs' shape but for the classes, or there are more or fewer numbers
+            in ``weight`` than classes.
+        """
         targets = self.targets(batch)
         classes = outputs.shape[-1]
         if self._weight is not None and len(self._weight) != classes:

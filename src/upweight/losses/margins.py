@@ -17,14 +17,32 @@ from upweight.losses.batches import split_batch
 
 
 def signs(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Targets as ±1 in the shape of the outputs; class numbers become one against the rest."""
+    """Targets as ±1 in the shape of the outputs; class numbers become one against the rest.
+
+    Parameters
+    ----------
+    outputs
+        Of the model: ``[batch]`` or ``[batch, 1]``, or ``[batch, outputs]``.
+    targets
+        {0, 1} or {−1, 1}, as many as outputs; or class numbers ``[batch]`` where there are several outputs an example.
+
+    Returns
+    -------
+    In the outputs' precision: the targets' shape, and for class numbers ``[batch, outputs]``.
+    """
     if outputs.dim() > targets.dim() and outputs.shape[-1] > 1:
         return 2 * one_hot(targets, outputs.shape[-1]).to(outputs.dtype) - 1
     return torch.where(targets > 0, 1, -1).to(outputs.dtype)
 
 
 def margins(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Y · f: output times the target's sign, positive where the model is right; shape of the signs."""
+    """Y · f: output times the target's sign, positive where the model is right; shape of the signs.
+
+    Parameters
+    ----------
+    outputs, targets
+        As for `signs`.
+    """
     wanted = signs(outputs, targets)
     return wanted * outputs.reshape(wanted.shape)
 
@@ -35,7 +53,13 @@ class OneAgainstRest(Loss):
     is_convex = True
 
     def check(self, outputs: Tensor, batch: Batch) -> None:
-        """Targets must be {0, 1} or {−1, 1}; with several outputs, class numbers."""
+        """Targets must be {0, 1} or {−1, 1}; with several outputs, class numbers.
+
+        Raises
+        ------
+        InputError
+            If they are others, or not as many as outputs; says which were found.
+        """
         targets = split_batch(batch)[1]
         name = type(self).__name__
         if outputs.dim() > targets.dim() and outputs.shape[-1] > 1:
@@ -102,7 +126,13 @@ class BinaryLogistic(OneAgainstRest):
         return self.mass(outputs, targets).sqrt().reshape(outputs.shape) * (outputs.sigmoid() - drawn)
 
     def refuse_several(self, outputs: Tensor, targets: Tensor) -> None:
-        """One against the rest is not the likelihood of a class."""
+        """One against the rest is not the likelihood of a class.
+
+        Raises
+        ------
+        InputError
+            If there are more outputs than targets: class numbers, one against the rest.
+        """
         if outputs.numel() != targets.numel():
             raise InputError(
                 "curvature: with several outputs an example, BinaryLogistic (one against the rest) has no targets to "
@@ -123,7 +153,13 @@ class BinaryLogistic(OneAgainstRest):
         return self.factor * torch.where(wanted > 0, weights, 1.0)
 
     def check(self, outputs: Tensor, batch: Batch) -> None:
-        """As for every loss of margins; and a weight for each output."""
+        """As for every loss of margins; and a weight for each output.
+
+        Raises
+        ------
+        InputError
+            As for those, or if ``pos_weight`` has several numbers, and not one for each output.
+        """
         super().check(outputs, batch)
         if self.pos_weight is None:
             return

@@ -14,6 +14,13 @@ from upweight.errors import InputError
 def call(model: nn.Module, inputs: Any) -> Tensor:
     """The model's output tensor: of what isn't one, its ``logits``, else its first tensor with a dimension.
 
+    Parameters
+    ----------
+    model
+        Called as it is, in the mode that it is in.
+    inputs
+        A mapping goes to it by name, a tuple or list in order, anything else as its one argument.
+
     Raises
     ------
     InputError

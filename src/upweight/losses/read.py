@@ -10,7 +10,7 @@ from upweight.data import Data
 from upweight.errors import InputError
 from upweight.losses import torch_losses
 from upweight.losses.base import AnyLoss, Function, Loss, Split
-from upweight.losses.of_parts import OfParts
+from upweight.losses.of_parts import OfParts, has_both
 
 
 def as_loss(loss: Any, data: Data | None = None) -> AnyLoss:
@@ -34,7 +34,7 @@ def as_loss(loss: Any, data: Data | None = None) -> AnyLoss:
         return torch_losses.mapped(loss, data)
     if isinstance(loss, nn.Module):
         raise InputError(torch_losses.refusal(loss))
-    if isinstance(loss, Split) and not isinstance(loss, type):
+    if isinstance(loss, Split) and has_both(loss):
         return OfParts(loss)
     if callable(loss):
         return Function(loss)

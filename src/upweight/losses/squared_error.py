@@ -38,7 +38,13 @@ class SquaredError(Loss):
         return self.factor * (_aligned(outputs, targets) - targets) ** 2
 
     def check(self, outputs: Tensor, batch: Batch) -> None:
-        """Outputs and targets must have as many numbers."""
+        """Outputs and targets must have as many numbers.
+
+        Raises
+        ------
+        InputError
+            If they haven't; gives both shapes.
+        """
         targets = split_batch(batch)[1]
         if outputs.numel() != targets.numel():
             raise InputError(f"SquaredError: outputs {tuple(outputs.shape)} against targets {tuple(targets.shape)}")

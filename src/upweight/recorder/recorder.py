@@ -174,7 +174,15 @@ class Recorder:
             self._log = Log(self.steps, self._groups())
 
     def keep(self) -> None:
-        """Keep θ as it is now, whatever ``every`` says."""
+        """Keep θ as it is now, whatever ``every`` says.
+
+        Raises
+        ------
+        InputError
+            If no step was taken yet.
+        upweight.files.NotWrittenError
+            If it can't be written.
+        """
         if not self.steps:
             raise InputError("recorder: no step was taken yet; call keep() after step()")
         self.flush()

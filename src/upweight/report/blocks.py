@@ -243,7 +243,18 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Warnings:
-    """Reasons not to believe the numbers as they stand; that there are none is said too."""
+    """Reasons not to believe the numbers as they stand; that there are none is said too.
+
+    Parameters
+    ----------
+    messages
+        A text each, shown one below the other; none where there is nothing to say.
+
+    Raises
+    ------
+    InputError
+        If they are one text rather than a list of them.
+    """
 
     messages: Sequence[str]
     kind: ClassVar[str] = "warnings"

@@ -88,6 +88,8 @@ def leave_out(
 
     Parameters
     ----------
+    objective
+        The trained model; each model starts at its θ and is brought down its risk without the group.
     groups
         Positions to leave out: one number (leave-one-out) or a list of numbers per model.
     renormalize
@@ -96,6 +98,8 @@ def leave_out(
         ‖∇R_j‖ of each model (default 1e-9 in float64, 1e-5 in float32).
     solver
         A fitted inverse of the objective's curvature to precondition with, in any precision (default: made here).
+    max_iterations
+        Of each minimisation (default 60); a warning says where ``tolerance`` was not reached.
 
     Raises
     ------
@@ -128,13 +132,15 @@ def replace(
 
     Parameters
     ----------
+    objective
+        The trained model with its training data, which stays as it is.
     groups
         Positions to replace: one number or a list of numbers per model.
     examples
         What stands in their places, in the form of the training data and in the order of the groups.
     start
         θ that each model starts from (default: the trained θ).
-    tolerance, solver
+    tolerance, solver, max_iterations
         As for `leave_out`.
 
     Raises
@@ -175,6 +181,21 @@ def checked_limits(tolerance: float | None, max_iterations: int) -> None:
 
 def relabel(objective: Objective, indices: Any, targets: Any, **options: Any) -> Retrained:
     """Retrain with one training example's label changed, once for each of ``indices``.
+
+    Parameters
+    ----------
+    objective
+        The trained model with its training data.
+    indices
+        Positions, a mask or ids of training examples; model j has another label for the j-th alone.
+    targets
+        The other labels, one for each index, in the form of the training data's.
+    options
+        `replace`'s ``start``, ``tolerance``, ``solver`` and ``max_iterations``.
+
+    Returns
+    -------
+    One model for each index, θ ``[indices, p]`` in ``params``.
 
     Raises
     ------

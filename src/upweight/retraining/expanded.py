@@ -47,6 +47,8 @@ class Expansion:
         Whether the first seed is trained twice, to be sure that it decides everything.
     passes
         Iterations of L-BFGS of a model that is moved.
+    workers, folder, executor
+        Of the trainings, as of `train_many`.
     """
 
     weight: float

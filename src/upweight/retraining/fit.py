@@ -47,8 +47,17 @@ def fit(objective: Objective, *, tolerance: float | None = None, max_iterations:
 
     Parameters
     ----------
+    objective
+        What is minimised, from its θ on; of a model in 16 bits it is refused.
     tolerance
         ‖∇R‖ to reach (default 1e-9 in float64, 1e-5 in float32); a warning says when it wasn't.
+    max_iterations
+        Newton steps at most (default 100).
+
+    Warns
+    -----
+    NotConvergedWarning
+        If ‖∇R‖ is above the tolerance at the end; says how far.
 
     Notes
     -----

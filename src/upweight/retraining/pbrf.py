@@ -51,6 +51,8 @@ def pbrf(
 
     Parameters
     ----------
+    objective
+        With θ_s as its trained θ, wherever its training stopped.
     indices
         As for `leave_out`: one position, or a list of positions that leave together, per model.
     damping
@@ -61,6 +63,8 @@ def pbrf(
         ‖∇‖ of each model's own objective (default: 1e-9 of its value at θ_s in float64, 1e-3 in float32).
     solver
         A fitted inverse of the GGN to precondition with, in any precision (default: made here).
+    max_iterations
+        Of each minimisation (default 200); a warning says where ``tolerance`` was not reached.
 
     Returns
     -------

@@ -13,10 +13,25 @@ from upweight.errors import InputError
 def random_halves(n: int, count: int, seed: int, fraction: float = 0.5) -> Int[Tensor, "count size"]:
     """Subsets of round(``fraction``·n) of n examples, drawn without replacement, each in ascending order.
 
+    Parameters
+    ----------
+    n
+        Number of training examples.
+    count
+        Number of subsets.
+    seed
+        Of the draws: with the same one, more subsets begin with the same ones.
+    fraction
+        Share of the examples in each, in (0, 1] (default .5).
+
+    Returns
+    -------
+    Positions ``[count, size]``.
+
     Raises
     ------
     InputError
-        If a subset would be empty or more than everything, or ``count`` is below 1.
+        If a subset would be empty or more than everything, or ``count`` or ``n`` is below 1.
     """
     scalars.whole("n", n)
     scalars.whole("count", count)

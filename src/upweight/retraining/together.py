@@ -64,6 +64,8 @@ def train_together(
         Training examples, as for `Objective`; floating-point arrays are cast to the model's precision.
     subsets, seeds
         Positions of each model's examples (sizes may differ), and its seed.
+    recipe
+        Epochs, batch size, optimiser and schedule, the same for all models.
     memory
         Bytes that the models of one block may take; decides how many are trained at once, never the result. More
         is faster on an accelerator.

@@ -160,12 +160,16 @@ def lowest_curvature(
 
     Parameters
     ----------
+    objective
+        At the θ in question.
     solver
         As for `trust_region`; it brings the bound to the eigenvalue in few iterations.
     curvature
         Another matrix than the Hessian.
     max_iterations
         Products with a block of vectors.
+    seed
+        Of the vectors that LOBPCG starts from.
     """
     kinds.check(lowest_curvature, locals())
     scalars.whole("max_iterations", max_iterations)

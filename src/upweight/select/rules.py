@@ -112,37 +112,90 @@ def _rule(scores: Scores, ratio: float, highest: bool, per: Scope, what: str) ->
 
 
 def highest_output(ratio: float, *, per: Scope = "layer", absolute: bool = False) -> Rule:
-    """Units whose output is highest in the mean over examples and positions (or its absolute value is)."""
+    """Units whose output is highest in the mean over examples and positions (or its absolute value is).
+
+    Parameters
+    ----------
+    ratio
+        Share of the units, in (0, 1]: int(ratio · units) of them are chosen.
+    per
+        ``layer`` (default): that share of each layer; ``global``: of all layers together.
+    absolute
+        Whether the mean is of absolute values.
+
+    Raises
+    ------
+    InputError
+        If one of them is something else.
+    """
     return _rule(partial(outputs_and_gradients, "output", absolute), ratio, True, per, _word("output", absolute))
 
 
 def lowest_output(ratio: float, *, per: Scope = "layer", absolute: bool = False) -> Rule:
-    """Units whose output is lowest."""
+    """Units whose output is lowest.
+
+    Parameters
+    ----------
+    ratio, per, absolute
+        As for `highest_output`.
+    """
     return _rule(partial(outputs_and_gradients, "output", absolute), ratio, False, per, _word("output", absolute))
 
 
 def highest_gradient(ratio: float, *, per: Scope = "layer", absolute: bool = False) -> Rule:
-    """Units at whose output the gradient of the loss is highest in the mean over examples and positions."""
+    """Units at whose output the gradient of the loss is highest in the mean over examples and positions.
+
+    Parameters
+    ----------
+    ratio, per, absolute
+        As for `highest_output`.
+    """
     return _rule(partial(outputs_and_gradients, "gradient", absolute), ratio, True, per, _word("gradient", absolute))
 
 
 def lowest_gradient(ratio: float, *, per: Scope = "layer", absolute: bool = False) -> Rule:
-    """Units at whose output the gradient of the loss is lowest."""
+    """Units at whose output the gradient of the loss is lowest.
+
+    Parameters
+    ----------
+    ratio, per, absolute
+        As for `highest_output`.
+    """
     return _rule(partial(outputs_and_gradients, "gradient", absolute), ratio, False, per, _word("gradient", absolute))
 
 
 def highest_fisher(ratio: float, *, per: Scope = "layer") -> Rule:
-    """Units whose entries of θ have the highest mean squared gradient: the diagonal of the empirical Fisher matrix."""
+    """Units whose entries of θ have the highest mean squared gradient: the diagonal of the empirical Fisher matrix.
+
+    Parameters
+    ----------
+    ratio, per
+        As for `highest_output`.
+    """
     return _rule(fisher, ratio, True, per, "mean squared gradient")
 
 
 def lowest_fisher(ratio: float, *, per: Scope = "layer") -> Rule:
-    """Units whose entries of θ have the lowest mean squared gradient."""
+    """Units whose entries of θ have the lowest mean squared gradient.
+
+    Parameters
+    ----------
+    ratio, per
+        As for `highest_output`.
+    """
     return _rule(fisher, ratio, False, per, "mean squared gradient")
 
 
 def random(ratio: float, *, seed: int = 0, per: Scope = "layer") -> Rule:
-    """Units at random."""
+    """Units at random.
+
+    Parameters
+    ----------
+    ratio, per
+        As for `highest_output`.
+    seed
+        Of the choice.
+    """
     scalars.seed("seed", seed)
     scalars.one_of("per", per, get_args(Scope))
     words = f"a random {_share(ratio)} of units, {PLACES.get(per, per)}, seed {seed}"
@@ -151,6 +204,13 @@ def random(ratio: float, *, seed: int = 0, per: Scope = "layer") -> Rule:
 
 def by_name(objective: Trained, patterns: str | Sequence[str]) -> Subset:
     """Whole parameters by name or shell pattern, of those that training changed.
+
+    Parameters
+    ----------
+    objective
+        The trained model, of whose θ entries are chosen.
+    patterns
+        A full name or a shell pattern such as ``*.bias``, or a list of them: what any of them matches is chosen.
 
     Raises
     ------

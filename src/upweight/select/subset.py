@@ -159,7 +159,13 @@ class Restricted(nn.Module):
 
 
 def everything(layout: Layout) -> Subset:
-    """All entries."""
+    """All entries.
+
+    Parameters
+    ----------
+    layout
+        Which parameters make up θ: ``objective.layout``.
+    """
     kinds.check(everything, locals())
     return Subset(layout, torch.ones(layout.p, dtype=torch.bool), "everything")
 
@@ -167,10 +173,18 @@ def everything(layout: Layout) -> Subset:
 def masked(layout: Layout, masks: Tensor | Mapping[str, Tensor]) -> Subset:
     """Entries by a mask over θ ``[p]``, or by masks in the shapes of some parameters.
 
+    Parameters
+    ----------
+    layout
+        Which parameters make up θ: ``objective.layout``.
+    masks
+        Booleans ``[p]``; or booleans by parameter name, each in its parameter's shape: of parameters without one
+        nothing is chosen.
+
     Raises
     ------
     InputError
-        If a name or a shape is unknown.
+        If a name is unknown, a mask has another shape or no booleans, or nothing is chosen.
     """
     kinds.check(masked, locals())
     if isinstance(masks, Tensor):

@@ -47,7 +47,15 @@ class Layer:
 
 
 def units(model: nn.Module, layout: Layout) -> list[Layer]:
-    """The layers of a model that have units, in order; those held fixed, and grouped transposed ones, are left out."""
+    """The layers of a model that have units, in order; those held fixed, and grouped transposed ones, are left out.
+
+    Parameters
+    ----------
+    model
+        Its linear and convolutional layers are looked at, by ``named_modules()``.
+    layout
+        Which parameters training changed: ``objective.layout``.
+    """
     kinds.check(units, locals())
     found = []
     for name, module in model.named_modules():

@@ -96,7 +96,13 @@ def backend(store: Any, name: str = "store") -> Backend:
 
 @dataclass(frozen=True)
 class Local:
-    """A folder of this machine, or one that several share."""
+    """A folder of this machine, or one that several share.
+
+    Attributes
+    ----------
+    path
+        The folder, made when something is first written; keys are files below it.
+    """
 
     path: Path
 
@@ -104,7 +110,13 @@ class Local:
         return str(self.path)
 
     def read(self, key: str) -> bytes | None:
-        """See `Backend`."""
+        """See `Backend`.
+
+        Raises
+        ------
+        InputError
+            If something is under the key that can't be read: a folder, or what isn't this user's.
+        """
         try:
             return (self.path / key).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -168,7 +180,15 @@ class Local:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """See `Backend`. The lock goes with the process that has it, however that ends."""
+        """See `Backend`. The lock goes with the process that has it, however that ends.
+
+        Raises
+        ------
+        InputError
+            If another process works here (says which), or the store is a file.
+        upweight.files.NotWrittenError
+            If the folder can't be written to.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"store: {self.path} is a file, and a store is a folder; give another place")
         file = self.path / LOCK
@@ -290,7 +310,13 @@ class Remote:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """This process's memory: for tests, and for work that needs no disk."""
+    """This process's memory: for tests, and for work that needs no disk.
+
+    Attributes
+    ----------
+    content
+        What it holds, by key; empty unless something is given.
+    """
 
     content: dict[str, bytes] = field(default_factory=dict)
 

@@ -95,6 +95,8 @@ def compare_models(
         The examples as numbers ``[train, …]`` and ``[queries, …]`` in which distance is taken.
     k
         Helpful and harmful examples of each query.
+    query_ids
+        Names of the queries (default: their positions).
 
     Raises
     ------

@@ -153,6 +153,8 @@ def by_distance(
 
     Parameters
     ----------
+    attribution
+        Scores ``[queries, train]`` of a quantity that says which sign helps.
     inputs, query_inputs
         Numbers ``[train, …]`` and ``[queries, …]`` in which distance is taken: pixels, or whatever the user sees.
     labels, query_labels

@@ -51,6 +51,8 @@ class DomainMismatch:
         What the model says of the queries.
     labels
         Given labels of the training examples, ``[train]``; empty where the loss knows no classes.
+    name
+        What the group is called in tables and figures.
     coefficients
         The comparison with a linear model's weights; None where there is none.
     """

@@ -104,6 +104,13 @@ def explain(
         An objective, or an `Influence` that is already fitted.
     queries
         Examples in the form of the training data; their labels are those that are explained.
+    k
+        Helpful examples of each query, and as many harmful ones.
+    query_ids
+        Names of the queries (default: their positions).
+    measurement
+        What is explained: one of `upweight.measurements`, its name, or a function ``(model, batch) -> [batch]``;
+        default the loss.
     leverage_corrected, newton_steps
         Removal with the example's own curvature taken out, as in `Influence.attribute`.
     tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -55,18 +55,30 @@ def export(
 
     Parameters
     ----------
+    errors
+        What `label_errors` or `target_errors` gave.
+    path
+        Of the file, written whole or not at all.
+    form
+        ``cleanlab``, ``embedding-atlas`` or ``fiftyone``.
     columns
-        A data frame of the examples' own values, in the order of the training data, written beside the scores.
+        The examples' own values, in the order of the training data, written beside the scores: a data frame, or a dict
+        of a list for each name.
     coordinates
         Places of the examples on a map, ``[train, 2]`` (default: the two main directions of the model's inputs).
     filepaths
         Of the examples' images, in the order of the training data; FiftyOne needs them, whole: those of files that are
         found from the current folder are written so.
 
+    Returns
+    -------
+    The path of the file, a row for each training example in the order of the training data.
+
     Raises
     ------
     InputError
-        If something given has another length than the training data, or FiftyOne is given no paths.
+        If something given, or one of the columns, has another length than the training data, or FiftyOne is given no
+        paths.
     upweight.files.NotWrittenError
         If the file can't be written.
     """
@@ -74,7 +86,9 @@ def export(
     scalars.one_of("form", form, FORMS)
     frame = errors.to_pandas().sort_values("position", ignore_index=True)
     for name, given in (("columns", columns), ("coordinates", coordinates), ("filepaths", filepaths)):
-        if given is not None and _length(given) != len(frame):
+        if isinstance(given, Mapping) and given:
+            _refuse_short(name, given, len(frame))
+        elif given is not None and _length(given) != len(frame):
             raise InputError(
                 f"{name}: got {_length(given) or scalars.shown(given)}; give one for each of the {len(frame)} training "
                 "examples"
@@ -101,6 +115,16 @@ def export(
 def _whole(path: str) -> str:
     """FiftyOne finds no file by a path that begins in the current folder."""
     return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _refuse_short(argument: str, given: Mapping[Any, Any], examples: int) -> None:
+    """Each of the columns must have a value for each example."""
+    for name, values in given.items():
+        if isinstance(values, str) or getattr(values, "ndim", 1) != 1 or _length(values) != examples:
+            length = None if isinstance(values, str) else _length(values)
+            got = scalars.shown(values) if length is None else f"{length} values"
+            got = f"shape {tuple(values.shape)}" if getattr(values, "ndim", 1) > 1 else got
+            raise InputError(f"{argument}: {name!r} has {got}; give one for each of the {examples} training examples")
 
 
 def _length(given: Any) -> int | None:
@@ -131,6 +155,8 @@ def _with(frame: pd.DataFrame, columns: Any) -> pd.DataFrame:
         return frame
     with imported("tables", "tasks.export"):
         import pandas as pd
+    if isinstance(columns, Mapping):  # without the rows' names of series, by which pandas would put them in order
+        columns = {name: getattr(values, "array", values) for name, values in columns.items()}
     own = pd.DataFrame(columns).reset_index(drop=True)
     own.columns = [f"{name} (column)" if str(name) in frame.columns else str(name) for name in own.columns]
     return pd.concat([frame, own], axis=1)

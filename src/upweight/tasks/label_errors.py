@@ -43,10 +43,16 @@ class LabelErrors:
 
     Attributes
     ----------
+    influence
+        Of the classifier, by which they were scored.
+    method
+        How: one of those of `label_errors`.
     attribution
         The score of each training example, ``[train]``: the larger, the more suspicious.
     predictions
         What the model says of each: without the example, unless only its loss or self-influence was asked for.
+    class_names
+        By class number; None: classes are shown by number.
     """
 
     influence: Influence
@@ -124,7 +130,24 @@ class LabelErrors:
         return table.drop(columns="position")
 
     def recovery(self, wrong: np.ndarray, fractions: Sequence[float] = FRACTIONS) -> Float[np.ndarray, " fractions"]:
-        """Share of the labels known to be wrong, ``[train]`` of bool, that is found by checking from the top."""
+        """Share of the labels known to be wrong that is found by checking from the top.
+
+        Parameters
+        ----------
+        wrong
+            Booleans ``[train]``, True for what is known to be wrong.
+        fractions
+            Shares of the training data checked, in 0 … 1.
+
+        Returns
+        -------
+        Share of the wrong ones found by then, in 0 … 1, ``[fractions]``.
+
+        Raises
+        ------
+        InputError
+            If ``wrong`` isn't a boolean for each training example, or none is True.
+        """
         truth = checks.mask("wrong", wrong)
         if truth.size != len(self.order):
             raise InputError(f"wrong: got {truth.size}; give one for each of the {len(self.order)} training examples")
@@ -203,8 +226,20 @@ def label_effects(
 ) -> OwnEffects:
     """What all methods but ``loss`` are made of, to be computed once and given to `label_errors` for each method.
 
-    With ``store`` by shards of training examples, kept as `upweight.Influence.attribute` keeps scores: what a kill left
-    is gone on with.
+    Parameters
+    ----------
+    subject
+        A trained classifier's objective, or an `Influence` of it.
+    store
+        Where shards of training examples are kept, as `upweight.Influence.attribute` keeps scores: what a kill left is
+        gone on with. Default: nothing is kept.
+    executor, shard_size, resume
+        With ``store``, as of `upweight.Influence.attribute`.
+
+    Raises
+    ------
+    InputError
+        If the subject is neither, or something is given that goes with a store alone.
     """
     kinds.check(label_effects, locals())
     return own_effects(_as_influence(subject), as_kept(store, executor=executor, shard_size=shard_size, resume=resume))

@@ -47,6 +47,10 @@ class TargetErrors:
 
     Attributes
     ----------
+    influence
+        Of the regression, by which they were scored.
+    method
+        How: one of those of `target_errors`.
     attribution
         The score of each training example, ``[train]``: the larger, the more suspicious.
     given, suggested
@@ -131,7 +135,24 @@ class TargetErrors:
         return contradicting.bottom(max(min(examples, len(self.given) - 1), 1))
 
     def recovery(self, wrong: np.ndarray, fractions: Sequence[float] = FRACTIONS) -> Float[np.ndarray, " fractions"]:
-        """Share of the targets known to be wrong, ``[train]`` of bool, that is found by checking from the top."""
+        """Share of the targets known to be wrong that is found by checking from the top.
+
+        Parameters
+        ----------
+        wrong
+            Booleans ``[train]``, True for what is known to be wrong.
+        fractions
+            Shares of the training data checked, in 0 … 1.
+
+        Returns
+        -------
+        Share of the wrong ones found by then, in 0 … 1, ``[fractions]``.
+
+        Raises
+        ------
+        InputError
+            If ``wrong`` isn't a boolean for each training example, or none is True.
+        """
         truth = checks.mask("wrong", wrong)
         if truth.size != len(self.order):
             raise InputError(f"wrong: got {truth.size}; give one for each of the {len(self.order)} training examples")

@@ -76,6 +76,8 @@ class TokenExplanation:
         Sums over the examples by token of the query, ``[s]``.
     examples
         In the order of the explanation: the most helpful first, the most harmful last.
+    helpful_sign
+        Sign of a helpful score: 1, −1, or 0 where the measurement doesn't say.
     remainder
         Parameters whose part of the scores is of no token, with the reason.
     """

@@ -28,7 +28,13 @@ from upweight.objective import Objective
 
 @dataclass(frozen=True)
 class Removal:
-    """These training examples are left out."""
+    """These training examples are left out.
+
+    Attributes
+    ----------
+    indices
+        Positions, a mask or ids, as `Objective.positions` takes them.
+    """
 
     indices: Any
 
@@ -38,13 +44,27 @@ class Removal:
 
 @dataclass(frozen=True)
 class Relabelling:
-    """These training examples get other targets, one each."""
+    """These training examples get other targets, one each.
+
+    Attributes
+    ----------
+    indices
+        Positions, a mask or ids, as `Objective.positions` takes them.
+    targets
+        Finite numbers, one for each index, in the form of the training data's targets.
+    """
 
     indices: Any
     targets: Any
 
     def examples(self, objective: Objective) -> Data:
-        """The examples with their new targets."""
+        """The examples with their new targets.
+
+        Raises
+        ------
+        InputError
+            If there isn't one target for each index, or a target isn't a finite number.
+        """
         positions = objective.positions(self.indices)
         given = torch.atleast_1d(kinds.numbers("targets", self.targets)).to(objective.device)
         if len(given) != len(positions):
@@ -54,13 +74,27 @@ class Relabelling:
 
 @dataclass(frozen=True)
 class Substitution:
-    """Other examples, one each, take the place of these."""
+    """Other examples, one each, take the place of these.
+
+    Attributes
+    ----------
+    indices
+        Positions, a mask or ids, as `Objective.positions` takes them.
+    substitutes
+        Examples in the form of the training data, one for each index and in that order.
+    """
 
     indices: Any
     substitutes: Any
 
     def examples(self, objective: Objective) -> Data:
-        """The other examples."""
+        """The other examples.
+
+        Raises
+        ------
+        InputError
+            If there isn't one for each index, or they have another form than the training data.
+        """
         found, count = objective.queries(self.substitutes), len(objective.positions(self.indices))
         if len(found) != count:
             raise InputError(f"substitutes: need one for each of the {count} indices; got {len(found)}")

@@ -38,12 +38,20 @@ class Attack:
         p(true label) of the targets after each step, from 0 on, ``[attacks, steps + 1, t]``; nan after the last.
     changes
         Of the images of the first attacks, in levels, ``[kept, count, …]``.
+    stored
+        The same images as they were, in levels, ``[kept, count, …]``.
     levers
         The training images that move the targets most.
     already_wrong
         Queries that were left out since they are predicted wrongly without an attack.
     settings
         Step, steps at most, and the box.
+    ids
+        Names of the training images, ``[train]``.
+    query_ids
+        Names of all queries, ``[queries]``.
+    seconds
+        Wall time of ranking and attacks.
     """
 
     targets: Int[Tensor, "attacks t"]

@@ -43,6 +43,8 @@ class SelectionComparison:
         Of the loss.
     seconds
         Wall time of the training.
+    bootstrap
+        How intervals are made.
     """
 
     losses: dict[str, Float[Tensor, "models held_out"]]

@@ -38,6 +38,10 @@ class Selection:
 
     Attributes
     ----------
+    objective
+        The model, with the pool as its training data.
+    reference
+        The examples that the chosen ones are to help.
     positions
         In the pool, in the order of choice, ``[k]``.
     scores

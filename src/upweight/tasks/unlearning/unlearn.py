@@ -132,6 +132,8 @@ def unlearn(
 
     Parameters
     ----------
+    objective
+        The trained model with all of its training data.
     remove
         Positions of training examples, or
     classes
@@ -169,10 +171,26 @@ def correct_labels(
     equations: Equations = Equations(),
     seed: int = 0,
 ) -> Unlearned:
-    """Take other labels for training examples: ``targets``, one for each of ``indices``; the rest as for `unlearn`.
+    """Take other labels for training examples.
 
     The model moves towards what it would have learnt from them. `Influence.relabel` gives the change that influence
     functions predict instead, and `retraining.relabel` trains on the other labels.
+
+    Parameters
+    ----------
+    objective
+        The trained model with the labels as they were.
+    indices
+        Positions, a mask or ids of training examples.
+    targets
+        Their other labels, one for each index, in the form of the training data's.
+    parameters, method, rounds, equations, seed
+        As for `unlearn`; the default entries of θ are ranked on the examples that change.
+
+    Raises
+    ------
+    InputError
+        If there isn't one target for each index, a target is impossible, or equations don't fit the objective.
     """
     kinds.check(correct_labels, locals())
     way = _way(objective, parameters, method, rounds, equations, seed)
