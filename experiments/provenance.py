@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,8 @@ def _code(found: Mapping[str, Any] | None) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in PACKAGES if _root(name) in sys.modules}
+    loaded = {name: sys.modules.get(_root(name)) for name in PACKAGES}
+    return {name: str(module.__version__) for name, module in loaded.items() if module is not None}
 
 
 def _root(package: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date, time
 
 import numpy as np
@@ -187,7 +188,7 @@ BAD = {
     "age == nan": "rows without a value in x are those of: not x == x",
     "age == None": "rows without a value in x are those of: not x == x",
     "age < " + "9" * 5000: "can't be read",
-    "~" * 5000 + "smokes": "can't be read",
+    "~" * 5000 + "smokes": "can't be read" if sys.version_info < (3, 13) else "more than 50 parts",
     "(" * 300 + "smokes" + ")" * 300: "can't be read",
     "age is (" + "not " * 2300 + "smokes)": "isn't understood",
     "age\x00 < 3": "can't be read",

@@ -115,7 +115,7 @@ def check(place: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if place.exists() and not place.is_file():  # a device or a pipe: a rename would put a file in its place
             raise OSError(errno.EINVAL, "it is no file")
-        target = _draft_name(place.resolve())
+        target = _draft_name(_resolved(place))
         target.exists()  # a name that is too long is an error
         folder = target.parent
         while not folder.exists():
@@ -187,7 +187,7 @@ def sync(path: Path) -> None:
 def _drafted(path: Path, content: Content) -> Iterator[Path]:
     """A draft of the file with its content, on the disk; removed at the end if it is still there."""
     with _told(path):
-        path = path.resolve()
+        path = _resolved(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         clear(path)
         draft, file = _open_draft(path)
@@ -213,13 +213,21 @@ def _drafted(path: Path, content: Content) -> Iterator[Path]:
 
 
 def _place(draft: Path, path: Path, *, replace: bool) -> None:
-    target = path.resolve()
+    target = _resolved(path)
     if not replace:
         _place_new(draft, target)
     with _told(path):
         if replace:
             os.replace(draft, target)
         _sync_folder(target.parent)
+
+
+def _resolved(path: Path) -> Path:
+    """Where links lead; one that leads to itself is an error in every version of Python, where since 3.13 it stays."""
+    found = path.resolve()
+    if found.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return found
 
 
 def _remove_if(path: Path, status: os.stat_result) -> None:

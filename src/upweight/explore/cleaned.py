@@ -143,6 +143,17 @@ def compared(
 ) -> Figure:
     """A figure of the same examples under two models.
 
+    Parameters
+    ----------
+    name
+        What the figure is, such as ``accuracy``.
+    before, after
+        Its value for each example, ``[examples]``: under the model as it was, and under the one trained anew.
+    higher_is_better
+        Whether a rise is an improvement.
+    seed
+        Of the resampling behind the interval of the difference.
+
     Raises
     ------
     InputError
@@ -159,6 +170,8 @@ def changes(standing: Mapping[int, Decision], labels: np.ndarray | None) -> tupl
 
     Parameters
     ----------
+    standing
+        The decision that counts for each example, by position (`Decisions.standing`).
     labels
         Of the data as they are now, as text; None where they have none.
 

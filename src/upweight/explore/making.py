@@ -41,10 +41,14 @@ class Given:
     ----------
     title, noun
         What it is about, and what an example is called.
+    class_names
+        Of classification: names by class number (default: the numbers).
     images, query_images
         In the forms of `upweight.plots.pixels`.
     own, query_own
         The user's columns.
+    origin
+        The file that the data come from, which `upweight clean` reads again; None where a program has them.
     read
         How tokens are read and scored, where they are to be coloured.
     errors
@@ -77,6 +81,12 @@ def made(
 
     Parameters
     ----------
+    place
+        The job's store.
+    objective, queries
+        As they were attributed; ``query_ids`` are the queries' ids, ``[queries]``.
+    given
+        What else is known of them.
     said
         Is told what is being done.
     lost

@@ -32,6 +32,10 @@ class Session:
         Of the query, from 1 on: whose share in the examples is shown; 0: that of all.
     walk
         Training examples that ``j`` and ``k`` lead along, by position; ``step`` is the place among them.
+    search
+        Words that a list is filtered by.
+    evidence
+        The most helpful and most harmful training examples of the query, with their scores.
     order
         Positions of a list as it is sorted and filtered now, by ``train`` or ``queries``.
     """
@@ -48,7 +52,13 @@ class Session:
     evidence: list[Scored] = field(default_factory=list)
 
     def ask(self, query: int) -> None:
-        """Look at a query and its most helpful and most harmful training examples."""
+        """Look at a query and its most helpful and most harmful training examples.
+
+        Raises
+        ------
+        InputError
+            If there is no such query.
+        """
         if not 0 <= query < len(self.contents.display.queries):
             raise InputError(f"query: there is no query {query}")
         self.query, self.example, self.token = query, None, 0
@@ -56,7 +66,13 @@ class Session:
         self.walk, self.step = list(dict.fromkeys(each.position for each in self.evidence)), -1
 
     def look(self, position: int, among: Sequence[int] | None = None) -> None:
-        """Look at a training example, as one among some, or of the list."""
+        """Look at a training example, as one among some, or of the list.
+
+        Raises
+        ------
+        InputError
+            If there is no such example.
+        """
         if not 0 <= position < len(self.contents.display.train):
             raise InputError(f"example: there is no training example {position}")
         self.example = position
