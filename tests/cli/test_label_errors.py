@@ -98,6 +98,27 @@ def test_no_cell_becomes_markup_or_a_formula(answer: Ask, tmp_path: Path) -> Non
     for name in ("all rows", "with suggested labels"):
         cells = pd.read_csv(found["files"][name], dtype=str)
         assert not any(str(cell).startswith("=") for cell in [*cells.columns, *cells.to_numpy().ravel()])
+    count = int((frame == FORMULA).to_numpy().sum()) + 1
+    assert f"{count} cells that begin as a spreadsheet's formula" in " ".join(found["warnings"])
+
+
+def test_a_class_of_a_negative_number_is_that_number(answer: Ask, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": random.normal(size=60)})
+    frame["y"] = np.where(frame["x"] + 0.5 * random.normal(size=60) > 0, 1, -1)
+    frame.to_csv(tmp_path / "signs.csv", index=False)
+    found = answer("label-errors", tmp_path / "signs.csv", "-t", "y")
+    for name in ("all rows", "with suggested labels"):
+        assert set(pd.read_csv(found["files"][name])["y" if "suggested" in name else "given"]) == {-1, 1}
+
+
+def test_an_infinite_number_brings_no_warning_of_pandas(answer: Ask, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": random.normal(size=60), "z": random.normal(size=60)})
+    frame["y"] = np.where(frame["x"] > 0, "a", "b")
+    frame.loc[4, "z"], frame.loc[5, "z"] = np.inf, -np.inf
+    frame.to_csv(tmp_path / "infinite.csv", index=False)
+    assert not any("RuntimeWarning" in words for words in answer("label-errors", "infinite.csv", "-t", "y")["warnings"])
 
 
 def test_a_quantity_is_searched_for_wrong_numbers(answer: Ask, run: Run, tmp_path: Path) -> None:
@@ -109,6 +130,9 @@ def test_a_quantity_is_searched_for_wrong_numbers(answer: Ask, run: Run, tmp_pat
     found = answer("label-errors", "numbers.csv", "-t", "y", "-n", 1)
     assert found["top"][0]["id"] == 17
     assert found["classes"] is None
+    page = Path(found["files"]["report"]).read_text()
+    assert "error: the given number less that" in page
+    assert "p_given" not in page
     assert found["quantity"]["unit"] == "squared units of the target"
     explained = answer("explain", "numbers.csv", "-t", "y", "--row", 17)
     assert explained["query"]["value"] == pytest.approx(frame["y"][17])

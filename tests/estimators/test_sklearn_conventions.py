@@ -45,3 +45,20 @@ def test_quantities_and_weights() -> None:
     assert finder.find(1)["position"].tolist() == [11]
     assert finder.suspicious_[11]
     assert torch.is_tensor(finder.errors_.suggested)
+
+
+def test_many_whole_numbers_are_a_quantity_and_it_is_said() -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(200, 3))
+    y = np.round(100 * (X @ [1.0, -2.0, 0.5]))
+    y[11] += 900
+    with pytest.warns(uw.UpweightWarning, match=r"y: \d+ distinct numbers are taken as a quantity"):
+        finder = LabelErrors().fit(X, y)
+    assert finder.find(1)["position"].tolist() == [11]
+
+
+@pytest.mark.parametrize("k", [-1, 0, 1.5])
+def test_no_number_of_examples_is_refused(k: float) -> None:
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(uw.InputError, match=r"^k: "):
+        LabelErrors().fit(X, y).find(k)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from upweight.errors import InputError
 from upweight.explore import Cleaned, Figure, changes, compared
@@ -84,3 +85,19 @@ def test_what_decisions_change() -> None:
 def test_two_examples_are_needed() -> None:
     with pytest.raises(InputError, match=r"^examples: two or more"):
         compared("accuracy", np.ones(1), np.ones(1), higher_is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost"), [(0, 0), (1, 0), (2, 0), (5, 0), (6, 0), (0, 6), (9, 2), (10, 1), (30, 18)]
+)
+def test_an_accuracy_is_better_where_mcnemar_s_exact_test_says_so(gained: int, lost: int) -> None:
+    before, after = np.zeros(540), np.zeros(540)
+    before[100:], after[100:] = 1, 1
+    after[:gained], after[539 - lost : 539] = 1, 0
+    found = compared("accuracy", before, after, higher_is_better=True)
+    p = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    expected = "no difference that could not be chance"
+    if p < 0.05:
+        expected = "better" if gained > lost else "worse"
+    assert found.verdict == expected
+    assert found.low - 1e-12 <= found.change <= found.high + 1e-12

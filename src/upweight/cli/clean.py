@@ -149,6 +149,7 @@ def _show(run: Session, found: Cleaning, came: Cleaned) -> None:
 
 
 def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[str]) -> Report:
+    from upweight.cli.layout import foot
     from upweight.explore.view import said
     from upweight.report import Facts, Report, Table, Text, Warnings
 
@@ -158,13 +159,13 @@ def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[s
         [train.ids[position], said(each), each.old, each.new if each.what == "relabel" else "", each.who, each.when]
         for position, each in sorted(standing.items())
     ]
-    page = Report(f"Cleaning {contents.display.title}", came.verdict)
+    page = Report(f"Cleaning {contents.display.title}", came.verdict, foot())
     compared = [
         Table(
             ["on held-out examples", "before", "after", "change", "95 % interval of the change", "verdict"],
             [[*each.words, each.verdict] for each in came.figures],
             "Before: trained on the data as they are; after: on the cleaned ones, by the same training. Intervals: "
-            "held-out examples resampled in pairs.",
+            "of accuracy exact, by the examples that changed sides; of losses by examples resampled in pairs.",
         )
     ]
     page = page.section(

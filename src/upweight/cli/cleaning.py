@@ -184,7 +184,7 @@ def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
 
 def _rewritten(table: LabelledTable, relabelled: dict[int, str], excluded: list[int]) -> tuple[bytes, tuple[str, ...]]:
     """A table with other labels and without some rows; of one of text all other cells as they are, in their order."""
-    from upweight.spreadsheets import as_csv, safe
+    from upweight.spreadsheets import as_csv, guarded
 
     source = table.written
     if source is None:
@@ -194,10 +194,9 @@ def _rewritten(table: LabelledTable, relabelled: dict[int, str], excluded: list[
         return as_csv(frame.drop(index=excluded)), ()
     left_out = set(excluded)
     kept = [row for number, row in enumerate(source.rows()) if number not in left_out]
-    guarded = sum(safe(cell) != cell for row in (source.names, *kept) for cell in row)
-    words = f"{guarded:,} cells that begin as a spreadsheet's formula does have ' before them in the cleaned file"
+    words = guarded((source.names, *kept), "the cleaned file")
     text = source.with_column(table.target, relabelled, excluded)
-    return text.encode("utf-8", errors="backslashreplace"), (words,) * bool(guarded)
+    return text.encode("utf-8", errors="backslashreplace"), words
 
 
 def _listing(

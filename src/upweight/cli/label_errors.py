@@ -35,7 +35,7 @@ from upweight.cli.options import (
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
 from upweight.cli.study_file import is_study
-from upweight.spreadsheets import as_csv
+from upweight.spreadsheets import as_csv, guarded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +103,8 @@ def label_errors(
         errors = found_errors(opened, method)
         frame = ranked(errors, opened)
         evidence = speaking_against(errors, top)
-        mended = fixed(errors, opened)
+        mended, notes = fixed(errors, opened)
+        run.warnings += notes
         page = make_report(opened, errors, frame, evidence, run.warnings, foot(seed))
         contents: dict[str, files.Content] = {".csv": as_csv(frame), ".html": page.html()}
         written = outputs.write(contents | ({} if mended is None else {FIXED: mended}))
@@ -167,14 +168,18 @@ def ranked(errors: Errors, opened: sources.Source) -> pd.DataFrame:
     return beside(shown, opened.values, positions)
 
 
-def fixed(errors: Errors, opened: sources.Source) -> bytes | None:
-    """The file with the suspicious labels replaced by those suggested; None of a study, a quantity and no text."""
+def fixed(errors: Errors, opened: sources.Source) -> tuple[bytes | None, tuple[str, ...]]:
+    """The file with the suspicious labels replaced by those suggested, and what is to be known of it.
+
+    None of a study, a quantity and no text.
+    """
     table = None if opened.model is None else opened.model.table
     if table is None or table.written is None or not table.classifies:
-        return None
+        return None, ()
     found = errors.to_pandas()
     wrong = found[found["suspicious"]]
-    return table.written.with_column(table.target, dict(zip(wrong["id"], wrong["suggested"], strict=True))).encode()
+    text = table.written.with_column(table.target, dict(zip(wrong["id"], wrong["suggested"], strict=True)))
+    return text.encode(), guarded((table.written.names, *table.written.rows()), "the file with suggested labels")
 
 
 def speaking_against(errors: Errors, k: int) -> dict[Any, list[dict[str, Any]]]:

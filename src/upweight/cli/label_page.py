@@ -57,8 +57,7 @@ def make_report(
             *_pictures(opened, errors, evidence),
             frame_block(
                 shown,
-                f"The {len(shown)} most suspicious of {len(frame):,} {noun}s. {counted_from}p_given, p_suggested: the "
-                f"model's probability of the label{unseen(errors)}.",
+                f"The {len(shown)} most suspicious of {len(frame):,} {noun}s. {counted_from}{meanings(errors)}",
                 [anchors.get(name) for name in shown[noun]],
             ),
         )
@@ -111,6 +110,13 @@ def counted(errors: Errors) -> str:
         far = 4 * errors.spread
         return f"{many} lie more than {far:.4g}, four robust standard deviations, from what the model says"
     return f"{many} differ from the model's"
+
+
+def meanings(errors: Errors) -> str:
+    """What the columns of the table hold that don't say so themselves."""
+    if isinstance(errors, TargetErrors):
+        return f"suggested: what the model says{unseen(errors)}; error: the given number less that."
+    return f"p_given, p_suggested: the model's probability of the label{unseen(errors)}."
 
 
 def unseen(errors: Errors) -> str:

@@ -124,8 +124,9 @@ def png(figure: Figure) -> files.Content:
 
 
 def spreads_of(frame: pd.DataFrame) -> dict[str, float]:
-    """The standard deviation of every column of numbers."""
-    return {str(name): float(frame[name].std()) for name in frame if pd.api.types.is_numeric_dtype(frame[name])}
+    """The standard deviation of the finite numbers in every column of numbers."""
+    columns = [frame[name] for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
+    return {str(each.name): float(each[np.isfinite(each.astype(float))].std()) for each in columns}
 
 
 def differs(one: Any, other: Any, spread: float | None) -> bool:
@@ -136,10 +137,11 @@ def differs(one: Any, other: Any, spread: float | None) -> bool:
     return bool(one != other)
 
 
-def foot(seed: int) -> str:
-    """How a page was made: version, command, seed and day."""
+def foot(seed: int | None = None) -> str:
+    """How a page was made: version, command, seed (where something was drawn) and day."""
     command = shlex.join(["upweight", *sys.argv[1:]])
-    return f"Made by upweight {metadata.version('upweight')} on {date.today():%d %B %Y}, seed {seed}: {command}"
+    seeded = "" if seed is None else f", seed {seed}"
+    return f"Made by upweight {metadata.version('upweight')} on {date.today():%d %B %Y}{seeded}: {command}"
 
 
 def frame_block(frame: pd.DataFrame, caption: str, links: Sequence[str | None] | None = None) -> report.Table:

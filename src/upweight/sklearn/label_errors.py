@@ -12,7 +12,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from upweight import scalars
+from upweight.errors import UpweightWarning, warn
 from upweight.estimators import from_estimator
+from upweight.tabular.target import MOST_NUMBERS
 from upweight.tasks.label_errors import LabelErrors as ClassErrors
 from upweight.tasks.label_errors import label_errors
 from upweight.tasks.target_errors import TargetErrors, target_errors
@@ -31,7 +34,8 @@ class LabelErrors(BaseEstimator):
     ----------
     estimator
         A classifier or regressor, or a Pipeline that ends in one, of those that `upweight.from_estimator` takes; it is
-        cloned and fitted. None: standardised columns and ``LogisticRegression``, or ``Ridge`` where y is a quantity.
+        cloned and fitted. None: standardised columns and ``LogisticRegression``, or ``Ridge`` where y is a quantity:
+        has fractions, or more than 20 distinct numbers.
     method
         How labels are scored: see `upweight.tasks.label_errors` and, of a quantity, `upweight.tasks.target_errors`.
 
@@ -92,7 +96,7 @@ class LabelErrors(BaseEstimator):
             # A pipeline may take text and gaps; it checks by itself.
             validate_data(self, X, skip_check_array=True)
         y = column_or_1d(y, warn=True)
-        is_quantity = type_of_target(y) == "continuous"
+        is_quantity = type_of_target(y) == "continuous" or (self.estimator is None and _are_many_numbers(y))
         if not is_quantity:
             check_classification_targets(y)
         estimator = self.estimator if self.estimator is not None else _default(is_quantity)
@@ -120,8 +124,14 @@ class LabelErrors(BaseEstimator):
         """The k most suspicious (None: all that are suspicious), with given and suggested label, and score.
 
         One row per example: rank, id, position in X, and what `upweight.tasks.LabelErrors.to_pandas` holds.
+
+        Raises
+        ------
+        upweight.InputError
+            If ``k`` is no whole number ≥ 1.
         """
         check_is_fitted(self)
+        k = None if k is None else scalars.whole("k", k)
         frame = self.errors_.to_pandas()
         return frame[frame["suspicious"]].reset_index(drop=True) if k is None else frame.head(k)
 
@@ -130,6 +140,18 @@ class LabelErrors(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
+
+
+def _are_many_numbers(y: np.ndarray) -> bool:
+    """Whether whole numbers are more than classes usually are; then it is said what they are taken for."""
+    distinct = len(np.unique(y)) if y.dtype.kind in "iuf" else 0
+    if distinct > MOST_NUMBERS:
+        warn(
+            f"y: {distinct:,} distinct numbers are taken as a quantity; of classes give an estimator, such as "
+            "LogisticRegression()",
+            UpweightWarning,
+        )
+    return distinct > MOST_NUMBERS
 
 
 def _default(is_quantity: bool) -> Any:
