@@ -135,7 +135,7 @@ def test_a_command_that_is_only_shown_has_options_that_there_are(words: str) -> 
     name, *arguments = shlex.split(words)[1:]
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     assert command.make_context(name, arguments).params
-    with pytest.raises(Exception, match="No such option: --nonsense"):
+    with pytest.raises(Exception, match=r"No such option:? '?--nonsense"):
         command.make_context(name, [*arguments, "--nonsense"])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.version import parse
 from torch import Tensor, nn
 
 import upweight as uw
@@ -147,6 +148,8 @@ RATIOS = {
     "Hessian": 12.0,  # the same of a second derivative, group norm's vector by vector
 }
 """Most operators for each of a plain forward and backward pass on the same batch."""
+OLDER = 1.0 if parse(torch.__version__) >= parse("2.13") else 1.2
+"""torch 2.7 takes more for convolutions of images than 2.13 does."""
 
 
 def counted(work: Callable[[], Any]) -> Counted:
@@ -203,7 +206,7 @@ def test_a_batch_takes_as_many_operators_whatever_its_size(name, kind):
 @pytest.mark.parametrize("kind", PASSES)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_batch_takes_few_more_operators_than_training_on_it(name, kind):
-    assert of_a_batch(name, kind) <= RATIOS[kind] * of_training(objective(name, 3))
+    assert of_a_batch(name, kind) <= OLDER * RATIOS[kind] * of_training(objective(name, 3))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -211,7 +214,7 @@ def test_gradients_as_factors_take_few_more_operators_than_training(name):
     found = objective(name, 3)
     batch = found.data.take(list(range(ROWS)))
     each = counted(lambda: found.engine.function.each(found.params, batch, compacted=False))
-    assert each.operators <= 2 * of_training(found)
+    assert each.operators <= 2 * OLDER * of_training(found)
     assert each.waits == 0
 
 

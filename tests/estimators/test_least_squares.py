@@ -43,7 +43,7 @@ def test_ridge_risk_is_scikit_learns_divided_by_2n(problem):
 
 def test_alpha_per_target_is_refused(problem):
     y = np.column_stack([problem.number, problem.X[:, 1]])
-    ridge = Ridge(alpha=[1.0, 2.0]).fit(problem.X, y)
+    ridge = Ridge(alpha=np.array([1.0, 2.0])).fit(problem.X, y)
     with pytest.raises(InputError, match=r"alpha holds 2 different values.* one Ridge per target"):
         from_estimator(ridge, problem.X, y)
 
