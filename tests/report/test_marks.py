@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from hashlib import sha256
 
 import pytest
 
 from upweight.errors import InputError
-from upweight.report import Facts, Report, Table
+from upweight.report import Facts, Report, Table, Text
 from upweight.report.page import acting
 
 
@@ -37,7 +38,15 @@ def test_the_foot_is_text() -> None:
     page = Report("t", foot="made by <b>\n\nseed 0").html()
     assert "<p>made by &lt;b&gt;</p>" in page
     assert "<p>seed 0</p>" in page
-    assert "<footer>" not in Report("t").html()
+    assert Report("t").html().count("<p>") == page.count("<p>") - 2
+
+
+@pytest.mark.parametrize("letters", [10, 70_000, 2_000_000])
+def test_a_page_says_its_size(letters: int) -> None:
+    page = Report("t").section("s", Text("a" * letters)).html()
+    said, unit = re.findall(r"One file of ([\d.,]+) (kB|MB), which loads nothing", page)[0]
+    size = float(said.replace(",", "")) * {"kB": 1e3, "MB": 1e6}[unit]
+    assert size == pytest.approx(len(page.encode()), abs={"kB": 600, "MB": 6e4}[unit])
 
 
 def test_tables_are_sorted_by_one_script_whose_digest_the_policy_names():

@@ -20,6 +20,9 @@ from upweight import files, kinds
 from upweight.errors import InputError
 from upweight.report.blocks import Block, Table
 
+SIZE = "\ue000 kB"
+"""Where the page's size comes, once it is known."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -98,7 +101,7 @@ class Report:
         return self
 
     def html(self) -> str:
-        """The whole page."""
+        """The whole page; its foot ends in its size."""
         summary, foot = (
             [part.strip() for part in text.split("\n\n") if part.strip()] for text in (self.summary, self.foot)
         )
@@ -106,9 +109,12 @@ class Report:
         script, digest = acting(
             sorting=any(table.sortable for table in tables), filtering=any(table.filterable for table in tables)
         )
-        return _template().render(
+        foot.append(f"One file of {SIZE}, which loads nothing.")
+        page = _template().render(
             title=self.title, summary=summary, sections=self.sections, foot=foot, script=Markup(script), digest=digest
         )
+        before, _, after = page.rpartition(SIZE)
+        return f"{before}{_size(len(page.encode(errors="replace")))}{after}"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page and return its path; folders are made, and a page already there is replaced at once.
@@ -116,6 +122,10 @@ class Report:
         A reader sees the old page or the new one, never a part; when drawing fails the old one stays.
         """
         return files.write(path, self.html())
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{max(count / 1e3, 1):,.0f} kB"
 
 
 def _tables(blocks: Iterable[Block]) -> list[Table]:
