@@ -114,7 +114,7 @@ class Report:
             title=self.title, summary=summary, sections=self.sections, foot=foot, script=Markup(script), digest=digest
         )
         before, _, after = page.rpartition(SIZE)
-        return f"{before}{_size(len(page.encode(errors="replace")))}{after}"
+        return before + _size(len(page.encode(errors="replace"))) + after
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page and return its path; folders are made, and a page already there is replaced at once.
