@@ -30,7 +30,7 @@ def safe(cell: str) -> str:
     try:
         float(cell.replace(",", "."))
     except ValueError:
-        return cell if len(cell.strip()) <= 1 else f"'{cell}"
+        return cell if len(cell) <= 1 else f"'{cell}"
     return cell
 
 
