@@ -172,12 +172,38 @@ def trees():
 
 def number():
     return 3
+
+def boom():
+    raise RuntimeError("of mine\\nwith more")
+
+class Stubborn(StandardScaler):  # it fails to fit, or to give the rows of a fold
+    def __init__(self, at="fit"):
+        super().__init__()
+        self.at = at
+    def fit(self, X, y=None, sample_weight=None):
+        if self.at == "fit":
+            raise MemoryError
+        return super().fit(X, y)
+    def transform(self, X, copy=None):
+        if self.at == "transform" and len(X) < 60:
+            raise OSError("of a fold")
+        return super().transform(X)
+
+def stubborn():
+    return make_pipeline(make_column_transformer((Stubborn(), ["a", "b"])), LogisticRegression())
+
+def late():
+    return make_pipeline(make_column_transformer((Stubborn("transform"), ["a", "b"])), LogisticRegression())
 """
 REFUSED = {
-    "raw": "fit refused the table: could not convert string",
+    "raw": r"fitting failed \(ValueError: could not convert string.*\)\. It gets the columns as they are read",
+    "boom": r"mine_of_tests:boom failed \(RuntimeError: of mine\)$",
+    "stubborn": r"fitting failed \(MemoryError\)$",
+    "late": r"predicting failed \(OSError: of a fold\)$",
     "trees": "HistGradientBoostingClassifier can't be explained: ensembles of trees have no derivatives",
     "number": "returned int; return a scikit-learn estimator",
-    "nothing": "has no function 'nothing'; it has",
+    "nothing": "has no function 'nothing'; it defines pipeline, raw, trees, number, boom, Stubborn, stubborn, late$",
+    "pipelin": r"has no function 'pipelin'; did you mean 'pipeline'\? It defines pipeline, raw",
 }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +43,10 @@ CHOSEN_ON = 4_000
 """Rows that the network's λ is chosen on, at most."""
 JUDGED_ON = 10_000
 """Rows that cross-validation of a user's estimator looks at, at most."""
+MEND = (
+    ". It gets the columns as they are read, missing values and text included; begin the Pipeline with what makes "
+    "numbers of them"
+)
 LINEAR = ("LogisticRegression", "LogisticRegressionCV", "Ridge", "RidgeCV", "RidgeClassifier", "LinearRegression")
 
 
@@ -91,8 +97,8 @@ def train_estimator(table: LabelledTable, place: str, *, seed: int = 0) -> Train
     Raises
     ------
     InputError
-        If there is no such function, what it returns is no estimator or has no derivatives (trees, say), or its fit
-        refuses the table.
+        If there is no such function, it or its estimator fails, or what it returns is no estimator or has no derivatives
+        (trees, say).
     """
     estimator = imported_estimator(place)
     step = last_step(estimator)
@@ -112,7 +118,7 @@ def imported_estimator(place: str) -> Any:
     Raises
     ------
     InputError
-        If there is none, or it is no estimator of scikit-learn's kind.
+        If there is none, it fails, or what it returns is no estimator of scikit-learn's kind.
     """
     module, colon, name = place.partition(":")
     if not (colon and module and name):
@@ -123,12 +129,17 @@ def imported_estimator(place: str) -> Any:
         found = importlib.import_module(module)
     except ImportError as error:
         raise InputError(f"--estimator: {module!r} can't be imported from {here} ({error})") from None
+    except Exception as error:  # whatever the module does on import
+        raise InputError(f"--estimator: {module!r} can't be imported from {here} ({_words(error)})") from error
     finally:
         sys.path.remove(here)
     maker: Callable[[], Any] | None = getattr(found, name, None)
     if not callable(maker):
-        raise InputError(f"--estimator: {module!r} has no function {name!r}; it has {', '.join(_functions(found))}")
-    estimator = maker()
+        raise InputError(f"--estimator: {module!r} has no function {name!r}{_functions(found, name)}")
+    try:
+        estimator = maker()
+    except Exception as error:
+        raise InputError(f"--estimator: {place} failed ({_words(error)})") from error
     if not isinstance(estimator, BaseEstimator) or not hasattr(estimator, "fit"):
         raise InputError(
             f"--estimator: {place} returned {type(estimator).__name__}; return a scikit-learn estimator or Pipeline, "
@@ -137,15 +148,42 @@ def imported_estimator(place: str) -> Any:
     return estimator
 
 
-def _functions(module: Any) -> list[str]:
-    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")][:10]
+def _functions(module: Any, name: str) -> str:
+    """The end of a sentence that says there is no such function: those that the module defines itself."""
+    own = [
+        each
+        for each, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == module.__name__ and not each.startswith("_")
+    ]
+    near = difflib.get_close_matches(name, own, n=1)
+    meant = f"; did you mean {near[0]!r}? It" if near else "; it"
+    if not own:
+        return "; it defines none"
+    return f"{meant} defines {', '.join(own[:10])}{' …' if own[10:] else ''}"
+
+
+@contextmanager
+def _theirs(what: str) -> Iterator[None]:
+    """Whatever a user's estimator raises, as one line that says what failed."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        mend = MEND if isinstance(error, ValueError | TypeError | KeyError) else ""
+        raise InputError(f"--estimator: {what} ({_words(error)}){mend}") from error
+
+
+def _words(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:200].rstrip('.')}" if said else type(error).__name__
 
 
 def _trained(
     estimator: Any, table: LabelledTable, judged: Validation | RegressionValidation, kind: str
 ) -> tuple[Trained, Any]:
     columns = table.columns
-    fitted = _fit(clone(estimator), table)
+    fitted = _fit(estimator, table)
     if table.classifies and len(fitted.classes_) != len(table.classes):
         missing = sorted(set(range(len(table.classes))) - set(map(int, fitted.classes_)))
         raise InputError(f"--target: class {table.classes[missing[0]]!r} has no row that is trained on; merge it")
@@ -179,16 +217,9 @@ def _fit(estimator: Any, table: LabelledTable) -> Any:
     if table.weights is not None:
         last = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
         weights = {f"{last}sample_weight": table.weights}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `from_estimator` says how far it is from an optimum
-            return estimator.fit(_features(table), table.labels, **weights)
-    except (ValueError, TypeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise InputError(
-            f"--estimator: fit refused the table: {first}. It gets the columns as they are read, missing values and "
-            "text included; begin the Pipeline with what makes numbers of them"
-        ) from None
+    with _theirs("fitting failed"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `from_estimator` says how far it is from an optimum
+        return clone(estimator).fit(_features(table), table.labels, **weights)
 
 
 def _validated(estimator: Any, table: LabelledTable, seed: int) -> Validation | RegressionValidation:
@@ -196,8 +227,9 @@ def _validated(estimator: Any, table: LabelledTable, seed: int) -> Validation | 
     said: list[tuple[float, float, float]] = []
     with threadpool_limits(1):
         for inner, outer in track(folds(table, seed), "cross-validation", number):
-            fitted = _fit(clone(estimator), table.take(inner))
-            said.append((*_judged(fitted, table.take(outer)), float(len(outer))))
+            fitted = _fit(estimator, table.take(inner))
+            with _theirs("predicting failed"):
+                said.append((*_judged(fitted, table.take(outer)), float(len(outer))))
     loss, score, sizes = np.array(said).T
     loss, score = float(np.average(loss, weights=sizes)), float(np.average(score, weights=sizes))
     if table.classifies:
