@@ -25,23 +25,23 @@ READ: dict[str, tuple[list[Any], list[float], str]] = {
     "dashes": (
         ["3", "-", "4", "n.a.", None],
         [3, math.nan, 4, math.nan, math.nan],
-        "1 cell of '-' and 1 cell of 'n.a.' were taken as missing",
+        "1 cell of '-' and 1 cell of 'n.a.' were",
     ),
     "dashes alone": (
         ["3", "-", "4", " - ", "5"],
         [3, math.nan, 4, math.nan, 5],
-        "2 cells of '-' were taken as missing",
+        "2 cells of '-' were taken",
     ),
     "one dash": (["3", "-", "4"], [3, math.nan, 4], "1 cell of '-' was taken as missing"),
     "one without the dollar": (
         [*["$1,000.50"] * 5, *["$2"] * 5, "1234.5"],
         [*[1000.5] * 5, *[2] * 5, 1234.5],
-        "'$1,000.50' was read as 1000.5, in $, and a cell without it ('1234.5') as $ too",
+        "'$1,000.50' was read as 1000.5, in $, and a cell without it ('1234.5' in row 10) as $ too",
     ),
     "two in brackets without the dollar": (
         [*["$1,000.50"] * 18, "(1,234.50)", "(7)"],
         [*[1000.5] * 18, -1234.5, -7],
-        "and 2 cells without it ('(1,234.50)') as $ too",
+        "and 2 cells without it ('(1,234.50)' in row 18) as $ too",
     ),
     "one thousand among points": (["1 000", "0.5"], [1000, 0.5], "'1 000' was read as 1000"),
     "a guess": (["1,234", "5,678"], [1234, 5678], "which was guessed"),

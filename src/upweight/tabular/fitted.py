@@ -97,8 +97,8 @@ def train_estimator(table: LabelledTable, place: str, *, seed: int = 0) -> Train
     Raises
     ------
     InputError
-        If there is no such function, it or its estimator fails, or what it returns is no estimator or has no derivatives
-        (trees, say).
+        If there is no such function, it or its estimator fails, or what it returns is no estimator or has no
+        derivatives (trees, say).
     """
     estimator = imported_estimator(place)
     step = last_step(estimator)

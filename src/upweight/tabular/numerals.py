@@ -66,7 +66,7 @@ class Numerals:
     nothing
         How many cells hold each word for no value.
     bare
-        How many cells lack the currency of the others, and the first of them.
+        How many cells lack the currency of the others, the first of them, and its row.
     is_guess
         Whether every cell could be read either way.
     """
@@ -77,7 +77,7 @@ class Numerals:
     nothing: Mapping[str, int]
     is_guess: bool
     example: tuple[str, float]
-    bare: tuple[int, str] = (0, "")
+    bare: tuple[int, str, object] = (0, "", None)
 
     @property
     def note(self) -> str:
@@ -88,10 +88,10 @@ class Numerals:
             guess = ", which was guessed" if self.is_guess else ""
             unit = f", in {self.unit}" if self.unit else ""
             said.append(f"{cell!r} was read as {value:.12g}{unit}{guess}")
-        count, first = self.bare
+        count, first, row = self.bare
         if count:
             without = f"{count:,} cells without it" if count > 1 else "a cell without it"
-            said.append(f"{without} ({first!r}) as {self.unit} too")
+            said.append(f"{without} ({first!r} in row {row}) as {self.unit} too")
         if self.nothing:
             *some, (word, cells) = self.nothing.items()
             listed = "".join(f"{_cells(many)} of {other!r}, " for other, many in some)[:-2] + " and " * bool(some)
@@ -144,7 +144,7 @@ def numerals(column: pd.Series, of_file: Mark | None = None, likely: Mark = ".")
         nothing,
         is_guess,
         (stripped.get(shown, ""), values.get(shown, 0.0)),
-        (int(counted[bare].sum()), stripped[bare[0]]) if bare else (0, ""),
+        (int(counted[bare].sum()), stripped[bare[0]], present.index[present == bare[0]][0]) if bare else (0, "", None),
     )
 
 
