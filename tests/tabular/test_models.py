@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from upweight.errors import InputError
 from upweight.tabular import Aside, Choice, LabelledTable, held_out, read_labelled, train
+from upweight.tabular.choice import near_names
 from upweight.tabular.folds import folds
 from upweight.tasks import target_errors
 
@@ -104,12 +105,22 @@ def test_no_group_is_parted(target: str, tmp_path: Path) -> None:
 
 BAD = {
     "unknown": (Aside("W"), "--weight: the table has no column 'W'; did you mean 'w'"),
+    "far": (Aside("nine"), "--weight: the table has no column 'nine'. Its columns are 'a', 'b', 'note'"),
+    "part": (Aside("not"), "--weight: the table has no column 'not'; did you mean 'note'?"),
     "target": (Aside(group="kind"), "--group: 'kind' is the target"),
     "text": (Aside("note"), "--weight: column 'note' holds"),
     "negative": (Aside("a"), "weights are finite and 0 or more"),
     "two groups": (Aside(group="half"), "holds 2 groups; 3 or more are needed"),
     "twice": (Aside("w", "w"), "'w' is given to --group too"),
 }
+
+
+def test_only_near_names_are_suggested() -> None:
+    names = ["age", "income", "share", "Household size"]
+    assert near_names("nope", names).startswith(". Its columns are 'age', 'income'")
+    assert near_names("incone", names).startswith("; did you mean 'income'?")
+    assert near_names("size", names).startswith("; did you mean 'Household size'?")
+    assert near_names("ge", ["age", "gender"]).startswith("; did you mean 'age'?")
 
 
 @pytest.mark.parametrize("name", BAD)
