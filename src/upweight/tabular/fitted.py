@@ -31,6 +31,7 @@ from upweight.progress import track
 from upweight.tabular.columns import encoder, input_names, prepared, source_columns
 from upweight.tabular.folds import folds, number_of
 from upweight.tabular.linear import some_rows
+from upweight.tabular.own_units import in_own_units
 from upweight.tabular.read import LabelledTable
 from upweight.tabular.trained import RegressionValidation, Trained, Validation
 
@@ -53,7 +54,8 @@ LINEAR = ("LogisticRegression", "LogisticRegressionCV", "Ridge", "RidgeCV", "Rid
 def train_network(table: LabelledTable, *, seed: int = 0) -> Trained:
     """A network of one layer of tanh units on the encoded columns, by L-BFGS; λ of the least loss in cross-validation.
 
-    It warns where L-BFGS stops short of an optimum. A quantity is standardised within the pipeline.
+    It warns where L-BFGS stops short of an optimum. A quantity is standardised within the pipeline, and the
+    objective is that of the quantity in its own units.
     """
     some = some_rows(table, CHOSEN_ON, seed)
     judged = [(_validated(_network(some, l2, seed), some, seed), l2) for l2 in PENALTIES]
@@ -102,7 +104,7 @@ def train_estimator(table: LabelledTable, place: str, *, seed: int = 0) -> Train
     """
     estimator = imported_estimator(place)
     step = last_step(estimator)
-    held = getattr(step, "regressor", None) or step
+    held = last_step(getattr(step, "regressor", None) or step)
     if type(held) not in mappings():
         raise InputError(
             f"--estimator: {type(held).__name__} can't be explained: {mend(held)}. Or leave --estimator away: --model "
@@ -170,7 +172,7 @@ def _theirs(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        mend = MEND if isinstance(error, ValueError | TypeError | KeyError) else ""
+        mend = MEND if type(error) in (ValueError, TypeError, KeyError) else ""
         raise InputError(f"--estimator: {what} ({_words(error)}){mend}") from error
 
 
@@ -190,8 +192,12 @@ def _trained(
     objective = from_estimator(
         fitted, _features(table), table.labels, sample_weight=table.weights, ids=table.rows.tolist()
     )
+    note = ""  # where targets are others than the table's
     if table.classifies:
         objective = objective.replace(class_names=table.classes)
+    else:
+        objective, note = in_own_units(objective, table.labels)
+    is_coded = table.classifies or bool(note)
     trained = Trained(
         objective,
         table,
@@ -202,8 +208,8 @@ def _trained(
         judged,
         kind,
         is_linear=type(last_step(fitted)).__name__ in LINEAR,
-        notes=(*table.notes, *columns.notes),
-        targets=lambda other: prepare(fitted, _features(other), other.labels)[1],
+        notes=(*table.notes, *columns.notes, *([note] if note else [])),
+        targets=(lambda other: prepare(fitted, _features(other), other.labels)[1]) if is_coded else None,
     )
     return trained, fitted
 
