@@ -130,7 +130,9 @@ def _unlike(texts: list[str], counts: np.ndarray) -> tuple[set[str], str]:
     covered: dict[tuple[str, str], int] = defaultdict(int)
     meant: list[set[tuple[str, str]]] = []
     for text, count in zip(texts, counts.tolist(), strict=True):
-        found = {(mark, said[1]) for mark in GRAMMARS if (said := meaning(text, mark)) is not None}
+        found: set[tuple[str, str]] = {
+            (mark, said[1]) for mark in GRAMMARS if (said := meaning(text, mark)) is not None
+        }
         meant.append(found)
         for way in found:
             covered[way] += count

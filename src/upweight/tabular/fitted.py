@@ -196,7 +196,7 @@ def _trained(
     if table.classifies:
         objective = objective.replace(class_names=table.classes)
     else:
-        objective, note = in_own_units(objective, table.labels)
+        objective, note = in_own_units(objective, table.labels.astype(np.float64))
     is_coded = table.classifies or bool(note)
     trained = Trained(
         objective,

@@ -96,7 +96,7 @@ def of_model(model: Path, path: Path, target: str, weight: str | None = None) ->
     )
     note = ""
     if not classifies:
-        objective, note = in_own_units(objective, table.labels)
+        objective, note = in_own_units(objective, table.labels.astype(np.float64))
     unused = {str(name): f"{model.name} doesn't take it" for name in table.features.columns if name not in names}
     kind = type(last_step(estimator)).__name__
     return Trained(
