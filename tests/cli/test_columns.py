@@ -343,6 +343,17 @@ ODD_CELLS: dict[str, tuple[pd.DataFrame, str]] = {
     ),
 }
 
+DOLLARS = [f"${1000 + 7.25 * number:,.2f}" for number in COUNT.tolist()]
+for called, odd, mend in [
+    ("a word among dollars", "soon", "mend or empty it"),
+    ("euros among dollars", "5 €", "write it as the others are, such as '$1,000.00'"),
+    ("a decimal comma among dollars", "$5,5", "write it as the others are, such as '$1,000.00'"),
+]:
+    ODD_CELLS[called] = (
+        ordinary().assign(a=np.where(COUNT == 17, odd, DOLLARS)),
+        f"{odd!r} in row 17 (counted from 0 under the header): {mend}",
+    )
+
 
 @pytest.mark.parametrize("name", REFUSED_CELLS)
 def test_a_cell_too_large_is_named_and_can_be_dropped(name: str, run: Run, answer: Ask) -> None:

@@ -169,3 +169,17 @@ def test_of_many_wrong_predictions_some_are_drawn_and_a_warning_says_so(clinic: 
 def test_of_a_quantity_the_whole_group_is_explained(clinic: tuple[Path, Path], run: Run) -> None:
     options = ["--test", clinic[1], "-t", "fever", "-g", "place == 'coast'", "--fold-group", "age"]
     assert len(asked(run, clinic[0], *options)["queries"]) == 3
+
+
+def test_of_a_quantity_the_target_is_the_label(run: Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": random.normal(size=80), "place": np.where(np.arange(80) % 9, "town", "coast")})
+    frame["price"] = (1000 + 80 * frame["size"] + random.normal(size=80)).round(2)
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    arguments = (tmp_path / "prices.csv", "-t", "price", "-g", "place == 'coast'", "-o", tmp_path / "out")
+    found = asked(run, *arguments)
+    assert [row["label"] for row in found["top"]] == frame["price"][[row["id"] for row in found["top"]]].tolist()
+    listed = pd.read_csv(tmp_path / "out" / "domain-mismatch.csv")
+    assert listed["label"].tolist() == frame["price"][listed["row"]].tolist()
+    shown = run("domain-mismatch", *arguments, "--force").stdout
+    assert f"{listed['label'][0]:.4g}" in shown

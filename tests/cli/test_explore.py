@@ -241,15 +241,33 @@ def test_a_table_that_is_no_text_is_cleaned_by_its_columns(
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"x": random.normal(size=60), "q": random.normal(size=60)})
     frame["y"] = np.where(frame["x"] + random.normal(size=60) > 0, "a", "b")
+    frame["last"] = random.choice(["v", "w"], 60)
+    frame.loc[7, "y"] = None
     frame.to_parquet(tmp_path / "pool.parquet")
-    assert "is text or an identifier" in refusal(run, "explore", "pool.parquet", "--target", "q", "--prepare")
+    refused = refusal(run, "explore", "pool.parquet", "--target", "q", "--prepare")
+    assert "is text or an identifier" in refused
+    assert "of a quantity, `upweight explore` takes classes alone" in refused
+    assert "--task" not in refused
     answer("explore", "pool.parquet", "--target", "y", "--queries", 5, "--prepare")
     rows = Contents("pool.explore").display.train.ids
     decided("pool.explore", relabel={0: "b" if frame["y"][rows[0]] == "a" else "a"}, exclude=(1,))
     after = pd.read_csv(answer("clean", "pool.explore", "--output", "out")["files"]["cleaned data"])
     left = frame.drop(index=rows[1])
+    assert after.columns.tolist() == ["x", "q", "y", "last"]
+    assert after["last"].tolist() == left["last"].tolist()
     assert after["x"].tolist() == pytest.approx(left["x"].tolist())
-    assert left.index[after["y"].to_numpy() != left["y"].to_numpy()].tolist() == [rows[0]]
+    changed = after["y"].fillna("").to_numpy() != left["y"].fillna("").to_numpy()
+    assert left.index[changed].tolist() == [rows[0]]
+
+
+def test_a_quantity_is_sent_to_the_command_that_takes_it(run: Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": random.normal(size=300), "price": np.resize(np.arange(140) / 8, 300)})
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    refused = refusal(run, "explore", "prices.csv", "--target", "price", "--prepare")
+    assert "a quantity rather than a class" in refused
+    assert "`upweight label-errors FILE --target COLUMN` quantities too, or cut it into classes" in refused
+    assert "--task" not in refused
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.compose import make_column_transformer
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -152,3 +152,17 @@ def test_what_does_not_fit_is_refused(saved: tuple[Path, Path, Any], run: Run, t
     forest = RandomForestClassifier(2).fit(table()[["width"]], table()["kind"])
     joblib.dump(forest, tmp_path / "forest.joblib")
     assert "RandomForestClassifier has no objective" in refusal(run, "explain", "forest.joblib", data, *asked)
+
+
+def test_a_regression_on_standardised_targets_is_told_in_those_of_the_file(answer: Ask, tmp_path: Path) -> None:
+    frame = table()[["width"]].assign(price=lambda frame: (1000 + 50 * frame["width"] + np.arange(N) % 7).round(2))
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    fitted = TransformedTargetRegressor(Ridge(), transformer=StandardScaler()).fit(frame[["width"]], frame["price"])
+    joblib.dump(fitted, tmp_path / "prices.joblib")
+    arguments = ("prices.joblib", "prices.csv", "--target", "price", "--trust")
+    rows = answer("label-errors", *arguments)["top"]
+    assert [row["given"] for row in rows] == frame["price"][[row["id"] for row in rows]].tolist()
+    query = answer("explain", *arguments, "--row", 5, "--test", "prices.csv", "--force")["query"]
+    assert query["value"] == frame["price"][5]
+    assert query["predicted"] == pytest.approx(fitted.predict(frame[["width"]])[5])
+    assert query["loss"] == pytest.approx(0.5 * (query["value"] - query["predicted"]) ** 2)

@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from upweight import Influence
 from upweight.errors import InputError
+from upweight.estimators import from_estimator, prepare
 from upweight.tabular import Aside, Choice, LabelledTable, held_out, read_labelled, train
+from upweight.tabular.choice import near_names
+from upweight.tabular.fitted import imported_estimator
 from upweight.tabular.folds import folds
 from upweight.tasks import target_errors
 
@@ -104,12 +109,22 @@ def test_no_group_is_parted(target: str, tmp_path: Path) -> None:
 
 BAD = {
     "unknown": (Aside("W"), "--weight: the table has no column 'W'; did you mean 'w'"),
+    "far": (Aside("nine"), "--weight: the table has no column 'nine'. Its columns are 'a', 'b', 'note'"),
+    "part": (Aside("not"), "--weight: the table has no column 'not'; did you mean 'note'?"),
     "target": (Aside(group="kind"), "--group: 'kind' is the target"),
     "text": (Aside("note"), "--weight: column 'note' holds"),
     "negative": (Aside("a"), "weights are finite and 0 or more"),
     "two groups": (Aside(group="half"), "holds 2 groups; 3 or more are needed"),
     "twice": (Aside("w", "w"), "'w' is given to --group too"),
 }
+
+
+def test_only_near_names_are_suggested() -> None:
+    names = ["age", "income", "share", "Household size"]
+    assert near_names("nope", names).startswith(". Its columns are 'age', 'income'")
+    assert near_names("incone", names).startswith("; did you mean 'income'?")
+    assert near_names("size", names).startswith("; did you mean 'Household size'?")
+    assert near_names("ge", ["age", "gender"]).startswith("; did you mean 'age'?")
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -155,9 +170,11 @@ def test_classes_of_few_rows_and_near_spellings_are_named(tmp_path: Path) -> Non
 
 
 ESTIMATORS = """
-from sklearn.compose import make_column_transformer
+import numpy as np
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -172,12 +189,56 @@ def trees():
 
 def number():
     return 3
+
+def boom():
+    raise RuntimeError("of mine\\nwith more")
+
+class Stubborn(StandardScaler):  # it fails to fit, or to give the rows of a fold
+    def __init__(self, at="fit"):
+        super().__init__()
+        self.at = at
+    def fit(self, X, y=None, sample_weight=None):
+        if self.at == "fit":
+            raise MemoryError
+        return super().fit(X, y)
+    def transform(self, X, copy=None):
+        if self.at == "transform" and len(X) < 60:
+            raise OSError("of a fold")
+        return super().transform(X)
+
+def stubborn():
+    return make_pipeline(make_column_transformer((Stubborn(), ["a", "b"])), LogisticRegression())
+
+def scaled(network=None):
+    return make_pipeline(
+        make_column_transformer((StandardScaler(), ["a", "b"])),
+        TransformedTargetRegressor(network or Ridge(alpha=3.0), transformer=StandardScaler()),
+    )
+
+def scaled_network():
+    options = {"activation": "tanh", "solver": "lbfgs", "alpha": 1.0, "tol": 1e-9, "random_state": 0}
+    return scaled(MLPRegressor(hidden_layer_sizes=(3,), max_iter=2000, **options))
+
+def scaled_without_intercept():
+    return scaled(Ridge(fit_intercept=False))
+
+def logarithm():
+    ridge = make_pipeline(make_column_transformer((StandardScaler(), ["a", "b"])), Ridge())
+    return TransformedTargetRegressor(ridge, func=np.log, inverse_func=np.exp)
+
+def late():
+    return make_pipeline(make_column_transformer((Stubborn("transform"), ["a", "b"])), LogisticRegression())
 """
 REFUSED = {
-    "raw": "fit refused the table: could not convert string",
+    "raw": r"fitting failed \(ValueError: could not convert string.*\)\. It gets the columns as they are read",
+    "boom": r"mine_of_tests:boom failed \(RuntimeError: of mine\)$",
+    "stubborn": r"fitting failed \(MemoryError\)$",
+    "late": r"predicting failed \(OSError: of a fold\)$",
     "trees": "HistGradientBoostingClassifier can't be explained: ensembles of trees have no derivatives",
     "number": "returned int; return a scikit-learn estimator",
-    "nothing": "has no function 'nothing'; it has",
+    "nothing": "has no function 'nothing'; it defines pipeline, raw, trees, number, boom, Stubborn, stubborn, scaled, "
+    "scaled_network, scaled_without_intercept …",
+    "pipelin": r"has no function 'pipelin'; did you mean 'pipeline'\? It defines pipeline, raw",
 }
 
 
@@ -221,3 +282,62 @@ def test_a_network_learns_what_a_line_cannot(tmp_path: Path) -> None:
     assert network.validation.accuracy > 0.9 > 0.7 > line.validation.accuracy  # type: ignore[union-attr]
     assert set(network.weightiest_columns(network.queries(given)[0][0], 2)) == {"a", "b"}
     assert not network.is_linear
+
+
+@pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning")
+@pytest.mark.parametrize("name", ["scaled", "scaled_network", "scaled_without_intercept"])
+def test_a_standardised_quantity_is_told_in_its_own_units(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the objective on standardised targets: values by the inverse transformation, losses by its square."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "units_of_tests.py").write_text(ESTIMATORS)
+    frame = table()
+    frame["price"] = 1000 + 50 * frame["price"]
+    given = read(tmp_path, "price", frame, choice=Choice(only=("a", "b")))
+    model = train(given, estimator=f"units_of_tests:{name}")
+    fitted = clone(imported_estimator(f"units_of_tests:{name}")).fit(given.features, given.labels)
+    standard = from_estimator(fitted, given.features, given.labels)
+    spread = float(np.std(given.labels))
+    assert model.targets is None
+    assert model.objective.is_linear == (name == "scaled") or name == "scaled_without_intercept"
+    assert np.allclose(model.objective.outputs().numpy()[:, 0], fitted.predict(given.features))
+    assert np.allclose(model.objective.losses().numpy(), spread**2 * standard.losses().numpy())
+    assert float(model.objective.risk()) == pytest.approx(spread**2 * float(standard.risk()))
+    own, other = target_errors(model.objective), target_errors(standard)
+    assert np.array_equal(own.given.numpy(), given.labels)
+    back = fitted[-1].transformer_.inverse_transform(other.suggested.numpy()[:, None])[:, 0]
+    assert np.allclose(own.suggested.numpy(), back, rtol=1e-6)
+    assert np.array_equal(own.is_suspicious.numpy(), other.is_suspicious.numpy())
+    assert np.allclose(own.attribution.scores.numpy(), spread**2 * other.attribution.scores.numpy(), rtol=1e-5)
+    found = Influence(model.objective).attribute(model.queries(given.take(np.arange(3)))).scores
+    beside = Influence(standard).attribute(prepare(fitted, given.features[:3], given.labels[:3])).scores
+    assert np.allclose(found.numpy(), spread**2 * beside.numpy(), rtol=1e-5, atol=1e-8 * float(found.abs().max()))
+
+
+def test_a_quantity_whose_logarithm_is_fitted_is_said_to_be_no_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "logarithm_of_tests.py").write_text(ESTIMATORS)
+    frame = table().assign(price=lambda frame: np.exp(frame["price"]))
+    model = train(
+        read(tmp_path, "price", frame, choice=Choice(only=("a", "b"))), estimator="logarithm_of_tests:logarithm"
+    )
+    assert "losses are of the target as the estimator transforms it" in model.notes[-1]
+    assert "not in its own units" in model.notes[-1]
+    assert np.allclose(target_errors(model.objective).given.numpy(), np.log(frame["price"]))
+
+
+@pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning")
+def test_the_network_of_a_quantity_gives_it_as_the_file_does(tmp_path: Path) -> None:
+    frame = table()
+    frame["price"] = (1000 + 50 * frame["price"]).round(2)
+    given = read(tmp_path, "price", frame, choice=Choice(only=("a", "b")))
+    model = train(given, "mlp")
+    found = target_errors(model.objective)
+    assert found.given.tolist() == frame["price"].tolist()
+    assert abs(float(found.suggested.mean()) - frame["price"].mean()) < 20
+    assert model.queries(given)[1].tolist() == frame["price"].tolist()

@@ -22,13 +22,36 @@ READ: dict[str, tuple[list[Any], list[float], str]] = {
     "per cent": (["12.5 %", "3%"], [12.5, 3], "in %"),
     "brackets for debts": (["(1,234.5)", "10.5"], [-1234.5, 10.5], ""),
     "a minus of typesetters": (["−3,5", "4,5"], [-3.5, 4.5], ""),
-    "dashes": (["3", "-", "4", "n.a.", None], [3, math.nan, 4, math.nan, math.nan], "2 cells of '-' were taken"),
+    "dashes": (
+        ["3", "-", "4", "n.a.", None],
+        [3, math.nan, 4, math.nan, math.nan],
+        "1 cell of '-' and 1 cell of 'n.a.' were",
+    ),
+    "dashes alone": (
+        ["3", "-", "4", " - ", "5"],
+        [3, math.nan, 4, math.nan, 5],
+        "2 cells of '-' were taken",
+    ),
+    "one dash": (["3", "-", "4"], [3, math.nan, 4], "1 cell of '-' was taken as missing"),
+    "one without the dollar": (
+        [*["$1,000.50"] * 5, *["$2"] * 5, "1234.5"],
+        [*[1000.5] * 5, *[2] * 5, 1234.5],
+        "'$1,000.50' was read as 1000.5, in $, and a cell without it ('1234.5' in row 10) as $ too",
+    ),
+    "two in brackets without the dollar": (
+        [*["$1,000.50"] * 18, "(1,234.50)", "(7)"],
+        [*[1000.5] * 18, -1234.5, -7],
+        "and 2 cells without it ('(1,234.50)' in row 18) as $ too",
+    ),
     "one thousand among points": (["1 000", "0.5"], [1000, 0.5], "'1 000' was read as 1000"),
     "a guess": (["1,234", "5,678"], [1234, 5678], "which was guessed"),
 }
 NOT_READ: dict[str, list[Any]] = {
     "two conventions": ["1,5", "0.25"],
     "two currencies": ["$5", "5 €"],
+    "one of many in another currency": [*["$5.50"] * 20, "5 €"],
+    "many without the dollar": [*["$5.50"] * 8, "5", "6"],
+    "a per cent among many that lacks its sign": [*["12.5 %"] * 20, "3"],
     "per cent among plain": ["12.5 %", "3"],
     "words": ["5", "unknown"],
     "versions": ["1.2.3", "1.2.4"],

@@ -183,14 +183,16 @@ def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
 
 
 def _rewritten(table: LabelledTable, relabelled: dict[int, str], excluded: list[int]) -> tuple[bytes, tuple[str, ...]]:
-    """A table with other labels and without some rows; of one of text all other cells as they are, in their order."""
+    """A table with other labels and without some rows; all else in its order, of one of text as it is written."""
     from upweight.spreadsheets import as_csv, guarded
+    from upweight.tabular import read_table
 
     source = table.written
     if source is None:
-        frame = table.shown()
+        frame = read_table(table.path)
         for row, label in relabelled.items():
-            frame.loc[row, table.target] = label
+            same = np.flatnonzero(table.labels == table.classes.index(label))[0]
+            frame.loc[row, table.target] = frame.loc[table.rows[same], table.target]  # as the file has it
         return as_csv(frame.drop(index=excluded)), ()
     left_out = set(excluded)
     kept = [row for number, row in enumerate(source.rows()) if number not in left_out]

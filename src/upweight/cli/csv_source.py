@@ -73,7 +73,8 @@ def read(path: Path, target: str, options: TableOptions) -> LabelledTable:
     """Read a table as the options say."""
     from upweight.tabular import read_labelled
 
-    return read_labelled(path, target, options.choice, aside=options.aside, task=cast("Any", options.task))
+    more = {} if options.quantities is None else {"quantities": options.quantities}
+    return read_labelled(path, target, options.choice, aside=options.aside, task=cast("Any", options.task), **more)
 
 
 def trained(table: LabelledTable, options: TableOptions, seed: int) -> Trained:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from upweight.cli.explain import ByToken
-from upweight.cli.options import AsJson, Drop, Only, Quiet, Seed, TableOptions, Target, TaskName
+from upweight.cli.options import AsJson, Drop, Only, Quiet, Seed, TableOptions, TaskName
 from upweight.cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from upweight.explore.serve import Door
     from upweight.store import Backend
 
+QUANTITIES = "`upweight explore` takes classes alone, and `upweight label-errors FILE --target COLUMN` quantities too"
 QUERIES = 200
 """Held-out rows of a CSV that are asked about, unless another number is given."""
 
@@ -39,7 +40,13 @@ def explore(
             help="Of a study or a CSV: where its scores go, or are already  [default: NAME.explore].",
         ),
     ] = None,
-    target: Target = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", "-t",
+            help="CSV: the column that is predicted, a class; of a quantity `upweight label-errors` ranks the values.",
+        ),
+    ] = None,
     drop: Drop = None,
     only: Only = None,
     queries: Annotated[int, typer.Option(min=1, help="CSV: held-out rows to ask about, wrong ones first.")] = QUERIES,
@@ -72,7 +79,9 @@ def explore(
         from upweight.explore.decisions import LOOSE, user
 
         # Labels are looked at and decided about here, so that a column of many numbers holds classes, or is refused.
-        options = TableOptions(tuple(drop or ()), tuple(only or ()), task=TaskName.classification.value)
+        options = TableOptions(
+            tuple(drop or ()), tuple(only or ()), task=TaskName.classification.value, quantities=QUANTITIES
+        )
         place = opened(run, _source(source, demo), store, target, options, queries, seed, tokens)
         contents = Contents(place)
         contents.decisions.compact(LOOSE)

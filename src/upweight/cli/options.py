@@ -98,7 +98,10 @@ FOLDER = Path("upweight-report")
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How a table is read and which model it is given; of a study file nothing of it may be asked for."""
+    """How a table is read and which model it is given; of a study file nothing of it may be asked for.
+
+    ``quantities``: what a command that takes classes alone says of a quantity.
+    """
 
     drop: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -108,6 +111,7 @@ class TableOptions:
     task: str = "auto"
     model: str = "auto"
     estimator: str | None = None
+    quantities: str | None = None
 
     def refuse_for_study(self) -> None:
         """Refuse what only a table has.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from pandas.api import types
 
 from upweight.errors import InputError
 from upweight.tabular.choice import Choice
+from upweight.tabular.numerals import GRAMMARS, NOTHING, PLAIN, is_number, meaning
 
 MOSTLY = 0.9
 """Share of a column's cells that are numbers, however written, from which on the others are odd."""
@@ -35,13 +37,15 @@ class Odd:
     Attributes
     ----------
     row, cell
-        The first.
+        The first that isn't written as most are.
     count, present
         How many there are, of how many cells with a value.
     levels
         How many distinct numbers the others are.
     measured
         Whether the others are no whole numbers that are all distinct, as identifiers are.
+    like
+        One of the others, where they are written as people write numbers; else "".
     """
 
     row: object
@@ -50,14 +54,18 @@ class Odd:
     present: int
     levels: int
     measured: bool
+    like: str = ""
 
     @property
     def told(self) -> str:
         """The cell with its row, and what to do about it."""
         it = "it" if self.count == 1 else "them"
-        mend = (
-            f"write {it} with digits and a point, such as 1234.5" if _is_written(self.cell) else f"mend or empty {it}"
-        )
+        mend = f"mend or empty {it}"
+        if _is_written(self.cell) or PLAIN.fullmatch(self.cell):
+            how = (
+                f"as the others are, such as {self.like!r}" if self.like else "with digits and a point, such as 1234.5"
+            )
+            mend = f"write {it} {how}"
         more = f", one of {self.count:,} such cells of {self.present:,}" if self.count > 1 else ""
         return f"{self.cell[:40]!r} in row {self.row} (counted from 0 under the header){more}: {mend}"
 
@@ -82,9 +90,10 @@ def odd_cells(column: pd.Series) -> Odd | None:
     found = np.where(is_written, [_meant(text) if is_written[i] else 0.0 for i, text in enumerate(texts)], numbers)
     values = found[~is_odd | is_written]
     identifies = good == len(np.unique(values)) and bool((values == np.floor(values)).all())
-    first = present[present.isin(set(texts[is_odd]))]
+    unlike, like = _unlike(texts.tolist(), counts)
+    first = present[present.isin(unlike)]
     levels = len(np.unique(values))
-    return Odd(first.index[0], first.iloc[0].strip(), len(first), len(present), levels, not identifies)
+    return Odd(first.index[0], first.iloc[0].strip(), len(first), len(present), levels, not identifies, like)
 
 
 def refuse_odd_cells(features: pd.DataFrame, name: str, choice: Choice) -> None:
@@ -116,13 +125,30 @@ def doubt(column: pd.Series) -> str:
     return f"it was taken for categories, as it holds numbers but for {odd.told}"
 
 
+def _unlike(texts: list[str], counts: np.ndarray) -> tuple[set[str], str]:
+    """The texts that aren't written as most are, and one that is, unless these are plain numbers."""
+    covered: dict[tuple[str, str], int] = defaultdict(int)
+    meant: list[set[tuple[str, str]]] = []
+    for text, count in zip(texts, counts.tolist(), strict=True):
+        found: set[tuple[str, str]] = {
+            (mark, said[1]) for mark in GRAMMARS if (said := meaning(text, mark)) is not None
+        }
+        meant.append(found)
+        for way in found:
+            covered[way] += count
+    most = max(covered, key=lambda way: covered[way], default=(".", ""))
+    unlike = {text for text, found in zip(texts, meant, strict=True) if most not in found}
+    like = next((text.strip() for text in texts if text not in unlike and PLAIN.fullmatch(text) is None), "")
+    return {text for text in unlike if text.strip().lower() not in NOTHING} or unlike, like
+
+
 def _is_written(cell: str) -> bool:
-    return WRITTEN.fullmatch(cell) is not None
+    return WRITTEN.fullmatch(cell) is not None or (is_number(cell) and PLAIN.fullmatch(cell) is None)
 
 
 def _meant(cell: str) -> float:
     """The number that may be meant; where a comma or point is which can't be known, one of the two."""
-    digits = re.sub(r"[^\d.,+-]", "", cell)
+    digits = ("-" if "-" in cell else "") + re.sub(r"[^\d.,]", "", cell)
     head, mark, tail = digits.rpartition("," if digits.rfind(",") > digits.rfind(".") else ".")
     if not mark or (len(tail) == 3 and head):
         return float(re.sub(r"[.,]", "", digits))

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 
 from upweight.errors import InputError
 
+NEAR = 0.7
+"""How alike names are that may be mistaken for each other: twice the letters they share over all their letters."""
+FEWEST_LETTERS = 3
+"""Letters of a name that may be part of the one that is meant."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -46,7 +51,10 @@ def near_names(name: str, columns: Iterable[str]) -> str:
     """The end of a sentence that says there is no such column: names near it, and the first ones there are."""
     known = [str(each) for each in columns]
     lowered = {each.lower(): each for each in known}
-    near = [lowered[found] for found in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+    given = name.lower().strip()
+    close = difflib.get_close_matches(given, lowered, n=3, cutoff=NEAR)
+    longer = [each for each in lowered if len(given) >= FEWEST_LETTERS and given in each]
+    near = [lowered[found] for found in dict.fromkeys([*close, *longer])][:3]
     shown = ", ".join(map(repr, known[:12])) + (" …" if len(known) > 12 else "")
     meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     return f"{meant} Its columns are {shown}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +31,7 @@ from upweight.progress import track
 from upweight.tabular.columns import encoder, input_names, prepared, source_columns
 from upweight.tabular.folds import folds, number_of
 from upweight.tabular.linear import some_rows
+from upweight.tabular.own_units import in_own_units
 from upweight.tabular.read import LabelledTable
 from upweight.tabular.trained import RegressionValidation, Trained, Validation
 
@@ -41,13 +44,18 @@ CHOSEN_ON = 4_000
 """Rows that the network's λ is chosen on, at most."""
 JUDGED_ON = 10_000
 """Rows that cross-validation of a user's estimator looks at, at most."""
+MEND = (
+    ". It gets the columns as they are read, missing values and text included; begin the Pipeline with what makes "
+    "numbers of them"
+)
 LINEAR = ("LogisticRegression", "LogisticRegressionCV", "Ridge", "RidgeCV", "RidgeClassifier", "LinearRegression")
 
 
 def train_network(table: LabelledTable, *, seed: int = 0) -> Trained:
     """A network of one layer of tanh units on the encoded columns, by L-BFGS; λ of the least loss in cross-validation.
 
-    It warns where L-BFGS stops short of an optimum. A quantity is standardised within the pipeline.
+    It warns where L-BFGS stops short of an optimum. A quantity is standardised within the pipeline, and the
+    objective is that of the quantity in its own units.
     """
     some = some_rows(table, CHOSEN_ON, seed)
     judged = [(_validated(_network(some, l2, seed), some, seed), l2) for l2 in PENALTIES]
@@ -91,12 +99,12 @@ def train_estimator(table: LabelledTable, place: str, *, seed: int = 0) -> Train
     Raises
     ------
     InputError
-        If there is no such function, what it returns is no estimator or has no derivatives (trees, say), or its fit
-        refuses the table.
+        If there is no such function, it or its estimator fails, or what it returns is no estimator or has no
+        derivatives (trees, say).
     """
     estimator = imported_estimator(place)
     step = last_step(estimator)
-    held = getattr(step, "regressor", None) or step
+    held = last_step(getattr(step, "regressor", None) or step)
     if type(held) not in mappings():
         raise InputError(
             f"--estimator: {type(held).__name__} can't be explained: {mend(held)}. Or leave --estimator away: --model "
@@ -112,7 +120,7 @@ def imported_estimator(place: str) -> Any:
     Raises
     ------
     InputError
-        If there is none, or it is no estimator of scikit-learn's kind.
+        If there is none, it fails, or what it returns is no estimator of scikit-learn's kind.
     """
     module, colon, name = place.partition(":")
     if not (colon and module and name):
@@ -123,12 +131,17 @@ def imported_estimator(place: str) -> Any:
         found = importlib.import_module(module)
     except ImportError as error:
         raise InputError(f"--estimator: {module!r} can't be imported from {here} ({error})") from None
+    except Exception as error:  # whatever the module does on import
+        raise InputError(f"--estimator: {module!r} can't be imported from {here} ({_words(error)})") from error
     finally:
         sys.path.remove(here)
     maker: Callable[[], Any] | None = getattr(found, name, None)
     if not callable(maker):
-        raise InputError(f"--estimator: {module!r} has no function {name!r}; it has {', '.join(_functions(found))}")
-    estimator = maker()
+        raise InputError(f"--estimator: {module!r} has no function {name!r}{_functions(found, name)}")
+    try:
+        estimator = maker()
+    except Exception as error:
+        raise InputError(f"--estimator: {place} failed ({_words(error)})") from error
     if not isinstance(estimator, BaseEstimator) or not hasattr(estimator, "fit"):
         raise InputError(
             f"--estimator: {place} returned {type(estimator).__name__}; return a scikit-learn estimator or Pipeline, "
@@ -137,23 +150,54 @@ def imported_estimator(place: str) -> Any:
     return estimator
 
 
-def _functions(module: Any) -> list[str]:
-    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")][:10]
+def _functions(module: Any, name: str) -> str:
+    """The end of a sentence that says there is no such function: those that the module defines itself."""
+    own = [
+        each
+        for each, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == module.__name__ and not each.startswith("_")
+    ]
+    near = difflib.get_close_matches(name, own, n=1)
+    meant = f"; did you mean {near[0]!r}? It" if near else "; it"
+    if not own:
+        return "; it defines none"
+    return f"{meant} defines {', '.join(own[:10])}{' …' if own[10:] else ''}"
+
+
+@contextmanager
+def _theirs(what: str) -> Iterator[None]:
+    """Whatever a user's estimator raises, as one line that says what failed."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        mend = MEND if type(error) in (ValueError, TypeError, KeyError) else ""
+        raise InputError(f"--estimator: {what} ({_words(error)}){mend}") from error
+
+
+def _words(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:200].rstrip('.')}" if said else type(error).__name__
 
 
 def _trained(
     estimator: Any, table: LabelledTable, judged: Validation | RegressionValidation, kind: str
 ) -> tuple[Trained, Any]:
     columns = table.columns
-    fitted = _fit(clone(estimator), table)
+    fitted = _fit(estimator, table)
     if table.classifies and len(fitted.classes_) != len(table.classes):
         missing = sorted(set(range(len(table.classes))) - set(map(int, fitted.classes_)))
         raise InputError(f"--target: class {table.classes[missing[0]]!r} has no row that is trained on; merge it")
     objective = from_estimator(
         fitted, _features(table), table.labels, sample_weight=table.weights, ids=table.rows.tolist()
     )
+    note = ""  # where targets are others than the table's
     if table.classifies:
         objective = objective.replace(class_names=table.classes)
+    else:
+        objective, note = in_own_units(objective, table.labels.astype(np.float64))
+    is_coded = table.classifies or bool(note)
     trained = Trained(
         objective,
         table,
@@ -164,8 +208,8 @@ def _trained(
         judged,
         kind,
         is_linear=type(last_step(fitted)).__name__ in LINEAR,
-        notes=(*table.notes, *columns.notes),
-        targets=lambda other: prepare(fitted, _features(other), other.labels)[1],
+        notes=(*table.notes, *columns.notes, *([note] if note else [])),
+        targets=(lambda other: prepare(fitted, _features(other), other.labels)[1]) if is_coded else None,
     )
     return trained, fitted
 
@@ -179,16 +223,9 @@ def _fit(estimator: Any, table: LabelledTable) -> Any:
     if table.weights is not None:
         last = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
         weights = {f"{last}sample_weight": table.weights}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `from_estimator` says how far it is from an optimum
-            return estimator.fit(_features(table), table.labels, **weights)
-    except (ValueError, TypeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise InputError(
-            f"--estimator: fit refused the table: {first}. It gets the columns as they are read, missing values and "
-            "text included; begin the Pipeline with what makes numbers of them"
-        ) from None
+    with _theirs("fitting failed"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `from_estimator` says how far it is from an optimum
+        return clone(estimator).fit(_features(table), table.labels, **weights)
 
 
 def _validated(estimator: Any, table: LabelledTable, seed: int) -> Validation | RegressionValidation:
@@ -196,8 +233,9 @@ def _validated(estimator: Any, table: LabelledTable, seed: int) -> Validation | 
     said: list[tuple[float, float, float]] = []
     with threadpool_limits(1):
         for inner, outer in track(folds(table, seed), "cross-validation", number):
-            fitted = _fit(clone(estimator), table.take(inner))
-            said.append((*_judged(fitted, table.take(outer)), float(len(outer))))
+            fitted = _fit(estimator, table.take(inner))
+            with _theirs("predicting failed"):
+                said.append((*_judged(fitted, table.take(outer)), float(len(outer))))
     loss, score, sizes = np.array(said).T
     loss, score = float(np.average(loss, weights=sizes)), float(np.average(score, weights=sizes))
     if table.classifies:

@@ -33,6 +33,8 @@ HALF = 0.5
 """Share of a column's cells that are numbers from which on those may stand for no value."""
 FEWEST = 2
 """Numbers that a column has at least."""
+MOST_BARE = 0.1
+"""Share of the numbers up to which some may lack the currency of the others."""
 
 
 def _grammar(mark: Mark) -> re.Pattern[str]:
@@ -46,6 +48,8 @@ def _grammar(mark: Mark) -> re.Pattern[str]:
 
 
 GRAMMARS: Mapping[Mark, re.Pattern[str]] = {".": _grammar("."), ",": _grammar(",")}
+Reading = tuple[dict[str, float], str, list[str]]
+"""The number of each text, the unit of all, and the texts without it."""
 PLAIN = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
 
 
@@ -60,7 +64,9 @@ class Numerals:
     unit
         The currency or per cent in every cell, or "".
     nothing
-        How many cells hold a word for no value.
+        How many cells hold each word for no value.
+    bare
+        How many cells lack the currency of the others, the first of them, and its row.
     is_guess
         Whether every cell could be read either way.
     """
@@ -68,10 +74,10 @@ class Numerals:
     values: pd.Series
     mark: Mark | None
     unit: str
-    nothing: int
-    nothing_shown: str
+    nothing: Mapping[str, int]
     is_guess: bool
     example: tuple[str, float]
+    bare: tuple[int, str, object] = (0, "", None)
 
     @property
     def note(self) -> str:
@@ -82,9 +88,20 @@ class Numerals:
             guess = ", which was guessed" if self.is_guess else ""
             unit = f", in {self.unit}" if self.unit else ""
             said.append(f"{cell!r} was read as {value:.12g}{unit}{guess}")
+        count, first, row = self.bare
+        if count:
+            without = f"{count:,} cells without it" if count > 1 else "a cell without it"
+            said.append(f"{without} ({first!r} in row {row}) as {self.unit} too")
         if self.nothing:
-            said.append(f"{self.nothing:,} cells of {self.nothing_shown!r} were taken as missing")
+            *some, (word, cells) = self.nothing.items()
+            listed = "".join(f"{_cells(many)} of {other!r}, " for other, many in some)[:-2] + " and " * bool(some)
+            were = "was" if list(self.nothing.values()) == [1] else "were"
+            said.append(f"{listed}{_cells(cells)} of {word!r} {were} taken as missing")
         return ", and ".join(said)
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cell{'s' * (count != 1)}"
 
 
 def is_number(cell: str) -> bool:
@@ -105,7 +122,7 @@ def numerals(column: pd.Series, of_file: Mark | None = None, likely: Mark = ".")
     count = int(counted[numbers].sum()) if numbers else 0
     if len(numbers) < FEWEST or (empty and count < HALF * len(present)):
         return None
-    read = {mark: _read(numbers, mark) for mark in GRAMMARS}
+    read = {mark: _read(numbers, mark, counted) for mark in GRAMMARS}
     possible = [mark for mark, found in read.items() if found is not None]
     if not possible:
         return None
@@ -113,19 +130,21 @@ def numerals(column: pd.Series, of_file: Mark | None = None, likely: Mark = ".")
     mark = possible[0] if len(possible) == 1 else of_file or likely
     found = read[mark]
     assert found is not None
-    values, unit = found
+    values, unit, bare = found
     is_guess = len(possible) == 2 and not alike and of_file is None
     shown = next((text for text in numbers if PLAIN.fullmatch(text) is None or float(text) != values[text]), "")
-    meaning = column.map(lambda text: values.get(str(text), np.nan), na_action="ignore").astype(float)
-    empties = int(counted[empty].sum()) if empty else 0
+    numbers_of = column.map(lambda text: values.get(str(text), np.nan), na_action="ignore").astype(float)
+    nothing: dict[str, int] = {}
+    for text in empty:
+        nothing[stripped[text]] = nothing.get(stripped[text], 0) + int(counted[text])
     return Numerals(
-        meaning,
+        numbers_of,
         None if alike else mark,
         unit,
-        empties,
-        empty[0].strip() if empty else "",
+        nothing,
         is_guess,
         (stripped.get(shown, ""), values.get(shown, 0.0)),
+        (int(counted[bare].sum()), stripped[bare[0]], present.index[present == bare[0]][0]) if bare else (0, "", None),
     )
 
 
@@ -135,27 +154,45 @@ def decimal_mark(columns: Iterable[pd.Series]) -> Mark | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _read(texts: list[str], mark: Mark) -> tuple[dict[str, float], str] | None:
-    """The number of each text, and the unit of all; None where one is none, or units differ."""
-    values, units = {}, set()
+def meaning(text: str, mark: Mark) -> tuple[float, str] | None:
+    """The number that a cell holds by a convention, and its unit; None where it holds none."""
+    found = GRAMMARS[mark].fullmatch(text)
+    if found is None or bool(found["open"]) != bool(found["close"]):
+        return None
+    unit = [each for each in (found["before"], found["after"]) if each]
+    if len(unit) > 1 or (found["sign"] and found["inner"]):
+        return None
+    if found["open"] and found["sign"]:
+        return None
+    group, digits = found["group"], found["number"]
+    digits = digits.replace(group, "") if group else digits
+    value = float(digits.replace(mark, "."))
+    negative = bool(found["open"]) or (found["sign"] or found["inner"]) in ("-", "−", "–")
+    return -value if negative else value, unit[0] if unit else ""
+
+
+def _read(texts: list[str], mark: Mark, counted: pd.Series) -> Reading | None:
+    """The number of each text, the unit of all, and the few texts without it; None where one is none, or units differ.
+
+    A few numbers without a currency are of that of all others; what a per cent sign is missing from can't be known.
+    """
+    values: dict[str, float] = {}
+    texts_of: dict[str, list[str]] = {}
     for text in texts:
-        found = GRAMMARS[mark].fullmatch(text)
-        if found is None or bool(found["open"]) != bool(found["close"]):
+        found = meaning(text, mark)
+        if found is None:
             return None
-        unit = [each for each in (found["before"], found["after"]) if each]
-        if len(unit) > 1 or (found["sign"] and found["inner"]):
-            return None
-        if found["open"] and found["sign"]:
-            return None
-        group, digits = found["group"], found["number"]
-        digits = digits.replace(group, "") if group else digits
-        value = float(digits.replace(mark, "."))
-        negative = bool(found["open"]) or (found["sign"] or found["inner"]) in ("-", "−", "–")
-        values[text] = -value if negative else value
-        if value or unit:
-            units.add(unit[0] if unit else "")
-    return (values, next(iter(units), "")) if len(units) <= 1 else None
+        values[text], unit = found
+        if values[text] or unit:
+            texts_of.setdefault(unit, []).append(text)
+    units = sorted(texts_of)
+    if len(units) <= 1:
+        return values, next(iter(units), ""), []
+    bare = texts_of.get("", [])
+    if len(units) > 2 or not bare or units[1] in ("%", "‰"):
+        return None
+    return (values, units[1], bare) if counted[bare].sum() <= MOST_BARE * counted[texts].sum() else None
 
 
-def _same(one: tuple[dict[str, float], str] | None, other: tuple[dict[str, float], str] | None) -> bool:
+def _same(one: Reading | None, other: Reading | None) -> bool:
     return one is not None and other is not None and one[0] == other[0]

@@ -23,6 +23,7 @@ from upweight.tabular.aside import Aside
 from upweight.tabular.choice import near_names
 from upweight.tabular.columns import Columns, level_name
 from upweight.tabular.fitted import LINEAR
+from upweight.tabular.own_units import in_own_units
 from upweight.tabular.read import LabelledTable, read_labelled, read_table
 from upweight.tabular.trained import Seen, Trained
 from upweight.tabular.written import SPACES
@@ -93,6 +94,9 @@ def of_model(model: Path, path: Path, target: str, weight: str | None = None) ->
     objective = from_estimator(
         estimator, examples(table), targets(table), sample_weight=table.weights, ids=table.rows.tolist()
     )
+    note = ""
+    if not classifies:
+        objective, note = in_own_units(objective, table.labels.astype(np.float64))
     unused = {str(name): f"{model.name} doesn't take it" for name in table.features.columns if name not in names}
     kind = type(last_step(estimator)).__name__
     return Trained(
@@ -105,8 +109,8 @@ def of_model(model: Path, path: Path, target: str, weight: str | None = None) ->
         _seen(estimator, examples(table), targets(table), table),
         f"{kind} of {model.name}",
         is_linear=kind in LINEAR,
-        notes=(*table.notes, *notes),
-        targets=lambda some: prepare(estimator, examples(some), targets(some))[1],
+        notes=(*table.notes, *notes, *([note] if note else [])),
+        targets=(lambda some: prepare(estimator, examples(some), targets(some))[1]) if classifies or note else None,
     )
 
 

@@ -21,7 +21,7 @@ from upweight.tabular.content import called
 from upweight.tabular.dates import with_dates
 from upweight.tabular.extremes import numbers_as_floats
 from upweight.tabular.frames import read_frame
-from upweight.tabular.target import Task, read_target
+from upweight.tabular.target import QUANTITIES, Task, read_target
 from upweight.tabular.written import Written
 
 Numbers = npt.NDArray[np.float64]
@@ -119,6 +119,7 @@ def read_labelled(
     *,
     aside: Aside | None = None,
     task: Task = "auto",
+    quantities: str = QUANTITIES,
 ) -> LabelledTable:
     """Read a table whose column ``target`` holds the class, or the number, of each row.
 
@@ -134,6 +135,8 @@ def read_labelled(
         Columns that hold the rows' weights, and which of them belong together.
     task
         What the target is; by default a quantity where it holds more than 20 distinct numbers.
+    quantities
+        What a refusal says is to be done about a quantity where classes are asked for.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def read_labelled(
     beside.check(frame.columns, target)
     kept = frame[frame[target].notna()]
     lost = _lost(frame, target)
-    found = read_target(kept[target], target, lost, task)
+    found = read_target(kept[target], target, lost, task, quantities)
     chosen = Choice() if choice is None else choice
     chosen.check(frame.columns, target)
     rest = kept.drop(columns=[target, *beside.names])

@@ -24,6 +24,8 @@ FEWEST_PER_CLASS = 5
 FEWEST_ROWS = 10
 """Rows that cross-validation has something to choose by."""
 SHOWN = 5
+QUANTITIES = "leave --task away"
+"""What to do about a quantity where classes are asked for, unless a command says otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +37,10 @@ class TargetColumn:
     notes: tuple[str, ...] = ()
 
 
-def read_target(column: pd.Series, name: str, lost: Sequence[str] = (), task: Task = "auto") -> TargetColumn:
-    """What a column without gaps holds.
+def read_target(
+    column: pd.Series, name: str, lost: Sequence[str] = (), task: Task = "auto", quantities: str = QUANTITIES
+) -> TargetColumn:
+    """What a column without gaps holds; ``quantities``: what to do about one where classes are asked for, in words.
 
     Raises
     ------
@@ -53,9 +57,9 @@ def read_target(column: pd.Series, name: str, lost: Sequence[str] = (), task: Ta
     if is_number and distinct > MOST_CLASSES:
         raise InputError(
             f"--target: {name!r} is numeric with {distinct:,} distinct values, a quantity rather than a class (up to "
-            f"{MOST_CLASSES} classes are allowed); leave --task away, or cut it into classes"
+            f"{MOST_CLASSES} classes are allowed); {quantities}, or cut it into classes"
         )
-    return _classes(column, name, lost)
+    return _classes(column, name, lost, f"; of a quantity, {quantities}" if is_number and task != "auto" else "")
 
 
 def _quantity(column: pd.Series, name: str, distinct: int, *, asked: bool) -> TargetColumn:
@@ -78,7 +82,7 @@ def _quantity(column: pd.Series, name: str, distinct: int, *, asked: bool) -> Ta
     return TargetColumn(values, (), () if asked else (note,))
 
 
-def _classes(column: pd.Series, name: str, lost: Sequence[str]) -> TargetColumn:
+def _classes(column: pd.Series, name: str, lost: Sequence[str], more: str) -> TargetColumn:
     values = column if types.is_numeric_dtype(column) else column.astype(str).str.strip()
     distinct, labels, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     if len(distinct) == 1:
@@ -90,7 +94,7 @@ def _classes(column: pd.Series, name: str, lost: Sequence[str]) -> TargetColumn:
     if len(distinct) > MOST_CLASSES or 2 * len(distinct) > len(column):
         raise InputError(
             f"--target: {name!r} has {len(distinct):,} distinct values in {len(column):,} rows; that is text or "
-            f"an identifier rather than a class (up to {MOST_CLASSES} classes are allowed)"
+            f"an identifier rather than a class (up to {MOST_CLASSES} classes are allowed){more}"
         )
     _refuse_few(name, len(column))
     names = tuple(level_name(value) for value in distinct)

@@ -21,6 +21,7 @@ from upweight.attribution import Attribution
 from upweight.errors import InputError
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
+from upweight.losses import SquaredError, split_batch
 from upweight.objective import Objective
 from upweight.optional import imported, require
 from upweight.plots import checks
@@ -50,7 +51,7 @@ class DomainMismatch:
     predictions
         What the model says of the queries.
     labels
-        Given labels of the training examples, ``[train]``; empty where the loss knows no classes.
+        Given labels of the training examples, or the numbers of a regression of one target, ``[train]``; else empty.
     name
         What the group is called in tables and figures.
     coefficients
@@ -209,10 +210,10 @@ def domain_mismatch(
     members = _members(train_group, objective.n)
     examples = objective.queries(data)
     positions = np.arange(len(examples)) if group is None else _wrong(objective, examples, group, name)
-    labels = np.array([])
+    labels, classifies = _numbers(objective), False
     said = None
     if group is not None or _classifies(objective):
-        given = given_labels(objective)
+        given, classifies = given_labels(objective), True
         if len(given.unique()) == 1:
             raise InputError(
                 f"data: all {objective.n:,} training labels are of class {int(given[0])}; a model of one class has no "
@@ -220,7 +221,7 @@ def domain_mismatch(
             )
         labels = named(given, objective.class_names if class_names is None else class_names)
     queries = examples.take(positions.tolist())
-    if labels.size:
+    if classifies:
         said = predictions(objective, queries)
     compared = coefficients(objective, features)
     names = np.arange(len(examples)) if ids is None else np.asarray(ids)
@@ -269,6 +270,15 @@ def _wrong(objective: Objective, examples: Any, group: Any, name: str) -> Int[np
             "wrong to explain; to explain predictions all the same, give these examples alone, without group"
         )
     return np.flatnonzero(wrong)
+
+
+def _numbers(objective: Objective) -> np.ndarray:
+    """The target of each training example of a regression, ``[train]``; empty where that is no number each."""
+    if not isinstance(objective.loss, SquaredError):
+        return np.array([])
+    targets = [split_batch(batch)[1] for _, batch in objective.batches()]
+    found = torch.cat([each.reshape(len(each), -1) for each in targets])
+    return found[:, 0].cpu().numpy() if found.shape[1] == 1 else np.array([])
 
 
 def _classifies(objective: Objective) -> bool:
