@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from upweight.errors import InputError
 
-NEAR = 0.7
+NEAR = 0.65
 """How alike names are that may be mistaken for each other: twice the letters they share over all their letters."""
 FEWEST_LETTERS = 3
 """Letters of a name that may be part of the one that is meant."""
