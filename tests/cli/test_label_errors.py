@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from upweight.cli.layout import spreads_of
+
 from .conftest import Planted, Run, assert_self_contained
 
 Ask = Callable[..., dict[str, Any]]
@@ -195,3 +197,9 @@ def test_errors_are_a_panel_without_traceback(run: Run) -> None:
 
 def test_a_missing_option_is_a_usage_error(run: Run) -> None:
     assert run("label-errors", "nowhere.csv").exit_code == 2
+
+
+def test_spreads_leave_out_gaps_and_infinite_numbers() -> None:
+    numbers, gaps = [1.0, np.inf, 3.0, -np.inf], pd.array([True, None, False, True], dtype="boolean")
+    found = spreads_of(pd.DataFrame({"a": numbers, "b": pd.array([1, None, 3, 5], dtype="Int64"), "c": gaps}))
+    assert found == pytest.approx({"a": 2**0.5, "b": 2.0, "c": 3**-0.5})

@@ -125,8 +125,9 @@ def png(figure: Figure) -> files.Content:
 
 def spreads_of(frame: pd.DataFrame) -> dict[str, float]:
     """The standard deviation of the finite numbers in every column of numbers."""
-    columns = [frame[name] for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
-    return {str(each.name): float(each[np.isfinite(each.astype(float))].std()) for each in columns}
+    columns = [name for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
+    numbers = {str(name): frame[name].to_numpy(dtype=float, na_value=np.nan) for name in columns}
+    return {name: float(pd.Series(values[np.isfinite(values)]).std()) for name, values in numbers.items()}
 
 
 def differs(one: Any, other: Any, spread: float | None) -> bool:

@@ -11,25 +11,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from upweight import kinds, notebooks, scalars
 from upweight.attribution import Attribution, Ranking
 from upweight.checks import arguments
 from upweight.errors import InputError
-from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.executors import Executor
 from upweight.influence import Influence
 from upweight.jobs.kept import as_kept
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported, require
-from upweight.plots import checks
 from upweight.predictions import Predictions, given_labels, named
 from upweight.scalars import shown
 from upweight.store.backend import Place
 from upweight.tasks.label_scores import METHODS, LabelScore, influence_for_labels, scored
 from upweight.tasks.own_effects import OwnEffects, own_effects
+from upweight.tasks.recovery import recovery
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,29 +127,7 @@ class LabelErrors:
         ]
         return table.drop(columns="position")
 
-    def recovery(self, wrong: np.ndarray, fractions: Sequence[float] = FRACTIONS) -> Float[np.ndarray, " fractions"]:
-        """Share of the labels known to be wrong that is found by checking from the top.
-
-        Parameters
-        ----------
-        wrong
-            Booleans ``[train]``, True for what is known to be wrong.
-        fractions
-            Shares of the training data checked, in 0 … 1.
-
-        Returns
-        -------
-        Share of the wrong ones found by then, in 0 … 1, ``[fractions]``.
-
-        Raises
-        ------
-        InputError
-            If ``wrong`` isn't a boolean for each training example, or none is True.
-        """
-        truth = checks.mask("wrong", wrong)
-        if truth.size != len(self.order):
-            raise InputError(f"wrong: got {truth.size}; give one for each of the {len(self.order)} training examples")
-        return recovered(self.attribution.scores.double().cpu().numpy(), truth, np.asarray(fractions, dtype=float))
+    recovery = recovery
 
     def _repr_html_(self) -> str:
         """As a notebook shows it: the ten most suspicious."""

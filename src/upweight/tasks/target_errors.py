@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
@@ -22,13 +21,12 @@ from torch import Tensor
 from upweight import kinds, losses, notebooks, scalars
 from upweight.attribution import Attribution, Quantity, Ranking
 from upweight.errors import InputError
-from upweight.evaluation.detection import FRACTIONS, recovered
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported, require
-from upweight.plots import checks
 from upweight.quantities import leverage
+from upweight.tasks.recovery import recovery
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,29 +132,7 @@ class TargetErrors:
         contradicting = replace(found, scores=found.scores.masked_fill(own, torch.inf))
         return contradicting.bottom(max(min(examples, len(self.given) - 1), 1))
 
-    def recovery(self, wrong: np.ndarray, fractions: Sequence[float] = FRACTIONS) -> Float[np.ndarray, " fractions"]:
-        """Share of the targets known to be wrong that is found by checking from the top.
-
-        Parameters
-        ----------
-        wrong
-            Booleans ``[train]``, True for what is known to be wrong.
-        fractions
-            Shares of the training data checked, in 0 … 1.
-
-        Returns
-        -------
-        Share of the wrong ones found by then, in 0 … 1, ``[fractions]``.
-
-        Raises
-        ------
-        InputError
-            If ``wrong`` isn't a boolean for each training example, or none is True.
-        """
-        truth = checks.mask("wrong", wrong)
-        if truth.size != len(self.order):
-            raise InputError(f"wrong: got {truth.size}; give one for each of the {len(self.order)} training examples")
-        return recovered(self.attribution.scores.double().cpu().numpy(), truth, np.asarray(fractions, dtype=float))
+    recovery = recovery
 
     def _repr_html_(self) -> str:
         """As a notebook shows it: the ten most suspicious."""
