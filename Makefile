@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Of tests: one thread for each of many processes, which read what one of them has compiled.
+ENVIRONMENT := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: demo explore test test-all test-lowest docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore benchmark-tables mutants kills clean help
 
@@ -22,18 +24,18 @@ explore: $(READY) ## open a page on the demo's digits: look at flipped labels, d
 	$(BIN)/upweight explore --demo
 
 test: lint types ## lint, types and the test suite
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download and not exhaustive' -n auto --dist worksteal
+	$(ENVIRONMENT) $(BIN)/python -m pytest -m 'not slow_download and not exhaustive' -n auto --dist worksteal
 
 test-all: lint types ## the same, and what takes minutes or tries every case (half an hour on two cores)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
+	$(ENVIRONMENT) $(BIN)/python -m pytest -m 'not slow_download' -n auto --dist worksteal
 
 test-lowest: $(READY) ## the test suite with the lowest versions that pyproject.toml allows, in an environment of its own
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -m 'not slow_download and not exhaustive' -n auto --dist worksteal
+	$(ENVIRONMENT) .venv-lowest/bin/python -m pytest -m 'not slow_download and not exhaustive' -n auto --dist worksteal
 
 quick: $(READY)  ## the tests that take no time: a minute
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow and not slow_download and not exhaustive' -n auto --dist worksteal
+	$(ENVIRONMENT) $(BIN)/python -m pytest -q -m 'not slow and not slow_download and not exhaustive' -n auto --dist worksteal
 
 test-data: $(READY) ## the tests that download large data sets
 	$(BIN)/python -m pytest -m 'download or slow_download'

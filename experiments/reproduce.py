@@ -30,6 +30,7 @@ EXPERIMENTS = [
     "experiments.language.minilm",
     "experiments.language.minilm_retrained",
     "experiments.expansion.points",
+    "experiments.expansion.seeds",
     "experiments.expansion.lengths",
     "experiments.choice.rules",
     "experiments.language.agreement",

@@ -11,7 +11,20 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.fidelity.plan import OURS
-from benchmarks.throughput import facts, figures, gpu, ours, problems, record, report, run, script, tables
+from benchmarks.throughput import (
+    clock,
+    facts,
+    figures,
+    gpu,
+    operations,
+    ours,
+    problems,
+    record,
+    report,
+    run,
+    script,
+    tables,
+)
 from benchmarks.throughput.agreement import agreement, between
 from torch import nn
 
@@ -23,7 +36,7 @@ untrained = pytest.mark.filterwarnings("ignore::upweight.errors.UpweightWarning"
 @pytest.fixture
 def ticks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     times: list[float] = []
-    monkeypatch.setattr(script.time, "perf_counter", lambda: times.pop(0))
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: times.pop(0))
     return times
 
 
@@ -92,14 +105,56 @@ def test_the_speed_of_a_product_is_positive_in_every_precision():
 
 def test_an_inner_stage_is_not_counted_in_the_outer_one(ticks: list[float]):
     ticks += [0, 1, 3, 3, 7, 7]
-    clock = script.Clock(CPU)
-    with clock.stage("outer"), clock.stage("inner"):
+    timed = clock.Clock(CPU)
+    with timed.stage("outer"), timed.stage("inner"):
         pass
-    assert clock.stages == {"inner": 2, "outer": 5}
+    assert timed.stages == {"inner": 2, "outer": 5}
     ticks += [10, 11, 11]
-    with clock.stage("inner"):
+    with timed.stage("inner"):
         pass
-    assert clock.stages["inner"] == 3
+    assert timed.stages["inner"] == 3
+
+
+def test_operations_of_an_inner_stage_are_not_counted_in_the_outer_one():
+    total, left, right = torch.zeros(2, 3, 4), torch.ones(2, 3, 5), torch.ones(2, 5, 4)
+    with operations.counter() as counter:
+        counting = operations.Count(CPU, counter)
+        with counting.stage("outer"):
+            left[0] @ right[0]
+            with counting.stage("inner"):
+                total[0].addmm_(left[0], right[0])
+                total.baddbmm_(left, right)
+        with counting.stage("inner"):
+            left @ right
+    one = 2 * 3 * 5 * 4
+    assert counting.operations == {"outer": one, "inner": one + 2 * one + 2 * one}
+
+
+def test_attention_has_as_many_operations_by_the_kernel_of_a_cpu_as_written_out():
+    query, key, value = (torch.randn(2, 3, 5, 4) for _ in range(3))
+    counts = []
+    for kernel in (torch.nn.attention.SDPBackend.MATH, torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+        with operations.counter() as counter, torch.nn.attention.sdpa_kernel(kernel):
+            torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+@untrained
+def test_operations_are_counted_by_stage_and_are_those_of_two_sides_at_least():
+    small = problems.SMALL["mlp"]  # 784 → 16 → 10, biases as one more column
+    counted = script.counted(ours.score, small, CPU, "float32")["operations"]
+    assert set(counted) == set(tables.STAGES)
+    assert counted["covariances"] > small.train * (785**2 + 16**2)  # upper triangles
+    assert counted["second moments"] > small.train * 2 * (785**2 + 16**2)
+
+
+def test_the_page_tells_operations_of_systems_that_were_counted():
+    case = found()["gpt"]["float32"]
+    assert tables.operations(case) == []
+    case["rows"][OURS]["operations"] = {"covariances": 16_000_000_000, "scores": 8_000_000_000}
+    assert tables.operations(case) == [[OURS, "3.00", "0.00", "2.00", "0.00", "1.00", "50%"]]
+    assert "| operations | × floor |" in report.section("gpt", "float32", case)
 
 
 def test_tf32_is_as_it_was_afterwards():

@@ -10,7 +10,7 @@ from benchmarks.fidelity.environments import NOT_RUN
 from benchmarks.fidelity.tables import table
 from benchmarks.throughput import figures, record
 from benchmarks.throughput.record import Case, Found
-from benchmarks.throughput.tables import HEAD, WIDTH, cases, failures, lines, note, show
+from benchmarks.throughput.tables import HEAD, OPERATIONS, WIDTH, cases, failures, lines, note, operations, show
 
 WORDS = {
     "mlp": "MLP 784–256–128–10",
@@ -48,10 +48,12 @@ machine and in the same process; seconds belong to the machine that stands under
 the floor too. *Without eigenvectors*: the eigendecompositions depend on the widths only, not on the data, so that they
 weigh little where there are many examples. *Set-up* holds our checks of the model, losses and gradients; the peer makes
 none. Tokens: training tokens, or examples that have one label, by all seconds. MiB: peak beyond what the process held
-before, model and data included. *bfloat16* on a CPU: torch's setting
-for products of float32 (`set_float32_matmul_precision("medium")`) around every system and the floor, which is what our
-`precision="bfloat16"` sets; the processor decides what it makes of it, and how far each system is then from its float32
-stands under the table.
+before, model and data included. *Operations*: those of products and convolutions, counted by torch in a run of their
+own, in multiples of the floor's; eigendecompositions and what is done entry by entry are not among them. Over all
+seconds but those of the eigendecompositions, they give the share of a large matrix product's speed. *bfloat16* on a
+CPU: torch's setting for products of float32 (`set_float32_matmul_precision("medium")`) around every system and the
+floor, which is what our `precision="bfloat16"` sets; the processor decides what it makes of it, and how far each system
+is then from its float32 stands under the table.
 
 {picture}{sections}
 ## Peers that were not run
@@ -63,9 +65,11 @@ stands under the table.
 def section(name: str, precision: str, case: Case) -> str:
     """One problem in one precision."""
     failed = "".join(f"\n- {line}" for line in failures(case))
+    counted = operations(case)
+    beside = f"\n\n{table(OPERATIONS, counted)}" if counted else ""
     return f"""## {WORDS[name]}: {precision}
 
-{table(HEAD, lines(case))}
+{table(HEAD, lines(case))}{beside}
 
 {note(case)}{failed and chr(10)}{failed}
 """

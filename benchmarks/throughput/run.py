@@ -3,6 +3,7 @@
     python -m benchmarks.throughput.run                                # the problems of a CPU
     python -m benchmarks.throughput.run mlp gpt --systems ours --repeats 1
     python -m benchmarks.throughput.run --missing --precision float32,bfloat16
+    python -m benchmarks.throughput.run --count                        # operations by stage of what was measured
     python -m benchmarks.throughput.run gpu-mlp --device cuda --precision float32,tf32
 
 Each result is written to results.json at once; at the end RESULTS.md and its figure are made from all that is there.
@@ -52,6 +53,9 @@ def main() -> None:
     for name in options.problems or list(CPU):
         scores: dict[tuple[str, str], Tensor] = {}
         for precision in options.precision:
+            if options.count:
+                count(name, precision, options, found, console)
+                continue
             if options.missing and is_there(found, name, precision, systems(name, options.systems)):
                 continue
             measure(name, precision, options, found, scores, console)
@@ -70,6 +74,28 @@ def is_there(found: Found, name: str, precision: str, scripts: list[str]) -> boo
     return all(SYSTEMS[script] in rows for script in scripts)
 
 
+def count(name: str, precision: str, options: argparse.Namespace, found: Found, console: Console) -> None:
+    """Operations of all systems that were measured on a problem, which no load of the machine changes."""
+    rows = found.get(name, {}).get(precision, {}).get("rows", {})
+    work = partial(found_by, threads=options.threads, limit=4 * options.limit)
+    for script in systems(name, options.systems):
+        if "stages" not in (row := rows.get(SYSTEMS[script], {})):
+            continue
+        done = work(SYSTEMS[script], f"benchmarks.throughput.{script}", *asked(name, precision, options), "--count")
+        if "failed" not in done:
+            row |= done
+            record.save(found, options.results)
+        words = done.get("failed", "operations counted")
+        console.print(f"{name}, {precision} · {SYSTEMS[script]}: {words}", highlight=False)
+
+
+def asked(name: str, precision: str, options: argparse.Namespace) -> list[object]:
+    """A script's arguments."""
+    given: list[object] = ["--problem", name, "--precision", precision, "--device", options.device]
+    given += [f"--{size}={count}" for size in ("train", "queries") if (count := getattr(options, size)) is not None]
+    return given + ["--small"] * options.small
+
+
 def measure(
     name: str,
     precision: str,
@@ -82,9 +108,7 @@ def measure(
 
     ``scores``, by precision and system, are added to.
     """
-    given: list[object] = ["--problem", name, "--precision", precision, "--device", options.device]
-    given += [f"--{size}={count}" for size in ("train", "queries") if (count := getattr(options, size)) is not None]
-    given += ["--small"] * options.small
+    given = asked(name, precision, options)
     work = partial(found_by, threads=options.threads, limit=options.limit)
     facts = work(OURS, "benchmarks.throughput.facts", *given)
     if "failed" in facts:
@@ -159,6 +183,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--small", action="store_true", help="the same forms at a size that takes no time")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--limit", type=float, default=1800, help="seconds of one measurement (default 1800)")
+    parser.add_argument("--count", action="store_true", help="count operations of what the results hold, and time none")
     parser.add_argument("--missing", action="store_true", help="only what the results lack")
     parser.add_argument("--results", type=Path, default=record.FILE, help="the page stands beside it")
     return parser

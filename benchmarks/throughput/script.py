@@ -6,7 +6,6 @@ import argparse
 import gc
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,8 @@ from torch import Tensor
 
 from benchmarks.fidelity.measure import MIB, Growth, resident
 from benchmarks.fidelity.models import loss
+from benchmarks.throughput.clock import Clock
+from benchmarks.throughput.operations import Count, counter
 from benchmarks.throughput.problems import PROBLEMS, Problem, problem
 
 DAMPING = 1e-4
@@ -24,46 +25,6 @@ DAMPING = 1e-4
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """``tf32``: float32 whose products may be made of TF32 on a GPU; ``bfloat16``: under torch's autocast, or as a peer
 offers it."""
-
-
-class Clock:
-    """Seconds of each stage, each waited for; what happens in an inner stage isn't counted in the outer one.
-
-    Attributes
-    ----------
-    stages
-        Seconds by stage.
-    waits
-        Of them seconds that the host only waited for the device at a stage's end: near 0 it was the host that was late.
-    known
-        Further figures that a system gives.
-    """
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.stages: dict[str, float] = {}
-        self.waits: dict[str, float] = {}
-        self.known: dict[str, float] = {}
-        self._inner: list[float] = []
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Counts what happens within."""
-        self._wait()
-        self._inner.append(0.0)
-        start = time.perf_counter()
-        yield
-        handed = time.perf_counter()
-        self._wait()
-        end = time.perf_counter()
-        self.stages[name] = self.stages.get(name, 0.0) + end - start - self._inner.pop()
-        self.waits[name] = self.waits.get(name, 0.0) + end - handed
-        if self._inner:
-            self._inner[-1] += end - start
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 class Peak:
@@ -109,6 +70,14 @@ def measured(score: Score, problem: Problem, device: torch.device, precision: st
             scores = score(problem, clock, device, precision, Path(folder))
     found = {"floor": first, "stages": clock.stages, "held": memory.held, "peak": memory.peak, **clock.known}
     return found | ({"waits": clock.waits} if device.type == "cuda" else {}), scores.float().cpu()
+
+
+def counted(score: Score, problem: Problem, device: torch.device, precision: str) -> dict[str, Any]:
+    """Operations of every stage; nothing is timed, as counting takes most of the time."""
+    with counter() as operations, tf32(precision == "tf32"), tempfile.TemporaryDirectory() as folder:
+        clock = Count(device, operations)
+        score(problem, clock, device, precision, Path(folder))
+    return {"operations": clock.operations}
 
 
 @contextmanager
@@ -163,6 +132,9 @@ def floor(problem: Problem, clock: Clock, device: torch.device, precision: str) 
 def main(score: Score) -> None:
     """Run the system on the problem that the command line names."""
     given = arguments().parse_args()
+    if given.count:
+        print(json.dumps(counted(score, asked(given), torch.device(given.device), given.precision)))
+        return
     found, scores = measured(score, asked(given), torch.device(given.device), given.precision)
     if given.answer is not None:
         torch.save(scores, given.answer)
@@ -183,5 +155,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--queries", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS)
+    parser.add_argument("--count", action="store_true", help="operations by stage in place of seconds")
     parser.add_argument("--answer", type=Path, help="a file for the scores")
     return parser

@@ -13,6 +13,8 @@ from benchmarks.throughput.record import Case, Found, Row
 WIDTH = 120
 """Columns of the terminal."""
 STAGES = ("set-up", "covariances", "eigenvectors", "second moments", "scores")
+COUNTED = tuple(stage for stage in STAGES if stage != "eigenvectors")
+OPERATIONS = ["operations", "× floor", *COUNTED, "of a product's speed"]
 HEAD = ["system", "× floor", "without eigenvectors", *STAGES, "seconds", "tokens/s", "MiB"]
 
 
@@ -53,6 +55,19 @@ def cells(system: str, row: Row) -> list[str]:
         f"{row['tokens_per_second']:,.0f}",
         f"{row['beyond'] / 2**20:,.0f}",
     ]
+
+
+def operations(case: Case) -> list[list[str]]:
+    """A line for each system whose operations were counted: multiples of the floor's, and how fast they were done."""
+    floor, speed = case["facts"]["floor_flops"], case["facts"]["product_speed"]
+    found = []
+    for system, row in case["rows"].items():
+        if counted := row.get("operations"):
+            total = sum(counted.values())
+            each = [total, *(counted.get(stage, 0) for stage in COUNTED)]
+            share = total / row["without_eigenvectors"] / speed
+            found.append([system, *(f"{value / floor:.2f}" for value in each), f"{share:.0%}"])
+    return found
 
 
 def note(case: Case) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-STRIPS, NARROWEST = 4, 256
+STRIPS, NARROWEST = 8, 256
 """Strips of the upper triangle, (s + 1)/2s of the whole matrix; and rows of one, below which a product is slow."""
 
 
