@@ -27,8 +27,9 @@ class Source:
 
     ``train_table`` and ``query_table`` hold what is known of training examples and queries, be it of a study or of a
     table, its target first and its dates as they are written; ``typed`` both with dates as dates, where they differ.
-    ``noun`` is what an example is called, ``model`` the trained model of a table, ``lines`` where each training row
-    begins in its file, ``tokens`` and ``query_tokens`` the texts of a study's tokens, where it gives them.
+    ``noun`` is what an example is called, ``model`` the trained model of a table, ``lines`` and ``query_lines`` the
+    lines of their files on which training rows and queries begin, ``tokens`` and ``query_tokens`` the texts of a
+    study's tokens, where it gives them.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Source:
     typed: tuple[pd.DataFrame, pd.DataFrame] | None = None
     model: Trained | None = None
     lines: np.ndarray | None = None
+    query_lines: np.ndarray | None = None
 
     @property
     def columns(self) -> dict[str, dict[str, Any]] | None:
