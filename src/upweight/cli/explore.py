@@ -124,8 +124,12 @@ def _source(source: str | None, demo: bool) -> str:
         raise typer.BadParameter("give a store, a study file or a CSV; or --demo alone")
     if source is not None:
         return source
+    import torch
+
     from upweight import demo as demonstration
 
+    # Its matrices are small: threads that wait for each other on a busy machine took three times the processor's time.
+    torch.set_num_threads(1)
     return str(Path(demonstration.__file__))
 
 

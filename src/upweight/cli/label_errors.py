@@ -34,6 +34,7 @@ from upweight.cli.options import (
 )
 from upweight.cli.outputs import TABLES, plan
 from upweight.cli.session import session
+from upweight.cli.source import LINE
 from upweight.cli.study_file import is_study
 from upweight.spreadsheets import as_csv
 
@@ -132,8 +133,10 @@ def label_errors(
             "solver": repr(errors.influence.inverse),
             "suspicious": errors.suspicious,
             "top": [
-                row | {"evidence": evidence[row["id"]]}
-                for row in errors.top(top).drop(columns="position").to_dict("records")
+                {key: value for key, value in row.items() if key != "position"}
+                | opened.line_of(row["position"])
+                | {"evidence": evidence[row["id"]]}
+                for row in errors.top(top).to_dict("records")
             ],
         }
 
@@ -168,9 +171,7 @@ def ranked(errors: Errors, opened: sources.Source) -> pd.DataFrame:
     found = errors.to_pandas()
     positions = found["position"].to_numpy()
     shown = found.drop(columns="position").rename(columns={"id": opened.noun})
-    if opened.lines is not None:
-        shown.insert(2, "line", opened.lines[positions])
-    return beside(shown, opened.values, positions)
+    return beside(opened.with_lines(shown, positions), opened.values, positions)
 
 
 def fixed(errors: Errors, opened: sources.Source) -> Rewritten | None:
@@ -234,6 +235,7 @@ def _shown(
         title,
         [
             opened.noun,
+            *[LINE] * (opened.lines is not None),
             target,
             "suggested",
             *(["p(given)"] if probable else []),
@@ -243,6 +245,7 @@ def _shown(
         [
             (
                 row["id"],
+                *opened.line_of(row["position"]).values(),
                 row["given"],
                 row["suggested"] if row["suspicious"] or "error" in row else "as given",
                 *([f"{row['p_given']:.3f}"] if probable else []),

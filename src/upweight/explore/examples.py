@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from upweight.errors import InputError
-from upweight.report.numbers import all_digits, cell
+from upweight.report.numbers import all_digits, are_years, cell, grouped
 
 LABEL, PREDICTION, SUGGESTED = "label", "prediction", "suggested"
 VALUE, RESIDUAL = "value", "residual"
@@ -65,6 +66,11 @@ class Examples:
         """The user's columns that are read rather than compared."""
         return [name for name, values in self.own.items() if is_text(values)]
 
+    @cached_property
+    def years(self) -> frozenset[str]:
+        """The user's columns whose numbers are years, which are written without a comma."""
+        return frozenset(name for name, values in self.own.items() if are_years(values))
+
     @property
     def on_map(self) -> bool:
         """Whether each has a place."""
@@ -89,7 +95,7 @@ class Examples:
         """The same for reading: of a value all its digits, of other numbers a few."""
         value = self.fact(name, position)
         if isinstance(value, float) and name not in (VALUE, SUGGESTED):
-            return cell(value, FIGURES).text
+            return grouped(cell(value, FIGURES)).text
         return self.said(name, position)
 
     def fact(self, name: str, position: int) -> Any:

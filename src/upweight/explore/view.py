@@ -14,7 +14,7 @@ from upweight.errors import InputError
 from upweight.explore import examples as shown
 from upweight.explore.decisions import Decision
 from upweight.explore.examples import Examples, plain
-from upweight.report.numbers import are_years
+from upweight.report import numbers
 
 ID, POSITION, DECISION = "id", "position", "decision"
 BESIDE = (
@@ -80,7 +80,7 @@ def table(examples: Examples, decisions: Mapping[int, Decision] | None = None) -
 
 def names_something(column: Column) -> bool:
     """Whether a column's numbers name things, as positions, lines and years do: they are written without a comma."""
-    return column.name in (ID, POSITION, shown.LINE) or are_years(column.values)
+    return numbers.names_something(column.name) or numbers.are_years(column.values)
 
 
 def decided(count: int, decisions: Mapping[int, Decision]) -> np.ndarray:

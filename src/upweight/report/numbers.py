@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import numbers
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 ROUNDING = 1e-12
 """Share of a number up to which further digits are those of sums and products, such as of 0.1 + 0.2."""
+NAMES = frozenset(["id", "row", "example", "line", "position", "query", "rank"])
+"""Last words of what stands above columns whose numbers are copied and looked for, not reckoned with."""
 YEARS = (1500, 2200)
 LARGEST_WHOLE = 1e15
 """Up to which every whole number is one of a float's."""
@@ -49,25 +53,45 @@ def cell(value: object, digits: int) -> Cell:
 
 
 def grouped(shown: Cell) -> Cell:
-    """The cell with thousands set apart, from 10,000 on: for reading alone, as a name of a row is copied."""
-    if shown.numeric and re.fullmatch(r"-?\d{5,}", shown.text):
-        return Cell(f"{int(shown.text):,}", shown.exact or shown.text, numeric=True)
-    return shown
+    """The cell with thousands set apart: for reading alone."""
+    text = _apart(shown.text) if shown.numeric else shown.text
+    return shown if text == shown.text else Cell(text, shown.exact or shown.text, numeric=True)
+
+
+def column(name: str, values: Sequence[object], digits: int) -> list[Cell]:
+    """The cells of a column for people: thousands set apart, but for numbers that name something and for years.
+
+    >>> [each.text for each in column("count", [1257, 3], 3) + column("row", [1257], 3) + column("year", [1994], 3)]
+    ['1,257', '3', '1257', '1994']
+    """
+    found = [cell(value, digits) for value in values]
+    return found if names_something(name) or are_years(values) else [grouped(each) for each in found]
+
+
+def names_something(name: str) -> bool:
+    """Whether a column's numbers are names, by what stands above it: ``row``, ``suspicious row``, ``line`` …"""
+    return name.rpartition(" ")[2] in NAMES
 
 
 def readable(value: float, digits: int) -> str:
-    """The same with thousands set apart, for reading.
+    """`significant` with thousands set apart, for reading.
 
     >>> [readable(value, 3) for value in (1257.4, 0.5, -32561.0)]
     ['1,257', '0.500', '-32,561']
     """
     text = significant(value, digits)
+    return _apart(text)
+
+
+def _apart(text: str) -> str:
+    """A number's text with its thousands set apart; what has a power of ten, as it is."""
     whole, point, rest = text.partition(".")
-    return f"{int(whole):,}{point}{rest}" if re.fullmatch(r"-?\d{4,}", whole) else text
+    is_long = re.fullmatch(r"-?\d{4,}", whole) and re.fullmatch(r"\d*", rest)
+    return f"{int(whole):,}{point}{rest}" if is_long else text
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """The same with its sign, of 0 too.
+    """`readable` with its sign, of 0 too.
 
     >>> [signed(value) for value in (1257.4, -0.5, 0.0)]
     ['+1,257', '-0.500', '+0']
@@ -76,7 +100,7 @@ def signed(value: float, digits: int = 3) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
-def are_years(values: npt.ArrayLike) -> bool:
+def are_years(values: Any) -> bool:
     """Whether a column's numbers are whole and lie where years do, so that a comma would be wrong in them.
 
     >>> are_years([1994, 2021, None]), are_years([1257, 32561]), are_years(["a"])

@@ -261,7 +261,7 @@ def _labels_like(column: pd.Series, like: LabelledTable, name: str) -> npt.NDArr
 
 def _lost(frame: pd.DataFrame, target: str) -> tuple[str, ...]:
     lost = int(frame[target].isna().sum())
-    return (f"{lost} of {len(frame)} rows have no {target!r} and were left out",) if lost else ()
+    return (f"{lost:,} of {len(frame):,} rows have no {target!r} and were left out",) if lost else ()
 
 
 def _is_truth(column: pd.Series) -> bool:
@@ -278,7 +278,7 @@ def _unseen(features: pd.DataFrame, like: LabelledTable, name: str) -> list[str]
         if new:
             row, level = new[0]
             notes.append(
-                f"{name}: column {column!r} holds values unknown to {like.name} in {len(new)} of {len(found)} "
+                f"{name}: column {column!r} holds values unknown to {like.name} in {len(new):,} of {len(found):,} "
                 f"rows (row {row}: {level[:40]!r})"
             )
     return notes

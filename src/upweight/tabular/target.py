@@ -68,7 +68,7 @@ def _quantity(column: pd.Series, name: str, distinct: int, *, asked: bool) -> Ta
     infinite = np.flatnonzero(~np.isfinite(values))
     if len(infinite):
         raise InputError(
-            f"--target: {name!r} is infinite in row {column.index[infinite[0]]} (one of {len(infinite)} such cells); "
+            f"--target: {name!r} is infinite in row {column.index[infinite[0]]} (one of {len(infinite):,} such cells); "
             "mend or empty it"
         )
     if distinct == 1:
