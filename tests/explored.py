@@ -49,6 +49,19 @@ def problem() -> Problem:
     return Problem(objective, queries, columns(N), columns(M))
 
 
+WRONG_NUMBER = 4
+
+
+@cache
+def wrong_numbers(dtype: torch.dtype = torch.float64) -> uw.tasks.TargetErrors:
+    """Of a ridge regression on numbers with two digits after the point, one of which is wrong."""
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    y = torch.round(x.sum(1, keepdim=True), decimals=2)
+    y[WRONG_NUMBER] = 9.25
+    model = torch.nn.Linear(3, 1, dtype=dtype)
+    return uw.tasks.target_errors(uw.retraining.fit(uw.Objective(model, uw.losses.SquaredError(), (x, y), l2=0.01)))
+
+
 def columns(count: int) -> dict[str, np.ndarray]:
     ages = np.arange(count, dtype=float) / 2
     ages[3] = np.nan

@@ -101,6 +101,59 @@ def _fitting(objective: Objective, examples: int, outputs: Tensor) -> Tensor:
     return outputs
 
 
+@dataclass(frozen=True, eq=False)
+class FittedValues:
+    """A regression's word on examples, in the target's own unit.
+
+    Attributes
+    ----------
+    given, predicted
+        Targets and outputs, ``[examples]``.
+    losses
+        Of the targets, ``[examples]``.
+    """
+
+    given: Float[Tensor, " examples"]
+    predicted: Float[Tensor, " examples"]
+    losses: Float[Tensor, " examples"]
+
+    @property
+    def residuals(self) -> Float[Tensor, " examples"]:
+        """Given less predicted."""
+        return self.given - self.predicted
+
+
+def fitted_values(objective: Objective, data: Any = None) -> FittedValues:
+    """What a regression says of examples.
+
+    Parameters
+    ----------
+    objective
+        A trained regression's, with squared error and one target an example.
+    data
+        Examples in the form of the training data (default: the training data).
+
+    Raises
+    ------
+    InputError
+        If the loss isn't `losses.SquaredError`, or there are several targets an example.
+    """
+    loss = objective.loss
+    if not isinstance(loss, losses.SquaredError):
+        raise InputError(
+            f"loss: {type(loss).__name__} is none of a regression; wrong numbers and residuals need SquaredError, and "
+            "tasks.label_errors takes classifiers"
+        )
+    source = objective.data if data is None else objective.queries(data)
+    batches = source.batches(None, objective.engine.rows)
+    targets = torch.cat([losses.split_batch(batch)[1].reshape(-1) for _, batch in batches])
+    outputs = objective.outputs(source)
+    if outputs.numel() != len(source) or targets.numel() != len(source):
+        raise InputError(f"data: {targets.numel() // len(source)} targets an example; wrong numbers need one")
+    predicted = outputs.reshape(-1)
+    return FittedValues(targets, predicted, loss.factor * (targets - predicted) ** 2)
+
+
 def given_labels(objective: Objective) -> Int[Tensor, " train"]:
     """The training examples' class numbers, as `Predictions.given`, without running the model over them.
 

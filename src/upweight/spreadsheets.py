@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,12 @@ if TYPE_CHECKING:
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What makes a spreadsheet compute a cell rather than show it."""
+
+
+AMOUNT = re.compile(
+    r"[+-]\s?[$€£¥₹₽₩₺₫₴฿]?\s?\d[\d.,'’\u00a0\u202f ]*(?:[eE][+-]?\d+)?\s?(?:[%‰$€£¥₹₽₩₺₫₴฿]|[A-Za-zčł]{2,3}\.?)?\s*"
+)
+"""A number with its sign, as people write amounts: nothing that a spreadsheet would compute."""
 
 
 def as_csv(frame: pd.DataFrame, *, header: bool = True) -> bytes:
@@ -25,12 +32,12 @@ def _numbers(column: pd.Series) -> bool:
 
 def safe(cell: str) -> str:
     """A cell as it is written, but for one that a spreadsheet would compute; numbers keep their sign."""
-    if not cell.startswith(FORMULA):
+    if not cell.startswith(FORMULA) or len(cell) == 1 or AMOUNT.fullmatch(cell):
         return cell
     try:
         float(cell.replace(",", "."))
     except ValueError:
-        return cell if len(cell) <= 1 else f"'{cell}"
+        return f"'{cell}"
     return cell
 
 

@@ -182,4 +182,4 @@ def test_of_a_quantity_the_target_is_the_label(run: Run, tmp_path: Path) -> None
     listed = pd.read_csv(tmp_path / "out" / "domain-mismatch.csv")
     assert listed["label"].tolist() == frame["price"][listed["row"]].tolist()
     shown = run("domain-mismatch", *arguments, "--force").stdout
-    assert f"{listed['label'][0]:.4g}" in shown
+    assert f"{listed['label'][0]:,.0f}" in shown

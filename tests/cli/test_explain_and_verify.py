@@ -228,3 +228,41 @@ def test_where_dividing_leverage_out_would_take_too_long_a_warning_says_so(
     found = answer("explain", iris.path, "-t", "target")
     assert "leverage" not in found["quantity"]["name"]
     assert any("dividing it out would take" in words for words in found["warnings"])
+
+
+def test_rows_are_told_by_their_lines_in_every_command(
+    answer: Callable[..., dict[str, Any]], run: Run, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": random.normal(size=60).round(2), "z": random.choice(["a", "b"], 60)})
+    frame["y"] = np.where(frame["x"] + random.normal(size=60) > 0, "up", "down")
+    lines = frame.to_csv(index=False).splitlines()
+    (tmp_path / "gaps.csv").write_text("\n".join([*lines[:11], "", "", *lines[11:]]))  # two blank lines
+
+    def line(row: int) -> int:
+        return row + 2 + 2 * (row >= 10)
+
+    found = answer("explain", "gaps.csv", "-t", "y", "--row", 30)
+    assert found["query"]["line"] == 34
+    for each in found["helpful"] + found["harmful"]:
+        assert each["line"] == line(each["row"])
+    listed = pd.read_csv(tmp_path / "upweight-report" / "explain.csv")
+    assert listed["line"].tolist() == [line(row) for row in listed["row"]]
+    page = Path(found["files"]["report"]).read_text()
+    assert "row 30 (line 34)" in page
+    assert re.search(r"Most helpful was row (\d+) \(line (\d+)\)", page)
+    assert "line" in run("explain", "gaps.csv", "-t", "y", "--row", 30, "-o", "again").stdout
+
+    found = answer("domain-mismatch", "gaps.csv", "-t", "y", "--group", "z == 'a'", "--row", 30, "--row", 31)
+    assert [each["line"] for each in found["queries"]] == [34, 35]
+    assert all(each["line"] == line(each["id"]) for each in found["top"])
+    listed = pd.read_csv(tmp_path / "upweight-report" / "domain-mismatch.csv")
+    assert listed["line"].tolist() == [line(row) for row in listed["row"]]
+
+    found = answer("label-errors", "gaps.csv", "-t", "y")
+    assert all(each["line"] == line(each["id"]) for each in found["top"])
+    answer("select", "gaps.csv", "-t", "y", "-k", 5)
+    listed = pd.read_csv(tmp_path / "upweight-report" / "select.csv")
+    assert listed["line"].tolist() == [line(row) for row in listed["row"]]
+    found = answer("verify", "gaps.csv", "-t", "y", "--row", 30, "-k", 2)
+    assert '<th scope="col" class="number">line</th>' in Path(found["files"]["report"]).read_text()

@@ -236,7 +236,7 @@ def test_a_csv_is_cleaned_row_by_row_and_nothing_else_in_it_changes(
 
 
 def test_a_table_that_is_no_text_is_cleaned_by_its_columns(
-    answer: Callable[..., dict[str, Any]], run: Run, tmp_path: Path
+    answer: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"x": random.normal(size=60), "q": random.normal(size=60)})
@@ -244,30 +244,135 @@ def test_a_table_that_is_no_text_is_cleaned_by_its_columns(
     frame["last"] = random.choice(["v", "w"], 60)
     frame.loc[7, "y"] = None
     frame.to_parquet(tmp_path / "pool.parquet")
-    refused = refusal(run, "explore", "pool.parquet", "--target", "q", "--prepare")
-    assert "is text or an identifier" in refused
-    assert "of a quantity, `upweight explore` takes classes alone" in refused
-    assert "--task" not in refused
     answer("explore", "pool.parquet", "--target", "y", "--queries", 5, "--prepare")
     rows = Contents("pool.explore").display.train.ids
     decided("pool.explore", relabel={0: "b" if frame["y"][rows[0]] == "a" else "a"}, exclude=(1,))
-    after = pd.read_csv(answer("clean", "pool.explore", "--output", "out")["files"]["cleaned data"])
+    written = answer("clean", "pool.explore", "--output", "out")["files"]["cleaned data"]
+    assert written.endswith("clean.parquet")
+    after = pd.read_parquet(written)
     left = frame.drop(index=rows[1])
+    assert after.drop(columns="y").to_numpy().tolist() == left.drop(columns="y").to_numpy().tolist()
     assert after.columns.tolist() == ["x", "q", "y", "last"]
-    assert after["last"].tolist() == left["last"].tolist()
-    assert after["x"].tolist() == pytest.approx(left["x"].tolist())
     changed = after["y"].fillna("").to_numpy() != left["y"].fillna("").to_numpy()
     assert left.index[changed].tolist() == [rows[0]]
 
 
-def test_a_quantity_is_sent_to_the_command_that_takes_it(run: Run, tmp_path: Path) -> None:
+def prices(path: Path, rows: int = 120) -> pd.DataFrame:
+    """Rooms, area and zone with a price, in two rows of which it is far off."""
     random = np.random.default_rng(0)
-    frame = pd.DataFrame({"x": random.normal(size=300), "price": np.resize(np.arange(140) / 8, 300)})
-    frame.to_csv(tmp_path / "prices.csv", index=False)
-    refused = refusal(run, "explore", "prices.csv", "--target", "price", "--prepare")
-    assert "a quantity rather than a class" in refused
-    assert "`upweight label-errors FILE --target COLUMN` quantities too, or cut it into classes" in refused
-    assert "--task" not in refused
+    frame = pd.DataFrame({"rooms": random.integers(1, 8, rows), "area": random.normal(80, 20, rows).round(1)})
+    frame["zone"], frame["times"] = random.choice(["a", "b", "c"], rows), random.integers(1, 3, rows)
+    frame["price"] = (30 * frame["rooms"] + 25 * frame["area"] + random.normal(0, 20, rows)).round(2)
+    frame.loc[[17, 40], "price"] += [900.5, -1200.25]
+    frame["price"] = frame["price"].round(2)
+    written = frame.assign(price=[f"{price:.2f} €".replace(".", ",") for price in frame["price"]])
+    written.to_csv(path, sep=";", index=False)
+    return frame
+
+
+def test_a_quantity_is_shown_decided_about_and_cleaned_in_its_own_units(
+    answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    frame = prices(tmp_path / "prices.csv")
+    found = answer("explore", "prices.csv", "--target", "price", "--queries", 7, "--prepare")
+    assert (found["queries"], found["wrong"]) == (7, None)
+    contents = Contents("prices.explore")
+    train, queries = contents.display.train, contents.display.queries
+    planted = {int(row): position for position, row in enumerate(train.ids) if row in (17, 40)}
+    assert planted
+    assert set(contents.train_order[: len(planted)].tolist()) == set(planted.values())
+    assert train.facts["value"].tolist() == frame["price"][train.ids].tolist()
+    assert train.facts["line"].tolist() == (train.ids + 2).tolist()
+    for side in (train, queries):
+        gaps = side.facts["value"] - side.facts["prediction"]
+        assert side.facts["residual"].tolist() == pytest.approx(gaps.tolist())
+        assert side.facts["loss"].tolist() == pytest.approx((gaps**2 / 2).tolist())
+    assert np.diff(queries.facts["loss"][contents.query_order]).max() <= 0
+
+    session = Session(contents, "me")
+    row, position = next(iter(planted.items()))
+    session.look(position)
+    made = session.decide("relabel")
+    assert float(made.old) == frame["price"][row]
+    assert float(made.new) == pytest.approx(frame["price"].drop([17, 40]).mean(), rel=1)
+    assert len(made.new.partition(".")[2]) <= 2  # as many decimals as the column has
+    session.look((position + 1) % len(train))
+    with pytest.raises(uw.InputError, match="'a lot' is no value of a quantity; give a finite number"):
+        session.decide("relabel", "a lot")
+    given = session.decide("relabel", "1500")
+    session.look((position + 2) % len(train))
+    excluded = int(train.ids[(position + 2) % len(train)])
+    session.decide("exclude")
+
+    cleaned = answer("clean", "prices.explore", "--output", "out")
+    before = (tmp_path / "prices.csv").read_text().splitlines()
+    after = Path(cleaned["files"]["cleaned data"]).read_text().splitlines()
+    del before[excluded + 1]
+    changed = {one: two for one, two in zip(before, after, strict=True) if one != two}
+    assert len(changed) == 2
+    assert {two.split(";")[-1] for two in changed.values()} == {"1500 €", f"{made.new} €".replace(".", ",")}
+    assert given.new == "1500"
+
+    assert [each["name"] for each in cleaned["figures"]] == ["mean absolute error", "root mean square error"]
+    held_out = np.setdiff1d(np.arange(len(frame)), train.ids)
+    assert len(held_out) == 24
+    for figure in cleaned["figures"]:
+        assert figure["interval"][0] <= figure["change"] <= figure["interval"][1]
+        assert figure["change"] == pytest.approx(figure["after"] - figure["before"])
+    assert "line" in Path(cleaned["files"]["report"]).read_text()
+    assert "value before" in Path(cleaned["files"]["report"]).read_text()
+
+
+def test_the_errors_that_are_compared_are_those_of_the_model_trained_on_the_cleaned_rows(
+    answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    from upweight.cli.csv_source import split
+    from upweight.tabular import read_labelled, train
+
+    prices(tmp_path / "prices.csv")
+    answer("explore", "prices.csv", "--target", "price", "--queries", 7, "--prepare")
+    decided("prices.explore", relabel={3: "2000"}, exclude=(5,))
+    found = answer("clean", "prices.explore", "--output", "out")
+    whole, held_out = split(read_labelled(tmp_path / "prices.csv", "price"), [], 0)
+    whole.labels[3] = 2000
+    model = train(whole.take(np.setdiff1d(np.arange(len(whole)), [5])))
+    x, y = model.queries(held_out)
+    errors = model.objective.outputs((x, y)).reshape(-1).numpy() - y
+    told = {each["name"]: each["after"] for each in found["figures"]}
+    assert told["mean absolute error"] == pytest.approx(np.abs(errors).mean(), rel=1e-6)
+    assert told["root mean square error"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-6)
+
+
+def test_models_weights_groups_and_estimators_mean_what_they_mean_to_label_errors(
+    answer: Callable[..., dict[str, Any]], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices(tmp_path / "p.csv", 60).assign(group=np.arange(60) // 4).to_csv(tmp_path / "p.csv", index=False)
+    (tmp_path / "mine_to_explore.py").write_text(
+        "from sklearn.compose import TransformedTargetRegressor as Transformed\n"
+        "from sklearn.linear_model import Ridge\nfrom sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\nimport numpy as np\n"
+        "def ridge():\n    return make_pipeline(StandardScaler(), Ridge())\n"
+        "def log():\n    return Transformed(ridge(), func=np.log, inverse_func=np.exp)\n"
+    )
+    asked = ("p.csv", "--target", "price", "--columns", "area", "--columns", "rooms", "--queries", 3, "--prepare")
+    own = (*asked, "--weight", "times", "--group", "group", "--estimator", "mine_to_explore:ridge", "--store", "own")
+    answer("explore", *own)
+    contents = Contents("own")
+    train = contents.display.train
+    groups = {int(row) // 4 for row in train.ids}
+    assert not groups & {int(row) // 4 for row in contents.display.queries.ids}
+    assert "other options" in refusal(run, "explore", *own[:-2], "--weight", "rooms", "--store", "own")
+    decided("own", exclude=(1,))
+    monkeypatch.chdir(tmp_path.parent)  # the estimator is found where the store was made
+    found = answer("clean", tmp_path / "own", "--output", tmp_path / "out")
+    assert found["retrained"]
+    monkeypatch.chdir(tmp_path)
+    assert "as it transforms it" in refusal(run, "explore", *asked, "--estimator", "mine_to_explore:log")
+    same = ("p.csv", "--target", "price", "--model", "logistic")
+    assert refusal(run, "explore", *same, "--prepare") == refusal(run, "label-errors", *same)
+    answer("explore", *asked, "--model", "mlp", "--store", "net")
+    facts = Contents("net").display.train.facts
+    assert np.corrcoef(facts["value"], facts["prediction"])[0, 1] > 0.5
 
 
 @pytest.mark.parametrize(
@@ -278,7 +383,10 @@ def test_a_quantity_is_sent_to_the_command_that_takes_it(run: Run, tmp_path: Pat
         (["explore", "x.csv", "--prepare"], "--target"),
         (["explore", "folder", "--store", "other", "--prepare"], "leave --store out"),
         (["explore", "folder", "--prepare"], "no store"),
-        (["explore", "mine.py", "--target", "y", "--prepare"], "are for CSV files"),
+        (["explore", "folder", "--target", "y", "--prepare"], "--target: folder is a store itself"),
+        (["explore", "folder", "--model", "mlp", "--prepare"], "--model: folder is a store itself"),
+        (["explore", "mine.py", "--target", "y", "--prepare"], "--target: is for CSV files"),
+        (["explore", "mine.py", "--weight", "y", "--prepare"], "--weight: is for CSV files"),
         (["clean", "folder"], "no store"),
     ],
 )

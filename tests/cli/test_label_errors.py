@@ -145,6 +145,40 @@ def test_a_quantity_is_searched_for_wrong_numbers(answer: Ask, run: Run, tmp_pat
     assert "margin is for classes; of a quantity there are out-of-sample" in refused.stdout
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
+@pytest.mark.parametrize("target", ["price", "kind"])
+def test_the_fixed_file_is_of_the_format_that_was_read(answer: Ask, tmp_path: Path, ending: str, target: str) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": random.normal(size=60).round(3), "b": random.normal(size=60).round(3)})
+    frame["price"] = (100 + 30 * frame["a"] - 10 * frame["b"]).round(1) + random.integers(-3, 3, 60) / 10
+    frame["kind"] = np.where(frame["a"] > 0, "up", "down")
+    frame.loc[17, "price"] += 400
+    frame["price"] = frame["price"].round(1)
+    frame.loc[9, "kind"] = {"up": "down", "down": "up"}[frame["kind"][9]]
+    path = tmp_path / f"given{ending}"
+    {".csv": frame.to_csv, ".parquet": frame.to_parquet, ".xlsx": frame.to_excel}[ending](path, index=False)
+    found = answer("label-errors", path, "-t", target, "-n", 1)
+    what = "values" if target == "price" else "labels"
+    written = Path(found["files"][f"with suggested {what}"])
+    assert written.name == f"label-errors.fixed{ending}"
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".xlsx": pd.read_excel}[ending]
+    again = read(written)
+    pd.testing.assert_frame_equal(again.drop(columns=target), read(path).drop(columns=target))
+    listed = pd.read_csv(tmp_path / "upweight-report" / "label-errors.csv").set_index("row").sort_index()
+    wrong = listed["suspicious"].to_numpy()
+    row = 17 if target == "price" else 9
+    assert wrong[row]
+    assert again[target][~wrong].tolist() == frame[target][~wrong].tolist()
+    if target == "price":  # with as many decimals as the column has
+        assert again[target][wrong].tolist() == pytest.approx(listed["suggested"][wrong].round(1).tolist())
+        assert abs(again[target][row] - (frame[target][row] - 400)) < 10
+    else:
+        assert again[target][wrong].tolist() == listed["suggested"][wrong].tolist()
+    lines = listed["line"].tolist() if ending != ".parquet" else None
+    assert ("line" in listed) == (ending != ".parquet")
+    assert lines is None or lines == list(range(2, 62))
+
+
 OF_TABLES = [("--weight", "x"), ("--group", "x"), ("--task", "regression"), ("--model", "mlp"), ("--estimator", "a:b")]
 
 

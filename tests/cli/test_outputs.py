@@ -14,7 +14,7 @@ import pytest
 from upweight import files
 from upweight.cli.outputs import plan
 from upweight.errors import InputError
-from upweight.spreadsheets import as_csv
+from upweight.spreadsheets import as_csv, safe
 
 from .conftest import Planted, Run
 
@@ -276,3 +276,13 @@ def test_text_never_begins_a_formula() -> None:
     mixed = pd.DataFrame({"a": pd.Series([-1, "+x"], dtype=object), "c": pd.Categorical(["=p", "q"])})
     assert as_csv(mixed).decode().splitlines()[1:] == ["-1,'=p", "'+x,q"]
     assert as_csv(pd.DataFrame({"a": ["＝1+1", "\n=1"]})).decode() == "a\n'＝1+1\n\"'\n=1\"\n"
+
+
+@pytest.mark.parametrize("amount", ["-7,25 €", "-$1,234.50", "+3 %", "- 12", "-1.234,5 CHF", "-5", "-1e5", "-"])
+def test_an_amount_with_its_sign_is_written_as_it_is(amount: str) -> None:
+    assert safe(amount) == amount
+
+
+@pytest.mark.parametrize("cell", ["-A1", "-1+2", "-1*A1", "=7", "+cmd|' /C calc'!A0", "-7 A1", "-(3)", "@1", "-EUR 3"])
+def test_what_a_spreadsheet_would_compute_is_guarded(cell: str) -> None:
+    assert safe(cell) == f"'{cell}"

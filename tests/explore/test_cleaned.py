@@ -10,7 +10,7 @@ from scipy import stats
 
 from upweight.errors import InputError
 from upweight.explore import Cleaned, Figure, changes, compared
-from upweight.explore.cleaned import now
+from upweight.explore.cleaned import ROOT_SQUARE, now
 from upweight.explore.decisions import Decision
 from upweight.store.backend import Memory
 
@@ -28,6 +28,21 @@ def test_the_interval_of_a_change_is_that_of_examples_in_pairs() -> None:
         [found.change - 1.96 * error, found.change + 1.96 * error], abs=0.15 * error
     )
     assert found.verdict == "worse"
+
+
+def test_a_root_of_squares_goes_with_the_errors_in_pairs() -> None:
+    random = np.random.default_rng(2)
+    before = random.normal(size=300)
+    after = 0.8 * before + random.normal(0, 0.05, size=300)
+    found = compared(ROOT_SQUARE, np.abs(before), np.abs(after), higher_is_better=False)
+    roots = [np.sqrt((errors**2).mean()) for errors in (before, after)]
+    assert [found.before, found.after] == pytest.approx(roots)
+    assert found.verdict == "better"
+    # Of values in pairs, by the derivative of both roots (the delta method).
+    error = (after**2 / (2 * roots[1]) - before**2 / (2 * roots[0])).std(ddof=1) / np.sqrt(300)
+    expected = [found.change - 1.96 * error, found.change + 1.96 * error]
+    assert [found.low, found.high] == pytest.approx(expected, abs=0.15 * error)
+    assert replace(found, before=1257.4, after=1300.0).words[1:3] == ("1,257", "1,300")
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+import explored
 import upweight as uw
 from explored import CLASSES, MARK, M, N, columns, problem
 from upweight.errors import InputError
@@ -38,21 +39,30 @@ def test_label_errors_are_their_own_queries(tmp_path: Path) -> None:
     assert Contents(tmp_path / "kept").decisions.standing()[5].new == contents.display.train.suggestion(5)
 
 
-def test_numbers_that_are_suspicious_can_be_kept_or_excluded(tmp_path: Path) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(30, 3, generator=generator, dtype=torch.float64)
-    y = x.sum(1, keepdim=True)
-    y[4] += 9
-    model = torch.nn.Linear(3, 1, dtype=torch.float64)
-    objective = uw.retraining.fit(uw.Objective(model, uw.losses.SquaredError(), (x, y), l2=0.01))
-    errors = uw.tasks.target_errors(objective)
-    said: list[str] = []
-    keep(errors, tmp_path / "kept", told=said.append)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_numbers_that_are_suspicious_are_shown_in_their_own_units_and_can_be_set(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    errors = explored.wrong_numbers(dtype)
+    keep(errors, tmp_path / "kept", told=pytest.fail)
     contents = Contents(tmp_path / "kept")
-    assert contents.train_order[0] == 4
-    assert contents.display.train.own["given"][4] == pytest.approx(float(y[4]))
-    assert set(contents.display.train.own) == {"given", "suggested"}
-    assert all("no predictions" in words for words in said)
+    train = contents.display.train
+    assert contents.train_order[0] == explored.WRONG_NUMBER
+    assert train.said("value", 4) == "9.25"
+    assert train.facts["residual"].tolist() == pytest.approx(
+        (train.facts["value"] - train.facts["prediction"]).tolist(), abs=1e-6
+    )
+    assert float(train.facts["suggested"][4]) == pytest.approx(float(errors.suggested[4]), abs=0.005)
+    assert contents.asked_about(4) == 0
+    session = Session(contents, "me")
+    session.look(4)
+    assert session.decide("relabel").new == train.said("suggested", 4)
+    assert session.decide("relabel", "1e1").new == "10"
+    for odd in ("", "nan", "inf", "1,5"):
+        with pytest.raises(InputError, match="is no value of a quantity; give a finite number such as"):
+            session.decide("relabel", odd)
+    with pytest.raises(InputError, match=r"has the label 9\.25 already"):
+        session.decide("relabel", "9.250")
 
 
 @pytest.mark.parametrize("matrix", [True, False])

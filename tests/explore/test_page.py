@@ -10,7 +10,7 @@ from typing import Any
 from nicegui.testing import User, user_simulation
 
 import explored
-from upweight.explore import Contents
+from upweight.explore import Contents, keep
 from upweight.explore.page import OPEN, Page
 
 Flow = Callable[[User, Page], Coroutine[Any, Any, None]]
@@ -74,6 +74,26 @@ def test_an_example_is_looked_at_and_relabelled(place: Path) -> None:
         assert page.session.contents.decisions.standing()[5].what == "relabel"
 
     assert visited(place, flow).decisions.standing()[5].who == "me"
+
+
+def test_a_value_is_looked_at_and_set(tmp_path: Path) -> None:
+    keep(explored.wrong_numbers(), tmp_path / "numbers")
+
+    async def flow(user: User, page: Page) -> None:
+        page.choose(explored.WRONG_NUMBER)
+        await user.should_see("value: 9.25")
+        await user.should_see("the value less the prediction")
+        await user.should_see("without it the model says ")
+        await user.should_see("These speak against its value")
+        await user.should_see("2 set value")
+        press(user, "relabel")
+        train = page.session.contents.display.train
+        made = page.session.contents.decisions.standing()[explored.WRONG_NUMBER]
+        assert (made.old, made.new) == ("9.25", train.suggestion(explored.WRONG_NUMBER))
+        page.decide("relabel", "a lot")
+        await user.should_see("'a lot' is no value of a quantity")
+
+    assert visited(tmp_path / "numbers", flow).decisions.standing()[explored.WRONG_NUMBER].who == "me"
 
 
 def test_what_cannot_be_done_is_said(place: Path) -> None:

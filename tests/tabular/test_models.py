@@ -242,6 +242,18 @@ REFUSED = {
 }
 
 
+def test_a_network_that_fails_names_the_option_that_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("no luck.")
+
+    monkeypatch.setattr("sklearn.neural_network.MLPClassifier.fit", fails)
+    frame = pd.DataFrame({"a": np.arange(30.0) ** 2 % 7.5, "y": ["a", "b"] * 15})
+    with pytest.raises(InputError, match=r"^--model mlp: fitting failed \(ValueError: no luck\)$"):
+        train(read(tmp_path, "y", frame), "mlp")
+
+
 def test_an_estimator_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

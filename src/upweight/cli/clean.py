@@ -10,7 +10,7 @@ import typer
 
 from upweight.cli.job_options import Store
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet
-from upweight.cli.outputs import plan
+from upweight.cli.outputs import TABLES, plan
 from upweight.cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def clean(
     data, and a report with accuracy and loss before and after, with intervals. Decisions stay in the store.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.cleaning import cleaned, origin_of
+        from upweight.cli.cleaning import ARRAYS, cleaned, origin_of
         from upweight.errors import InputError
         from upweight.explore.contents import Contents
         from upweight.optional import require
@@ -50,14 +50,15 @@ def clean(
             )
         contents.decisions.compact()
         origin = origin_of(contents)
-        outputs = plan(output, "clean", endings=[".csv", ".npz"], inputs=[Path(origin.path)], force=force)
+        outputs = plan(output, "clean", endings=[*TABLES, ARRAYS], inputs=[Path(origin.path)], force=force)
         found = cleaned(run, contents, origin)
         outputs.refuse_what_was_read()
         written = outputs.write(found.contents)
-        kept = f"the decisions are kept, and the cleaned data are in {written['.csv']}"
+        data = next(path for ending, path in written.items() if ending != ARRAYS)
+        kept = f"the decisions are kept, and the cleaned data are in {data}"
         figures = _figures(run, found, kept) if retrain else ()
         files = {
-            "cleaned data" if ending == ".csv" else "cleaned arrays": str(path) for ending, path in written.items()
+            "cleaned arrays" if ending == ARRAYS else "cleaned data": str(path) for ending, path in written.items()
         }
         notes = (*found.notes, *_held_out(found, figures))
         came = _came(found, figures, notes, files)
@@ -90,25 +91,20 @@ def _came(found: Cleaning, figures: tuple[Figure, ...], notes: tuple[str, ...], 
 
 
 def _figures(run: Session, found: Cleaning, kept: str) -> tuple[Figure, ...]:
-    """Accuracy and loss on the held-out examples, of the model on the data as they are and on the cleaned ones."""
+    """Figures on the held-out examples, of the model on the data as they are and on the cleaned ones."""
     from upweight.cli.cleaning import training_told
     from upweight.cli.standard_output import streams_kept
-    from upweight.explore.cleaned import compared
+    from upweight.explore.cleaned import ACCURACY, compared
 
     if found.before is None or found.after is None:
         return ()
     with training_told(kept), streams_kept():
         run.stage("training on the data as they are")
-        before, losses_before = found.before()
+        before = found.before()
         run.stage("training on the cleaned data")
-        after, losses_after = found.after()
-    figures = []
-    if before is not None and after is not None:
-        right = [(~said.wrong).double().cpu().numpy() for said in (before, after)]
-        figures.append(compared("accuracy", right[0], right[1], higher_is_better=True))
-    if np.isfinite(losses_before).all() and np.isfinite(losses_after).all():
-        figures.append(compared("mean loss", losses_before, losses_after, higher_is_better=False))
-    return tuple(figures)
+        after = found.after()
+    finite = [name for name in before if np.isfinite([before[name], after[name]]).all()]
+    return tuple(compared(name, before[name], after[name], higher_is_better=name == ACCURACY) for name in finite)
 
 
 def _held_out(found: Cleaning, figures: tuple[Figure, ...]) -> tuple[str, ...]:
@@ -150,13 +146,23 @@ def _show(run: Session, found: Cleaning, came: Cleaned) -> None:
 
 def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[str]) -> Report:
     from upweight.cli.layout import foot
+    from upweight.explore.examples import LINE
     from upweight.explore.view import said
     from upweight.report import Facts, Report, Table, Text, Warnings
 
-    train = contents.display.train
+    train, answer = contents.display.train, contents.display.train.answer
     standing = contents.decisions.standing()
+    has_lines = LINE in train.facts
     rows = [
-        [train.ids[position], said(each), each.old, each.new if each.what == "relabel" else "", each.who, each.when]
+        [
+            train.ids[position],
+            *([train.fact(LINE, position)] * has_lines),
+            said(each),
+            each.old,
+            each.new if each.what == "relabel" else "",
+            each.who,
+            each.when,
+        ]
         for position, each in sorted(standing.items())
     ]
     page = Report(f"Cleaning {contents.display.title}", came.verdict, foot())
@@ -165,7 +171,7 @@ def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[s
             ["on held-out examples", "before", "after", "change", "95 % interval of the change", "verdict"],
             [[*each.words, each.verdict] for each in came.figures],
             "Before: trained on the data as they are; after: on the cleaned ones, by the same training. Intervals: "
-            "of accuracy exact, by the examples that changed sides; of losses by examples resampled in pairs.",
+            "of accuracy exact, by the examples that changed sides; of others by examples resampled in pairs.",
         )
     ]
     page = page.section(
@@ -182,6 +188,8 @@ def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[s
         "What was decided",
         Facts(counts),
         Table(
-            ["id", "decision", "label before", "label now", "who", "when (UTC)"], shown, f"Decisions that stand.{more}"
+            ["id", *([LINE] * has_lines), "decision", f"{answer} before", f"{answer} now", "who", "when (UTC)"],
+            shown,
+            f"Decisions that stand.{more}",
         ),
     )

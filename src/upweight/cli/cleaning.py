@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from upweight.explore.contents import Contents
     from upweight.explore.display import Origin
     from upweight.objective import Objective
-    from upweight.predictions import Predictions
-    from upweight.tabular import LabelledTable
 
-DATA, ARRAYS = ".csv", ".npz"
-Judged = tuple["Predictions | None", np.ndarray]
-"""What a model says of the held-out examples (None where it knows no classes), and its losses."""
+LIST, ARRAYS = ".csv", ".npz"
+Judged = dict[str, np.ndarray]
+"""How a model does on the held-out examples: by the name of a figure its value for each of them, ``[examples]``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,7 @@ class Cleaning:
     Attributes
     ----------
     relabelled, excluded
-        New labels by position, and positions left out.
+        New labels or values by position, and positions left out.
     contents
         The cleaned data as files, by their endings.
     before, after
@@ -112,17 +110,18 @@ def _of_study(run: Session, contents: Contents, origin: Origin) -> Cleaning:
             f"{theirs}); bring the file or its data back: decisions are about the examples as they were"
         )
     raw, given = _targets(objective)
-    labels = None if given is None else _named(given, study.class_names)
+    labels = _answers(objective, raw, given, study.class_names)
     relabelled, excluded = changes(contents.decisions.standing(), labels)
     left = np.setdiff1d(np.arange(objective.n), excluded)
-    targets = None if raw is None else raw.clone()
+    targets = raw.clone() if relabelled and raw is not None else None
     if relabelled:
-        assert raw is not None and given is not None and labels is not None and targets is not None  # noqa: PT018
+        assert raw is not None and labels is not None and targets is not None  # noqa: PT018
         for position, label in relabelled.items():
-            targets[position] = _coded(label, labels, raw, study.class_names)
+            is_value = given is None
+            targets[position] = float(label) if is_value else _coded(label, labels, raw, study.class_names)
     other = _with(objective, left, targets)
     own = {} if study.table is None else {str(name): kept(study.table[name]) for name in study.table.columns}
-    contents_of = {DATA: _listing(contents, labels, relabelled, left, own)}
+    contents_of = {LIST: _listing(contents, labels, relabelled, left, own)}
     arrays = _arrays(other)
     if arrays is not None:
         contents_of[ARRAYS] = arrays
@@ -140,65 +139,51 @@ def _of_study(run: Session, contents: Contents, origin: Origin) -> Cleaning:
 
 
 def _of_csv(run: Session, contents: Contents, origin: Origin) -> Cleaning:
-    from upweight.cli.csv_source import split
+    from upweight.cli.csv_source import read, split, trained
+    from upweight.cli.explored import options_of
     from upweight.explore.cleaned import changes
     from upweight.jobs.of_study import digest
-    from upweight.tabular import Choice, read_labelled, train_logistic
+    from upweight.report.numbers import all_digits
+    from upweight.tabular import rewritten
 
-    path, options = Path(origin.path), origin.options
+    path, asked = Path(origin.path), origin.options
     if digest(path) != origin.digest:
         raise InputError(
             f"{path}: has changed since the store was made, and decisions are about the rows as they were; bring it "
             "back, or explore the new one into another store"
         )
     run.stage(f"reading {path.name}")
-    choice = Choice(tuple(options["drop"]), tuple(options["only"]))
-    table = read_labelled(path, options["target"], choice, task="classification")
-    train, held_out = split(table, [], options["seed"])
-    names = np.array(table.classes, dtype=object)
-    relabelled, excluded = changes(contents.decisions.standing(), names[train.labels])
+    options = options_of(asked)
+    table = read(path, asked["target"], options)
+    train, held_out = split(table, [], asked["seed"])
+    given = [table.classes[each] if table.classifies else all_digits(each) for each in train.labels.tolist()]
+    # A loss that isn't squared error shows no values: then none was set.
+    relabelled, excluded = changes(contents.decisions.standing(), np.array(given, dtype=object))
     labels = train.labels.copy()
-    for position, label in relabelled.items():
-        labels[position] = table.classes.index(label)
+    for position, answer in relabelled.items():
+        labels[position] = table.classes.index(answer) if table.classifies else float(answer)
     left = np.setdiff1d(np.arange(len(train)), excluded)
     from dataclasses import replace
 
     other = replace(train, labels=labels).take(left)
 
     def judged(some: Any) -> Judged:
-        model = train_logistic(some, seed=options["seed"])
+        with contextlib.chdir(origin.folder):  # where an estimator of one's own was imported from
+            model = trained(some, options, asked["seed"])
         return _judged(model.objective, model.queries(held_out))
 
-    rows = {int(train.rows[position]): label for position, label in relabelled.items()}
-    content, notes = _rewritten(table, rows, [int(train.rows[position]) for position in excluded])
+    answers: dict[int, str | float] = {int(train.rows[position]): each for position, each in relabelled.items()}
+    out = [int(train.rows[position]) for position in excluded]
+    written = rewritten(table, answers, out, "the cleaned file")
     return Cleaning(
         relabelled,
         excluded,
-        {DATA: content},
+        {written.ending: written.content},
         lambda: judged(train),
         lambda: judged(other),
         f"{len(held_out):,} rows held out of training",
-        notes,
+        written.notes,
     )
-
-
-def _rewritten(table: LabelledTable, relabelled: dict[int, str], excluded: list[int]) -> tuple[bytes, tuple[str, ...]]:
-    """A table with other labels and without some rows; all else in its order, of one of text as it is written."""
-    from upweight.spreadsheets import as_csv, guarded
-    from upweight.tabular import read_table
-
-    source = table.written
-    if source is None:
-        frame = read_table(table.path)
-        for row, label in relabelled.items():
-            same = np.flatnonzero(table.labels == table.classes.index(label))[0]
-            frame.loc[row, table.target] = frame.loc[table.rows[same], table.target]  # as the file has it
-        return as_csv(frame.drop(index=excluded)), ()
-    left_out = set(excluded)
-    kept = [row for number, row in enumerate(source.rows()) if number not in left_out]
-    words = guarded((source.names, *kept), "the cleaned file")
-    text = source.with_column(table.target, relabelled, excluded)
-    return text.encode("utf-8", errors="backslashreplace"), words
 
 
 def _listing(
@@ -238,20 +223,33 @@ def _arrays(objective: Objective) -> bytes | None:
 
 
 def _targets(objective: Objective) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Targets as they are, and as class numbers; None of data that have none."""
+    """Targets as they are, and as class numbers; None of data that have none, or no classes."""
     from upweight.losses import split_batch
     from upweight.predictions import given_labels
 
     try:
         raw = torch.cat([split_batch(batch)[1] for _, batch in objective.data.batches(None, objective.engine.rows)])
-        return raw, given_labels(objective)
     except InputError:
         return None, None
+    try:
+        return raw, given_labels(objective)
+    except InputError:
+        return raw, None
 
 
-def _named(classes: torch.Tensor, names: Any) -> np.ndarray:
+def _answers(
+    objective: Objective, raw: torch.Tensor | None, classes: torch.Tensor | None, names: Any
+) -> np.ndarray | None:
+    """Labels, or the values of a quantity, as decisions have them; None of data that have neither."""
+    from upweight.losses import SquaredError
     from upweight.predictions import named
+    from upweight.report.numbers import all_digits, in_decimals
 
+    if classes is None:
+        if raw is None or raw.numel() != objective.n or not isinstance(objective.loss, SquaredError):
+            return None
+        values = in_decimals(raw.reshape(-1).cpu().numpy())
+        return np.array([all_digits(each) for each in values.tolist()], dtype=object)
     return np.array([str(each) for each in named(classes, names).tolist()], dtype=object)
 
 
@@ -300,13 +298,17 @@ def _training(
 
 
 def _judged(objective: Objective, queries: Any) -> Judged:
-    from upweight.predictions import predictions
+    from upweight.explore.cleaned import ABSOLUTE, ACCURACY, LOSS, ROOT_SQUARE
+    from upweight.predictions import fitted_values, predictions
 
-    try:
+    with contextlib.suppress(InputError):
         said = predictions(objective, queries)
-    except InputError:
-        return None, objective.losses(queries).double().cpu().numpy()
-    return said, said.losses.double().cpu().numpy()
+        found = {ACCURACY: (~said.wrong).double(), LOSS: said.losses.double()}
+        return {name: values.cpu().numpy() for name, values in found.items()}
+    with contextlib.suppress(InputError):
+        errors = fitted_values(objective, queries).residuals.abs().double().cpu().numpy()
+        return {ABSOLUTE: errors, ROOT_SQUARE: errors}
+    return {LOSS: objective.losses(queries).double().cpu().numpy()}
 
 
 @contextlib.contextmanager

@@ -45,7 +45,8 @@ def from_csv(
         query_table=held_out.shown(),
         typed=(train.complete(), held_out.complete()),
         model=model,
-        lines=lines_of(train),
+        lines=train.lines,
+        query_lines=held_out.lines,
     )
 
 
@@ -65,7 +66,8 @@ def from_whole_csv(path: Path, target: str, seed: int, options: TableOptions) ->
         notes=model.notes,
         train_table=table.shown(),
         model=model,
-        lines=lines_of(table),
+        lines=table.lines,
+        query_lines=table.lines,
     )
 
 
@@ -73,8 +75,7 @@ def read(path: Path, target: str, options: TableOptions) -> LabelledTable:
     """Read a table as the options say."""
     from upweight.tabular import read_labelled
 
-    more = {} if options.quantities is None else {"quantities": options.quantities}
-    return read_labelled(path, target, options.choice, aside=options.aside, task=cast("Any", options.task), **more)
+    return read_labelled(path, target, options.choice, aside=options.aside, task=cast("Any", options.task))
 
 
 def trained(table: LabelledTable, options: TableOptions, seed: int) -> Trained:
@@ -82,11 +83,6 @@ def trained(table: LabelledTable, options: TableOptions, seed: int) -> Trained:
     from upweight.tabular import train
 
     return train(table, cast("Any", options.model), options.estimator, seed=seed)
-
-
-def lines_of(table: LabelledTable) -> np.ndarray | None:
-    """The line of the file that each row begins on; None of what has no lines."""
-    return None if table.written is None else np.array(table.written.lines())[table.rows]
 
 
 def split(table: LabelledTable, rows: Sequence[int], seed: int) -> tuple[LabelledTable, LabelledTable]:

@@ -62,7 +62,8 @@ def _show(run: Session, found: Demo) -> None:
 
 
 def _explained(found: Demo) -> Any:
-    from upweight.cli.layout import signed, table
+    from upweight.cli.layout import table
+    from upweight.report.numbers import signed
 
     unit = found.explanation.attribution.quantity.unit
     given, predicted = int(found.test.given[found.query]), int(found.test.predicted[found.query])

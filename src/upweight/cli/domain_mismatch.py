@@ -33,6 +33,7 @@ from upweight.cli.options import (
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
+from upweight.cli.source import LINE
 from upweight.errors import InputError
 from upweight.spreadsheets import as_csv
 
@@ -95,8 +96,9 @@ def domain_mismatch(
     and queries. Says how far the group's own training examples stand out, and how many weights outrank its columns'.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import meaning, png, signed, table
+        from upweight.cli.layout import meaning, png, table
         from upweight.cli.sources import open_rows
+        from upweight.report.numbers import signed
         from upweight.tabular.condition import read
         from upweight.tasks import domain_mismatch as find
 
@@ -118,7 +120,7 @@ def domain_mismatch(
             class_names=opened.class_names,
             features=compared(opened, group, members),
         )
-        frame = found.to_pandas().drop(columns="position").rename(columns={"id": opened.noun})
+        frame = named(opened, found.to_pandas())
         written = outputs.write(
             {
                 ".csv": as_csv(frame),
@@ -132,11 +134,12 @@ def domain_mismatch(
             f"{opened.title}: {found.words()}.",
             table(
                 "Most influential training examples",
-                ["rank", opened.noun, "in the group", "label", "influence", ""],
+                ["rank", opened.noun, *[LINE] * (opened.lines is not None), "in the group", "label", "influence", ""],
                 [
                     (
                         each["rank"],
                         each["id"],
+                        *opened.line_of(each["position"]).values(),
                         "yes" if each["in_group"] else "",
                         each.get("label", ""),
                         signed(each["influence"]),
@@ -153,9 +156,18 @@ def domain_mismatch(
             "members": int(found.group.sum()),
             "concentration": asdict(found.concentration),
             "coefficients": None if found.coefficients is None else asdict(found.coefficients),
-            "queries": found.by_query().to_dict("records"),
-            "top": found.top(top).drop(columns="position").to_dict("records"),
+            "queries": queries_of(opened, found).to_dict("records"),
+            "top": [
+                {key: value for key, value in each.items() if key != "position"} | opened.line_of(each["position"])
+                for each in found.top(top).to_dict("records")
+            ],
         }  # fmt: skip
+
+
+def named(opened: sources.Source, rows: pd.DataFrame) -> pd.DataFrame:
+    """Training examples called as the source calls them, with the lines of its file."""
+    found = rows.rename(columns={"id": opened.noun})
+    return opened.with_lines(found, rows["position"].to_numpy()).drop(columns="position")
 
 
 def drawn(opened: sources.Source, asked: np.ndarray, most: int, seed: int) -> np.ndarray | None:
@@ -176,6 +188,16 @@ def drawn(opened: sources.Source, asked: np.ndarray, most: int, seed: int) -> np
         UpweightWarning,
     )
     return np.sort(np.random.default_rng(seed).choice(among, most, replace=False))
+
+
+def queries_of(opened: sources.Source, found: DomainMismatch) -> pd.DataFrame:
+    """Each query that was explained, with the line of its file."""
+    frame = found.by_query()
+    if opened.query_lines is None:
+        return frame
+    lines = dict(zip(opened.query_ids.tolist(), opened.query_lines.tolist(), strict=True))
+    frame.insert(1, LINE, [lines[name] for name in frame.iloc[:, 0].tolist()])
+    return frame
 
 
 def tables_of(opened: sources.Source) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -226,9 +248,9 @@ def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[st
     from upweight.cli.layout import beside, frame_block, meaning_block
     from upweight.report import Facts, Figure, Report, Warnings
 
-    noun, close = opened.noun, found.concentration
+    close = found.concentration
     shown = found.top(SHOWN_IN_REPORT)
-    shown = beside(shown, opened.train_table, shown["position"].to_numpy())
+    shown = beside(named(opened, shown), opened.train_table, shown["position"].to_numpy())
     facts: dict[str, Any] = {
         "group": found.name,
         "training examples in it": int(found.group.sum()),
@@ -262,14 +284,14 @@ def make_report(opened: sources.Source, found: DomainMismatch, warnings: list[st
             "The most influential training examples",
             meaning_block(found.attribution.quantity, found.attribution.magnitude),
             frame_block(
-                shown.drop(columns="position").rename(columns={"id": noun}),
-                f"The {len(shown)} most influential of {len(found.group):,}; influence: mean over the queries.",
+                shown,
+                f"The {len(shown):,} most influential of {len(found.group):,}; influence: mean over the queries.",
             ),
         )
         .section(
             "The queries",
             frame_block(
-                found.by_query(),
+                queries_of(opened, found),
                 "Each query's loss, and the group's |influence| on it over that of the strongest other example; "
                 "among_the_first: members among as many first ones as there are members.",
             ),

@@ -37,6 +37,7 @@ from upweight.cli.options import (
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
+from upweight.cli.source import LINE
 from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def all_scores(opened: sources.Source, found: Explanation) -> pd.DataFrame:
             f"score [{found.attribution.quantity.unit}]": scores[order],
         }
     )
-    return beside(shown, opened.values, order)
+    return beside(opened.with_lines(shown, order), opened.values, order)
 
 
 def tokens_json(found: TokenExplanation) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
     from upweight.predictions import named
 
     said = opened.predictions()
-    facts: dict[str, Any] = {opened.noun: opened.query_ids[position]}
+    facts: dict[str, Any] = {opened.noun: opened.query_ids[position], **opened.line_of_query(position)}
     if said is not None:
         facts["label"] = named(said.given[[position]], opened.class_names)[0]
         facts["predicted"] = named(said.predicted[[position]], opened.class_names)[0]
@@ -188,6 +189,8 @@ def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
 def headline(opened: sources.Source, facts: dict[str, Any]) -> str:
     """The query in a line."""
     words = f"{opened.title}, {opened.noun} {facts[opened.noun]}"
+    if LINE in facts:
+        words += f" (line {facts[LINE]})"
     if "value" in facts:
         words += f": {facts['value']:.6g}, predicted {facts['predicted']:.6g}"
     elif "predicted" in facts:
@@ -226,6 +229,7 @@ def _as_json(opened: sources.Source, positions: list[int], scores: list[float]) 
     return [
         {
             opened.noun: opened.objective.ids[position],
+            **opened.line_of(position),
             "position": position,
             "label": label,
             "score": score,
@@ -254,24 +258,27 @@ def query_label(opened: sources.Source, position: int, facts: dict[str, Any]) ->
 
 
 def _shown(opened: sources.Source, position: int, facts: dict[str, Any], found: Explanation) -> Any:
-    from upweight.cli.layout import signed, table
+    from upweight.cli.layout import table
+    from upweight.report.numbers import signed
 
     columns = opened.weightiest(position)
     rows = rows_of(opened, found)
-    labelled = any(label is not None for *_, label in rows)
+    labelled, lined = any(label is not None for *_, label in rows), opened.lines is not None
     body: list[list[Any]] = []
     if opened.query_table is not None:
         asked = opened.query_table.iloc[position]
         label = [query_label(opened, position, facts)] if labelled else []
-        body.append(["query", opened.query_ids[position], *label, "", *(asked.get(name) for name in columns)])
+        line = [opened.line_of_query(position).get(LINE)] * lined
+        body.append(["query", opened.query_ids[position], *line, *label, "", *(asked.get(name) for name in columns)])
     for side, index, score, label in rows:
         values = [] if opened.values is None else list(opened.values.iloc[index][columns])
-        body.append([side, opened.objective.ids[index], *([label] if labelled else []), signed(score), *values])
+        name = [opened.objective.ids[index], *opened.line_of(index).values()]
+        body.append([side, *name, *([label] if labelled else []), signed(score), *values])
     rules = [len(body) - len(rows) - 1, len(body) - len(rows) + found.helpful.positions.shape[1] - 1]
     unit = found.attribution.quantity.unit
     return table(
         "Most helpful and most harmful training examples",
-        ["", opened.noun, *(["label"] if labelled else []), f"score [{unit}]", *columns],
+        ["", opened.noun, *[LINE] * lined, *(["label"] if labelled else []), f"score [{unit}]", *columns],
         body,
         sections=rules,
     )

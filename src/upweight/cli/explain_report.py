@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from upweight.cli.explain import headline, query_label, rows_of, values_at
+from upweight.cli.source import LINE
 
 if TYPE_CHECKING:
     from upweight.cli import sources
@@ -87,10 +88,15 @@ def _verdict(opened: sources.Source, facts: dict[str, Any], rows: list[tuple[str
             continue
         named = "" if first[3] is None else f" ({first[3]})"
         said.append(
-            f"Most {side} was {opened.noun} {opened.objective.ids[first[1]]}{named}: without it the loss would "
-            f"{change} by {abs(first[2]):.3g}."
+            f"Most {side} was {opened.noun} {opened.objective.ids[first[1]]}{_where(opened, first[1])}{named}: "
+            f"without it the loss would {change} by {abs(first[2]):.3g}."
         )
     return " ".join(said)
+
+
+def _where(opened: sources.Source, position: int) -> str:
+    """The line of a training row, behind its name."""
+    return "".join(f" (line {line})" for line in opened.line_of(position).values())
 
 
 def _table(
@@ -109,18 +115,28 @@ def _table(
 
     own = opened.values
     names = [] if own is None else _by_weight(opened, position, [str(name) for name in own.columns])
-    labelled = any(label is not None for *_, label in rows)
-    head = ["", opened.noun, *(["label"] if labelled else []), "score"]
+    labelled, lined = any(label is not None for *_, label in rows), opened.lines is not None
+    head = ["", opened.noun, *[LINE] * lined, *(["label"] if labelled else []), "score"]
     body: list[list[Any]] = []
     caption = "The examples."
     if opened.query_table is not None:
         asked = values_at(opened.query_table, position) or {}
         label = [query_label(opened, position, facts)] if labelled else []
-        body.append(["query", opened.query_ids[position], *label, None, *(asked.get(name) for name in names)])
+        line = [opened.line_of_query(position).get(LINE)] * lined
+        body.append(["query", opened.query_ids[position], *line, *label, None, *(asked.get(name) for name in names)])
         caption = "The query, and the examples under it."
     for (side, index, score, label), name in zip(rows, ids, strict=True):
         values = values_at(own, index) or {}
-        body.append([side, name, *([label] if labelled else []), score, *(values[name] for name in names)])
+        body.append(
+            [
+                side,
+                name,
+                *opened.line_of(index).values(),
+                *([label] if labelled else []),
+                score,
+                *(values[name] for name in names),
+            ]
+        )
     if opened.model is None or opened.query_table is None:
         return Table([*head, *names], body, caption)
     caption = (

@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from upweight.cli.explain import ByToken
-from upweight.cli.options import AsJson, Drop, Only, Quiet, Seed, TableOptions, TaskName
+from upweight.cli.options import (
+    AsJson,
+    Drop,
+    Estimator,
+    Model,
+    ModelKind,
+    Only,
+    Quiet,
+    RowGroup,
+    Seed,
+    Target,
+    Task,
+    TaskName,
+    Weight,
+    table_options,
+)
 from upweight.cli.session import Session, session
 
 if TYPE_CHECKING:
@@ -17,7 +32,6 @@ if TYPE_CHECKING:
     from upweight.explore.serve import Door
     from upweight.store import Backend
 
-QUANTITIES = "`upweight explore` takes classes alone, and `upweight label-errors FILE --target COLUMN` quantities too"
 QUERIES = 200
 """Held-out rows of a CSV that are asked about, unless another number is given."""
 
@@ -40,16 +54,17 @@ def explore(
             help="Of a study or a CSV: where its scores go, or are already  [default: NAME.explore].",
         ),
     ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target", "-t",
-            help="CSV: the column that is predicted, a class; of a quantity `upweight label-errors` ranks the values.",
-        ),
-    ] = None,
+    target: Target = None,
     drop: Drop = None,
     only: Only = None,
-    queries: Annotated[int, typer.Option(min=1, help="CSV: held-out rows to ask about, wrong ones first.")] = QUERIES,
+    weight: Weight = None,
+    group: RowGroup = None,
+    task: Task = TaskName.auto,
+    model: Model = ModelKind.auto,
+    estimator: Estimator = None,
+    queries: Annotated[
+        int, typer.Option(min=1, help="CSV: held-out rows to ask about, wrong ones and those of highest loss first.")
+    ] = QUERIES,
     tokens: ByToken = None,
     seed: Seed = 0,
     host: Annotated[
@@ -66,8 +81,8 @@ def explore(
 ) -> None:  # fmt: skip
     """Open a page on examples and their scores, and keep what you decide about them.
 
-    Queries with what helped and harmed them; training examples with what speaks against their label, their nearest, a
-    map; keys to keep, relabel or exclude one. Decisions go into the store, and `upweight clean` applies them.
+    Queries with what helped and harmed them; training examples with what speaks against their label or value, their
+    nearest, a map; keys to keep, relabel or exclude one. Decisions go into the store; `upweight clean` applies them.
     """
     page: tuple[Contents, str, Door] | None = None
     with session(as_json, quiet) as run:
@@ -78,10 +93,7 @@ def explore(
         from upweight.explore.contents import Contents
         from upweight.explore.decisions import LOOSE, user
 
-        # Labels are looked at and decided about here, so that a column of many numbers holds classes, or is refused.
-        options = TableOptions(
-            tuple(drop or ()), tuple(only or ()), task=TaskName.classification.value, quantities=QUANTITIES
-        )
+        options = table_options(drop, only, weight, group, task, model, estimator)
         place = opened(run, _source(source, demo), store, target, options, queries, seed, tokens)
         contents = Contents(place)
         contents.decisions.compact(LOOSE)
@@ -112,8 +124,12 @@ def _source(source: str | None, demo: bool) -> str:
         raise typer.BadParameter("give a store, a study file or a CSV; or --demo alone")
     if source is not None:
         return source
+    import torch
+
     from upweight import demo as demonstration
 
+    # Its matrices are small: threads that wait for each other on a busy machine took three times the processor's time.
+    torch.set_num_threads(1)
     return str(Path(demonstration.__file__))
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from upweight.cli.options import TableOptions
 from upweight.cli.session import Session
 from upweight.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from upweight.cli.options import TableOptions
     from upweight.cli.source import Source
     from upweight.store import Backend
 
@@ -48,19 +48,21 @@ def opened(
     if tokens and not (path.is_file() and is_study(path)):
         raise InputError("--tokens: tokens are scored by a study file; give the study, with --store DIR for its store")
     if "://" in source or path.is_dir():
-        if store is not None:
-            raise InputError(f"--store: {source} is a store itself; leave --store out")
+        given = "--store" if store is not None else "--target" if target is not None else options.given
+        if given is not None:
+            raise InputError(f"{given}: {source} is a store itself; leave {given} out")
         return backend(source, "DIR")
     if not path.is_file():
         raise InputError(f"{source}: there is no such store, study file or CSV")
     place = backend(f"{path.stem}.explore" if store is None else store, "--store")
     if is_study(path):
-        if target is not None or options.drop or options.only:
-            raise InputError("--target, --drop and --columns: are for CSV files; a study file holds its own model")
+        given = "--target" if target is not None else options.given
+        if given is not None:
+            raise InputError(f"{given}: is for CSV files; a study file holds its own model and examples")
         _of_study(run, path.absolute(), place, tokens)
     else:
         if target is None:
-            raise InputError(f"{path.name}: say which column holds the class, with --target COLUMN")
+            raise InputError(f"{path.name}: say which column is predicted, with --target COLUMN")
         _of_csv(run, path.absolute(), place, target, options, queries, seed)
     return place
 
@@ -128,12 +130,12 @@ def _of_csv(
     from upweight.stored import Stored
 
     refuse_foreign(place)
-    asks = {"target": target, "drop": list(options.drop), "only": list(options.only), "seed": seed, "queries": queries}
+    asks = asked_of(options) | {"target": target, "seed": seed, "queries": queries}
     origin = Origin("csv", str(path), str(Path.cwd()), digest(path), asks)
     if place.read(NAME) is not None:
         before = kept(Stored.open(place))
         theirs = None if before is None else before.origin
-        if theirs is None or (theirs.path, theirs.digest, theirs.options) != (
+        if theirs is None or (theirs.path, theirs.digest, asked_of(TableOptions()) | theirs.options) != (
             origin.path,
             origin.digest,
             origin.options,
@@ -144,6 +146,7 @@ def _of_csv(
         return
     run.stage(f"reading {path.name} and training")
     opened_ = open_source(path, target, None, None, seed, options)
+    _refuse_transformed(opened_)
     asked = _asked(opened_, queries)
     run.stage(f"scoring {opened_.objective.n:,} rows for {len(asked):,} held-out ones")
     taken = opened_.queries.take(asked.tolist())
@@ -159,6 +162,8 @@ def _of_csv(
         class_names=opened_.class_names,
         own=_columns(opened_.values),
         query_own=_columns(held_out.iloc[asked, 1:]),
+        lines=opened_.lines,
+        query_lines=None if opened_.query_lines is None else opened_.query_lines[asked],
         origin=origin,
     )
     made(place, opened_.objective, taken, given, query_ids=ids, said=run.stage, lost=run.note)
@@ -167,9 +172,41 @@ def _of_csv(
 def _asked(source: Source, queries: int) -> np.ndarray:
     """Positions of the held-out rows that are asked about: wrong ones first, and of these the highest losses."""
     said = source.predictions()
-    assert said is not None
-    order = np.lexsort((-said.losses.cpu().numpy(), ~said.wrong.cpu().numpy()))
+    losses = source.objective.losses(source.queries) if said is None else said.losses
+    right = np.zeros(len(losses), dtype=bool) if said is None else ~said.wrong.cpu().numpy()
+    order = np.lexsort((-losses.cpu().numpy(), right))
     return np.sort(order[:queries])
+
+
+def asked_of(options: TableOptions) -> dict[str, Any]:
+    """How a table is read and trained on, as a store keeps it."""
+    found = {"drop": list(options.drop), "only": list(options.only)}
+    return found | {name: getattr(options, name) for name in ("weight", "group", "task", "model", "estimator")}
+
+
+def options_of(asked: Mapping[str, Any]) -> TableOptions:
+    """The same, of what a store keeps: one that says nothing of a task holds classes."""
+    return TableOptions(
+        tuple(asked["drop"]), tuple(asked["only"]), asked.get("weight"), asked.get("group"),
+        task=asked.get("task", "classification"), model=asked.get("model", "auto"), estimator=asked.get("estimator"),
+    )  # fmt: skip
+
+
+def _refuse_transformed(source: Source) -> None:
+    """Refuse a quantity that the model knows in other units than the file's: no value could be set in these.
+
+    Raises
+    ------
+    InputError
+        If it is one.
+    """
+    model = source.model
+    if model is not None and not model.table.classifies and model.targets is not None:
+        raise InputError(
+            f"--estimator: {model.kind} is trained on {model.table.target!r} as it transforms it, so that values can't "
+            "be shown and set in the file's own units; give an estimator without that transformation, with the column "
+            "transformed in the file, or `upweight label-errors`, which ranks the rows"
+        )
 
 
 def _is_whole(place: Backend, tokens: bool | None) -> bool:

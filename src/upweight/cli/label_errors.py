@@ -32,22 +32,25 @@ from upweight.cli.options import (
     Weight,
     table_options,
 )
-from upweight.cli.outputs import plan
+from upweight.cli.outputs import TABLES, plan
 from upweight.cli.session import session
+from upweight.cli.source import LINE
 from upweight.cli.study_file import is_study
-from upweight.spreadsheets import as_csv, guarded
+from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from upweight.cli import sources
+    from upweight.tabular import Rewritten
     from upweight.tasks import LabelErrors, TargetErrors
     from upweight.tasks.target_errors import TargetScore
 
     Errors = LabelErrors | TargetErrors
 
 EVIDENCE = 3
-FIXED = ".fixed.csv"
+FIXED = ".fixed"
+"""What the ending of the file with suggested labels begins with."""
 
 
 class Method(StrEnum):
@@ -94,7 +97,7 @@ def label_errors(
         from upweight.cli.layout import foot, meaning
         from upweight.cli.sources import open_whole
 
-        endings = [".csv"] if is_study(source) else [".csv", FIXED]
+        endings = [".csv", *([] if is_study(source) else [FIXED + ending for ending in TABLES])]
         inputs = [path for path in (source, table) if path is not None]
         outputs = plan(output, "label-errors", endings=endings, inputs=inputs, force=force)
         options = table_options(drop, only, weight, group, task, model, estimator)
@@ -103,11 +106,13 @@ def label_errors(
         errors = found_errors(opened, method)
         frame = ranked(errors, opened)
         evidence = speaking_against(errors, top)
-        mended, notes = fixed(errors, opened)
-        run.warnings += notes
+        mended = fixed(errors, opened)
+        run.warnings += () if mended is None else mended.notes
         page = make_report(opened, errors, frame, evidence, run.warnings, foot(seed))
         contents: dict[str, files.Content] = {".csv": as_csv(frame), ".html": page.html()}
-        written = outputs.write(contents | ({} if mended is None else {FIXED: mended}))
+        if mended is not None:
+            contents |= {FIXED + mended.ending: mended.content}
+        written = outputs.write(contents)
         show(
             run,
             opened,
@@ -118,7 +123,8 @@ def label_errors(
         )
         run.files = {f"all {opened.noun}s": written[".csv"], "report": written[".html"]}
         if mended is not None:
-            run.files["with suggested labels"] = written[FIXED]
+            what = "labels" if opened.class_names else "values"
+            run.files[f"with suggested {what}"] = written[FIXED + mended.ending]
         run.result = said(source, opened, errors.attribution.quantity, errors.attribution.magnitude) | {
             "target": target,
             "classes": opened.class_names,
@@ -127,8 +133,10 @@ def label_errors(
             "solver": repr(errors.influence.inverse),
             "suspicious": errors.suspicious,
             "top": [
-                row | {"evidence": evidence[row["id"]]}
-                for row in errors.top(top).drop(columns="position").to_dict("records")
+                {key: value for key, value in row.items() if key != "position"}
+                | opened.line_of(row["position"])
+                | {"evidence": evidence[row["id"]]}
+                for row in errors.top(top).to_dict("records")
             ],
         }
 
@@ -163,23 +171,28 @@ def ranked(errors: Errors, opened: sources.Source) -> pd.DataFrame:
     found = errors.to_pandas()
     positions = found["position"].to_numpy()
     shown = found.drop(columns="position").rename(columns={"id": opened.noun})
-    if opened.lines is not None:
-        shown.insert(2, "line", opened.lines[positions])
-    return beside(shown, opened.values, positions)
+    return beside(opened.with_lines(shown, positions), opened.values, positions)
 
 
-def fixed(errors: Errors, opened: sources.Source) -> tuple[bytes | None, tuple[str, ...]]:
-    """The file with the suspicious labels replaced by those suggested, and what is to be known of it.
+def fixed(errors: Errors, opened: sources.Source) -> Rewritten | None:
+    """The file with the suspicious labels or values replaced by those suggested.
 
-    None of a study, a quantity and no text.
+    None of a study, and of a quantity that the model knows in other units than the file's.
     """
-    table = None if opened.model is None else opened.model.table
-    if table is None or table.written is None or not table.classifies:
-        return None, ()
-    found = errors.to_pandas()
+    from upweight.report.numbers import decimals
+    from upweight.tabular import rewritten
+
+    model = opened.model
+    if model is None or (not model.table.classifies and model.targets is not None):
+        return None
+    table, found = model.table, errors.to_pandas()
     wrong = found[found["suspicious"]]
-    text = table.written.with_column(table.target, dict(zip(wrong["id"], wrong["suggested"], strict=True)))
-    return text.encode(), guarded((table.written.names, *table.written.rows()), "the file with suggested labels")
+    suggested = wrong["suggested"]
+    if not table.classifies:
+        suggested = suggested.astype(float).round(decimals(table.labels.astype(float)))
+    answers = dict(zip(wrong["id"].tolist(), suggested.tolist(), strict=True))
+    what = "labels" if table.classifies else "values"
+    return rewritten(table, answers, called=f"the file with suggested {what}")
 
 
 def speaking_against(errors: Errors, k: int) -> dict[Any, list[dict[str, Any]]]:
@@ -222,6 +235,7 @@ def _shown(
         title,
         [
             opened.noun,
+            *[LINE] * (opened.lines is not None),
             target,
             "suggested",
             *(["p(given)"] if probable else []),
@@ -231,6 +245,7 @@ def _shown(
         [
             (
                 row["id"],
+                *opened.line_of(row["position"]).values(),
                 row["given"],
                 row["suggested"] if row["suspicious"] or "error" in row else "as given",
                 *([f"{row['p_given']:.3f}"] if probable else []),

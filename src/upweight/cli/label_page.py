@@ -57,7 +57,7 @@ def make_report(
             *_pictures(opened, errors, evidence),
             frame_block(
                 shown,
-                f"The {len(shown)} most suspicious of {len(frame):,} {noun}s. {counted_from}{meanings(errors)}",
+                f"The {len(shown):,} most suspicious of {len(frame):,} {noun}s. {counted_from}{meanings(errors)}",
                 [anchors.get(name) for name in shown[noun]],
             ),
         )
@@ -128,6 +128,7 @@ def side_by_side(opened: Source, errors: Errors, evidence: Evidence) -> list[Tab
     """Of each of the first, a table of its columns beside those of the rows against it, what differs marked."""
     from upweight.cli.layout import APART, differs, spreads_of
     from upweight.report import Table
+    from upweight.report.numbers import are_years
 
     frame, model = opened.train_table, opened.model
     if frame is None or model is None:
@@ -140,6 +141,7 @@ def side_by_side(opened: Source, errors: Errors, evidence: Evidence) -> list[Tab
         names = [str(frame.columns[0]), *model.weightiest_columns(example, COLUMNS)]
         values = frame[names].iloc[[row["position"], *(other["position"] for other in others)]]
         cells = values.astype(object).where(values.notna(), None).to_numpy()
+        years = [are_years(frame[name]) for name in names]
         marked = [
             [False, False, *(differs(cells[0, place], other, spreads.get(name)) for other in cells[1:, place])]
             for place, name in enumerate(names)
@@ -148,7 +150,10 @@ def side_by_side(opened: Source, errors: Errors, evidence: Evidence) -> list[Tab
         tables.append(
             Table(
                 heads,
-                [[name, *cells[:, place].tolist()] for place, name in enumerate(names)],
+                [
+                    [name, *(str(each) if years[place] and each is not None else each for each in cells[:, place])]
+                    for place, name in enumerate(names)
+                ],
                 f"{row['rank']}. {opened.noun} {row['id']} and what speaks against its label most: the columns that "
                 f"move the model most there; marked is what differs, of numbers by {APART:g} standard deviations.",
                 marked=marked,

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from upweight import files, report
 from upweight.attribution import Magnitude, Quantity
-from upweight.report.numbers import cell
+from upweight.report.numbers import cell, column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     Where it is wider than the terminal, words are broken after their hyphens and underscores, not anywhere.
     """
     given = [list(row) for row in rows]
-    texts = [list(columns), *([_short(value) for value in row] for row in given)]
+    shown_columns = [column(name, [_known(row[place]) for row in given], 3) for place, name in enumerate(columns)]
+    texts = [list(columns), *([_cut(each.text) for each in row] for row in zip(*shown_columns, strict=True))]
     widths = [max(len(text) for text in column) for column in zip(*texts, strict=True)]
     if sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
         texts = [[_breakable(text) for text in row] for row in texts]
@@ -72,19 +73,13 @@ def facts(title: str, values: Mapping[str, Any]) -> Group:
     shown.add_column(overflow="fold")
     shown.add_column(overflow="fold")
     for name, value in values.items():
-        shown.add_row(Text(name, style="dim"), Text(cell(value, 4).text))
+        shown.add_row(Text(name, style="dim"), Text(column(name, [value], 4)[0].text))
     return _titled(title, shown)
 
 
 def _titled(title: str, shown: Table) -> Group:
     """The title above, on the whole width; a table's own title is broken to the width of its columns."""
     return Group(Text(f"\n{title}", style="bold"), shown)
-
-
-def signed(value: float) -> str:
-    """A score with its sign and three digits."""
-    text = cell(value, 3).text
-    return text if text.startswith("-") else f"+{text}"
 
 
 def meaning(quantity: Quantity, magnitude: Magnitude | None = None) -> Text:
@@ -151,8 +146,11 @@ def frame_block(frame: pd.DataFrame, caption: str, links: Sequence[str | None] |
     return report.Table([str(name) for name in frame.columns], cells.to_numpy().tolist(), caption, links=links)
 
 
-def _short(value: Any) -> str:
-    text = cell(None if value is None or value is pd.NA else value, 3).text
+def _known(value: Any) -> Any:
+    return None if value is pd.NA else value
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 

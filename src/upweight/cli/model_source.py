@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from upweight.cli.csv_source import lines_of, model_facts, positions
+from upweight.cli.csv_source import model_facts, positions
 from upweight.cli.options import TableOptions
 from upweight.cli.source import Source
 from upweight.errors import InputError
@@ -62,7 +62,8 @@ def from_model(
         train_table=train.shown(),
         query_table=asked.shown(),
         model=found,
-        lines=lines_of(train),
+        lines=train.lines,
+        query_lines=asked.lines,
     )
 
 

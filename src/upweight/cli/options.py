@@ -98,10 +98,7 @@ FOLDER = Path("upweight-report")
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How a table is read and which model it is given; of a study file nothing of it may be asked for.
-
-    ``quantities``: what a command that takes classes alone says of a quantity.
-    """
+    """How a table is read and which model it is given; of a study file nothing of it may be asked for."""
 
     drop: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -111,7 +108,6 @@ class TableOptions:
     task: str = "auto"
     model: str = "auto"
     estimator: str | None = None
-    quantities: str | None = None
 
     def refuse_for_study(self) -> None:
         """Refuse what only a table has.
@@ -123,9 +119,14 @@ class TableOptions:
         """
         if self.drop or self.only:
             raise typer.BadParameter("--drop and --columns are for CSV files; a study file holds its own model")
-        found = "--weight" if self.weight else self.of_training
+        found = self.given
         if found is not None:
             raise typer.BadParameter(f"{found} is for CSV files; a study file holds its own model and examples")
+
+    @property
+    def given(self) -> str | None:
+        """The first option given."""
+        return "--weight" if self.weight else self.of_training
 
     @property
     def of_training(self) -> str | None:

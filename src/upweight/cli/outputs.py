@@ -19,6 +19,8 @@ from upweight.cli import reads
 from upweight.errors import InputError
 
 REPORT = ".html"
+TABLES = (".csv", ".parquet", ".xlsx")
+"""Of a table that is written in the format in which it was read."""
 NO_FOLDERS = (".htm", ".xhtml", ".csv", ".png", ".pt", ".pdf", ".json", ".txt")
 """Who ends a new --output so thinks of a file, and would be surprised by a folder of that name."""
 

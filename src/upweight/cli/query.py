@@ -194,7 +194,8 @@ def sides(stored: Stored) -> tuple[str, str]:
 
 def terminal(stored: Stored, name: Any, frame: pd.DataFrame) -> Any:
     """A table of one query, with as many columns as fit the terminal."""
-    from upweight.cli.layout import signed, table
+    from upweight.cli.layout import table
+    from upweight.report.numbers import signed
 
     most, least = sides(stored)
     title = f"{most} and {least}".capitalize() if name is None else f"Query {name}: {most} and {least}"

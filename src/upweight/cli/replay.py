@@ -63,8 +63,9 @@ def replay(
     """
     with session(as_json, quiet) as run:
         from upweight import scalars
-        from upweight.cli.layout import magnitude_json, meaning, meaning_json, signed, table
+        from upweight.cli.layout import magnitude_json, meaning, meaning_json, table
         from upweight.cli.study_file import read_replay
+        from upweight.report.numbers import signed
 
         scalars.number("--weight", weight, above=0)
         scalars.one_of("--measurement", measurement, ("loss", "margin", "log-probability"))
@@ -158,7 +159,7 @@ def make_report(title: str, found: Attribution, warnings: list[str]) -> Report:
         .section(
             "Training examples and queries",
             meaning_block(found.quantity, found.magnitude),
-            frame_block(shown, f"The first {len(shown)} of {len(rows)} queries."),
+            frame_block(shown, f"The first {len(shown):,} of {len(rows):,} queries."),
         )
     )
 

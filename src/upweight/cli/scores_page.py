@@ -90,7 +90,7 @@ def scores_page(
     most, least = sides(stored)
     said = f"The {most} and {least} of {stored.shape[-1]:,} training examples"
     if named is not None:
-        said += f" for {len(shown)} of {count:,} queries"
+        said += f" for {len(shown):,} of {count:,} queries"
     page = Report(title, f"{said}.").section(
         "The scores",
         meaning_block(stored.quantity, stored.magnitude),

@@ -104,8 +104,9 @@ def select(
     with session(as_json, quiet) as run:
         from upweight import files
         from upweight.cli.export import exported, plan_export
-        from upweight.cli.layout import meaning, png, signed, table
+        from upweight.cli.layout import meaning, png, table
         from upweight.cli.sources import open_rows
+        from upweight.report.numbers import signed
         from upweight.tasks import select as choose
 
         read = [path for path in (source, reference) if path is not None]
@@ -205,7 +206,8 @@ def rows_of(found: Selection, opened: sources.Source) -> pd.DataFrame:
     """The chosen examples, the best first: rank, name, position, score, and the table's own columns."""
     from upweight.cli.layout import beside
 
-    return beside(found.to_pandas().rename(columns={"id": opened.noun}), opened.train_table, found.positions)
+    frame = opened.with_lines(found.to_pandas().rename(columns={"id": opened.noun}), found.positions)
+    return beside(frame, opened.train_table, found.positions)
 
 
 def make_report(
@@ -248,6 +250,6 @@ def make_report(
                 f"Distribution of the scores of {opened.objective.n:,} examples",
             ),
         )
-        .section("Chosen first", frame_block(first, f"The first {len(first)} of {len(found):,} chosen."))
+        .section("Chosen first", frame_block(first, f"The first {len(first):,} of {len(found):,} chosen."))
         .section("The model", *opened.blocks())
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from upweight.tasks import Predictions
 
 SHOWN_COLUMNS = 3
+LINE = "line"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +28,9 @@ class Source:
 
     ``train_table`` and ``query_table`` hold what is known of training examples and queries, be it of a study or of a
     table, its target first and its dates as they are written; ``typed`` both with dates as dates, where they differ.
-    ``noun`` is what an example is called, ``model`` the trained model of a table, ``lines`` where each training row
-    begins in its file, ``tokens`` and ``query_tokens`` the texts of a study's tokens, where it gives them.
+    ``noun`` is what an example is called, ``model`` the trained model of a table, ``lines`` and ``query_lines`` the
+    lines of their files on which training rows and queries begin, ``tokens`` and ``query_tokens`` the texts of a
+    study's tokens, where it gives them.
     """
 
     title: str
@@ -49,11 +51,28 @@ class Source:
     typed: tuple[pd.DataFrame, pd.DataFrame] | None = None
     model: Trained | None = None
     lines: np.ndarray | None = None
+    query_lines: np.ndarray | None = None
 
     @property
     def columns(self) -> dict[str, dict[str, Any]] | None:
         """What every column of a CSV was taken for; None of a study file."""
         return None if self.model is None else self.model.columns.described()
+
+    def with_lines(self, shown: pd.DataFrame, positions: Any) -> pd.DataFrame:
+        """A table of training rows with the lines of their file behind their names; without where there are none."""
+        if self.lines is None:
+            return shown
+        found = shown.copy()
+        found.insert(list(found.columns).index(self.noun) + 1, LINE, self.lines[np.asarray(positions, dtype=int)])
+        return found
+
+    def line_of(self, position: int) -> dict[str, int]:
+        """The line on which a training row begins, by name; nothing where there is none."""
+        return {} if self.lines is None else {LINE: int(self.lines[position])}
+
+    def line_of_query(self, position: int) -> dict[str, int]:
+        """The same of a query."""
+        return {} if self.query_lines is None else {LINE: int(self.query_lines[position])}
 
     @property
     def values(self) -> pd.DataFrame | None:

@@ -71,10 +71,11 @@ def verify(
     predicted changes (1 where magnitudes are right), and writes a figure and a report.
     """
     with session(as_json, quiet) as run:
-        from upweight.cli.layout import meaning, png, signed, table
+        from upweight.cli.layout import meaning, png, table
         from upweight.cli.leverage import correction
         from upweight.cli.sources import open_source
         from upweight.influence import Influence
+        from upweight.report.numbers import signed
 
         outputs = plan(output, "verify", endings=[".png"], inputs=[source], force=force)
         options = table_options(drop, only, weight, group, task, model, estimator)
@@ -170,7 +171,9 @@ def make_report(opened: sources.Source, name: str, found: Verification, warnings
 
     pairs = found.to_pandas().drop(columns="query")
     places = {name: place for place, name in enumerate(opened.objective.ids.tolist())}
-    pairs = beside(pairs, opened.train_table, [places[name] for name in pairs["id"].tolist()])
+    positions = [places[name] for name in pairs["id"].tolist()]
+    pairs = opened.with_lines(pairs.rename(columns={"id": opened.noun}), positions)
+    pairs = beside(pairs, opened.train_table, positions)
     return (
         Report(
             f"Verified: {opened.title}",

@@ -10,12 +10,16 @@ import numpy as np
 from jaxtyping import Float
 
 from upweight.errors import InputError
-from upweight.evaluation.bootstrap import Bootstrap
+from upweight.evaluation.bootstrap import Bootstrap, draw
 from upweight.explore.decisions import Decision
+from upweight.report.numbers import readable, signed
 from upweight.store.backend import Backend
 from upweight.store.sealed import seal, unseal
 
 NAME = "cleaned.json"
+ACCURACY, LOSS = "accuracy", "mean loss"
+ABSOLUTE, ROOT_SQUARE = "mean absolute error", "root mean square error"
+"""Figures of a quantity, in its own unit."""
 RESAMPLES = 2000
 
 
@@ -28,7 +32,7 @@ class Figure:
     name
         Such as ``accuracy``.
     before, after
-        Means over the examples.
+        Means over the examples; of the root mean square error the root of that of squares.
     low, high
         95 % interval of ``after − before``: of right and wrong answers exact, by the examples that changed sides; of
         other values by examples resampled in pairs.
@@ -58,14 +62,14 @@ class Figure:
     @property
     def words(self) -> tuple[str, str, str, str, str]:
         """The figures as a table has them."""
-        if self.name == "accuracy":
+        if self.name == ACCURACY:
             return (
                 self.name, f"{self.before:.2%}", f"{self.after:.2%}", f"{100 * self.change:+.2f} points",
                 f"{100 * self.low:+.2f} to {100 * self.high:+.2f} points",
             )  # fmt: skip
         return (
-            self.name, f"{self.before:.4g}", f"{self.after:.4g}", f"{self.change:+.3g}",
-            f"{self.low:+.3g} to {self.high:+.3g}",
+            self.name, readable(self.before, 4), readable(self.after, 4), signed(self.change),
+            f"{signed(self.low)} to {signed(self.high)}",
         )  # fmt: skip
 
 
@@ -147,7 +151,7 @@ def compared(
     Parameters
     ----------
     name
-        What the figure is, such as ``accuracy``.
+        What the figure is, such as ``accuracy``; of the ``root mean square error`` values are errors.
     before, after
         Its value for each example, ``[examples]``: under the model as it was, and under the one trained anew.
     higher_is_better
@@ -164,10 +168,22 @@ def compared(
         raise InputError(f"examples: two or more, the same before and after; got {before.shape} and {after.shape}")
     if np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all():
         low, high = _of_flips(int((after > before).sum()), int((after < before).sum()), len(before))
+    elif name == ROOT_SQUARE:
+        return _of_roots(before**2, after**2, seed)
     else:
         interval = Bootstrap(RESAMPLES, seed=seed).of_mean(after - before)
         low, high = interval.low, interval.high
     return Figure(name, float(before.mean()), float(after.mean()), low, high, higher_is_better)
+
+
+def _of_roots(before: np.ndarray, after: np.ndarray, seed: int) -> Figure:
+    """Roots of the means of squares, and the interval of their difference by examples resampled in pairs."""
+    resampling, count = Bootstrap(RESAMPLES, seed=seed), len(before)
+    drawn = draw(RESAMPLES, count, resampling.generator())
+    roots = [np.sqrt(drawn @ squares / count) for squares in (before, after)]
+    means = [float(np.sqrt(squares.mean())) for squares in (before, after)]
+    interval = resampling.interval(roots[1] - roots[0], means[1] - means[0])
+    return Figure(ROOT_SQUARE, means[0], means[1], interval.low, interval.high, higher_is_better=False)
 
 
 def _of_flips(gained: int, lost: int, examples: int) -> tuple[float, float]:

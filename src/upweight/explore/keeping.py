@@ -124,8 +124,6 @@ def _errors(
 ) -> None:
     objective, chosen = errors.influence.objective, errors.order[:MOST]
     known: dict[str, Any] = dict(own) or {str(name): values for name, values in objective.columns.items()}
-    if isinstance(errors, TargetErrors):
-        known |= {"given": errors.given.tolist(), "suggested": errors.suggested.tolist()}
     held = {name: _column(f"columns[{name!r}]", values, objective.n) for name, values in known.items()}
     pictures = _counted("images", images, objective.n)
     names = np.asarray(objective.ids)[chosen]

@@ -8,7 +8,8 @@ from typing import Any
 
 from nicegui import ui
 
-from upweight.explore.view import DECISION, FLAG, ID, NUMBER, Column
+from upweight.explore.examples import SUGGESTED, VALUE
+from upweight.explore.view import DECISION, FLAG, ID, NUMBER, Column, names_something
 
 BLOCK = 100
 """Rows that are asked for at a time."""
@@ -22,7 +23,16 @@ SOURCE = """({
   })).then(answer => answer.ok ? answer.json() : Promise.reject(answer.status))
     .then(found => asked.successCallback(found.rows, found.count), () => asked.failCallback())
 })"""
-FIGURES = "p => p.value == null ? '' : Number.isInteger(p.value) ? String(p.value) : p.value.toPrecision(3)"
+NAMES = "p => p.value == null ? '' : String(p.value)"
+"""Numbers that name something, with which nothing is reckoned."""
+WHOLE = "p => p.value == null ? '' : p.value.toLocaleString('en', {maximumFractionDigits: 15})"
+FIGURES = """p => {
+  if (p.value == null) return '';
+  const size = Math.abs(p.value), digits = size < 1 ? 3 : Math.max(3, Math.floor(Math.log10(size)) + 1);
+  if (Number.isInteger(p.value)) return p.value.toLocaleString('en');
+  return size < 1e-4 || size >= 1e9 ? p.value.toPrecision(3) : p.value.toLocaleString('en', {
+    minimumSignificantDigits: digits, maximumSignificantDigits: digits });
+}"""
 WIDTHS = {ID: 96, DECISION: 120}
 
 
@@ -96,7 +106,8 @@ def _column(column: Column) -> dict[str, Any]:
         "width": WIDTHS.get(column.name, 105 if column.kind == NUMBER else 100),
     }
     if column.kind == NUMBER and column.name != ID:
-        found |= {":valueFormatter": FIGURES, "type": "rightAligned"}
+        written = WHOLE if column.name in (VALUE, SUGGESTED) else NAMES if names_something(column) else FIGURES
+        found |= {":valueFormatter": written, "type": "rightAligned"}
     if column.kind == FLAG:
         found |= {":valueFormatter": f"p => p.value ? {json.dumps(column.name)} : ''", "cellDataType": False}
     return found

@@ -21,8 +21,10 @@ from upweight.explore.examples import Examples
 from upweight.explore.pictures import thumbnails
 from upweight.explore.view import wrong_first
 from upweight.influence import Influence
+from upweight.losses import SquaredError
 from upweight.objective import Objective
-from upweight.predictions import Predictions, named, predictions
+from upweight.predictions import FittedValues, Predictions, fitted_values, named, predictions
+from upweight.report.numbers import decimals, in_decimals
 from upweight.store.backend import Backend, Local, Remote
 from upweight.stored import Stored
 from upweight.tasks import LabelErrors, TargetErrors
@@ -47,6 +49,8 @@ class Given:
         In the forms of `upweight.plots.pixels`.
     own, query_own
         The user's columns.
+    lines, query_lines
+        Of a table's rows: where they begin in their file.
     origin
         The file that the data come from, which `upweight clean` reads again; None where a program has them.
     read
@@ -62,6 +66,8 @@ class Given:
     query_images: Any = None
     own: Mapping[str, np.ndarray] = field(default_factory=dict)
     query_own: Mapping[str, np.ndarray] = field(default_factory=dict)
+    lines: np.ndarray | None = None
+    query_lines: np.ndarray | None = None
     origin: Origin | None = None
     read: Readable | None = None
     errors: LabelErrors | TargetErrors | None = None
@@ -103,6 +109,9 @@ def made(
     said(f"asking the model about {objective.n:,} training examples")
     train, suspicion = _training(influence, given, lost)
     asked = _predicted(objective, queries, given.class_names, lost)
+    for facts, lines in ((train, given.lines), (asked, given.query_lines)):
+        if lines is not None:
+            facts[shown.LINE] = lines
     if given.errors is not None:
         asked[shown.OF] = given.errors.order[: len(query_ids)]
     said("placing them on a map by their gradients")
@@ -169,7 +178,11 @@ def _training(influence: Influence, given: Given, lost: Callable[[str], None]) -
     errors, suspicion = given.errors, ""
     if errors is None:
         try:
-            errors = tasks.label_errors(influence, class_names=given.class_names)
+            errors = (
+                tasks.target_errors(influence)
+                if shown.VALUE in facts
+                else tasks.label_errors(influence, class_names=given.class_names)
+            )
         except InputError as error:
             lost(f"no labels are suggested: {error}")
     if errors is not None:
@@ -178,6 +191,9 @@ def _training(influence: Influence, given: Given, lost: Callable[[str], None]) -
         facts[shown.SUSPICION] = errors.attribution.scores.double().cpu().numpy()
         if isinstance(errors, LabelErrors):
             facts[shown.SUGGESTED] = _texts(errors.predictions.predicted, given.class_names)
+        else:
+            digits = decimals(facts[shown.VALUE])
+            facts[shown.SUGGESTED] = np.round(errors.suggested.double().cpu().numpy(), digits)
     facts[shown.SELF] = influence.self_influence().scores.double().cpu().numpy()
     return facts, suspicion
 
@@ -185,6 +201,11 @@ def _training(influence: Influence, given: Given, lost: Callable[[str], None]) -
 def _predicted(
     objective: Objective, data: Any, names: Sequence[str] | None, lost: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
+    if isinstance(objective.loss, SquaredError):
+        try:
+            return _numbers(fitted_values(objective, data))
+        except InputError:  # several targets an example
+            pass
     try:
         said: Predictions = predictions(objective, data)
     except InputError as error:
@@ -197,6 +218,14 @@ def _predicted(
         shown.WRONG: said.wrong.cpu().numpy(),
         shown.LOSS: said.losses.double().cpu().numpy(),
     }
+
+
+def _numbers(said: FittedValues) -> dict[str, np.ndarray]:
+    found = {
+        shown.PREDICTION: said.predicted, shown.RESIDUAL: said.residuals, shown.LOSS: said.losses,
+    }  # fmt: skip
+    numbers = {name: values.double().cpu().numpy() for name, values in found.items()}
+    return {shown.VALUE: in_decimals(said.given.cpu().numpy()), **numbers}
 
 
 def _texts(classes: Tensor, names: Sequence[str] | None) -> np.ndarray:

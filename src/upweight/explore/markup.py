@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from upweight.report.numbers import MISSING, cell
+from upweight.report.numbers import MISSING, cell, grouped
 from upweight.report.tokens import Token
 
 WORD = re.compile(r"\w+")
@@ -18,16 +18,24 @@ COMMON = 3
 DIGITS = 4
 
 
-def values(own: Mapping[str, Any], differing: Iterable[str] = (), unlike: Mapping[str, Any] | None = None) -> Markup:
-    """An example's columns as a table, the cells in ``differing`` marked, with what stands there in ``unlike``."""
-    marked, other = set(differing), unlike or {}
+def values(
+    own: Mapping[str, Any],
+    differing: Iterable[str] = (),
+    unlike: Mapping[str, Any] | None = None,
+    years: Iterable[str] = (),
+) -> Markup:
+    """An example's columns as a table, the cells in ``differing`` marked, with what stands there in ``unlike``.
+
+    Thousands are set apart, but in columns of ``years``.
+    """
+    marked, other, whole = set(differing), unlike or {}, set(years)
     rows = [
         Markup('<tr{}><th scope="row">{}</th><td{}>{}</td>{}</tr>').format(
             Markup(' class="differs"') if name in marked else "",
             name,
             Markup(' title="{}"').format(cell(value, DIGITS).exact) if cell(value, DIGITS).exact else "",
-            shown(value),
-            Markup('<td class="other">{}</td>').format(shown(other.get(name)) if name in marked else "")
+            shown(value, name in whole),
+            Markup('<td class="other">{}</td>').format(shown(other.get(name), name in whole) if name in marked else "")
             if unlike is not None
             else "",
         )
@@ -36,9 +44,12 @@ def values(own: Mapping[str, Any], differing: Iterable[str] = (), unlike: Mappin
     return Markup('<table class="values">{}</table>').format(Markup("").join(rows))
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, is_year: bool = False) -> str:
     """A value of a cell in words."""
-    return MISSING.text if value is None or value == "" else cell(value, DIGITS).text
+    if value is None or value == "":
+        return MISSING.text
+    found = cell(value, DIGITS)
+    return found.text if is_year else grouped(found).text
 
 
 def text(words: str, shared: Iterable[str] = ()) -> Markup:

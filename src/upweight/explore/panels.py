@@ -39,10 +39,11 @@ def query_panel(page: Page) -> None:
     content(queries, session.query, drawn=() if block is None else block.query)
     if session.example is not None:
         with ui.element("div").classes("note"):
-            label = train.fact(shown.LABEL, session.example)
-            words = f"Training {contents.display.noun} {train.caption(session.example)}"
+            words = (
+                f"Training {contents.display.noun} {train.caption(session.example)}{_answer(train, session.example)}"
+            )
             with ui.row().classes("items-center gap-2"):
-                ui.label(words if label is None else f"{words}: {label}").classes("strong").mark("chosen")
+                ui.label(words).classes("strong").mark("chosen")
                 ui.button("look closer", on_click=page.closer).props("dense flat no-caps").mark("closer")
             decide_row(page, session.example)
     else:
@@ -104,7 +105,7 @@ def _against(page: Page, position: int) -> None:
     if query is None:
         return
     train, found = contents.display.train, contents.evidence(query, EFFECTS + 1)
-    for side, words in zip(reversed(contents.sides), ("These speak against its label", "These agree with it"), strict=True):  # noqa: E501  # fmt: skip
+    for side, words in zip(reversed(contents.sides), (f"These speak against its {train.answer}", "These agree with it"), strict=True):  # noqa: E501  # fmt: skip
         ui.label(words).classes("strong")
         with _cards(train):
             some = [each for each in found if each.side == side and each.position != position]
@@ -121,12 +122,17 @@ def decide_row(page: Page, position: int) -> None:
     with ui.row().classes("items-center gap-2 w-full"):
         ui.label(words).classes("badge decision").mark("decision")
         ui.button("1 keep", on_click=lambda: page.decide("keep")).props("dense outline no-caps").mark("keep")
-        if shown.LABEL in train.facts:
-            classes = train.classes(contents.display.class_names)
-            suggestion = train.suggestion(position)
-            chooser = ui.select(classes, value=suggestion, label="as").props("dense options-dense").classes("w-28")
+        if train.has_answers:
+            suggestion, words = train.suggestion(position), "2 relabel"
+            chooser: Any
+            if train.answer == shown.VALUE:
+                words = "2 set value"
+                chooser = ui.input(value=suggestion or "", label="to").props("dense inputmode=decimal").classes("w-28")
+            else:
+                classes = train.classes(contents.display.class_names)
+                chooser = ui.select(classes, value=suggestion, label="as").props("dense options-dense").classes("w-28")
             chooser.mark("label")
-            ui.button("2 relabel", on_click=lambda: page.decide("relabel", chooser.value)).props("dense outline no-caps").mark("relabel")  # noqa: E501  # fmt: skip
+            ui.button(words, on_click=lambda: page.decide("relabel", chooser.value)).props("dense outline no-caps").mark("relabel")  # noqa: E501  # fmt: skip
         ui.button("3 exclude", on_click=lambda: page.decide("exclude")).props("dense outline no-caps").mark("exclude")
         ui.button("u undo", on_click=page.undo).props("dense flat no-caps").mark("undo")
 
@@ -146,8 +152,7 @@ def card(
     here = "here" if position == page.session.example else ""
     with _clickable(f"example {side} {here}", lambda: page.look(position)).mark(f"train-{position}"):
         picture(page, "train", position)
-        label = train.fact(shown.LABEL, position)
-        ui.label(f"{train.caption(position)}{'' if label is None else f': {label}'}").classes("strong")
+        ui.label(f"{train.caption(position)}{_answer(train, position)}").classes("strong")
         for line in lines:
             ui.label(line)
         if decision:
@@ -162,9 +167,9 @@ def query_card(page: Page, position: int, line: str, side: str = "") -> None:
     queries = page.session.contents.display.queries
     with _clickable(f"example {side}", lambda: page.ask(position)).mark(f"query-{position}"):
         picture(page, "queries", position)
-        label, said = queries.fact(shown.LABEL, position), queries.fact(shown.PREDICTION, position)
-        words = "" if label is None else f": {label}" if said == label else f": {label}, predicted {said}"
-        ui.label(f"{queries.caption(position)}{words}").classes("strong")
+        given, said = queries.shown(queries.answer, position), queries.shown(shown.PREDICTION, position)
+        words = "" if given is None or said in (None, given) else f", predicted {said}"
+        ui.label(f"{queries.caption(position)}{_answer(queries, position)}{words}").classes("strong")
         ui.label(line)
         content(queries, position)
 
@@ -175,42 +180,51 @@ def picture(page: Page, side: str, position: int, *, large: bool = False) -> Non
     examples = contents.display.train if side == "train" else contents.display.queries
     if examples.pictures is None:
         return
-    label = examples.fact(shown.LABEL, position)
+    answer = _answer(examples, position)
     words = f"{'training image' if side == 'train' else 'query'} {examples.caption(position)}"
     image = ui.element("img").classes("picture large" if large else "picture")
     image.props["src"] = f"picture/{side}/{position}"
-    image.props["alt"] = words if label is None else f"{words}, labelled {label}"
+    image.props["alt"] = f"{words}{answer}"
     image.props["loading"] = "lazy"
 
 
 def _said(examples: Examples, position: int, unit: str) -> None:
-    """Label, prediction and loss."""
-    label, said = examples.fact(shown.LABEL, position), examples.fact(shown.PREDICTION, position)
-    if label is not None:
-        ui.label(f"label: {label}")
+    """Label or value, prediction, how far apart they are, and loss."""
+    given, said = examples.shown(examples.answer, position), examples.shown(shown.PREDICTION, position)
+    if given is not None:
+        ui.label(f"{examples.answer}: {given}")
     if said is not None:
         wrong = examples.fact(shown.WRONG, position)
         ui.label(f"prediction: {said}{' (wrong)' if wrong else ''}").classes("badge wrong" if wrong else "")
+    residual = examples.shown(shown.RESIDUAL, position)
+    if residual is not None:
+        ui.label(f"residual: {residual}, the value less the prediction")
     loss = examples.fact(shown.LOSS, position)
     if loss is not None:
         ui.label(f"loss: {loss:.3g} {unit}")
 
 
 def _numbers(page: Page, position: int) -> None:
-    """Suggested label, suspicion and self-influence in words."""
+    """Suggested label or value, suspicion and self-influence in words."""
     contents = page.session.contents
     train, unit = contents.display.train, contents.display.unit
-    suggested, label = train.fact(shown.SUGGESTED, position), train.fact(shown.LABEL, position)
+    suggested, given = train.shown(shown.SUGGESTED, position), train.shown(train.answer, position)
     if suggested is not None:
-        ui.label("without it the model gives the same label" if suggested == label else f"without it the model says {suggested}")  # noqa: E501  # fmt: skip
+        ui.label(f"without it the model gives the same {train.answer}" if suggested == given else f"without it the model says {suggested}")  # noqa: E501  # fmt: skip
     suspicion = train.fact(shown.SUSPICION, position)
     if suspicion is not None:
-        words = ui.label(f"suspicion of its label: {suspicion:.3g} {unit}")
+        words = ui.label(f"suspicion of its {train.answer}: {suspicion:.3g} {unit}")
         with words:
             ui.tooltip(contents.display.suspicion)
     own = train.fact(shown.SELF, position)
     if own is not None:
         ui.label(f"self-influence: without it its own loss would {'rise' if own >= 0 else 'fall'} by {abs(own):.3g} {unit}")  # noqa: E501  # fmt: skip
+
+
+def _answer(examples: Examples, position: int) -> str:
+    """An example's label or value, behind its name."""
+    given = examples.shown(examples.answer, position)
+    return "" if given is None else f": {given}"
 
 
 def _cards(examples: Examples) -> Any:

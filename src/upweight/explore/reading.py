@@ -33,7 +33,7 @@ def content(
     cells = {name: value for name, value in own.items() if name not in texts}
     if cells:
         differing = set() if other is None else view.differing(cells, other)
-        ui.html(str(markup.values(cells, differing, other if differing else None)))
+        ui.html(str(markup.values(cells, differing, other if differing else None, examples.years)))
 
 
 def text(tokens: Sequence[Token], position: int, chosen: int = 0) -> None:

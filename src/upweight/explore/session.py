@@ -13,7 +13,6 @@ from upweight.explore import view
 from upweight.explore.contents import Contents
 from upweight.explore.decisions import Decision, What, user
 from upweight.explore.evidence import SHOWN, Scored
-from upweight.explore.examples import LABEL
 
 
 @dataclass
@@ -102,31 +101,29 @@ class Session:
         return self.query
 
     def decide(self, what: What, new: str | None = None) -> Decision:
-        """Decide about the example that is looked at; relabelled without a label it gets the suggested one.
+        """Decide about the example that is looked at; relabelled without a label or value it gets the suggested one.
 
         Raises
         ------
         InputError
-            If none is looked at, or no label is known.
+            If none is looked at, no label or value is known, or the new one can't be one.
         """
         if self.example is None:
             raise InputError("decide: choose a training example first, by a click or with j and k")
         train = self.contents.display.train
-        label = train.fact(LABEL, self.example)
+        given = train.said(train.answer, self.example)
         if what == "relabel":
-            if label is None:
+            if given is None:
                 raise InputError("relabel: this store knows no labels; keep or exclude")
             new = train.suggestion(self.example) if new is None else new
             if new is None:
-                raise InputError("relabel: no other label is suggested here; choose one from the list")
-            known = train.classes(self.contents.display.class_names)
-            if new not in known:
-                raise InputError(f"relabel: {new!r} is no label of these data; give one of {', '.join(known[:20])}")
+                raise InputError(f"relabel: no other {train.answer} is suggested here; choose one beside the button")
+            new = train.checked(new, self.contents.display.class_names)
         return self.contents.decisions.decide(
             self.example,
             what,
             id=view.plain(train.ids[self.example]),
-            old="" if label is None else label,
+            old="" if given is None else given,
             new=new,
             who=self.who,
         )

@@ -14,9 +14,13 @@ from upweight.errors import InputError
 from upweight.explore import examples as shown
 from upweight.explore.decisions import Decision
 from upweight.explore.examples import Examples, plain
+from upweight.report import numbers
 
 ID, POSITION, DECISION = "id", "position", "decision"
-BESIDE = (shown.LABEL, shown.SUGGESTED, shown.SUSPICION, shown.SELF, shown.PREDICTION, shown.WRONG, shown.LOSS)
+BESIDE = (
+    shown.LINE, shown.LABEL, shown.VALUE, shown.SUGGESTED, shown.SUSPICION, shown.SELF, shown.PREDICTION,
+    shown.RESIDUAL, shown.WRONG, shown.LOSS,
+)  # fmt: skip
 """Facts in the order in which a table has them."""
 MOST_TEXT = 160
 """Letters of a cell; the rest is in the example's own view."""
@@ -72,6 +76,11 @@ def table(examples: Examples, decisions: Mapping[int, Decision] | None = None) -
     taken = {name for name, _ in found}
     found += [(f"{name} (column)" if name in taken else name, values) for name, values in examples.own.items()]
     return [Column(f"c{number}", name, _kind(values), values) for number, (name, values) in enumerate(found)]
+
+
+def names_something(column: Column) -> bool:
+    """Whether a column's numbers name things, as positions, lines and years do: they are written without a comma."""
+    return numbers.names_something(column.name) or numbers.are_years(column.values)
 
 
 def decided(count: int, decisions: Mapping[int, Decision]) -> np.ndarray:

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from upweight.plots.fixing import accuracy_after_fixing
     from upweight.plots.group import group_by_rank
     from upweight.plots.histogram import score_histogram
-    from upweight.plots.images import example_grid, perturbation, pixels
+    from upweight.plots.images import example_grid, perturbation
     from upweight.plots.intervals import estimates
     from upweight.plots.leverage import measure_by_row, residuals_by_leverage
+    from upweight.plots.pictured import pixels
     from upweight.plots.ranking import ranking_bars
     from upweight.plots.recovery import recovery_curve
     from upweight.plots.residuals import residual_curves
@@ -75,7 +76,7 @@ _HOMES = {
     "influence_against": "scatter",
     "measure_by_row": "leverage",
     "perturbation": "images",
-    "pixels": "images",
+    "pixels": "pictured",
     "predicted_against_actual": "agreement",
     "ranking_bars": "ranking",
     "recovery_curve": "recovery",

@@ -12,7 +12,8 @@ from upweight import kinds
 from upweight.errors import InputError
 from upweight.plots import checks
 from upweight.plots.checks import Array, Values
-from upweight.plots.images import channels_last, pixels, show
+from upweight.plots.images import show
+from upweight.plots.pictured import channels_last, pixels
 from upweight.plots.style import (
     NEGATIVE,
     POSITIVE,

@@ -6,9 +6,12 @@ content security policy forbids the network and every script but the one that so
 sortable-tablesort (Unlicense, ``sortable.js``), whole. Without it the page reads as well.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from upweight.optional import imported
 
-with imported("report", "upweight.report"):
+if TYPE_CHECKING:
     from upweight.report.blocks import Block, Facts, Figure, Images, Meaning, Table, Text, Warnings
     from upweight.report.page import Report
     from upweight.report.tokens import TokenExample, Tokens
@@ -26,3 +29,17 @@ __all__ = [
     "Tokens",
     "Warnings",
 ]
+
+_HOMES = {"Report": "page", "TokenExample": "tokens", "Tokens": "tokens"}
+"""Of what isn't a block."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'upweight.report' has no attribute {name!r}")
+    with imported("report", "upweight.report"):
+        return getattr(import_module(f"upweight.report.{_HOMES.get(name, 'blocks')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from upweight import kinds, plots
 from upweight.errors import InputError
 from upweight.report.embed import figure_markup, png_address
-from upweight.report.numbers import MISSING, Cell, cell, grouped
+from upweight.report.numbers import MISSING, Cell, column
 from upweight.report.tokens import Tokens
 
 TONES = ("helpful", "harmful", "neutral")
@@ -118,7 +118,9 @@ class Table:
     @cached_property
     def cells(self) -> list[list[Cell]]:
         """The cells as shown, ``[rows][columns]``."""
-        return [[cell(value, self.digits) for value in row] for row in self.rows]
+        values = ([row[place] for row in self.rows] for place in range(len(self.columns)))
+        shown = [column(name, each, self.digits) for name, each in zip(self.columns, values, strict=True)]
+        return [list(row) for row in zip(*shown, strict=True)]
 
     @cached_property
     def numeric(self) -> list[bool]:
@@ -295,7 +297,7 @@ class Facts:
     @property
     def cells(self) -> list[tuple[str, Cell]]:
         """Each name with its value as shown."""
-        return [(name, grouped(cell(value, self.digits))) for name, value in self.facts.items()]
+        return [(name, column(name, [value], self.digits)[0]) for name, value in self.facts.items()]
 
 
 Block = Text | Table | Figure | Images | Tokens | Meaning | Warnings | Facts

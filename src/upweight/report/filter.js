@@ -15,7 +15,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const term = text => {
       const [, name, sign, value] = /^(.+?)(<=|>=|[<>=:])(.+)$/.exec(text) ?? [];
       const place = name === undefined ? -1 : column(name.trim()), wanted = value?.trim();
-      if (place < 0) return row => row.textContent.toLowerCase().includes(text);
+      if (place < 0)
+        return row => [...row.cells].some(cell => `${cell.textContent} ${exact(cell)}`.toLowerCase().includes(text));
       const number = Number(wanted);
       if (sign === ":" || Number.isNaN(number))
         return row => sign === "=" || sign === ":"

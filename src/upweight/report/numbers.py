@@ -5,7 +5,20 @@ from __future__ import annotations
 import math
 import numbers
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ROUNDING = 1e-12
+"""Share of a number up to which further digits are those of sums and products, such as of 0.1 + 0.2."""
+NAMES = frozenset(["id", "row", "example", "line", "position", "query", "rank"])
+"""Last words of what stands above columns whose numbers are copied and looked for, not reckoned with."""
+YEARS = (1500, 2200)
+LARGEST_WHOLE = 1e15
+"""Up to which every whole number is one of a float's."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,99 @@ def cell(value: object, digits: int) -> Cell:
 
 
 def grouped(shown: Cell) -> Cell:
-    """The cell with thousands set apart, from 10,000 on: for reading alone, as a name of a row is copied."""
-    if shown.numeric and re.fullmatch(r"-?\d{5,}", shown.text):
-        return Cell(f"{int(shown.text):,}", shown.exact or shown.text, numeric=True)
-    return shown
+    """The cell with thousands set apart: for reading alone."""
+    text = _apart(shown.text) if shown.numeric else shown.text
+    return shown if text == shown.text else Cell(text, shown.exact or shown.text, numeric=True)
+
+
+def column(name: str, values: Sequence[object], digits: int) -> list[Cell]:
+    """The cells of a column for people: thousands set apart, but for numbers that name something and for years.
+
+    >>> [each.text for each in column("count", [1257, 3], 3) + column("row", [1257], 3) + column("year", [1994], 3)]
+    ['1,257', '3', '1257', '1994']
+    """
+    found = [cell(value, digits) for value in values]
+    return found if names_something(name) or are_years(values) else [grouped(each) for each in found]
+
+
+def names_something(name: str) -> bool:
+    """Whether a column's numbers are names, by what stands above it: ``row``, ``suspicious row``, ``line`` …"""
+    return name.rpartition(" ")[2] in NAMES
+
+
+def readable(value: float, digits: int) -> str:
+    """`significant` with thousands set apart, for reading.
+
+    >>> [readable(value, 3) for value in (1257.4, 0.5, -32561.0)]
+    ['1,257', '0.500', '-32,561']
+    """
+    text = significant(value, digits)
+    return _apart(text)
+
+
+def _apart(text: str) -> str:
+    """A number's text with its thousands set apart; what has a power of ten, as it is."""
+    whole, point, rest = text.partition(".")
+    is_long = re.fullmatch(r"-?\d{4,}", whole) and re.fullmatch(r"\d*", rest)
+    return f"{int(whole):,}{point}{rest}" if is_long else text
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """`readable` with its sign, of 0 too.
+
+    >>> [signed(value) for value in (1257.4, -0.5, 0.0)]
+    ['+1,257', '-0.500', '+0']
+    """
+    text = readable(value, digits)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def are_years(values: Any) -> bool:
+    """Whether a column's numbers are whole and lie where years do, so that a comma would be wrong in them.
+
+    >>> are_years([1994, 2021, None]), are_years([1257, 32561]), are_years(["a"])
+    (True, False, False)
+    """
+    try:
+        found = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    some = found[np.isfinite(found)]
+    return bool(some.size and ((some >= YEARS[0]) & (some <= YEARS[1]) & (some == np.floor(some))).all())
+
+
+def decimals(values: npt.NDArray[np.float64]) -> int:
+    """Digits after the point with which a further value of a column is written.
+
+    As many as the values themselves have (but for rounding), and no more than make six digits of their spread: what
+    is beyond no model knows.
+
+    >>> [decimals(np.array(values)) for values in ([12.0, 250.0], [0.25, 3.5], [0.0, 1 / 3])]
+    [0, 2, 6]
+    """
+    finite = values[np.isfinite(values)]
+    spread = float(finite.std()) if finite.size else 0.0
+    most = min(max(5 - math.floor(math.log10(spread)), 0), 15) if spread else 15
+    rounding = ROUNDING * np.abs(finite)
+    return next((some for some in range(most) if (np.abs(np.round(finite, some) - finite) <= rounding).all()), most)
+
+
+def in_decimals(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """The values in double precision, those of less as the decimal numbers that they were read from.
+
+    >>> in_decimals(np.float32([0.1, 2.5])).tolist()
+    [0.1, 2.5]
+    """
+    return values.astype(str).astype(np.float64) if values.dtype.itemsize < 8 else values.astype(np.float64)
+
+
+def all_digits(value: float) -> str:
+    """The shortest text that reads back as the value; whole numbers without a point.
+
+    >>> [all_digits(value) for value in (235.0, -0.1, 1e22)]
+    ['235', '-0.1', '1e+22']
+    """
+    return str(int(value)) if value == int(value) and abs(value) < LARGEST_WHOLE else repr(float(value))
 
 
 def significant(value: float, digits: int) -> str:

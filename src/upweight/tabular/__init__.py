@@ -14,6 +14,7 @@ with imported("tables", "upweight.tabular"):
     from upweight.tabular.linear import train_logistic
     from upweight.tabular.own_model import of_model
     from upweight.tabular.read import LabelledTable, read_labelled, read_more, read_table
+    from upweight.tabular.rewritten import Rewritten, rewritten
     from upweight.tabular.trained import RegressionValidation, Seen, Trained, Validation
     from upweight.tabular.training import train
 
@@ -23,6 +24,7 @@ __all__ = [
     "Columns",
     "LabelledTable",
     "RegressionValidation",
+    "Rewritten",
     "Seen",
     "Trained",
     "Validation",
@@ -32,6 +34,7 @@ __all__ = [
     "read_labelled",
     "read_more",
     "read_table",
+    "rewritten",
     "sorted_columns",
     "source_columns",
     "train",

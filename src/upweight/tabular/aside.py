@@ -82,7 +82,7 @@ def groups_of(column: pd.Series, option: str) -> npt.NDArray[np.int64]:
     codes, names = pd.factorize(column)
     if len(names) < FEWEST_GROUPS:
         raise InputError(
-            f"{option}: column {column.name!r} holds {len(names)} group{'s' * (len(names) != 1)}; {FEWEST_GROUPS} or "
+            f"{option}: column {column.name!r} holds {len(names):,} group{'s' * (len(names) != 1)}; {FEWEST_GROUPS} or "
             "more are needed, as whole groups are held out"
         )
     alone = codes < 0

@@ -83,7 +83,7 @@ def doubt(column: pd.Series) -> str:
     steps = np.diff(distinct)
     if each > 1 and each * len(distinct) == count and _surprise(distinct, steps) >= LEAST_SURPRISE:
         counted = np.unique(present, return_counts=True)[1]
-        return f"each of its {len(distinct)} values stands in {each} rows" if (counted == each).all() else ""
+        return f"each of its {len(distinct):,} values stands in {each} rows" if (counted == each).all() else ""
     return ""
 
 
@@ -97,7 +97,7 @@ def _without_odd_ones(values: Numbers) -> Iterator[tuple[Numbers, str]]:
     yield values, ""
     code = _code(values)
     kept = values if code is None else values[values != code]
-    coded = "" if code is None else f"{len(values) - len(kept)} cells of {code:g}"
+    coded = "" if code is None else f"{len(values) - len(kept):,} cells of {code:g}"
     if code is not None:
         yield kept, coded
     far = _far(kept)

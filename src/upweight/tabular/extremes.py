@@ -48,7 +48,7 @@ def numbers_as_floats(features: pd.DataFrame, name: str, choice: Choice) -> tupl
             at = values.index[int(infinite[0])]
             cells = "value was" if len(infinite) == 1 else "values were"
             notes.append(
-                f"column {column!r}: {len(infinite)} infinite {cells} taken as missing (row {at}"
+                f"column {column!r}: {len(infinite):,} infinite {cells} taken as missing (row {at}"
                 f"{' first' if len(infinite) > 1 else ''})"
             )
     return frame, tuple(notes)

@@ -35,6 +35,8 @@ from upweight.tabular.own_units import in_own_units
 from upweight.tabular.read import LabelledTable
 from upweight.tabular.trained import RegressionValidation, Trained, Validation
 
+NETWORK, OWN = "--model mlp", "--estimator"
+"""The options that ask for a network, or for an estimator of a user's own."""
 HIDDEN = 32
 """Units of the network's one layer."""
 PENALTIES = (1e-3, 1e-2, 1e-1)
@@ -58,9 +60,9 @@ def train_network(table: LabelledTable, *, seed: int = 0) -> Trained:
     objective is that of the quantity in its own units.
     """
     some = some_rows(table, CHOSEN_ON, seed)
-    judged = [(_validated(_network(some, l2, seed), some, seed), l2) for l2 in PENALTIES]
+    judged = [(_validated(_network(some, l2, seed), some, seed, NETWORK), l2) for l2 in PENALTIES]
     validation, l2 = min(judged, key=lambda each: each[0].loss)
-    trained, fitted = _trained(_network(table, l2, seed), table, replace(validation, l2=l2), "network")
+    trained, fitted = _trained(_network(table, l2, seed), table, replace(validation, l2=l2), "network", NETWORK)
     encode = fitted.named_steps["encode"]
     columns = table.columns
     return trained.described(tuple(input_names(encode, columns)), tuple(source_columns(encode, columns)))
@@ -110,8 +112,8 @@ def train_estimator(table: LabelledTable, place: str, *, seed: int = 0) -> Train
             f"--estimator: {type(held).__name__} can't be explained: {mend(held)}. Or leave --estimator away: --model "
             "logistic, ridge or mlp trains a model of the same table"
         )
-    judged = _validated(estimator, some_rows(table, JUDGED_ON, seed), seed)
-    return _trained(estimator, table, judged, f"{type(held).__name__} of {place}")[0]
+    judged = _validated(estimator, some_rows(table, JUDGED_ON, seed), seed, OWN)
+    return _trained(estimator, table, judged, f"{type(held).__name__} of {place}", OWN)[0]
 
 
 def imported_estimator(place: str) -> Any:
@@ -165,15 +167,15 @@ def _functions(module: Any, name: str) -> str:
 
 
 @contextmanager
-def _theirs(what: str) -> Iterator[None]:
-    """Whatever a user's estimator raises, as one line that says what failed."""
+def _theirs(option: str, what: str) -> Iterator[None]:
+    """Whatever an estimator raises, as one line that names the option that asked for it, and what failed."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        mend = MEND if type(error) in (ValueError, TypeError, KeyError) else ""
-        raise InputError(f"--estimator: {what} ({_words(error)}){mend}") from error
+        mend = MEND if option == OWN and type(error) in (ValueError, TypeError, KeyError) else ""
+        raise InputError(f"{option}: {what} ({_words(error)}){mend}") from error
 
 
 def _words(error: Exception) -> str:
@@ -182,10 +184,10 @@ def _words(error: Exception) -> str:
 
 
 def _trained(
-    estimator: Any, table: LabelledTable, judged: Validation | RegressionValidation, kind: str
+    estimator: Any, table: LabelledTable, judged: Validation | RegressionValidation, kind: str, option: str
 ) -> tuple[Trained, Any]:
     columns = table.columns
-    fitted = _fit(estimator, table)
+    fitted = _fit(estimator, table, option)
     if table.classifies and len(fitted.classes_) != len(table.classes):
         missing = sorted(set(range(len(table.classes))) - set(map(int, fitted.classes_)))
         raise InputError(f"--target: class {table.classes[missing[0]]!r} has no row that is trained on; merge it")
@@ -218,23 +220,23 @@ def _features(table: LabelledTable) -> Any:
     return table.features[[name for name in table.features.columns if name in table.columns.kept]]
 
 
-def _fit(estimator: Any, table: LabelledTable) -> Any:
+def _fit(estimator: Any, table: LabelledTable, option: str) -> Any:
     weights = {}
     if table.weights is not None:
         last = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
         weights = {f"{last}sample_weight": table.weights}
-    with _theirs("fitting failed"), warnings.catch_warnings():
+    with _theirs(option, "fitting failed"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # `from_estimator` says how far it is from an optimum
         return clone(estimator).fit(_features(table), table.labels, **weights)
 
 
-def _validated(estimator: Any, table: LabelledTable, seed: int) -> Validation | RegressionValidation:
+def _validated(estimator: Any, table: LabelledTable, seed: int, option: str) -> Validation | RegressionValidation:
     number = number_of(table)
     said: list[tuple[float, float, float]] = []
     with threadpool_limits(1):
         for inner, outer in track(folds(table, seed), "cross-validation", number):
-            fitted = _fit(estimator, table.take(inner))
-            with _theirs("predicting failed"):
+            fitted = _fit(estimator, table.take(inner), option)
+            with _theirs(option, "predicting failed"):
                 said.append((*_judged(fitted, table.take(outer)), float(len(outer))))
     loss, score, sizes = np.array(said).T
     loss, score = float(np.average(loss, weights=sizes)), float(np.average(score, weights=sizes))

@@ -28,11 +28,15 @@ LONG = r"\s*[+-]?\d{19,}\s*"
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A table as it was read, its rows numbered from 0; ``written`` is its text, of a table of text."""
+    """A table as it was read, its rows numbered from 0.
+
+    ``written`` is its text, of a table of text, and ``content`` its bytes, of any other.
+    """
 
     frame: pd.DataFrame
     notes: tuple[str, ...]
     written: Written | None = None
+    content: Content | None = None
 
 
 def read_frame(path: Path, texts: Sequence[str] = ()) -> Frame:
@@ -120,7 +124,19 @@ def _parquet(given: Content) -> pd.DataFrame:
 
 
 def _excel(given: Content) -> tuple[pd.DataFrame, list[str]]:
-    """The first sheet that holds anything."""
+    name, frame, others = sheet_of(given)
+    listed = ", ".join(map(repr, others))
+    return frame, [f"read from its sheet {name!r}, the first with rows; others are {listed}"] * bool(others)
+
+
+def sheet_of(given: Content) -> tuple[str, pd.DataFrame, list[str]]:
+    """The first sheet of an Excel file that holds anything, its frame, and what the others are called.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, or none holds anything.
+    """
     with imported("excel", "an Excel file"):
         import openpyxl  # noqa: F401
     try:
@@ -133,8 +149,7 @@ def _excel(given: Content) -> tuple[pd.DataFrame, list[str]]:
     if not filled:
         raise InputError(f"{given.name}: none of its sheets has a header and rows")
     name, frame = next(iter(filled.items()))
-    others = ", ".join(repr(each) for each in sheets if each != name)
-    return frame, [f"read from its sheet {name!r}, the first with rows; others are {others}"] * bool(others)
+    return str(name), frame, [str(each) for each in sheets if each != name]
 
 
 def _typed(given: Content, frame: pd.DataFrame, notes: Sequence[str], texts: Sequence[str]) -> Frame:
@@ -151,7 +166,7 @@ def _typed(given: Content, frame: pd.DataFrame, notes: Sequence[str], texts: Seq
                 column = found.values
                 said += [f"column {name!r}: {found.note}"] if found.note else []
         frame[name] = column
-    return Frame(frame, tuple(said))
+    return Frame(frame, tuple(said), content=given)
 
 
 def _plain(column: pd.Series) -> pd.Series:

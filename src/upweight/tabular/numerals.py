@@ -7,12 +7,14 @@ A column is read by one convention or not at all: where its cells contradict eac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+
+from upweight.report.numbers import all_digits
 
 Mark = Literal[".", ","]
 """What stands before the decimals."""
@@ -169,6 +171,40 @@ def meaning(text: str, mark: Mark) -> tuple[float, str] | None:
     value = float(digits.replace(mark, "."))
     negative = bool(found["open"]) or (found["sign"] or found["inner"]) in ("-", "−", "–")
     return -value if negative else value, unit[0] if unit else ""
+
+
+def like(cells: Sequence[str], values: Sequence[float]) -> Callable[[float], str]:
+    """How to write a further number of a column: by its decimal mark, and with its currency or per cent.
+
+    Parameters
+    ----------
+    cells, values
+        Of some rows: what is written, and the number that it was read as.
+    """
+    fits = {
+        mark: sum((meaning(cell, mark) or (None,))[0] == value for cell, value in zip(cells, values, strict=True))
+        for mark in GRAMMARS
+    }
+    mark = max(fits, key=lambda each: fits[each])
+    marked = (GRAMMARS[mark].fullmatch(cell) for cell in cells)
+    model = next((found for found in marked if found and (found["before"] or found["after"])), None)
+    if model is None:
+        return lambda value: _digits(value, mark)
+    before, after = model["before"] or "", model["after"] or ""
+    gaps = model.string[model.end("before") : model.start("number")] if before else ""
+    behind = model.string[model.end("number") : model.start("after")] if after else ""
+    blank = " " * any(each.isspace() for each in gaps)
+    is_code = before[-1:].isalpha()  # -EUR 7 is a formula to a spreadsheet, EUR -7 is none
+
+    def written(value: float) -> str:
+        sign, digits = "-" * (value < 0), _digits(abs(value), mark) + behind + after
+        return before + blank + sign + digits if is_code else sign + before + blank + digits
+
+    return written
+
+
+def _digits(value: float, mark: Mark) -> str:
+    return all_digits(value).replace(".", mark)
 
 
 def _read(texts: list[str], mark: Mark, counted: pd.Series) -> Reading | None:

@@ -17,13 +17,15 @@ from upweight.tabular.aside import Aside, groups_of, weights_of
 from upweight.tabular.cells import refuse_odd_cells
 from upweight.tabular.choice import Choice, near_names
 from upweight.tabular.columns import Columns, level_name, level_names, prepared, sorted_columns
-from upweight.tabular.content import called
+from upweight.tabular.content import EXCEL, Content, called
 from upweight.tabular.dates import with_dates
 from upweight.tabular.extremes import numbers_as_floats
 from upweight.tabular.frames import read_frame
-from upweight.tabular.target import QUANTITIES, Task, read_target
+from upweight.tabular.target import Task, read_target
 from upweight.tabular.written import Written
 
+FIRST_OF_SHEET = 2
+"""Of an Excel sheet the row that holds the first row of its table."""
 Numbers = npt.NDArray[np.float64]
 
 
@@ -51,6 +53,8 @@ class LabelledTable:
         Columns of the file that predict nothing, by name.
     written
         The file's text, where it is text.
+    content
+        Its bytes, where it is none.
     """
 
     path: Path
@@ -64,6 +68,17 @@ class LabelledTable:
     groups: npt.NDArray[np.int64] | None = None
     aside: Mapping[str, pd.Series] = field(default_factory=dict)
     written: Written | None = None
+    content: Content | None = None
+
+    @property
+    def lines(self) -> npt.NDArray[np.int64] | None:
+        """The line of the file that each row begins on, counted from 1; of Excel the row of its sheet.
+
+        None of what has no lines.
+        """
+        if self.written is not None:
+            return np.array(self.written.lines())[self.rows]
+        return self.rows + FIRST_OF_SHEET if self.content is not None and self.content.kind == EXCEL else None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -119,7 +134,6 @@ def read_labelled(
     *,
     aside: Aside | None = None,
     task: Task = "auto",
-    quantities: str = QUANTITIES,
 ) -> LabelledTable:
     """Read a table whose column ``target`` holds the class, or the number, of each row.
 
@@ -135,8 +149,6 @@ def read_labelled(
         Columns that hold the rows' weights, and which of them belong together.
     task
         What the target is; by default a quantity where it holds more than 20 distinct numbers.
-    quantities
-        What a refusal says is to be done about a quantity where classes are asked for.
 
     Raises
     ------
@@ -151,7 +163,7 @@ def read_labelled(
     beside.check(frame.columns, target)
     kept = frame[frame[target].notna()]
     lost = _lost(frame, target)
-    found = read_target(kept[target], target, lost, task, quantities)
+    found = read_target(kept[target], target, lost, task)
     chosen = Choice() if choice is None else choice
     chosen.check(frame.columns, target)
     rest = kept.drop(columns=[target, *beside.names])
@@ -171,6 +183,7 @@ def read_labelled(
         None if beside.group is None else groups_of(kept[beside.group], beside.option),
         {each: kept[each] for each in beside.names},
         read.written,
+        read.content,
     )
 
 
@@ -220,8 +233,9 @@ def read_more(path: str | os.PathLike[str], like: LabelledTable) -> LabelledTabl
     notes = (*(f"{name}: {note}" for note in said), *_unseen(features, like, name))
     beside = {each: kept[each] for each in like.aside if each in kept.columns}
     return LabelledTable(
-        Path(path), like.target, features, labels, like.classes, like.columns, notes, aside=beside, written=read.written
-    )
+        Path(path), like.target, features, labels, like.classes, like.columns, notes, aside=beside,
+        written=read.written, content=read.content,
+    )  # fmt: skip
 
 
 def _labels_like(column: pd.Series, like: LabelledTable, name: str) -> npt.NDArray[np.int64] | Numbers:
@@ -247,7 +261,7 @@ def _labels_like(column: pd.Series, like: LabelledTable, name: str) -> npt.NDArr
 
 def _lost(frame: pd.DataFrame, target: str) -> tuple[str, ...]:
     lost = int(frame[target].isna().sum())
-    return (f"{lost} of {len(frame)} rows have no {target!r} and were left out",) if lost else ()
+    return (f"{lost:,} of {len(frame):,} rows have no {target!r} and were left out",) if lost else ()
 
 
 def _is_truth(column: pd.Series) -> bool:
@@ -264,7 +278,7 @@ def _unseen(features: pd.DataFrame, like: LabelledTable, name: str) -> list[str]
         if new:
             row, level = new[0]
             notes.append(
-                f"{name}: column {column!r} holds values unknown to {like.name} in {len(new)} of {len(found)} "
+                f"{name}: column {column!r} holds values unknown to {like.name} in {len(new):,} of {len(found):,} "
                 f"rows (row {row}: {level[:40]!r})"
             )
     return notes

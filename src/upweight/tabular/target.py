@@ -24,8 +24,6 @@ FEWEST_PER_CLASS = 5
 FEWEST_ROWS = 10
 """Rows that cross-validation has something to choose by."""
 SHOWN = 5
-QUANTITIES = "leave --task away"
-"""What to do about a quantity where classes are asked for, unless a command says otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +35,8 @@ class TargetColumn:
     notes: tuple[str, ...] = ()
 
 
-def read_target(
-    column: pd.Series, name: str, lost: Sequence[str] = (), task: Task = "auto", quantities: str = QUANTITIES
-) -> TargetColumn:
-    """What a column without gaps holds; ``quantities``: what to do about one where classes are asked for, in words.
+def read_target(column: pd.Series, name: str, lost: Sequence[str] = (), task: Task = "auto") -> TargetColumn:
+    """What a column without gaps holds.
 
     Raises
     ------
@@ -57,9 +53,9 @@ def read_target(
     if is_number and distinct > MOST_CLASSES:
         raise InputError(
             f"--target: {name!r} is numeric with {distinct:,} distinct values, a quantity rather than a class (up to "
-            f"{MOST_CLASSES} classes are allowed); {quantities}, or cut it into classes"
+            f"{MOST_CLASSES} classes are allowed); leave --task away, or cut it into classes"
         )
-    return _classes(column, name, lost, f"; of a quantity, {quantities}" if is_number and task != "auto" else "")
+    return _classes(column, name, lost, "; of a quantity, leave --task away" if is_number and task != "auto" else "")
 
 
 def _quantity(column: pd.Series, name: str, distinct: int, *, asked: bool) -> TargetColumn:
@@ -72,7 +68,7 @@ def _quantity(column: pd.Series, name: str, distinct: int, *, asked: bool) -> Ta
     infinite = np.flatnonzero(~np.isfinite(values))
     if len(infinite):
         raise InputError(
-            f"--target: {name!r} is infinite in row {column.index[infinite[0]]} (one of {len(infinite)} such cells); "
+            f"--target: {name!r} is infinite in row {column.index[infinite[0]]} (one of {len(infinite):,} such cells); "
             "mend or empty it"
         )
     if distinct == 1:

@@ -141,8 +141,8 @@ class DomainMismatch:
         """The finding in one or two sentences."""
         found, members = self.concentration, int(self.group.sum())
         text = (
-            f"the {members} training examples with {self.name} hold {found.share:.1%} of all |influence| on "
-            f"{len(self.queries)} queries (their number alone: {found.expected_share:.2%}); the strongest has "
+            f"the {members:,} training examples with {self.name} hold {found.share:.1%} of all |influence| on "
+            f"{len(self.queries):,} queries (their number alone: {found.expected_share:.2%}); the strongest has "
             f"{found.strongest:.3g}, the mean one {found.mean:.3g} and the weakest {found.weakest:.3g} times that of "
             "the strongest other example"
         )
@@ -150,8 +150,8 @@ class DomainMismatch:
             return text
         weights = self.coefficients
         return (
-            f"{text}. The weight of {weights.feature} is {weights.weight:.3g}; {weights.outranked_by} of "
-            f"{weights.of} weights are larger"
+            f"{text}. The weight of {weights.feature} is {weights.weight:.3g}; {weights.outranked_by:,} of "
+            f"{weights.of:,} weights are larger"
         )
 
     def __repr__(self) -> str:

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from upweight import kinds, losses, notebooks, scalars
 from upweight.attribution import Attribution, Quantity, Ranking
-from upweight.errors import InputError
 from upweight.influence import Influence
 from upweight.kept import random_states_kept
 from upweight.objective import Objective
 from upweight.optional import imported, require
+from upweight.predictions import fitted_values
 from upweight.quantities import leverage
 from upweight.tasks.recovery import recovery
 
@@ -177,17 +177,8 @@ def target_errors(subject: Objective | Influence, *, method: TargetScore = "out-
     scalars.one_of("method", method, METHODS)
     influence = subject if isinstance(subject, Influence) else Influence(subject)
     objective = influence.objective
-    if not isinstance(objective.loss, losses.SquaredError):
-        raise InputError(
-            f"loss: {type(objective.loss).__name__} is none of a regression; target_errors needs SquaredError, and "
-            "tasks.label_errors takes classifiers"
-        )
-    targets = torch.cat([losses.split_batch(batch)[1].reshape(-1) for _, batch in objective.batches()])
-    outputs = objective.outputs()
-    if outputs.numel() != objective.n or targets.numel() != objective.n:
-        raise InputError(f"data: {targets.numel() // objective.n} targets an example; target_errors needs one")
-    said = outputs.reshape(-1)
-    unit = objective.loss.unit
+    fitted = fitted_values(objective)
+    targets, said = fitted.given, fitted.predicted
     if method == "self-influence":
         return TargetErrors(influence, method, influence.self_influence(), targets, said)
     if method == "out-of-sample":
@@ -197,10 +188,12 @@ def target_errors(subject: Objective | Influence, *, method: TargetScore = "out-
     meaning = Quantity(
         "out-of-sample loss" if method == "out-of-sample" else "loss",
         f"loss of the example's target under the model {without}",
-        unit,
+        losses.SquaredError.unit,
         "the larger, the more the rest of the data speaks against the target",
         helpful_sign=0,
     )
-    scores = objective.loss.factor * (targets - said) ** 2
+    loss = objective.loss
+    assert isinstance(loss, losses.SquaredError)
+    scores = loss.compare(said, targets)
     found = influence.result(scores, meaning, None, None, np.array([]))
     return TargetErrors(influence, method, found, targets, said)

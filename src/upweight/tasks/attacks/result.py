@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.stats import binomtest
 from torch import Tensor
 
 from upweight.evaluation.bootstrap import Estimate, Interval
@@ -128,5 +127,7 @@ class Attack:
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Estimate:
     """A share with Wilson's interval."""
+    from scipy.stats import binomtest  # half a second, which other tasks don't need
+
     interval = binomtest(successes, trials).proportion_ci(level, method="wilson")
     return Estimate(successes / trials, Interval(float(interval.low), float(interval.high), level))

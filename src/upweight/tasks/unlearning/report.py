@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from upweight.objective import Objective
@@ -97,6 +96,8 @@ def membership_advantage(members: Float[Tensor, " m"], others: Float[Tensor, " k
         return float("nan")
     # What Kolmogorov and Smirnov compare two samples by, on one side.
     seen, unseen = (losses.double().cpu().numpy() for losses in (members, others))
+    from scipy import stats  # half a second, which other tasks don't need
+
     return float(stats.ks_2samp(seen, unseen, alternative="greater", method="asymp").statistic)
 
 
