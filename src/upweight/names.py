@@ -10,6 +10,9 @@ import numpy as np
 
 from upweight.errors import InputError
 
+LINE = "line"
+"""The column of tables that holds on which line of its file a row begins."""
+
 
 def distinct(name: str, given: Any, count: int, each: str) -> np.ndarray:
     """Names as an array of ``count``, whatever kinds they are of.

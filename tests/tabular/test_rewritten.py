@@ -140,6 +140,8 @@ def test_formulas_of_excel_are_kept_and_said(tmp_path: Path) -> None:
     assert again.cell(2, 6).value == "=A2+1"
     assert again.cell(4, 3).value == 12.5
     assert again.cell(3, 3).value == frame["y"][1]
+    assert "before the rows were left out" not in found.notes[0]
+    assert "before the rows were left out" in rewritten(read_labelled(path, "y"), {}, {3}).notes[0]
 
 
 def test_every_value_reads_back() -> None:

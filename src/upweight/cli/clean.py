@@ -12,6 +12,7 @@ from upweight.cli.job_options import Store
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet
 from upweight.cli.outputs import TABLES, plan
 from upweight.cli.session import Session, session
+from upweight.names import LINE
 
 if TYPE_CHECKING:
     from upweight.cli.cleaning import Cleaning
@@ -146,7 +147,6 @@ def _show(run: Session, found: Cleaning, came: Cleaned) -> None:
 
 def _report(contents: Contents, found: Cleaning, came: Cleaned, warnings: list[str]) -> Report:
     from upweight.cli.layout import foot
-    from upweight.explore.examples import LINE
     from upweight.explore.view import said
     from upweight.report import Facts, Report, Table, Text, Warnings
 

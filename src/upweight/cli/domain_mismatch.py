@@ -33,8 +33,8 @@ from upweight.cli.options import (
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.source import LINE
 from upweight.errors import InputError
+from upweight.names import LINE
 from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from upweight.cli.options import (
 )
 from upweight.cli.outputs import plan
 from upweight.cli.session import session
-from upweight.cli.source import LINE
+from upweight.names import LINE
 from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:

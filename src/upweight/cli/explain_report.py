@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from upweight.cli.explain import headline, query_label, rows_of, values_at
-from upweight.cli.source import LINE
+from upweight.names import LINE
 
 if TYPE_CHECKING:
     from upweight.cli import sources

@@ -34,8 +34,8 @@ from upweight.cli.options import (
 )
 from upweight.cli.outputs import TABLES, plan
 from upweight.cli.session import session
-from upweight.cli.source import LINE
 from upweight.cli.study_file import is_study
+from upweight.names import LINE
 from upweight.spreadsheets import as_csv
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from upweight.data import Data
 from upweight.errors import InputError
+from upweight.names import LINE
 from upweight.objective import Objective
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from upweight.tasks import Predictions
 
 SHOWN_COLUMNS = 3
-LINE = "line"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from upweight.errors import InputError
+from upweight.names import LINE
 from upweight.report.numbers import all_digits, are_years, cell, grouped
 
 LABEL, PREDICTION, SUGGESTED = "label", "prediction", "suggested"
@@ -17,7 +18,6 @@ VALUE, RESIDUAL = "value", "residual"
 """Of a quantity: what stands for a label, and how far that is from the prediction."""
 LOSS, WRONG, SUSPICION, SELF = "loss", "wrong", "suspicion", "self-influence"
 X, Y = "x", "y"
-LINE = "line"
 """Of a row of a table: where it begins in its file."""
 OF = "training example"
 """Of a query that is one of the training examples: its position there."""

@@ -22,6 +22,7 @@ from upweight.explore.pictures import thumbnails
 from upweight.explore.view import wrong_first
 from upweight.influence import Influence
 from upweight.losses import SquaredError
+from upweight.names import LINE
 from upweight.objective import Objective
 from upweight.predictions import FittedValues, Predictions, fitted_values, named, predictions
 from upweight.report.numbers import decimals, in_decimals
@@ -111,7 +112,7 @@ def made(
     asked = _predicted(objective, queries, given.class_names, lost)
     for facts, lines in ((train, given.lines), (asked, given.query_lines)):
         if lines is not None:
-            facts[shown.LINE] = lines
+            facts[LINE] = lines
     if given.errors is not None:
         asked[shown.OF] = given.errors.order[: len(query_ids)]
     said("placing them on a map by their gradients")

@@ -14,11 +14,12 @@ from upweight.errors import InputError
 from upweight.explore import examples as shown
 from upweight.explore.decisions import Decision
 from upweight.explore.examples import Examples, plain
+from upweight.names import LINE
 from upweight.report import numbers
 
 ID, POSITION, DECISION = "id", "position", "decision"
 BESIDE = (
-    shown.LINE, shown.LABEL, shown.VALUE, shown.SUGGESTED, shown.SUSPICION, shown.SELF, shown.PREDICTION,
+    LINE, shown.LABEL, shown.VALUE, shown.SUGGESTED, shown.SUSPICION, shown.SELF, shown.PREDICTION,
     shown.RESIDUAL, shown.WRONG, shown.LOSS,
 )  # fmt: skip
 """Facts in the order in which a table has them."""

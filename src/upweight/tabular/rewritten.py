@@ -129,6 +129,8 @@ def _excel(table: LabelledTable, given: Content, cells: Mapping[int, Any], witho
     book.save(stream)
     formulas = sum(cell.data_type == "f" for row in sheet.iter_rows() for cell in row)
     note = f"{formulas:,} cells of {given.name} hold formulas: a spreadsheet computes them when it opens the new file"
+    if without:
+        note += "; they name the cells that they named before the rows were left out, so look them through"
     return Rewritten(ENDINGS[EXCEL], stream.getvalue(), (note,) * bool(formulas))
 
 
