@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 import upweight as uw
 from experiments.results import Result, Stopwatch, save
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import datasets, retraining, tabular
 from upweight.datasets import support2
 from upweight.tabular.columns import prepared
@@ -173,4 +174,4 @@ def draw(found: list[dict]) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
