@@ -9,10 +9,12 @@ on.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import platformdirs
@@ -21,8 +23,10 @@ import torch
 import upweight as uw
 from experiments.koh_liang import animals
 from experiments.koh_liang.fig5_figure import draw
+from experiments.provenance import code
 from experiments.results import Result, Stopwatch, save
 from experiments.running import run
+from upweight import files
 from upweight.tasks.attacks import same_bytes
 
 QUICK, FULL = bool(os.environ.get("QUICK")), bool(os.environ.get("FULL"))
@@ -49,7 +53,9 @@ def main() -> None:
     order, right = rightly_predicted(objective, data)
     attack = partial(attack_pair, objective, network, data)
     with watch.stage("attacks"):
-        found = in_portions(attack, order[:IMAGES], time.monotonic() + 60 * MINUTES)
+        chosen = order[:IMAGES]
+        done = Path(FOLDER) / f"fig5-{len(data.images)}-{data.images.shape[-1]}-{PORTION}-{ITERATIONS}.json"
+        found, codes = in_portions(attack, chosen, time.monotonic() + 60 * MINUTES, done)
     with watch.stage("random changes of the same images"):
         random = {count: random_changes(objective, network, data, one) for count, one in found.items()}
     other = None if QUICK else smaller_images(watch)
@@ -63,6 +69,7 @@ def main() -> None:
         "deepest_first_lever": deepest_first_lever(found[1].levers),
         "from_scratch": check_from_scratch(objective, network, data, found[1]),
         "other_size": other,
+        "portions": codes,
     }
     save(
         Result(
@@ -86,20 +93,28 @@ def main() -> None:
     )
 
 
-def in_portions(attack: Callable[..., uw.tasks.Attack], order: torch.Tensor, until: float) -> Found:
+def in_portions(
+    attack: Callable[..., uw.tasks.Attack], order: torch.Tensor, until: float, done: Path
+) -> tuple[Found, list[dict[str, str]]]:
     """The attacks on the first of ``order``, more and more of them until all are done or it is later than ``until``.
 
-    Each portion is kept as it ends; those of a run that was cut off are read.
+    Each portion is kept as it ends, and ``done`` tells by which state of the code; a run that was cut off goes on.
     """
+    codes: list[dict[str, str]] = json.loads(done.read_text()) if done.exists() else []
     found: Found = {}
-    for first in range(0, len(order), PORTION):
+    portions = -(-len(order) // PORTION)
+    codes = codes[:portions]
+    for portion in range(max(len(codes) - 1, 0), portions):
         if found and time.monotonic() > until:
             break
         for count in PAPER:
-            found[count] = attack(order[: first + PORTION], count=count)
+            found[count] = attack(order[: PORTION * (portion + 1)], count=count)
+        if portion == len(codes):
+            codes.append({"code": code()})
+            files.write(done, json.dumps(codes))
         flips = ", ".join(f"{int(one.flipped.sum())} by {count}" for count, one in found.items())
         print(f"  {len(found[1].targets)} of {len(order)} test images attacked; flipped {flips}", flush=True)
-    return found
+    return found, codes
 
 
 def attack_pair(
