@@ -11,6 +11,7 @@ REPRODUCING := $(if $(LOCKED),$(LOCKED_VENV),$(VENV))
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
+	@printf '\nmake reproduce:\n'; $(MAKE) --silent sizes
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "upweight needs Python 3.11 or newer, not " + sys.version)'
@@ -53,7 +54,7 @@ reproduce: $(REPRODUCING)/.ready ## the papers' experiments and experiments/RESU
 	$(REPRODUCING)/bin/python -m experiments.reproduce $(ONLY)
 
 sizes:           ## what QUICK=1, the default and FULL=1 of make reproduce leave out
-	@$(PYTHON) -c 'from experiments.listed import LEFT_OUT; print("\n".join(f"{size:10} leaves out {out}" for size, out in LEFT_OUT.items()))'
+	@$(PYTHON) -c 'from experiments.listed import LEFT_OUT; print("\n".join(f"  {size:9} leaves out {out}" for size, out in LEFT_OUT.items()))'
 
 $(LOCKED_VENV)/.ready: pyproject.toml experiments/requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "the locked versions are for Python 3.11 (PYTHON=python3.11), not " + sys.version)'

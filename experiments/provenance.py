@@ -12,17 +12,23 @@ from typing import Any
 
 import torch
 
+from experiments.lock import departures
+
 HERE = Path(__file__).parent
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "transformers")
 UNKNOWN = "not recorded"
 
 
 def provenance() -> dict[str, Any]:
-    """``commit`` (and whether the code was ``changed`` since), ``versions``, ``processor``, ``cores``, ``threads``."""
+    """``commit`` (and whether the code was ``changed`` since), ``versions``, ``processor``, ``cores``, ``threads``.
+
+    ``not_as_locked`` names packages that are there in another version than `requirements.lock` has.
+    """
     return {
         "commit": _git("rev-parse", "HEAD"),
         "changed": _changed(),
         "versions": {"python": platform.python_version(), **_versions()},
+        "not_as_locked": departures(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

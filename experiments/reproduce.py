@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 
 from experiments.listed import EXPERIMENTS, LEFT_OUT, Experiment, chosen, folders_of
+from experiments.lock import departures
 from experiments.results import gather
 from experiments.running import NO_DATA, SAID
 from upweight import datasets
@@ -21,6 +22,8 @@ def main() -> int:
     quick = bool(os.environ.get("QUICK"))
     size = "QUICK=1" if quick else "FULL=1" if os.environ.get("FULL") else "default"
     print(f"{size} leaves out {LEFT_OUT[size]}.", flush=True)
+    if other := departures():
+        print(f"Other versions than those of RESULTS.md (LOCKED=1 has them): {', '.join(other)}.", flush=True)
     wanted = chosen(sys.argv[1:])
     missing = unavailable(dict.fromkeys(name for each in wanted for name in each.data))
     failed: dict[Experiment, str] = {}

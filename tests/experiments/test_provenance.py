@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from experiments.provenance import mixture, said
 
-from experiments import provenance, results
+from experiments import lock, provenance, results
 from upweight.files import NotWrittenError
 
 
@@ -63,6 +64,21 @@ def test_results_of_several_states_of_the_code_are_named(tmp_path: Path, monkeyp
         in results.gather(["some"], quick=False).read_text()
     )
     assert mixture([without]) == ""
+
+
+def test_the_lock_holds_hashes_of_what_results_hang_on_and_departures_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = lock.pins()
+    assert {"torch", "numpy", "scipy", "scikit-learn", "transformers", "matplotlib"} <= set(locked)
+    words = lock.LOCK.read_text()
+    assert words.count("--hash=sha256:") >= len(locked)
+    assert "://" not in words  # it says of no place that there is
+    own = tmp_path / "requirements.lock"
+    own.write_text(f"numpy=={np.__version__} \\\n    --hash=sha256:1\nscipy==0.1\n    --hash=sha256:2\nnosuch==1\n")
+    monkeypatch.setattr(lock, "LOCK", own)
+    assert lock.departures() == [f"scipy {scipy.__version__} (locked: 0.1)"]
+    assert provenance.provenance()["not_as_locked"] == lock.departures()
 
 
 def made(title: str, versions: dict[str, str], parts: list[str] | None = None) -> dict[str, object]:
