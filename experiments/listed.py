@@ -87,18 +87,21 @@ LEFT_OUT = {
 """What a run leaves out, by its size."""
 
 
-def chosen(folders: list[str]) -> list[Experiment]:
-    """All of them, or those of some folders.
+def chosen(names: list[str]) -> list[Experiment]:
+    """All of them, or those of some folders or names.
 
     Raises
     ------
     SystemExit
-        If there is no such folder.
+        If there is no such folder or experiment.
     """
-    known = folders_of(EXPERIMENTS)
-    if unknown := [folder for folder in folders if folder not in known]:
-        raise SystemExit(f"no experiments in {', '.join(unknown)}; there are {', '.join(known)}")
-    return [each for each in EXPERIMENTS if not folders or each.folder in folders]
+    known = {*folders_of(EXPERIMENTS), *(each.name for each in EXPERIMENTS)}
+    if unknown := [name for name in names if name not in known]:
+        folders = ", ".join(folders_of(EXPERIMENTS))
+        raise SystemExit(
+            f"no experiments in {', '.join(unknown)}; there are {folders}, or one such as {EXPERIMENTS[0].name}"
+        )
+    return [each for each in EXPERIMENTS if not names or {each.folder, each.name} & set(names)]
 
 
 def folders_of(experiments: list[Experiment]) -> list[str]:

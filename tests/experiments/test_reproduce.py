@@ -39,6 +39,7 @@ def test_every_script_is_listed_and_runs_alone_and_its_data_are_known() -> None:
 
 def test_a_folder_that_there_is_not_is_refused() -> None:
     assert {each.folder for each in chosen(["gif"])} == {"gif"}
+    assert [each.name for each in chosen(["gif.solvers"])] == ["gif.solvers"]
     with pytest.raises(SystemExit, match="no experiments in gig; there are koh_liang, gif"):
         chosen(["gig"])
 
