@@ -1,7 +1,8 @@
 """Run every experiment, each in a process of its own, and gather RESULTS.md.
 
-``python -m experiments.reproduce gif`` runs those of one folder alone, ``koh_liang.fig1_components`` one. What QUICK=1, the default and FULL=1 leave out
-stands in `experiments.listed`. What can't be run is named at the end, with the rows that go without it.
+``python -m experiments.reproduce gif`` runs those of one folder alone, ``koh_liang.fig1_components`` one. What QUICK=1,
+the default and FULL=1 leave out stands in `experiments.listed`. What can't be run is named at the end, with the rows
+that go without it.
 """
 
 from __future__ import annotations

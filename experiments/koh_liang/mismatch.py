@@ -18,6 +18,10 @@ from upweight import retraining, tabular
 from upweight.tabular.columns import prepared
 
 
+LEAST = 1e-3
+"""Lowest ratio drawn: a member that is predicted with certainty has no influence to speak of."""
+
+
 @dataclass(frozen=True, eq=False)
 class Withheld:
     """A table and what of it is withheld.
@@ -145,7 +149,7 @@ class Splits:
         return (
             f"over {len(self.seeds)} splits and {len(self.queries)} wrongly predicted {whose}, the strongest of the "
             f"{members} {others} has {quartiles(strongest)} the influence of the next other one, the weakest "
-            f"{weakest.median():.1f} ×; one of them comes first in {(strongest > 1).mean():.0%} of cases, the "
+            f"{weakest.median():.1f} ×; one of them comes first in {percent((strongest > 1).mean())} of cases, the "
             f"{members} are exactly the {members} first in {first:.0%}. {outranked.median():.0f} coefficients (median; "
             f"{outranked.min()}–{outranked.max()}) outrank {weight}"
         )
@@ -156,6 +160,11 @@ def quartiles(ratios: pd.Series) -> str:
     return f"{ratios.median():.1f} × (quartiles {ratios.quantile(0.25):.1f}–{ratios.quantile(0.75):.1f})"
 
 
+def percent(share: float) -> str:
+    """All or none only where it is."""
+    return f"{share:.0%}" if share in (0, 1) else f"{share:.1%}"
+
+
 def draw(found: list[dict], members: int, whose: str) -> Figure:
     """Strongest and weakest member over the strongest other row, for every query and split, beside the paper's."""
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -163,11 +172,16 @@ def draw(found: list[dict], members: int, whose: str) -> Figure:
     axes.axhspan(27, 41, color="0.9", lw=0, label="paper: 27–41, each of 4 children")
     axes.axhline(1, color="0.5", lw=0.8)
     for name, colour, marker in (("strongest", "#D55E00", "D"), ("weakest", "#0072B2", "o")):
-        points = [(i, query[f"{name}_over_others"]) for i, seed in enumerate(found) for query in seed["queries"]]
+        points = [
+            (i, max(query[f"{name}_over_others"], 1.2 * LEAST))
+            for i, seed in enumerate(found)
+            for query in seed["queries"]
+        ]
         axes.scatter(
             *zip(*points, strict=True), s=18, alpha=0.7, color=colour, marker=marker, lw=0, label=f"{name} of {members}"
         )
     axes.set_yscale("log")
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], LEAST))
     axes.set_xticks(range(len(found)), [seed["seed"] for seed in found])
     axes.set_xlabel(f"split (seed); one pair of marks for each wrongly predicted {whose}")
     axes.set_ylabel("|influence| over the strongest other's")
