@@ -17,6 +17,7 @@ from experiments.lock import departures
 HERE = Path(__file__).parent
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "transformers")
 UNKNOWN = "not recorded"
+_BEGUN: dict[str, Any] = {}
 
 
 def provenance() -> dict[str, Any]:
@@ -25,8 +26,7 @@ def provenance() -> dict[str, Any]:
     ``not_as_locked`` names packages that are there in another version than `requirements.lock` has.
     """
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "changed": _changed(),
+        **_state(),
         "versions": {"python": platform.python_version(), **_versions()},
         "not_as_locked": departures(),
         "processor": _processor(),
@@ -35,9 +35,14 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def begin() -> None:
+    """Look at the code now, and say that of all that this process makes: what is committed meanwhile isn't in it."""
+    _BEGUN.update(_state())
+
+
 def code() -> str:
     """The state of the code, in words."""
-    return _code({"commit": _git("rev-parse", "HEAD"), "changed": _changed()})
+    return _code(_state())
 
 
 def of_other_code(numbers: Any, now: str) -> list[str]:
@@ -101,8 +106,11 @@ def _code(found: Mapping[str, Any] | None) -> str:
     return f"commit {found['commit'][:10]}{' with changes' if found['changed'] else ''}"
 
 
-def _changed() -> bool:
-    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", "src", "experiments/**/*.py"))
+def _state() -> dict[str, Any]:
+    if _BEGUN:
+        return dict(_BEGUN)
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "experiments/**/*.py")
+    return {"commit": _git("rev-parse", "HEAD"), "changed": bool(changed)}
 
 
 def _versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from joblib import Parallel, delayed, parallel_config
 from platformdirs import user_cache_path
 
 from experiments.alone import alone
-from experiments.provenance import code
+from experiments.provenance import UNKNOWN, code
 from experiments.results import GIB
 from upweight import files
 from upweight.progress import track
@@ -51,7 +51,7 @@ def over_seeds(
         work_of = _importable(one)
         with parallel_config(backend="loky", inner_max_num_threads=1):
             work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-                delayed(_commit)(work_of, seed, folder, os.getpid()) for seed in missing
+                delayed(_commit)(work_of, seed, folder, os.getpid(), code()) for seed in missing
             )
             for _ in track(work, name, len(missing)):
                 pass
@@ -65,11 +65,14 @@ def over_seeds(
 
 def _name_others(folder: Path, finished: Sequence[int]) -> None:
     """Say which seeds another state of the code has finished; they stay, and the result says so too."""
-    now = code()
+    others: dict[str, list[int]] = {}
     for seed in finished:
-        made_by = json.loads(_path(folder, seed).read_text()).get("code", now)
-        if made_by != now:
-            print(f"  seed {seed} is by {made_by}, this run by {now}; to make it anew remove {_path(folder, seed)}")
+        others.setdefault(json.loads(_path(folder, seed).read_text()).get("code", UNKNOWN), []).append(seed)
+    for made_by in sorted(set(others) - {code()}):
+        seeds = ", ".join(map(str, others[made_by]))
+        print(
+            f"  by {made_by}, where this run is by {code()}: seeds {seeds}; to make them anew remove theirs in {folder}"
+        )
 
 
 def _finished(folder: Path, seed: int) -> Numbers | None:
@@ -99,7 +102,7 @@ def _path(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}.json"
 
 
-def _commit(one: Callable[[int], Numbers], seed: int, folder: Path, parent: int) -> None:
+def _commit(one: Callable[[int], Numbers], seed: int, folder: Path, parent: int, made_by: str) -> None:
     if os.getppid() == parent:
         threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     torch.set_num_threads(1)
@@ -107,7 +110,7 @@ def _commit(one: Callable[[int], Numbers], seed: int, folder: Path, parent: int)
     numbers = one(seed)
     spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
     spent["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
-    files.write(_path(folder, seed), json.dumps({**numbers, **spent, "code": code()}))
+    files.write(_path(folder, seed), json.dumps({**numbers, **spent, "code": made_by}))
 
 
 def _end_with(parent: int) -> None:

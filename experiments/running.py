@@ -10,6 +10,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from experiments import provenance
 from experiments.alone import AlreadyRunningError, alone
 from upweight import datasets, files
 
@@ -29,6 +30,7 @@ def run(main: Callable[[], object]) -> None:
     Quick runs and others write elsewhere, so they may go at once.
     """
     name = module(main)
+    provenance.begin()
     try:
         with alone(folder() / f"{name}{'-quick' if os.environ.get('QUICK') else ''}"):
             main()

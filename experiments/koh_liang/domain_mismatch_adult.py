@@ -88,9 +88,9 @@ def why(splits: Splits) -> str:
         f"The paper's size on another table: {n:,} rows, balanced, 5 of a group of whom 4 have the higher income. With "
         f"half as many other rows the ratio is {quartiles(half)} in place of {whole.median():.1f}. The five hold "
         f"{splits.seeds['share'].median():.0%} of all |influence|, where their number is {5 / n:.2%}; the weight of "
-        f"their country is {splits.seeds['weight'].median():.2f} (median). A member's pull goes by its own loss's slope: "
-        f"one whose income is predicted with certainty has none, so the weakest is far behind in some splits. Largest ‖∇R‖ over the splits: "
-        f"{splits.seeds['gradient_norm'].max():.0e}."
+        f"their country is {splits.seeds['weight'].median():.2f} (median). A member's pull goes by its own loss's "
+        "slope: one whose income is predicted with certainty has none, so the weakest is far behind in some splits. "
+        f"Largest ‖∇R‖ over the splits: {splits.seeds['gradient_norm'].max():.0e}."
     )
 
 

@@ -17,7 +17,6 @@ import upweight as uw
 from upweight import retraining, tabular
 from upweight.tabular.columns import prepared
 
-
 LEAST = 1e-3
 """Lowest ratio drawn: a member that is predicted with certainty has no influence to speak of."""
 

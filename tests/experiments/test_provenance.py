@@ -44,6 +44,11 @@ def test_the_commit_and_changes_since_are_recorded(tmp_path: Path, monkeypatch: 
     code.write_text("one = 2\n")
     assert provenance.provenance()["changed"]
     assert f"commit {found['commit'][:10]} with changes; python 3." in said(provenance.provenance())
+    monkeypatch.setattr(provenance, "_BEGUN", {})
+    provenance.begin()
+    git(tmp_path, "commit", "-qam", "second")
+    assert provenance.provenance()["commit"] == found["commit"]  # the code that runs is that of its beginning
+    assert provenance.code() == f"commit {found['commit'][:10]} with changes"
 
 
 def test_results_of_several_states_of_the_code_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,7 @@ def failing(error: BaseException) -> int:
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr(running.provenance, "begin", lambda: None)  # it would hold for all tests of this process
     monkeypatch.delenv("QUICK", raising=False)
 
 

@@ -134,7 +134,7 @@ def test_seeds_of_another_state_of_the_code_are_named(
     monkeypatch.setattr(resume, "code", lambda: "commit two")
     found = resume.over_seeds("codes", lambda seed: {}, range(2), settings={}, jobs=1)
     assert [numbers["code"] for numbers in found] == ["commit one", "commit two"]
-    assert "seed 0 is by commit one, this run by commit two" in capsys.readouterr().out
+    assert "by commit one, where this run is by commit two: seeds 0;" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
