@@ -137,5 +137,5 @@ def gather(folders: list[str], quick: bool, not_run: Mapping[str, str] | None = 
         stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in r["numbers"]["seconds_by_stage"].items())
         lines += ["", f"Stages: {stages}. Machine: {r['machine']}; {said(r.get('provenance'))}."]
     target = HERE / ("RESULTS-quick.md" if quick else "RESULTS.md")
-    target.write_text("\n".join(lines) + "\n")
+    files.write(target, "\n".join(lines) + "\n")
     return target

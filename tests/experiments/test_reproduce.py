@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from experiments.alone import alone
 from experiments.listed import EXPERIMENTS, LEFT_OUT, Experiment, chosen
 
-from experiments import reproduce, results, running
+from experiments import reproduce, results, running, states
 from upweight import datasets
 from upweight.files import NotWrittenError
 
@@ -149,3 +150,25 @@ def test_rows_that_go_without_are_named(
     assert "old, of an earlier run (its data can't be had: cifar10)" in page
     assert "new, without a result (its data can't be had: cifar10)" in page
     assert "third, without a result (another process is at it)" in page
+
+
+def test_a_state_that_can_t_be_written_is_named_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "folder" / "state.pt"
+    states.write(place, {"theta": torch.ones(2)})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    def main() -> None:
+        states.write(place, {"theta": torch.zeros(2)})
+
+    with pytest.raises(SystemExit) as ended:
+        running.run(main)
+    assert ended.value.code == running.NO_ROOM
+    assert f"{place}: can't be written (No space left on device)" in capsys.readouterr().err
+    assert torch.load(place, weights_only=True)["theta"].tolist() == [1, 1]
+    assert [path.name for path in place.parent.iterdir()] == ["state.pt"]
