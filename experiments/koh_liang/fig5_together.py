@@ -275,15 +275,22 @@ def why(groups: dict[str, list[Numbers]], best: dict[str, list[int]], alike: dic
         f"photos of it) {PAPER} or more err at a time in {shares}, through the strongest "
         "training image by ‖∇ₓ I_pert‖₁; for middling views the frog that the model is least certain of was tried too, "
         "and the better one counts. A training image pulls the top in one direction at a time; it moves the targets "
-        "that lie along it. Over all attacks the share flipped goes with the "
-        f"targets' mean cosine in the metric of H⁻¹ by ρ = {alike['mean_cosine_of_pulls']:+.2f}, with the mean cosine "
-        f"by {alike['mean_cosine']:+.2f}, with their median margin by {alike['median_margin']:+.2f}. Medians over the "
+        f"that lie along it. The mean cosine of the targets in the metric of H⁻¹ is {spread(viewed)} for views of one "
+        f"dog and {spread(different)} for different animals; over all attacks the share flipped goes with it by "
+        f"Spearman's ρ = {alike['mean_cosine_of_pulls']:+.2f}, with the median margin of the targets by "
+        f"{alike['median_margin']:+.2f}. Medians over the "
         "sets, and the most targets that err at any one step:"
         + table(heads, cells)
         + "Features times c are λ/c², no case of its own. The margin is the logit of p(true label). Every changed "
         "image has the stored bytes, which the attack checks. Largest ‖∇R‖ of the tops before the attacks: "
         f"{max(row['gradient_norm'] for row in [*different, *viewed]):.0e}."
     )
+
+
+def spread(rows: list[Numbers]) -> str:
+    """The smallest and the largest mean cosine in the metric of H⁻¹."""
+    found = [row["mean_cosine_of_pulls"] for row in rows]
+    return f"{min(found):.2f} to {max(found):.2f}"
 
 
 def told(counts: list[int]) -> str:

@@ -50,7 +50,7 @@ def draw(rows: list[dict[str, Any]], groups: dict[str, list[dict[str, Any]]], of
         axis.set_ylim(-1, of + 1)
     middle.text(middle.get_xlim()[0], paper, f" paper: {paper} of {of}", fontsize=8, color=PUBLISHED, va="bottom")
     middle.set(xlabel="mean cosine of the targets, in the metric of H⁻¹", ylabel=f"of {of} test images wrong")
-    middle.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(0, 0.72))
+    middle.legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1, 0.4))
     middle.set_title("How alike the targets are (area: their median margin)", fontsize=9)
     right.set(xlabel="step", xlim=(0, 100 if len(rows) > 10 else None))
     right.set_title("By step", fontsize=9)
