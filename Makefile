@@ -5,11 +5,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Of tests: one thread for each of many processes, which read what one of them has compiled.
 ENVIRONMENT := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
+# make reproduce LOCKED=1: the versions of experiments/requirements.lock, by their hashes, in an environment of their own.
+LOCKED_VENV ?= .venv-locked
+REPRODUCING := $(if $(LOCKED),$(LOCKED_VENV),$(VENV))
 
-.PHONY: demo explore test test-all test-lowest docs package quick test-data lint types reproduce benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore benchmark-tables mutants kills clean help
+.PHONY: demo explore test test-all test-lowest docs package lock quick test-data lint types reproduce sizes benchmark benchmark-fidelity benchmark-throughput benchmark-index benchmark-replay benchmark-jobs benchmark-explore benchmark-tables mutants kills clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
+	@printf '\nmake reproduce:\n'; $(MAKE) --silent sizes
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "upweight needs Python 3.11 or newer, not " + sys.version)'
@@ -48,8 +52,25 @@ lint: $(READY)   ## style, and which room may import which
 types: $(READY)  ## mypy
 	$(BIN)/mypy
 
-reproduce: $(READY) ## run the experiments of Koh & Liang (2017) and Lyu et al. (2023) and rewrite experiments/RESULTS.md
-	$(BIN)/python -m experiments.reproduce
+reproduce: $(REPRODUCING)/.ready ## the papers' experiments and experiments/RESULTS.md; QUICK=1, FULL=1, LOCKED=1, ONLY=koh_liang
+	$(REPRODUCING)/bin/python -m experiments.reproduce $(ONLY)
+
+sizes:           ## what QUICK=1, the default and FULL=1 of make reproduce leave out
+	@$(PYTHON) -c 'from experiments.listed import LEFT_OUT; print("\n".join(f"  {size:9} leaves out {out}" for size, out in LEFT_OUT.items()))'
+
+$(LOCKED_VENV)/.ready: pyproject.toml experiments/requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "the locked versions are for Python 3.11 (PYTHON=python3.11), not " + sys.version)'
+	$(PYTHON) -m venv --clear $(LOCKED_VENV)
+	$(LOCKED_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement experiments/requirements.lock
+	$(LOCKED_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock: $(READY)   ## write experiments/requirements.lock from what this environment has
+	$(BIN)/python -m pip list --format=freeze --exclude-editable > $(VENV)/installed.txt
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate \
+	  --custom-compile-command 'make lock' --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --constraint $(VENV)/installed.txt $(foreach extra,tables plots report data text,--extra $(extra)) \
+	  --output-file experiments/requirements.lock pyproject.toml experiments/requirements.in
 
 benchmark: $(READY) ## speed beside pyDVL, each in its own environment
 	$(BIN)/python -m benchmarks.fidelity.run --tasks 1-vs-7,ten-digits

@@ -6,16 +6,18 @@ import json
 import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
-from experiments.provenance import mixture, provenance, said
+from experiments.provenance import code, mixture, of_other_code, provenance, said
+from upweight import files
 
 HERE = Path(__file__).parent
 GIB = 2**20  # ru_maxrss counts KiB
@@ -79,20 +81,35 @@ def save(result: Result, figures: dict[str, Figure], watch: Stopwatch, folder: s
     """Write figures and numbers under ``folder/results`` (``folder/quick`` for quick runs)."""
     target = HERE / folder / ("quick" if result.quick else "results")
     target.mkdir(parents=True, exist_ok=True)
+    contents: dict[Path, files.Content] = {}
     for name, figure in figures.items():
-        figure.savefig(target / f"{name}.png", dpi=110, bbox_inches="tight")
+        contents[target / f"{name}.png"] = partial(figure.savefig, dpi=110, bbox_inches="tight", format="png")
         result.figures.append(f"{folder}/{target.name}/{name}.png")
     result.seconds = result.seconds or watch.total()  # of a run that was resumed the experiment knows better
     own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
     result.peak_memory_gib = round(max(own_peak, result.peak_memory_gib), 2)
     result.numbers["seconds_by_stage"] = watch.seconds
+    if parts := of_other_code(result.numbers, code()):
+        result.provenance["parts"] = parts
     path = target / f"{result.id}.json"
-    path.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
+    contents[path] = json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n"
+    files.write_all(contents)  # all or none: numbers beside another run's figure would mislead
     print(f"{result.id}: {result.ours} ({result.seconds:.0f} s, {result.peak_memory_gib:.1f} GiB) -> {path}")
 
 
-def gather(folders: list[str], quick: bool) -> Path:
-    """Write RESULTS.md from the JSON files of the latest runs."""
+def _not_made(found: list[dict[str, Any]], why: Mapping[str, str]) -> str:
+    """Which rows an earlier run left, which there are none of, and why this run didn't make them."""
+    there = {each["id"] for each in found}
+    words = {True: "of an earlier run", False: "without a result"}
+    return (
+        "Not made by the latest run: "
+        + "; ".join(f"{row}, {words[row in there]} ({reason})" for row, reason in why.items())
+        + "."
+    )
+
+
+def gather(folders: list[str], quick: bool, not_run: Mapping[str, str] | None = None) -> Path:
+    """Write RESULTS.md from the JSON files of the latest runs; ``not_run`` says of rows why they weren't made anew."""
     name = "quick" if quick else "results"
     found = [
         json.loads(path.read_text()) for folder in folders for path in sorted((HERE / folder / name).glob("*.json"))
@@ -104,6 +121,7 @@ def gather(folders: list[str], quick: bool) -> Path:
         "run of that experiment. Where an experiment resumed, seconds are those of that run, unless it says more.",
         "",
         *[line for line in (mixture(found), "") if mixture(found)],
+        *[line for line in (_not_made(found, not_run or {}), "") if not_run],
         "| figure | paper | ours | seconds | memory |",
         "|---|---|---|---|---|",
     ]
@@ -119,5 +137,5 @@ def gather(folders: list[str], quick: bool) -> Path:
         stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in r["numbers"]["seconds_by_stage"].items())
         lines += ["", f"Stages: {stages}. Machine: {r['machine']}; {said(r.get('provenance'))}."]
     target = HERE / ("RESULTS-quick.md" if quick else "RESULTS.md")
-    target.write_text("\n".join(lines) + "\n")
+    files.write(target, "\n".join(lines) + "\n")
     return target

@@ -10,16 +10,17 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 from platformdirs import user_cache_path
 
+from experiments.alone import alone
+from experiments.provenance import UNKNOWN, code
 from experiments.results import GIB
 from upweight import files
 from upweight.progress import track
@@ -33,18 +34,24 @@ def over_seeds(
     """``one(seed)`` of every seed, in processes of one thread each; finished seeds of a run cut off are read back.
 
     What was kept belongs to these settings alone, and is forgotten once every seed is there: a complete run is never
-    an old one. ``seconds`` (wall), ``cpu_seconds`` and the process's ``peak_memory_gib`` are added.
+    an old one. ``seconds`` (wall), ``cpu_seconds``, the process's ``peak_memory_gib`` and the ``code`` are added.
+
+    Raises
+    ------
+    AlreadyRunningError
+        If another process is at the same work: this one would take away what that has finished.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
     folder = user_cache_path("upweight") / "experiments" / f"{name}-{digest}"
-    with _alone(folder):
+    with alone(folder):
         missing = [seed for seed in seeds if _finished(folder, seed) is None]
         if len(missing) < len(seeds):
             print(f"  {len(seeds) - len(missing)} of {len(seeds)} seeds were finished before")
+            _name_others(folder, [seed for seed in seeds if seed not in missing])
         work_of = _importable(one)
         with parallel_config(backend="loky", inner_max_num_threads=1):
             work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-                delayed(_commit)(work_of, seed, folder, os.getpid()) for seed in missing
+                delayed(_commit)(work_of, seed, folder, os.getpid(), code()) for seed in missing
             )
             for _ in track(work, name, len(missing)):
                 pass
@@ -56,20 +63,16 @@ def over_seeds(
     return found
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """An equal run waits, rather than take away what this one has finished."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"  another process is at {folder.name}; waiting for it", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _name_others(folder: Path, finished: Sequence[int]) -> None:
+    """Say which seeds another state of the code has finished; they stay, and the result says so too."""
+    others: dict[str, list[int]] = {}
+    for seed in finished:
+        others.setdefault(json.loads(_path(folder, seed).read_text()).get("code", UNKNOWN), []).append(seed)
+    for made_by in sorted(set(others) - {code()}):
+        seeds = ", ".join(map(str, others[made_by]))
+        print(
+            f"  by {made_by}, where this run is by {code()}: seeds {seeds}; to make them anew remove theirs in {folder}"
+        )
 
 
 def _finished(folder: Path, seed: int) -> Numbers | None:
@@ -99,7 +102,7 @@ def _path(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}.json"
 
 
-def _commit(one: Callable[[int], Numbers], seed: int, folder: Path, parent: int) -> None:
+def _commit(one: Callable[[int], Numbers], seed: int, folder: Path, parent: int, made_by: str) -> None:
     if os.getppid() == parent:
         threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     torch.set_num_threads(1)
@@ -107,7 +110,7 @@ def _commit(one: Callable[[int], Numbers], seed: int, folder: Path, parent: int)
     numbers = one(seed)
     spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
     spent["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
-    files.write(_path(folder, seed), json.dumps({**numbers, **spent}))
+    files.write(_path(folder, seed), json.dumps({**numbers, **spent, "code": made_by}))
 
 
 def _end_with(parent: int) -> None:

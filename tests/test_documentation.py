@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from experiments.listed import LEFT_OUT
 from typer.testing import CliRunner
 
 from upweight import datasets
@@ -109,6 +111,7 @@ def test_there_are_commands_on_the_pages() -> None:
         "language-models.md",
         "large-networks.md",
         "notebooks.md",
+        "papers.md",
         "releasing.md",
         "token-scores.md",
         "statistics.md",
@@ -274,3 +277,30 @@ def test_the_readme_names_every_dependency_and_extra() -> None:
     assert sorted(told[1].split(", ")) == sorted(needed)
     extras = set(project["optional-dependencies"]) - {"docs", "dev"}
     assert set(re.findall(r"\[(\w+)\]", section)) == extras
+
+
+FIGURE = re.compile(
+    r"^\| \[.*?\]\(\.\./experiments/RESULTS\.md#(?P<row>[\w-]+)\) \|.*?\| (?P<ours>[^|]*) \|$", re.MULTILINE
+)
+MEASURED = re.compile(r"\d[\d,.]*\d|\d")
+
+
+def test_the_page_on_the_papers_tells_of_every_figure_what_was_measured() -> None:
+    results = {}
+    for folder in ("koh_liang", "gif"):
+        for path in (ROOT / "experiments" / folder / "results").glob("*.json"):
+            found = json.loads(path.read_text("utf-8"))
+            results[found["id"]] = found
+    page = (ROOT / "docs" / "papers.md").read_text("utf-8")
+    told = {row["row"]: row["ours"] for row in FIGURE.finditer(page)}
+    assert set(results) - set(told) == {"fig6_cnn", "gif_fashion-mnist"}  # in no paper, or of data that stand in
+    for row, ours in told.items():
+        numbers = set(MEASURED.findall(results[row]["ours"] + results[row]["why"]))
+        assert set(MEASURED.findall(ours)) <= numbers, f"{row}: {ours}"
+
+
+def test_the_page_on_the_papers_says_what_sizes_leave_out_as_the_experiments_do() -> None:
+    lines = (ROOT / "docs" / "papers.md").read_text("utf-8").splitlines()
+    assert [f"| {size} | {words} |" for size, words in LEFT_OUT.items()] == [
+        line for line in lines if line.startswith(("| QUICK=1", "| default", "| FULL=1"))
+    ]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from experiments.choice.grid import INVERSES, MULTIPLES, measured
 from experiments.choice.tasks import FINDING, KEPT, NAMES, QUICK, truth
 from experiments.results import Result, Stopwatch, save, table
+from experiments.running import run
 from upweight.evaluation.lds import noise_ceiling
 
 Numbers = dict[str, Any]
@@ -195,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

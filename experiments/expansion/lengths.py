@@ -13,6 +13,7 @@ import upweight as uw
 from experiments.expansion.studies import QUICK, Study, study
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight.errors import UpweightWarning
 from upweight.inverse import EKFAC, Dual, TrainingLength
 
@@ -94,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,6 +17,7 @@ import upweight as uw
 from experiments.expansion.studies import NAMES, QUICK, Study, study
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight.errors import UpweightWarning
 
 TEMPERATURE = 1.4
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

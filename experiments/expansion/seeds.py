@@ -16,6 +16,7 @@ import upweight as uw
 from experiments.expansion.studies import QUICK, Study, study
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight.errors import UpweightWarning
 
 NAMES = ("digits",) if QUICK else ("digits", "mnist-mlp")
@@ -120,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ from experiments.facts.problem import EPOCHS, IGNORED, LOSS, PEOPLE, QUESTIONS, 
 from experiments.facts.tracing import METRICS, SEEDS, estimate, judged
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight.datasets import synthetic_people
 
 
@@ -80,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

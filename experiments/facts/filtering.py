@@ -14,6 +14,7 @@ from experiments.facts.problem import IGNORED, PEOPLE, QUICK, SETTINGS, answered
 from experiments.facts.rankings import LOSS_ALONG, OURS, WORDS, Along, by_rules, judged, said, tabled
 from experiments.results import Result, Stopwatch, save
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import plots
 from upweight.datasets import corrupted, synthetic_people
 
@@ -105,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

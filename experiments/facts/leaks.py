@@ -14,6 +14,7 @@ from experiments.facts.problem import PEOPLE, QUICK, SETTINGS, train
 from experiments.facts.rankings import LOSS_ALONG, OURS, WORDS, Along, by_rules, judged, said, tabled
 from experiments.results import Result, Stopwatch, save
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import plots
 
 SEEDS = range(1 if QUICK else 3)
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,6 +17,7 @@ from torch import Tensor
 from experiments.facts.problem import EPOCHS, PEOPLE, QUESTIONS, QUICK, SETTINGS, train
 from experiments.facts.tracing import METRICS, estimate, judged
 from experiments.results import Result, Stopwatch, save, table
+from experiments.running import run
 from upweight.datasets import synthetic_people
 
 SEEDS = range(1)
@@ -102,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

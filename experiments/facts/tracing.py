@@ -12,6 +12,7 @@ from experiments.facts.methods import scores
 from experiments.facts.problem import EPOCHS, PEOPLE, QUESTIONS, QUICK, SETTINGS, answered, train
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import plots
 from upweight.datasets import synthetic_people
 from upweight.evaluation import MRR, Bootstrap, Estimate, RecallAtK
@@ -130,4 +131,4 @@ def estimate(values: list[list[float]]) -> Estimate:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ from experiments.gif.networks import tiny_net
 from experiments.gif.problems import BATCH, DEVICE, MOMENTUM, QUICK, SCALE, Split, accuracy, descend, kept, objective
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import datasets, select
 from upweight.errors import NotConvergedWarning
 
@@ -214,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -31,6 +31,7 @@ from experiments.gif.problems import (
 )
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import select
 from upweight.errors import NotConvergedWarning
 
@@ -263,4 +264,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ import upweight as uw
 from experiments.gif.comparison import spread
 from experiments.results import Result, Stopwatch, save
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import plots
 from upweight.curvature import GGN, Hessian
 
@@ -114,4 +115,4 @@ def drawn(means: dict[str, dict[str, list[float]]], seeds: int) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

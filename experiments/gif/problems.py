@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import upweight as uw
+from experiments import states
 from experiments.gif.networks import resnet18, vgg11
 from upweight import datasets
 
@@ -155,10 +156,7 @@ def kept(
     begin = time.process_time()
     train(model)
     seconds = time.process_time() - begin
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    torch.save({"state": model.state_dict(), "seconds": seconds}, draft)
-    os.replace(draft, path)
+    states.write(path, {"state": model.state_dict(), "seconds": seconds})
     return model, seconds
 
 

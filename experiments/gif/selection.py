@@ -11,6 +11,7 @@ from experiments.gif.comparison import ROUNDS, SETTINGS, SOLVES, both, percent, 
 from experiments.gif.problems import FORGOTTEN, QUICK, SCALE, STUDIES, objective
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import plots, select
 from upweight.errors import NotConvergedWarning
 from upweight.tasks import Equations, Rounds, unlearn
@@ -112,4 +113,4 @@ def drawn(means: dict[str, list[dict]], base: dict[str, list[float]], seeds: int
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ from experiments.gif.comparison import ROUNDS, SOLVES
 from experiments.gif.networks import vgg11
 from experiments.gif.problems import BATCH, FORGOTTEN, QUICK, SCALE, STUDIES, objective
 from experiments.results import Result, Stopwatch, save, table
+from experiments.running import run
 from upweight import plots, select
 
 SAMPLE, DAMPINGS = (32 if QUICK else 64), (0.1,)
@@ -164,4 +165,4 @@ def _peak(work: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

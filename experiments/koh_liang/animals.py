@@ -55,12 +55,12 @@ def pair(first: str, second: str, size: int = SIZE, train: int = TRAIN, test: in
     return Pair((first, second), *found)
 
 
-def logistic(data: Pair) -> uw.Objective:
+def logistic(data: Pair, l2: float = L2) -> uw.Objective:
     """Logistic regression without bias on the features, at its optimum."""
     model = torch.nn.Linear(data.features.shape[1], 1, bias=False, dtype=torch.float64)
     torch.nn.init.zeros_(model.weight)
     loss = uw.losses.BinaryLogistic()
-    return uw.retraining.fit(uw.Objective(model, loss, (data.features, data.labels), l2=L2))
+    return uw.retraining.fit(uw.Objective(model, loss, (data.features, data.labels), l2=l2))
 
 
 def network() -> torch.nn.Module:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from experiments import states
 from experiments.koh_liang import mnist
 from experiments.koh_liang.cnn_gradient import MADE, losses_and_gradients
 from upweight.progress import track
@@ -140,9 +141,7 @@ def train(data: Split, steps: int, folder: Path, every: int) -> Adam:
 
 def write(path: Path, state: Adam) -> None:
     """Put a state on disk, whole or not at all."""
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    torch.save(asdict(state), draft)
-    os.replace(draft, path)
+    states.write(path, asdict(state))
 
 
 def read(path: Path) -> Adam | None:

@@ -12,6 +12,7 @@ from scipy import stats
 import upweight as uw
 from experiments.koh_liang import mnist
 from experiments.results import Result, Stopwatch, save
+from experiments.running import run
 
 QUICK = bool(os.environ.get("QUICK"))
 L2, TEST_INDEX = 0.01, 30
@@ -95,4 +96,4 @@ def draw(variants, true, same, test_image, harmful_image) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,8 +21,10 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 import upweight as uw
+from experiments import states
 from experiments.koh_liang import cnn
 from experiments.koh_liang.cnn_gradient import losses_and_gradients
+from upweight import files
 from upweight.errors import NotConvergedWarning
 from upweight.progress import track
 
@@ -39,9 +40,7 @@ DIFFERENCE = 1e-5
 def kept(path: Path, make: Callable[[], Any]) -> Any:
     """The content of a file, made first if it isn't there."""
     if not path.exists():
-        draft = path.with_suffix(f".{os.getpid()}.draft")
-        torch.save(make(), draft)
-        os.replace(draft, path)
+        states.write(path, make())
     return torch.load(path, weights_only=True)
 
 
@@ -49,7 +48,7 @@ def longest(path: Path, seconds: dict[str, float]) -> dict[str, float]:
     """Seconds by stage, those of earlier runs where they were longer; kept in a file."""
     before = json.loads(path.read_text()) if path.exists() else {}
     found = {stage: max(spent, before.get(stage, 0.0)) for stage, spent in seconds.items()}
-    path.write_text(json.dumps(found))
+    files.write(path, json.dumps(found))
     return found
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 import upweight as uw
 from experiments.koh_liang import mnist
 from experiments.results import Result, Stopwatch, save
+from experiments.running import run
 from upweight import plots
 
 QUICK = bool(os.environ.get("QUICK"))
@@ -111,4 +112,4 @@ def estimates(objective: uw.Objective, solution: uw.inverse.Solution, points: Te
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,6 +18,7 @@ from sklearn.svm import LinearSVC
 import upweight as uw
 from experiments.koh_liang import mnist
 from experiments.results import Result, Stopwatch, save
+from experiments.running import run
 from upweight.errors import NotStationaryWarning
 
 QUICK = bool(os.environ.get("QUICK"))
@@ -125,4 +126,4 @@ def draw(predicted, actual, agree) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,6 +18,7 @@ from sklearn.svm import LinearSVC
 import upweight as uw
 from experiments.koh_liang import animals
 from experiments.results import Result, Stopwatch, save
+from experiments.running import run
 from upweight.errors import NotStationaryWarning
 from upweight.estimators.kernel import Kernel, KernelFeatures
 
@@ -185,4 +186,4 @@ def show(axis, image: np.ndarray, words: str, colour: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

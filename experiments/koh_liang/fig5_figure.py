@@ -11,9 +11,8 @@ from experiments.koh_liang import animals
 FLIPPED, HELD = "#D55E00", "#0072B2"
 
 
-def draw(data: animals.Pair, found, random, together, paper: dict[int, float]) -> Figure:
-    """Shares with intervals; p(true) by step; one flip's images; many test images at once."""
-    targets = together[0].flipped.shape[1]
+def draw(data: animals.Pair, found, random, paper: dict[int, float]) -> Figure:
+    """Shares with intervals; p(true) by step; shares by step; two attacks' images."""
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 0.95), hspace=0.05)
     left, middle, right = top.subplots(1, 3)
@@ -38,17 +37,18 @@ def draw(data: animals.Pair, found, random, together, paper: dict[int, float]) -
     left.legend(frameon=False, fontsize=8, loc="center", bbox_to_anchor=(0.5, 0.3))
     left.set_title("Flipped, with 95 % intervals", fontsize=10)
     for path, wrong in zip(found[1].probabilities[:, :, 0].numpy(), found[1].flipped[:, 0].numpy(), strict=True):
-        middle.plot(path, color=FLIPPED if wrong else HELD, lw=0.8, alpha=0.6)
+        middle.plot(path, color=FLIPPED if wrong else HELD, lw=0.8, alpha=0.6 if len(found[1].steps) < 100 else 0.25)
     middle.axhline(0.5, color="0.4", ls="--", lw=0.8)
     middle.set(xlabel="step", ylabel="p(true label) after retraining")
     middle.set_title("One training image changed", fontsize=10)
-    for number, one in enumerate(together):
-        flips = (one.probabilities[0] < 0.5).sum(1)
-        right.plot(flips[~one.probabilities[0, :, 0].isnan()], lw=1.2, label=f"set {number + 1}")
-    right.set(xlabel="step", ylabel=f"of {targets} test images, wrong")
-    right.axhline(16 * targets / 30, color="0.4", ls="--", lw=0.8, label="paper: 16 of 30")
-    right.legend(frameon=False, fontsize=8, loc="center right")
-    right.set_title("One image against many dogs", fontsize=10)
+    most = found[1].settings.iterations
+    for (count, one), shade in zip(found.items(), (FLIPPED, "#E69F00", "#009E73"), strict=False):
+        steps = torch.where(one.flipped[:, 0], one.steps, most + 1)
+        share = [(steps <= step).double().mean() for step in range(most + 1)]
+        right.plot(share, color=shade, label=f"{count} training image{'s' * (count > 1)}")
+    right.set(xlabel="step", ylabel="share of predictions flipped", ylim=(-0.05, 1.05))
+    right.legend(frameon=False, fontsize=8, loc="lower right")
+    right.set_title("Flipped by step", fontsize=10)
     pictures(bottom, data, found[1])
     return figure
 

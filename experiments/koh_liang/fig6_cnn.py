@@ -18,6 +18,7 @@ import upweight as uw
 from experiments.koh_liang.fig6_mislabels import FRACTIONS, draw_found, mean, told_of
 from experiments.results import Result, Stopwatch, save
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import datasets
 from upweight.tasks import label_scores
 
@@ -183,4 +184,4 @@ def trained(images: Tensor, labels: Tensor, seed: int, epochs: int, l2: float) -
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ import upweight as uw
 from experiments.koh_liang import spam
 from experiments.results import Result, Stopwatch, save
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import plots, retraining
 from upweight.tasks.label_scores import METHODS
 
@@ -208,4 +209,4 @@ def draw_accuracy(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -22,6 +22,7 @@ from experiments.language.truth import (
 )
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import plots
 from upweight.evaluation import LDS, Bootstrap, LDSResult, query_loss_rise
 
@@ -190,4 +191,4 @@ def told(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

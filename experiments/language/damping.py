@@ -15,6 +15,7 @@ from experiments.language.training import SETTINGS, beginning, train
 from experiments.language.truth import SUBSETS, batch, halves, outcomes
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight import plots
 from upweight.evaluation import LDS
 
@@ -102,4 +103,4 @@ def result(runs: list[dict[str, Any]]) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,6 +15,7 @@ from experiments.language.passages import QUICK, passages
 from experiments.language.training import beginning, train
 from experiments.language.truth import batch
 from experiments.results import HERE
+from experiments.running import run
 from upweight.report import Report, TokenExample, Tokens
 from upweight.spans import Span
 
@@ -70,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

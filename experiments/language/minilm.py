@@ -13,6 +13,7 @@ from experiments.language import minilm_explained, minilm_labels
 from experiments.language.newsgroups import QUICK, SETTINGS, fine_tuned, logits, messages, tokenizer
 from experiments.results import Stopwatch, save
 from experiments.resume import over_seeds
+from experiments.running import run
 
 SEEDS = range(1 if QUICK else 2)
 
@@ -43,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

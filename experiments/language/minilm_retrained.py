@@ -16,6 +16,7 @@ from experiments.language.minilm_explained import LEFT_OUT
 from experiments.language.newsgroups import GROUPS, QUICK, SETTINGS, fine_tuned, logits, messages, tokenizer
 from experiments.results import HERE, Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 
 RUNS = range(3 if QUICK else 6)
 """Without the most harmful, without the most helpful, and four times without random messages."""
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

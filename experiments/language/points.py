@@ -19,6 +19,7 @@ from experiments.language.training import SETTINGS, State, Trained, beginning, t
 from experiments.language.truth import MODELS, SUBSETS, batch, halves, outcomes
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight.evaluation import LDS
 
 TEMPERATURES = (1.5, 2.0)
@@ -135,4 +136,4 @@ def result(runs: list[dict[str, Any]]) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from jaxtyping import Int
@@ -14,9 +12,9 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 import upweight as uw
+from experiments import states
 from experiments.facts.model import Transformer
 from experiments.language.passages import EVERY, LEARNT, LENGTH, PASSAGES, QUICK, Passages
-from upweight import files
 
 SHAPE = {"length": LENGTH, "width": 32 if QUICK else 128, "heads": 4, "layers": 2 if QUICK else 5}
 LOSS = uw.losses.CausalLM()
@@ -43,15 +41,8 @@ def beginning(given: Passages) -> State:
     name = hashlib.sha256(settings.encode()).hexdigest()[:12]
     path = user_cache_path("upweight") / "experiments" / f"language-beginning-{name}.pt"
     if not path.exists():
-        _keep(path, _beginning(given))
+        states.write(path, _beginning(given))
     return torch.load(path, weights_only=True)
-
-
-def _keep(path: Path, state: State) -> None:
-    content = io.BytesIO()
-    torch.save(state, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, content.getvalue())
 
 
 def _beginning(given: Passages) -> State:

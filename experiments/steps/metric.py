@@ -15,6 +15,7 @@ import upweight as uw
 from experiments.facts.model import Transformer
 from experiments.results import Result, Stopwatch, save, table
 from experiments.resume import over_seeds
+from experiments.running import run
 from upweight.curvature import GGN, Fisher
 from upweight.evaluation import LDS
 from upweight.inverse import CG, EKFAC, Identity, InMetric, Inverse, Solver, StepMetric
@@ -168,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -105,11 +105,36 @@ def started(folder: Path, seconds: float) -> subprocess.Popen[str]:
     )
 
 
-def test_two_equal_runs_at_once_both_come_to_their_end(tmp_path: Path) -> None:
-    runs = [started(tmp_path, 0.3) for _ in range(2)]
-    told = [run.communicate(timeout=120) for run in runs]
-    assert [out.splitlines()[-1] for out, _ in told] == ["[0, 1, 4]"] * 2, told
-    assert not list(tmp_path.rglob("*.json"))
+def test_a_second_equal_run_is_refused_and_told_who_is_at_it(tmp_path: Path) -> None:
+    first = started(tmp_path, 60)
+    wait_for(lambda: bool(list(tmp_path.rglob("*.process"))) and bool(list(tmp_path.rglob("seed-0.json"))))
+    second = started(tmp_path, 0)
+    told = second.communicate(timeout=120)[1]
+    assert second.returncode != 0
+    assert f"another process {first.pid} is at squares-" in told
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["seed-0.json"]
+    first.terminate()
+    first.communicate(timeout=60)
+    assert started(tmp_path, 0).communicate(timeout=120)[0].splitlines()[-1] == "[0, 1, 4]"
+
+
+def test_seeds_of_another_state_of_the_code_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resume, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(resume, "code", lambda: "commit one")
+
+    def cut_off(seed: int) -> resume.Numbers:
+        if seed:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        resume.over_seeds("codes", cut_off, range(2), settings={}, jobs=1)
+    monkeypatch.setattr(resume, "code", lambda: "commit two")
+    found = resume.over_seeds("codes", lambda seed: {}, range(2), settings={}, jobs=1)
+    assert [numbers["code"] for numbers in found] == ["commit one", "commit two"]
+    assert "by commit one, where this run is by commit two: seeds 0;" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
