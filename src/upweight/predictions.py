@@ -151,7 +151,7 @@ def fitted_values(objective: Objective, data: Any = None) -> FittedValues:
     if outputs.numel() != len(source) or targets.numel() != len(source):
         raise InputError(f"data: {targets.numel() // len(source)} targets an example; wrong numbers need one")
     predicted = outputs.reshape(-1)
-    return FittedValues(targets, predicted, loss.factor * (targets - predicted) ** 2)
+    return FittedValues(targets, predicted, loss.compare(predicted, targets))
 
 
 def given_labels(objective: Objective) -> Int[Tensor, " train"]:

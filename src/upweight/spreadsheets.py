@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What makes a spreadsheet compute a cell rather than show it."""
-
-
-AMOUNT = re.compile(
-    r"[+-]\s?[$€£¥₹₽₩₺₫₴฿]?\s?\d[\d.,'’\u00a0\u202f ]*(?:[eE][+-]?\d+)?\s?(?:[%‰$€£¥₹₽₩₺₫₴฿]|[A-Za-zčł]{2,3}\.?)?\s*"
-)
+GROUPS = " '’\u00a0\u202f\u2009"
+"""What sets thousands apart beside the mark that isn't the decimal one."""
+CODES = "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|Kč|kr|zł|Fr"
+CURRENCY = rf"(?:[$€£¥₹₽₩₺₫₴฿]|US\$|A\$|C\$|R\$|(?:{CODES})\.?)"
+AMOUNT = re.compile(rf"[+-]\s?{CURRENCY}?\s?\d[\d.,{GROUPS}]*(?:[eE][+-]?\d+)?\s?(?:{CURRENCY}|%|‰)?\s*")
 """A number with its sign, as people write amounts: nothing that a spreadsheet would compute."""
 
 

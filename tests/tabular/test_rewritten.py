@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,32 @@ def test_whole_numbers_of_parquet_stay_whole_unless_another_is_put_there(tmp_pat
         again = parquet.read_table(io.BytesIO(rewritten(table, {2: value}).content))
         assert again.schema.field("y").type == kind
         assert again.column("y").to_pylist()[1:4] == [3, value, 9]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "wider"),
+    [
+        (pa.decimal128(7, 2), 12.5, None),
+        (pa.decimal128(7, 2), 12.125, pa.decimal128(7, 3)),
+        (pa.uint8(), 7.0, None),
+        (pa.uint8(), 300.0, pa.int64()),
+        (pa.uint8(), -1.0, pa.int64()),
+        (pa.float32(), 0.5, None),
+    ],
+    ids=str,
+)
+def test_a_type_of_parquet_is_kept_or_widened_and_said(
+    tmp_path: Path, kind: pa.DataType, value: float, wider: pa.DataType | None
+) -> None:
+    path = tmp_path / "typed.parquet"
+    numbers = [Decimal(str(each)) for each in VALUES] if pa.types.is_decimal(kind) else list(range(ROWS))
+    parquet.write_table(pa.table({"x": VALUES, "y": pa.array(numbers, type=kind)}), path)
+    found = rewritten(read_labelled(path, "y"), {2: value})
+    again = parquet.read_table(io.BytesIO(found.content)).column("y")
+    assert again.type == (wider or kind)
+    assert [float(each) for each in again.to_pylist()] == [*map(float, numbers[:2]), value, *map(float, numbers[3:])]
+    assert len(found.notes) == (wider is not None)
+    assert wider is None or f"is {wider} in the file, as {kind} can't hold" in found.notes[0]
 
 
 def test_numbers_that_parquet_holds_as_text_stay_text(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ VALUE, RESIDUAL = "value", "residual"
 """Of a quantity: what stands for a label, and how far that is from the prediction."""
 LOSS, WRONG, SUSPICION, SELF = "loss", "wrong", "suspicion", "self-influence"
 X, Y = "x", "y"
-"""Of a row of a table: where it begins in its file."""
 OF = "training example"
 """Of a query that is one of the training examples: its position there."""
 FIGURES = 4

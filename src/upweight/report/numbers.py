@@ -79,8 +79,7 @@ def readable(value: float, digits: int) -> str:
     >>> [readable(value, 3) for value in (1257.4, 0.5, -32561.0)]
     ['1,257', '0.500', '-32,561']
     """
-    text = significant(value, digits)
-    return _apart(text)
+    return _apart(significant(value, digits))
 
 
 def _apart(text: str) -> str:

@@ -15,14 +15,11 @@ import numpy as np
 import pandas as pd
 
 from upweight.report.numbers import all_digits
+from upweight.spreadsheets import CURRENCY, GROUPS
 
 Mark = Literal[".", ","]
 """What stands before the decimals."""
 
-GROUPS = " '’\u00a0\u202f\u2009"
-"""What sets thousands apart beside the mark that isn't the decimal one."""
-CODES = "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|Kč|kr|zł|Fr"
-CURRENCY = rf"(?:[$€£¥₹₽₩₺₫₴฿]|US\$|A\$|C\$|R\$|(?:{CODES})\.?)"
 SIGN = "[+\\-−–]?"
 NOTHING = frozenset(
     [

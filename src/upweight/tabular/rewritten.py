@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,8 @@ def rewritten(
     """
     if table.content is not None:
         cells = {row: _cell(table, answer) for row, answer in answers.items()}
-        return (_parquet if table.content.kind == PARQUET else _excel)(table, table.content, cells, set(without))
+        written = _parquet if table.content.kind == PARQUET else _excel
+        return written(table, table.content, cells, set(without), called)
     source = table.written
     assert source is not None
     if table.classifies:
@@ -82,7 +85,9 @@ def _cell(table: LabelledTable, answer: str | float) -> Any:
     return int(table.rows[same[0]])
 
 
-def _parquet(table: LabelledTable, given: Content, cells: Mapping[int, Any], without: Collection[int]) -> Rewritten:
+def _parquet(
+    table: LabelledTable, given: Content, cells: Mapping[int, Any], without: Collection[int], called: str
+) -> Rewritten:
     with imported("parquet", "a Parquet file"):
         import pyarrow
         from pyarrow import parquet
@@ -94,20 +99,35 @@ def _parquet(table: LabelledTable, given: Content, cells: Mapping[int, Any], wit
     before = list(values)
     for row, cell in cells.items():
         values[row] = before[cell] if write is None else write(cell)
-    kind = field.type
-    if pyarrow.types.is_integer(kind) and any(isinstance(values[row], float) for row in cells):
-        kind = pyarrow.float64()  # 12.5 among whole numbers
-    column = pyarrow.array(values, type=kind)
-    field = field.with_type(kind)
-    found = found.set_column(place, field, column)
+    column = pyarrow.array(values, type=field.type) if write is None else _numbers(values, field.type)
+    wider = f"column {table.target!r} is {column.type} in {called}, as {field.type} can't hold its new values"
+    found = found.set_column(place, field.with_type(column.type), column)
     if without:
         found = found.take(np.setdiff1d(np.arange(found.num_rows), list(without)))
     stream = io.BytesIO()
     parquet.write_table(found, stream)
-    return Rewritten(ENDINGS[PARQUET], stream.getvalue())
+    return Rewritten(ENDINGS[PARQUET], stream.getvalue(), (wider,) * (column.type != field.type))
 
 
-def _excel(table: LabelledTable, given: Content, cells: Mapping[int, Any], without: Collection[int]) -> Rewritten:
+def _numbers(values: list[Any], kind: Any) -> Any:
+    """A column of its own type if that holds all of the values, else of a wider one: 12.5 or 300 among bytes."""
+    import pyarrow
+
+    if pyarrow.types.is_decimal(kind):
+        exact = [value if value is None else Decimal(str(value)) for value in values]
+        with contextlib.suppress(pyarrow.ArrowInvalid):
+            return pyarrow.array(exact, type=kind)
+        return pyarrow.array(exact)
+    whole = all(value is None or isinstance(value, int) for value in values)
+    if whole or not pyarrow.types.is_integer(kind):  # it would take 12.5 for 12 there, without a word
+        with contextlib.suppress(pyarrow.ArrowInvalid, OverflowError):
+            return pyarrow.array(values, type=kind)
+    return pyarrow.array(values, type=pyarrow.int64() if whole else pyarrow.float64())
+
+
+def _excel(
+    table: LabelledTable, given: Content, cells: Mapping[int, Any], without: Collection[int], called: str
+) -> Rewritten:
     with imported("excel", "an Excel file"):
         import openpyxl
     with warnings.catch_warnings():
@@ -128,7 +148,7 @@ def _excel(table: LabelledTable, given: Content, cells: Mapping[int, Any], witho
     stream = io.BytesIO()
     book.save(stream)
     formulas = sum(cell.data_type == "f" for row in sheet.iter_rows() for cell in row)
-    note = f"{formulas:,} cells of {given.name} hold formulas: a spreadsheet computes them when it opens the new file"
+    note = f"{formulas:,} cells of {given.name} hold formulas: a spreadsheet computes them when it opens {called}"
     if without:
         note += "; they name the cells that they named before the rows were left out, so look them through"
     return Rewritten(ENDINGS[EXCEL], stream.getvalue(), (note,) * bool(formulas))
@@ -140,5 +160,5 @@ def _written(table: LabelledTable, values: list[Any]) -> Any:
     if some:
         at = {row: number for number, row in enumerate(table.rows.tolist())}
         return like([values[row] for row in some], [float(table.labels[at[row]]) for row in some])
-    whole = all(isinstance(values[row], int) for row in table.rows[:LOOKED_AT].tolist())
+    whole = all(isinstance(values[row], int) for row in table.rows.tolist())
     return lambda value: int(value) if whole and value == int(value) else value
