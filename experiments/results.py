@@ -77,6 +77,13 @@ class Stopwatch:
         return round(time.perf_counter() - self._started, 1)
 
 
+def legend_below(figure: Figure) -> None:
+    """One legend under all axes, of what the first ones show."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+
+
 def save(result: Result, figures: dict[str, Figure], watch: Stopwatch, folder: str = "koh_liang") -> None:
     """Write figures and numbers under ``folder/results`` (``folder/quick`` for quick runs)."""
     target = HERE / folder / ("quick" if result.quick else "results")

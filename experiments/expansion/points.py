@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import upweight as uw
 from experiments.expansion.studies import NAMES, QUICK, Study, study
-from experiments.results import Result, Stopwatch, save, table
+from experiments.results import Result, Stopwatch, legend_below, save, table
 from experiments.resume import over_seeds
 from experiments.running import run
 from upweight.errors import UpweightWarning
@@ -162,9 +162,7 @@ def figure(rows: list[dict[str, Any]], halves: dict[str, float]) -> Figure:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("LDS, automatic damping (averaged seeds, halves)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    found.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
-    found.tight_layout(rect=(0, 0.08, 1, 1))
+    legend_below(found)
     return found
 
 

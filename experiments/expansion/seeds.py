@@ -14,7 +14,7 @@ from torch import nn
 
 import upweight as uw
 from experiments.expansion.studies import QUICK, Study, study
-from experiments.results import Result, Stopwatch, save, table
+from experiments.results import Result, Stopwatch, legend_below, save, table
 from experiments.resume import over_seeds
 from experiments.running import run
 from upweight.errors import UpweightWarning
@@ -79,9 +79,7 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
                 axis.plot(range(1, MODELS + 1), row["lds"], marker="o", ms=4, label=row["point"])
         axis.set(title=name, xlabel="models in the mean", xticks=range(1, MODELS + 1))
     axes[0, 0].set_ylabel("LDS")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    found.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
-    found.tight_layout(rect=(0, 0.08, 1, 1))
+    legend_below(found)
     return found
 
 

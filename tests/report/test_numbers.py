@@ -12,16 +12,16 @@ from upweight.explore.view import Column
 from upweight.report import Facts, Table
 from upweight.report.numbers import column, decimals, readable
 
-COLUMNS = ["row", "suspicious row", "line", "count", "size", "year", "word"]
-ROW = [1257, 1258, 1259, 1257, 12345.67, 1994, "1257"]
-READ = ["1257", "1258", "1259", "1,257", "12,346", "1994", "1257"]
+COLUMNS = ["row", "image", "suspicious row", "line", "count", "size", "year", "word"]
+ROW = [1257, 1256, 1258, 1259, 1257, 12345.67, 1994, "1257"]
+READ = ["1257", "1256", "1258", "1259", "1,257", "12,346", "1994", "1257"]
 
 
 def test_a_table_of_a_page_sets_thousands_apart_but_in_names_and_years() -> None:
-    made = Table(COLUMNS, [ROW, [1, 2, 3, 4, 5.5, 2021, "b"]], "c")
+    made = Table(COLUMNS, [ROW, [1, 9, 2, 3, 4, 5.5, 2021, "b"]], "c")
     assert [each.text for each in made.cells[0]] == READ
-    assert made.cells[0][3].exact == "1257"  # to be sorted and copied by
-    assert made.cells[1][4].text == "5.50"
+    assert made.cells[0][4].exact == "1257"  # to be sorted and copied by
+    assert made.cells[1][5].text == "5.50"
     assert [each.text for _, each in Facts({"rows": 1257, "row": 1257}).cells] == ["1,257", "1257"]
 
 

@@ -94,7 +94,10 @@ def explore(
         from upweight.explore.decisions import LOOSE, user
 
         options = table_options(drop, only, weight, group, task, model, estimator)
-        place = opened(run, _source(source, demo), store, target, options, queries, seed, tokens)
+        given = _source(source, demo)
+        if demo:
+            _in_one_thread()
+        place = opened(run, given, store, target, options, queries, seed, tokens)
         contents = Contents(place)
         contents.decisions.compact(LOOSE)
         run.result = {"store": str(place), **contents.summary()}
@@ -124,13 +127,19 @@ def _source(source: str | None, demo: bool) -> str:
         raise typer.BadParameter("give a store, a study file or a CSV; or --demo alone")
     if source is not None:
         return source
-    import torch
-
     from upweight import demo as demonstration
 
-    # Its matrices are small: threads that wait for each other on a busy machine took three times the processor's time.
-    torch.set_num_threads(1)
     return str(Path(demonstration.__file__))
+
+
+def _in_one_thread() -> None:
+    """What the demo is made in: its matrices are small, and on a busy machine two threads mostly wait for each other.
+
+    Measured there, twice: 10 s of processor, where two threads took 14 and 76.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _told(run: Session, place: Backend, contents: Contents, found: Door) -> None:

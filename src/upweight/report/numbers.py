@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 ROUNDING = 1e-12
 """Share of a number up to which further digits are those of sums and products, such as of 0.1 + 0.2."""
-NAMES = frozenset(["id", "row", "example", "line", "position", "query", "rank"])
+NAMES = frozenset(["id", "row", "example", "image", "line", "position", "query", "rank"])
 """Last words of what stands above columns whose numbers are copied and looked for, not reckoned with."""
 YEARS = (1500, 2200)
 LARGEST_WHOLE = 1e15
