@@ -82,8 +82,8 @@ LEFT_OUT = {
     "number of it is to be set beside a paper's. Results go to RESULTS-quick.md",
     "default": "of Fig 2 right 28,000 of the 30,000 steps of retraining, of Fig 5 all but 64 random test images, of "
     "generalised influence the paper's widths of networks and most images of CIFAR-10 (10,000 of 50,000)",
-    "FULL=1": "nothing of the two papers but " + STAND_INS + ". Fig 5 takes five hours of a core and Fig 2 right six; "
-    "generalised influence is for a GPU",
+    "FULL=1": "nothing of the two papers but " + STAND_INS + ". By what parts of them took, Fig 5 takes five hours of "
+    "a core and Fig 2 right six; generalised influence is for a GPU",
 }
 """What a run leaves out, by its size."""
 

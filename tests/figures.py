@@ -16,4 +16,4 @@ def legend(figure):
 def statistic(figure, name):
     note = next(text for text in texts(figure) if text.startswith("n = "))
     values = dict(part.split(" = ") for part in note.split(" · ") if " = " in part)
-    return float(values[name].replace("−", "-"))
+    return float(values[name].replace("−", "-").replace(",", ""))

@@ -27,6 +27,7 @@ def test_histogram_counts_every_score_and_keeps_the_signs_apart(heavy, rng):
     np.testing.assert_array_equal(marked, np.sort(scores, None)[[0, 1, 2, 3, -4, -3, -2, -1]])
     assert legend(figure)[:2] == ["negative: harmful", "positive: helpful"]
     assert statistic(figure, "n") == 4000
+    assert any("n = 4,000" in text for text in texts(figure))
     assert any(f"highest {scores.max():.3g}" in text for text in texts(figure))
 
 

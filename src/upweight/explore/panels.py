@@ -23,10 +23,11 @@ EFFECTS = 6
 def query_panel(page: Page) -> None:
     """The chosen query, and its evidence."""
     session, contents = page.session, page.session.contents
-    if session.query is None:
-        ui.label("Choose a query on the left: the wrong ones of highest loss come first.").classes("hint")
-        return
     queries, train = contents.display.queries, contents.display.train
+    if session.query is None:
+        first = "those" if queries.answer == shown.VALUE else "the wrong ones"
+        ui.label(f"Choose a query on the left: {first} of highest loss come first.").classes("hint")
+        return
     with ui.row().classes("items-start gap-3 w-full no-wrap"):
         picture(page, "queries", session.query, large=True)
         with ui.column().classes("gap-1 min-w-0"):

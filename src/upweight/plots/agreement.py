@@ -126,7 +126,7 @@ def predicted_against_actual(
 
 def _agreement(x: Array, y: Array) -> tuple[str, tuple[float, float] | None]:
     """The statistics in words, and slope and intercept of y regressed on x where they are defined."""
-    words = [f"n = {x.size}"]
+    words = [f"n = {x.size:,}"]
     words += correlation("Pearson r", stats.pearsonr, x, y) + correlation("Spearman ρ", stats.spearmanr, x, y)
     if len(words) == 1:
         words.append("correlation undefined" + ("" if x.size < 2 else ": all values of one side are equal"))

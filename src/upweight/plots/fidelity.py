@@ -77,6 +77,6 @@ def correlation_histogram(
     axes.set_xlim(lowest, 1)
     write_labels(axes, quantity, "Number of queries")
     median = coefficient(float(np.median(values)))
-    write_heading(axes, title, f"n = {values.size} queries · median {median} · {np.mean(values < 0):.0%} below 0")
+    write_heading(axes, title, f"n = {values.size:,} queries · median {median} · {np.mean(values < 0):.0%} below 0")
     write_legend(figure, legend)
     return figure

@@ -74,8 +74,8 @@ def group_by_rank(
     )
     largest = float(sizes[~mine].max())
     legend: list[tuple[Any, str]] = [
-        (Line2D([], [], color=NEGATIVE, marker="D", linestyle="none", markersize=6), f"{group} (n = {mine.sum()})"),
-        (Line2D([], [], color=POSITIVE, marker="o", linestyle="none", markersize=4), f"others (n = {(~mine).sum()})"),
+        (Line2D([], [], color=NEGATIVE, marker="D", linestyle="none", markersize=6), f"{group} (n = {mine.sum():,})"),
+        (Line2D([], [], color=POSITIVE, marker="o", linestyle="none", markersize=4), f"others (n = {(~mine).sum():,})"),
     ]
     axes.set_xlim(0.8, sizes.size * 1.25)
     write_labels(axes, "Rank among all training examples", with_unit(quantity, unit))

@@ -97,7 +97,7 @@ def score_histogram(
     write_heading(
         axes,
         title,
-        f"n = {values.size} · median {number(np.median(values))} · lowest {number(values[0])} · "
+        f"n = {values.size:,} · median {number(np.median(values))} · lowest {number(values[0])} · "
         f"highest {number(values[-1])} · {np.mean(values < 0):.0%} below 0",
     )
     extreme = [(marks, f"{count} lowest and {count} highest")] if count else []

@@ -99,7 +99,7 @@ def residuals_by_leverage(
     if names is not None:
         _name(axes, across, up, distance, names)
     write_labels(axes, "hat value", "internally studentised residual")
-    parts = [f"n = {shown.sum()}", f"k = {k:.4g}", f"largest Cook's distance = {number(distance.max())}"]
+    parts = [f"n = {shown.sum():,}", f"k = {k:.4g}", f"largest Cook's distance = {number(distance.max())}"]
     write_heading(axes, title, " · ".join(parts + _left_out(shown)))
     write_legend(figure, legend, columns=4)
     return figure
@@ -165,7 +165,7 @@ def measure_by_row(
         words = " and ".join(number(line) for line in lines)
         legend.append((Line2D([], [], color=QUIET, linestyle=":", linewidth=1), f"customary mark: {words}"))
     write_labels(axes, "row", quantity)
-    parts = [f"n = {shown.sum()}"] + ([f"{beyond.sum()} beyond the mark"] if lines else [])
+    parts = [f"n = {shown.sum():,}"] + ([f"{beyond.sum()} beyond the mark"] if lines else [])
     write_heading(axes, title, " · ".join(parts + _left_out(shown)))
     write_legend(figure, legend)
     return figure

@@ -82,6 +82,6 @@ def ranking_bars(
     axes.margins(x=0.2)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     write_labels(axes, with_unit(quantity, unit), "")
-    write_heading(axes, title, f"n = {values.size} shown")
+    write_heading(axes, title, f"n = {values.size:,} shown")
     write_legend(figure, sign_entries(values, signs))
     return figure

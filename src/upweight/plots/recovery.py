@@ -81,6 +81,6 @@ def recovery_curve(
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     write_labels(axes, "Training data checked (% of examples)", f"{quantity[:1].upper()}{quantity[1:]} found (%)")
-    write_heading(axes, title, f"n = {n} · {total} {quantity} ({total / n:.1%})")
+    write_heading(axes, title, f"n = {n:,} · {total:,} {quantity} ({total / n:.1%})")
     write_legend(figure, legend, columns=1)
     return figure

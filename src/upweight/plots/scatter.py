@@ -89,12 +89,12 @@ def influence_against(
         axes.scatter(across[mine], values[mine], color=colour, marker=marker, zorder=3, **point_marks(values.size))
         # A handle of its own: the points themselves may be too faint to read a legend by.
         handle = Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=6)
-        legend.append((handle, f"{group} (n = {mine.sum()})"))
+        legend.append((handle, f"{group} (n = {mine.sum():,})"))
     write_labels(axes, xlabel, with_unit(quantity, unit))
     write_heading(
         axes,
         title,
-        " · ".join([f"n = {values.size}", *correlation("Spearman ρ", stats.spearmanr, across, values)]),
+        " · ".join([f"n = {values.size:,}", *correlation("Spearman ρ", stats.spearmanr, across, values)]),
     )
     if groups is not None:
         write_legend(figure, legend)
