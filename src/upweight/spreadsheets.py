@@ -44,7 +44,7 @@ def safe(cell: str) -> str:
 def guarded(rows: Iterable[Iterable[str]], file: str) -> tuple[str, ...]:
     """A note on how many cells of a file are written otherwise than they are; none where none is."""
     count = sum(safe(cell) != cell for row in rows for cell in row)
-    words = f"{count:,} cells that begin as a spreadsheet's formula does have ' before them in {file}"
+    words = f"{count:,} cells begin like a spreadsheet's formula: in {file} they have ' before them"
     return (words,) * bool(count)
 
 
