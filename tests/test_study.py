@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,14 @@ def test_the_demo_as_a_study_leaves_scikit_learn_what_it_is() -> None:
         "import sklearn; assert sklearn.__path__"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_written_again_is_read_as_it_stands(tmp_path: Path, path: list[str], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: E501  # fmt: skip
+    """Within a second and with as many letters: a compiled file kept of the first would pass for the second's."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "mine.py"
+    for answer in (41, 42):
+        file.write_text(f"answer = {answer}")
+        os.utime(file, (1e9, 1e9))
+        assert study.run(file).answer == answer
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.py"]

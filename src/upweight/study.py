@@ -18,8 +18,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from upweight import kinds, scalars
@@ -184,7 +185,7 @@ def _run(file: Path) -> ModuleType:
     library of that name.
     """
     name = f"upweight_study_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=_Source(name, str(file)))
     if spec is None or spec.loader is None:
         raise InputError(f"{file}: is no Python file")
     module = importlib.util.module_from_spec(spec)
@@ -196,6 +197,15 @@ def _run(file: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+class _Source(SourceFileLoader):
+    """Compiles the file as it stands: compiled files are told apart by their second and size alone, and go stale."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Of the source itself."""
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
 
 
 def _look_beside(file: Path) -> None:
@@ -219,6 +229,7 @@ def _own_errors(file: Path, path: str) -> Iterator[None]:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         if not frames:
             raise InputError(f"{path}: {_told(error)}") from error
+        linecache.checkcache(str(file))
         line = linecache.getline(str(file), frames[-1].lineno or 0).strip()
         raise InputError(
             f"{path}, line {frames[-1].lineno}, in {frames[-1].name}: {_told(error)}\n    {line}"

@@ -101,7 +101,7 @@ def test_no_cell_becomes_markup_or_a_formula(answer: Ask, tmp_path: Path) -> Non
         cells = pd.read_csv(found["files"][name], dtype=str)
         assert not any(str(cell).startswith("=") for cell in [*cells.columns, *cells.to_numpy().ravel()])
     count = int((frame == FORMULA).to_numpy().sum()) + 1
-    assert f"{count} cells that begin as a spreadsheet's formula" in " ".join(found["warnings"])
+    assert f"{count} cells begin like a spreadsheet's formula" in " ".join(found["warnings"])
 
 
 def test_a_class_of_a_negative_number_is_that_number(answer: Ask, tmp_path: Path) -> None:

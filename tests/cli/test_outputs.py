@@ -278,11 +278,15 @@ def test_text_never_begins_a_formula() -> None:
     assert as_csv(pd.DataFrame({"a": ["＝1+1", "\n=1"]})).decode() == "a\n'＝1+1\n\"'\n=1\"\n"
 
 
-@pytest.mark.parametrize("amount", ["-7,25 €", "-$1,234.50", "+3 %", "- 12", "-1.234,5 CHF", "-5", "-1e5", "-", "-EUR 3"])
+@pytest.mark.parametrize(
+    "amount", ["-7,25 €", "-$1,234.50", "+3 %", "- 12", "-1.234,5 CHF", "-5", "-1e5", "-", "-EUR 3"]
+)
 def test_an_amount_with_its_sign_is_written_as_it_is(amount: str) -> None:
     assert safe(amount) == amount
 
 
-@pytest.mark.parametrize("cell", ["-A1", "-1+2", "-1*A1", "=7", "+cmd|' /C calc'!A0", "-7 A1", "-(3)", "@1", "-EUR A1", "-EURO 3"])
+@pytest.mark.parametrize(
+    "cell", ["-A1", "-1+2", "-1*A1", "=7", "+cmd|' /C calc'!A0", "-7 A1", "-(3)", "@1", "-EUR A1", "-EURO 3"]
+)
 def test_what_a_spreadsheet_would_compute_is_guarded(cell: str) -> None:
     assert safe(cell) == f"'{cell}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from upweight.errors import InputError
@@ -57,6 +57,7 @@ def test_tensors_are_columns_too() -> None:
 
 
 @given(st.lists(st.text(), max_size=30), st.integers(1, 50))
+@example(["a\0", "\0", ""], 7)
 @settings(max_examples=50, deadline=None)
 def test_any_texts(texts: list[str], size: int) -> None:
     blocks = Blocks(Memory())

@@ -47,8 +47,8 @@ def checked(name: str, values: Sequence[Any] | np.ndarray, count: int) -> np.nda
         values = values.detach().cpu()
         values = (values.float() if values.is_floating_point() and values.itemsize < 4 else values).numpy()
     array = np.asarray(values)
-    if array.dtype.kind == "U" and isinstance(values, list | tuple) and not all(isinstance(v, str) for v in values):
-        array = np.asarray(values, dtype=object)  # 1 beside "a" is not "1"
+    if array.dtype.kind == "U" and isinstance(values, list | tuple) and array.tolist() != list(values):
+        array = np.asarray(values, dtype=object)  # 1 beside "a" is not "1"; zeros at a text's end belong to it
     if array.shape != (count,):
         got = f"shape {array.shape}" if array.ndim else repr(values)[:80]
         raise InputError(f"{name}: give one value for each of the {count:,} examples; got {got}")
@@ -63,7 +63,7 @@ def checked(name: str, values: Sequence[Any] | np.ndarray, count: int) -> np.nda
     if odd or array.dtype.kind not in "UO":
         shown = f"{odd[0]!r} is a {type(odd[0]).__name__}" if odd else f"they are {array.dtype}"
         raise InputError(f"{name}: {shown}, which can't be kept; give one kind of numbers, times or strings")
-    return np.array(texts, dtype=str) if texts else np.array([], dtype=str)
+    return _texts(texts)
 
 
 def write(blocks: Blocks, name: str, values: np.ndarray) -> dict[str, Any]:
@@ -160,11 +160,20 @@ class Column:
 
 
 def _array(found: list[Any], kind: str) -> np.ndarray:
-    if kind == "bytes":  # as objects: NumPy's own bytes lose zeros at their end
-        array = np.empty(len(found), dtype=object)
-        array[:] = found
-        return array
-    return np.array(found, dtype=str if kind == "text" else np.dtype(kind))
+    if kind == "text":
+        return _texts(found)
+    return _objects(found) if kind == "bytes" else np.array(found, dtype=np.dtype(kind))
+
+
+def _texts(found: list[str]) -> np.ndarray:
+    """As NumPy's text, or as objects where that would lose something: zeros at a text's end."""
+    return _objects(found) if any(text.endswith("\0") for text in found) else np.array(found, dtype=str)
+
+
+def _objects(found: list[Any]) -> np.ndarray:
+    array = np.empty(len(found), dtype=object)
+    array[:] = found
+    return array
 
 
 def _entries(tensors: dict[str, torch.Tensor], kind: str) -> Any:
