@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import typer
+from rich.text import Text
+
+from upweight.cli.app import app
 from upweight.demo import flipped_digits, train
 
 from .conftest import Run, assert_self_contained
@@ -58,3 +62,11 @@ def test_command_runs_as_a_process() -> None:
     command = [sys.executable, "-c", "from upweight.cli import main; main()", "--version"]
     shown = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
     assert shown.stdout.startswith("upweight 0.")
+
+
+def test_no_words_of_a_help_are_taken_for_markup() -> None:
+    """``[default: …]`` would be gone without a word."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        for words in [command.help, *(getattr(each, "help", None) for each in command.params)]:
+            assert Text.from_markup(words or "").plain == (words or ""), name

@@ -140,6 +140,17 @@ def test_cleaning_a_study_is_training_it_on_the_cleaned_data(
     assert (tmp_path / "mine.explore" / "decisions.parquet").is_file()
 
 
+def test_what_is_not_trained_again_is_not_said_to_be_trained(
+    answer: Callable[..., dict[str, Any]], run: Run, tmp_path: Path
+) -> None:
+    answer("explore", study(tmp_path, **LINEAR), "--prepare")
+    decided("mine.explore", exclude=(5,))
+    told = run("clean", "mine.explore", "--no-retrain").output
+    assert "0 labels changed, 1 example left out, of a copy of the data." in told
+    assert "trained to the optimum" not in told
+    assert "trained to the optimum" not in Path("upweight-report/clean.html").read_text()
+
+
 def test_a_network_without_retrain_gets_its_data_and_is_told_so(
     answer: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -310,7 +321,7 @@ def test_a_quantity_is_shown_decided_about_and_cleaned_in_its_own_units(
     del before[excluded + 1]
     changed = {one: two for one, two in zip(before, after, strict=True) if one != two}
     assert len(changed) == 2
-    assert {two.split(";")[-1] for two in changed.values()} == {"1500 €", f"{made.new} €".replace(".", ",")}
+    assert {two.split(";")[-1] for two in changed.values()} == {"1500,00 €", f"{made.new} €".replace(".", ",")}
     assert given.new == "1500"
 
     assert [each["name"] for each in cleaned["figures"]] == ["mean absolute error", "root mean square error"]

@@ -30,6 +30,13 @@ def read(html: str) -> Tags:
     return tags
 
 
+@pytest.mark.parametrize(
+    ("value", "words"), [(60.0, "60"), (1234.0, "1,234"), (0.5, "0.5000"), (-7.25, "-7.250"), (1e17, "1.000e17")]
+)
+def test_numbers_without_a_fraction_are_whole(value: float, words: str) -> None:
+    assert markup.shown(value) == words
+
+
 @pytest.mark.parametrize("bad", [explored.MARK, '"><b>', "'><b>", "<b", "&lt;b&gt;", "</td><td>"])
 def test_marks_in_data_stay_words(bad: str) -> None:
     table = read(str(markup.values({bad: bad}, [bad], {bad: f"{bad} other"})))

@@ -110,7 +110,7 @@ def test_decisions_of_another_page_are_shown(place: Path) -> None:
     async def flow(user: User, page: Page) -> None:
         Contents(place).decisions.decide(3, "exclude", id="3", old="ant", who="you")
         page.look_around()
-        await user.should_see("1 decisions")
+        await user.should_see("1 decision")
         page.tabs.set_value("decisions")
         await user.should_see(marker="decisions")
         page.tabs.set_value("cleaning")

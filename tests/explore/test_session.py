@@ -33,6 +33,15 @@ def test_they_lead_along_the_list_as_it_is_filtered(session: Session) -> None:
     assert [session.move(1) for _ in range(3)] == [row["at"] for row in found["rows"]]
 
 
+def test_before_the_list_they_lead_along_it_whatever_query_was_asked(session: Session) -> None:
+    session.ask(1)
+    session.move(1)
+    order = session.contents.train_order.tolist()
+    at = order.index(session.example)
+    assert session.move(1, listed=True) == order[at + 1]
+    assert session.move(-1, listed=True) == order[at]
+
+
 def test_queries_one_after_the_other_wrong_first(session: Session) -> None:
     order = session.contents.query_order.tolist()
     assert [session.next_query(1) for _ in range(3)] == order[:3]

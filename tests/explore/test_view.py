@@ -12,6 +12,7 @@ import explored
 from upweight.errors import InputError
 from upweight.explore import Examples, view
 from upweight.explore.decisions import Decision
+from upweight.explore.examples import plain
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +137,18 @@ def test_long_cells_are_cut_and_names_beside_positions_shown() -> None:
 
 def test_differing_cells() -> None:
     assert view.differing({"a": 1, "b": 2, "c": None}, {"a": 1, "b": 3, "c": None, "d": 4}) == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (np.datetime64("2020-04-22T00:00:00.000000"), "2020-04-22"),
+        (np.datetime64("2020-04-22", "D"), "2020-04-22"),
+        (np.datetime64("2020-04-22T10:30:00.000000"), "2020-04-22 10:30:00"),
+        (np.datetime64("2020-04-22T10:30:00.250000"), "2020-04-22 10:30:00.25"),
+        (np.datetime64("NaT"), None),
+        (np.timedelta64(90, "s"), "90 seconds"),
+    ],
+)
+def test_times_are_as_people_write_them(given: Any, words: str | None) -> None:
+    assert plain(given) == words

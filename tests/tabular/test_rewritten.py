@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from upweight.report.numbers import all_digits
 from upweight.tabular import Rewritten, read_labelled, rewritten
+from upweight.tabular.numerals import like
 
 ROWS = 40
 VALUES = np.round(np.random.default_rng(0).normal(1500, 900, ROWS), 2)
@@ -52,6 +53,22 @@ def test_numbers_are_written_as_the_column_s_are_and_read_back(tmp_path: Path, n
     del before[8]
     changed = [number - 1 for number, (one, two) in enumerate(zip(before, after, strict=True)) if one != two]
     assert changed == [0, 3, 5, 38]
+    assert form.format(NEW[0]).replace(".", mark) in after[1]  # with as many decimals as the column has
+
+
+@pytest.mark.parametrize(
+    ("cells", "value", "text"),
+    [
+        (["3", "14"], 2.5, "2.5"),
+        (["3.5", "14"], 2, "2"),
+        (["3.50", "14.25"], 2, "2.00"),
+        (["3.50", "1.5e2"], 2, "2"),
+        (["3.50", "14.25"], 1 / 3, repr(1 / 3)),
+        (["3.50", "14.25"], 1e20, "1e+20"),
+    ],
+)
+def test_a_number_has_the_decimals_that_all_of_a_column_have(cells: list[str], value: float, text: str) -> None:
+    assert like(cells, [float(each) for each in cells])(value) == text
 
 
 def typed(path: Path, target: list[Any]) -> pd.DataFrame:
@@ -151,7 +168,7 @@ def test_numbers_that_parquet_holds_as_text_stay_text(tmp_path: Path) -> None:
     texts = [f"{value:.2f} €".replace(".", ",") for value in VALUES]
     pd.DataFrame({"x": VALUES % 7, "y": texts}).to_parquet(path)
     again = parquet.read_table(io.BytesIO(rewritten(read_labelled(path, "y"), {2: 12.5}).content))
-    assert again.column("y").to_pylist() == [*texts[:2], "12,5 €", *texts[3:]]
+    assert again.column("y").to_pylist() == [*texts[:2], "12,50 €", *texts[3:]]
 
 
 def test_formulas_of_excel_are_kept_and_said(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from upweight.cli.job_options import Store
+from upweight.cli.job_options import Store, place_of
 from upweight.cli.options import FOLDER, AsJson, Force, Output, Quiet
 from upweight.cli.outputs import TABLES, plan
 from upweight.cli.session import Session, session
@@ -44,7 +44,7 @@ def clean(
         from upweight.optional import require
 
         require("explore", "upweight clean", "pyarrow")
-        contents = Contents(store)
+        contents = Contents(place_of(store))
         if not contents.decisions.standing():
             raise InputError(
                 f"{contents.place}: nothing is decided there; `upweight explore {contents.place}` is where to"
@@ -61,15 +61,16 @@ def clean(
         files = {
             "cleaned arrays" if ending == ARRAYS else "cleaned data": str(path) for ending, path in written.items()
         }
-        notes = (*found.notes, *_held_out(found, figures))
-        came = _came(found, figures, notes, files)
+        notes = (*found.notes, *found.of_training * retrain, *_held_out(found, figures))
+        answer = contents.display.train.answer
+        came = _came(found, figures, notes, files, answer)
         page = _report(contents, found, came, run.warnings)
         # the data are in their places by now; the report goes beside them
         report = outputs.report
         from upweight import files as writing
 
         writing.write(outputs.start / report, page.html())
-        came = _came(found, figures, notes, {**files, "report": str(outputs.start / report)})
+        came = _came(found, figures, notes, {**files, "report": str(report)}, answer)
         came.keep(contents.place)
         if not as_json:
             _show(run, found, came)
@@ -85,10 +86,12 @@ def clean(
         }
 
 
-def _came(found: Cleaning, figures: tuple[Figure, ...], notes: tuple[str, ...], files: dict[str, str]) -> Cleaned:
+def _came(
+    found: Cleaning, figures: tuple[Figure, ...], notes: tuple[str, ...], files: dict[str, str], answer: str
+) -> Cleaned:
     from upweight.explore.cleaned import Cleaned, now
 
-    return Cleaned(now(), len(found.relabelled), len(found.excluded), figures, notes, files)
+    return Cleaned(now(), len(found.relabelled), len(found.excluded), figures, notes, files, answer)
 
 
 def _figures(run: Session, found: Cleaning, kept: str) -> tuple[Figure, ...]:
@@ -131,7 +134,7 @@ def _figure_json(figure: Figure) -> dict[str, Any]:
 def _show(run: Session, found: Cleaning, came: Cleaned) -> None:
     from upweight.cli.layout import table
 
-    run.show(f"{len(found.relabelled):,} examples relabelled, {len(found.excluded):,} left out, of a copy of the data.")
+    run.show(f"{came.changes}, of a copy of the data.")
     if came.figures:
         run.show(
             table(

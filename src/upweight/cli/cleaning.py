@@ -43,7 +43,9 @@ class Cleaning:
     held_out
         What is judged on, in words.
     notes
-        What else is to be known.
+        What else is to be known of the data.
+    of_training
+        What else is to be known where both models are trained.
     """
 
     relabelled: dict[int, str]
@@ -53,6 +55,7 @@ class Cleaning:
     after: Callable[[], Judged] | None
     held_out: str
     notes: tuple[str, ...] = ()
+    of_training: tuple[str, ...] = ()
 
 
 def origin_of(contents: Contents) -> Origin:
@@ -125,7 +128,7 @@ def _of_study(run: Session, contents: Contents, origin: Origin) -> Cleaning:
     arrays = _arrays(other)
     if arrays is not None:
         contents_of[ARRAYS] = arrays
-    train, notes = _training(study.retrain, objective)
+    train, words = _training(study.retrain, objective)
     queries = study.queries
     return Cleaning(
         relabelled,
@@ -134,7 +137,7 @@ def _of_study(run: Session, contents: Contents, origin: Origin) -> Cleaning:
         None if train is None else lambda: _judged(train(objective), queries),
         None if train is None else lambda: _judged(train(other), queries),
         "the study's queries",
-        notes,
+        of_training=words,
     )
 
 

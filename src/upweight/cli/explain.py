@@ -188,16 +188,18 @@ def query_facts(opened: sources.Source, position: int) -> dict[str, Any]:
 
 def headline(opened: sources.Source, facts: dict[str, Any]) -> str:
     """The query in a line."""
+    from upweight.report.numbers import exact, readable
+
     words = f"{opened.title}, {opened.noun} {facts[opened.noun]}"
     if LINE in facts:
         words += f" (line {facts[LINE]})"
     if "value" in facts:
-        words += f": {facts['value']:.6g}, predicted {facts['predicted']:.6g}"
+        words += f": {exact(facts['value'])}, predicted {readable(facts['predicted'], 6)}"
     elif "predicted" in facts:
         words += f": labelled {facts['label']!s}, predicted {facts['predicted']!s}"
     if "probability" in facts:
         words += f" (p = {facts['probability']:.3f})"
-    return f"{words}; loss {facts['loss']:.3g}"
+    return f"{words}; loss {readable(facts['loss'], 3)}"
 
 
 def labels(opened: sources.Source, positions: Sequence[int]) -> list[Any]:

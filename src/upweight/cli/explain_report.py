@@ -80,6 +80,8 @@ def make_report(
 
 def _verdict(opened: sources.Source, facts: dict[str, Any], rows: list[tuple[str, int, float, Any]]) -> str:
     """The query, and the one that helped and the one that harmed it most, in a sentence each."""
+    from upweight.report.numbers import readable
+
     said = [f"{headline(opened, facts)}."]
     for side, change in {"helpful": "rise", "harmful": "fall"}.items():
         first = next((row for row in rows if row[0] == side), None)
@@ -89,7 +91,7 @@ def _verdict(opened: sources.Source, facts: dict[str, Any], rows: list[tuple[str
         named = "" if first[3] is None else f" ({first[3]})"
         said.append(
             f"Most {side} was {opened.noun} {opened.objective.ids[first[1]]}{_where(opened, first[1])}{named}: "
-            f"without it the loss would {change} by {abs(first[2]):.3g}."
+            f"without it the loss would {change} by {readable(abs(first[2]), 3)}."
         )
     return " ".join(said)
 

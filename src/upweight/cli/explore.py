@@ -50,8 +50,8 @@ def explore(
     store: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", show_default=False,
-            help="Of a study or a CSV: where its scores go, or are already  [default: NAME.explore].",
+            metavar="DIR", show_default="NAME.explore",
+            help="Of a study or a CSV: where its scores go, or are already.",
         ),
     ] = None,
     target: Target = None,
@@ -153,4 +153,4 @@ def _told(run: Session, place: Backend, contents: Contents, found: Door) -> None
 
 
 def _counted(contents: Contents) -> str:
-    return ", ".join(f"{value:,} {name}" for name, value in contents.summary().items() if value is not None)
+    return ", ".join(contents.counted())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from upweight.cli.job_options import Store
+from upweight.cli.job_options import Store, place_of
 from upweight.cli.options import AsJson, Quiet
 from upweight.cli.session import session
 
@@ -32,9 +32,8 @@ def info(
     with session(as_json, quiet) as run:
         from upweight.cli.layout import facts, meaning, table
         from upweight.jobs.state import damaged, state
-        from upweight.store.backend import backend
 
-        place = backend(store, "DIR")
+        place = place_of(store)
         now = state(place)
         run.show(facts("Scores in a store", facts_of(place, now)))
         run.result = as_json_of(place, now)

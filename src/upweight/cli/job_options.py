@@ -9,12 +9,13 @@ import typer
 
 if TYPE_CHECKING:
     from upweight.executors import Executor
+    from upweight.store.backend import Backend
 
 StudyFile = Annotated[
     Path, typer.Argument(help="A Python study file (see examples/digits_study.py).", show_default=False)
 ]
 Store = Annotated[
-    str, typer.Argument(metavar="DIR", help="Where `upweight attribute` put its scores.", show_default=False)
+    str, typer.Argument(metavar="DIR", help="Where `upweight attribute` or `explore` put scores.", show_default=False)
 ]
 Workers = Annotated[
     int | None,
@@ -35,7 +36,7 @@ Slurm = Annotated[
         "--slurm",
         metavar="NAME=VALUE",
         help="Work as jobs of Slurm, as many as --workers; a setting of theirs as submitit knows it, such as "
-        "timeout_min=60; repeat it. 'folder' is where tasks and logs go  [default: DIR.slurm], 'cluster' may be local.",
+        "timeout_min=60; repeat it. 'folder' is where tasks and logs go (else DIR.slurm), 'cluster' may be local.",
         show_default=False,
     ),
 ]
@@ -67,6 +68,27 @@ def who(workers: int | None, ray: str | None, slurm: list[str] | None, store: st
             raise InputError("--slurm: name a folder that all nodes see, with --slurm folder=…")
         return executors.Slurm(workers, folder=folder, **settings)
     return executors.InProcess() if workers is None else executors.Processes(workers, called="shards")
+
+
+def place_of(store: str) -> Backend:
+    """Where DIR's scores are.
+
+    Raises
+    ------
+    InputError
+        If it holds none.
+    """
+    from upweight.errors import InputError
+    from upweight.store.backend import backend
+    from upweight.store.description import DESCRIPTION, described
+
+    place = backend(store, "DIR")
+    if described(place, missing=None) is None:
+        raise InputError(
+            f"DIR: {place} holds no store (it has no {DESCRIPTION}); give the folder where `upweight attribute` or "
+            "`upweight explore` put scores"
+        )
+    return place
 
 
 def setting(words: str) -> tuple[str, Any]:

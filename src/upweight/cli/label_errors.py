@@ -225,10 +225,10 @@ def _headline(opened: sources.Source) -> str:
 def _shown(
     opened: sources.Source, errors: Errors, evidence: dict[Any, list[dict[str, Any]]], top: int, target: str
 ) -> Any:
-    from upweight.cli.label_page import counted
+    from upweight.cli.label_page import asked, counted
     from upweight.cli.layout import table
 
-    title = f"Most suspicious labels ({counted(errors)})"
+    title = f"Most suspicious {asked(errors)} ({counted(errors)})"
     rows = errors.top(top).to_dict("records")
     probable = bool(rows) and "p_given" in rows[0]
     return table(

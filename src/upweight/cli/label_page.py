@@ -77,6 +77,8 @@ def make_report(
 
 def verdict(errors: Errors, opened: Source) -> str:
     """How many are suspicious, how sure the model is, and where to begin, in sentences."""
+    from upweight.report.numbers import exact
+
     noun, found = opened.noun, errors.to_pandas()
     many = f"{errors.suspicious:,} of {len(found):,} {noun}s"
     share = f" ({errors.suspicious / len(found):.1%})"
@@ -88,27 +90,34 @@ def verdict(errors: Errors, opened: Source) -> str:
         said = f"{many}{share} have another label than the model would give them"
     said += f"{unseen(errors)}"
     if not errors.suspicious:
-        return f"{said}: none of the labels is suspicious."
+        return f"{said}: none of the {asked(errors)} is suspicious."
     first = found[found["suspicious"]].iloc[0]
     where = "" if opened.lines is None else f" (line {opened.lines[first['position']]} of the file)"
     sure = ""
     if "p_suggested" in found:
         surely = int((found["suspicious"] & (found["p_suggested"] > SURE)).sum())
         sure = f"; of {surely:,} it is more than {SURE:.0%} sure"
-    given, suggested = (f"{first[name]:.6g}" if isinstance(first[name], float) else f"{first[name]}"
-                        for name in ("given", "suggested"))  # fmt: skip
+    given, suggested = (exact(each) if isinstance(each, float) else f"{each}" for each in (first["given"], first["suggested"]))  # noqa: E501  # fmt: skip
     return (
         f"{said}{sure}. Begin with {noun} {first['id']}{where}: it is {given}, and the model says {suggested}. Not "
-        "each of these is an error: the model is wrong too. Check from the top, and stop where the labels are right."
+        "each of these is an error: the model is wrong too. Check from the top, and stop where the "
+        f"{asked(errors)} are right."
     )
+
+
+def asked(errors: Errors) -> str:
+    """What may be wrong: ``labels``, or ``values`` of a quantity."""
+    return "values" if isinstance(errors, TargetErrors) else "labels"
 
 
 def counted(errors: Errors) -> str:
     """How many are suspicious, and what that means, for a title."""
     many = f"{errors.suspicious:,} of {len(errors.order):,}"
     if isinstance(errors, TargetErrors):
+        from upweight.report.numbers import readable
+
         far = 4 * errors.spread
-        return f"{many} lie more than {far:.4g}, four robust standard deviations, from what the model says"
+        return f"{many} lie more than {readable(far, 4)}, four robust standard deviations, from what the model says"
     return f"{many} differ from the model's"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from upweight.cli.job_options import Store
+from upweight.cli.job_options import Store, place_of
 from upweight.cli.options import AsJson, Force, Quiet
 from upweight.cli.session import session
 
@@ -51,10 +51,9 @@ def query(
     with session(as_json, quiet) as run:
         from upweight.cli.layout import meaning, meaning_json
         from upweight.cli.outputs import plan_file
-        from upweight.store.backend import backend
 
         path = None if to is None else _planned(plan_file(to, "--to", force=force), top)
-        place = backend(store, "DIR")
+        place = place_of(store)
         stored = opened(place)
         rows = positions(stored, queries)
         if path is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upweight.cli.job_options import Ray, Slurm, Store, Workers
+from upweight.cli.job_options import Ray, Slurm, Store, Workers, place_of
 from upweight.cli.options import AsJson, Quiet
 from upweight.cli.session import session
 
@@ -26,13 +26,10 @@ def resume(
         from upweight.cli.job_options import who
         from upweight.errors import InputError
         from upweight.jobs.begun import begun
-        from upweight.store.backend import backend
-        from upweight.store.description import described
 
-        place = backend(store, "DIR")
+        place = place_of(store)
         found = begun(place)
         if found is None:
-            described(place)  # refuses what is no store
             raise InputError(
                 f"{place}: was begun by a Python program, not by `upweight attribute`; run that again, with the same "
                 "store="

@@ -33,8 +33,8 @@ Ratios = Annotated[
     typer.Option(
         "--ratio",
         help="Share of the units that may move; 1: every parameter. Repeated: each is tried, and the one kept that "
-        "held-out training examples speak for.  [default: 0.05]",
-        show_default=False,
+        "held-out training examples speak for.",
+        show_default="0.05",
     ),
 ]
 Choose = Annotated[str, typer.Option(help=f"Which units: {', '.join(RULES)}.")]

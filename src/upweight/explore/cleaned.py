@@ -89,6 +89,8 @@ class Cleaned:
         What else is to be known.
     files
         What was written, by name.
+    answer
+        What was changed: ``label``, or ``value`` of a quantity.
     """
 
     when: str
@@ -97,6 +99,13 @@ class Cleaned:
     figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    answer: str = "label"
+
+    @property
+    def changes(self) -> str:
+        """How many were changed and left out, in words."""
+        answers = f"{self.relabelled:,} {self.answer}{'s' * (self.relabelled != 1)}"
+        return f"{answers} changed, {self.excluded:,} example{'s' * (self.excluded != 1)} left out"
 
     @property
     def verdict(self) -> str:

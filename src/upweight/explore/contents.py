@@ -21,6 +21,7 @@ from upweight.explore.examples import LABEL, OF, X, Y
 from upweight.explore.making import index_place
 from upweight.explore.map import Map
 from upweight.linalg.extremes import extremes
+from upweight.report.numbers import readable, signed
 from upweight.store.backend import Backend, Place, backend
 from upweight.stored import Stored
 from upweight.tasks import TokenExplanation
@@ -165,12 +166,12 @@ class Contents:
     def sentence(self, scored: Scored) -> str:
         """A score in words."""
         quantity = self.stored.quantity
-        number = f"{scored.score:+.3g} {quantity.unit}"
+        number = f"{signed(scored.score)} {quantity.unit}"
         if not quantity.name.startswith("removal"):
             return f"{scored.side}: {number}"
         what = quantity.words.partition("query's ")[2].partition(" if")[0] or "value"
         way = "rise" if scored.score > 0 else "fall"
-        return f"{scored.side}: {number}. Without it the query's {what} would {way} by {abs(scored.score):.3g}"
+        return f"{scored.side}: {number}. Without it the query's {what} would {way} by {readable(abs(scored.score), 3)}"
 
     def meaning(self) -> str:
         """What the numbers are, their unit, their sign, and whether their sizes can be believed."""
@@ -179,7 +180,7 @@ class Contents:
         return f"{words} Sizes: {self.stored.magnitude}."
 
     def summary(self) -> dict[str, Any]:
-        """How much there is, in figures."""
+        """How much there is, in figures; None where it isn't known."""
         queries, train = self.display.queries, self.display.train
         wrong = queries.facts.get("wrong")
         return {
@@ -188,3 +189,9 @@ class Contents:
             "wrong": None if wrong is None else int(wrong.sum()),
             "decisions": len(self.decisions.standing()),
         }
+
+    def counted(self) -> list[str]:
+        """The same in words."""
+        one = {"training examples": "training example", "queries": "query", "decisions": "decision"}
+        found = {name: count for name, count in self.summary().items() if count is not None}
+        return [f"{count:,} {one.get(name, name) if count == 1 else name}" for name, count in found.items()]

@@ -11,7 +11,7 @@ import numpy as np
 
 from upweight.errors import InputError
 from upweight.names import LINE
-from upweight.report.numbers import all_digits, are_years, cell, grouped
+from upweight.report.numbers import all_digits, are_years, exact, readable
 
 LABEL, PREDICTION, SUGGESTED = "label", "prediction", "suggested"
 VALUE, RESIDUAL = "value", "residual"
@@ -93,8 +93,8 @@ class Examples:
     def shown(self, name: str, position: int) -> str | None:
         """The same for reading: of a value all its digits, of other numbers a few."""
         value = self.fact(name, position)
-        if isinstance(value, float) and name not in (VALUE, SUGGESTED):
-            return grouped(cell(value, FIGURES)).text
+        if isinstance(value, float):
+            return exact(value) if name in (VALUE, SUGGESTED) else readable(value, FIGURES)
         return self.said(name, position)
 
     def fact(self, name: str, position: int) -> Any:
@@ -155,11 +155,18 @@ def is_text(values: np.ndarray) -> bool:
     return sum(len(str(each)) for each in some.tolist()) / len(some) > LONG
 
 
+def _time(item: np.datetime64 | np.timedelta64) -> str:
+    """As people write it: a day without its midnight, a time without zeros behind its seconds."""
+    day, _, time = str(item).partition("T")
+    time = time.rstrip("0").rstrip(".") if "." in time else time
+    return day if time in ("", "00:00:00", "00:00") else f"{day} {time}"
+
+
 def plain(value: Any) -> Any:
     """A value as JSON knows it: NaN, infinity and missing times as None, times as text."""
     item = value.item() if hasattr(value, "item") and not isinstance(value, np.datetime64 | np.timedelta64) else value
     if isinstance(item, float) and not np.isfinite(item):
         return None
     if isinstance(item, np.datetime64 | np.timedelta64):
-        return None if np.isnat(item) else str(item)
+        return None if np.isnat(item) else _time(item)
     return item

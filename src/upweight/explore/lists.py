@@ -21,7 +21,11 @@ SOURCE = """({
     start: asked.startRow, stop: asked.endRow, sort: JSON.stringify(asked.sortModel),
     filters: JSON.stringify(asked.filterModel),
   })).then(answer => answer.ok ? answer.json() : Promise.reject(answer.status))
-    .then(found => asked.successCallback(found.rows, found.count), () => asked.failCallback())
+    .then(found => {
+      asked.successCallback(found.rows, found.count);
+      const api = getElement(%s).api;
+      if (found.count) api.hideOverlay(); else api.showNoRowsOverlay();
+    }, () => asked.failCallback())
 })"""
 NAMES = "p => p.value == null ? '' : String(p.value)"
 """Numbers that name something, with which nothing is reckoned."""
@@ -60,11 +64,11 @@ def grid(key: str, side: str, columns: Sequence[Column], chosen: Callable[[int],
             "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
             "suppressColumnVirtualisation": False,
             ":getRowId": "p => String(p.data.at)",
-            ":datasource": SOURCE % (key, side),
-            "overlayNoRowsTemplate": "no rows",
+            "overlayNoRowsTemplate": "none is like that",
         },
         auto_size_columns=False,
     ).classes(f"grid {side}")
+    made.options[":datasource"] = SOURCE % (key, side, made.id)
 
     def clicked(event: Any) -> None:
         data = event.args.get("data") or {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from upweight.report.numbers import MISSING, cell, grouped
+from upweight.report.numbers import LARGEST_WHOLE, MISSING, Cell, cell, grouped
 from upweight.report.tokens import Token
 
 WORD = re.compile(r"\w+")
@@ -33,7 +33,7 @@ def values(
         Markup('<tr{}><th scope="row">{}</th><td{}>{}</td>{}</tr>').format(
             Markup(' class="differs"') if name in marked else "",
             name,
-            Markup(' title="{}"').format(cell(value, DIGITS).exact) if cell(value, DIGITS).exact else "",
+            Markup(' title="{}"').format(_cell(value).exact) if _cell(value).exact else "",
             shown(value, name in whole),
             Markup('<td class="other">{}</td>').format(shown(other.get(name), name in whole) if name in marked else "")
             if unlike is not None
@@ -48,8 +48,14 @@ def shown(value: Any, is_year: bool = False) -> str:
     """A value of a cell in words."""
     if value is None or value == "":
         return MISSING.text
-    found = cell(value, DIGITS)
+    found = _cell(value)
     return found.text if is_year else grouped(found).text
+
+
+def _cell(value: Any) -> Cell:
+    """Numbers without a fraction as the whole ones that they are: 60 rather than 60.00."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_WHOLE
+    return cell(int(value) if is_whole else value, DIGITS)
 
 
 def text(words: str, shared: Iterable[str] = ()) -> Markup:

@@ -115,8 +115,7 @@ class Page:
         return found
 
     def _facts(self) -> str:
-        found = self.session.contents.summary()
-        return " · ".join(f"{value:,} {name}" for name, value in found.items() if value is not None)
+        return " · ".join(self.session.contents.counted())
 
     @ui.refreshable_method
     def query_view(self) -> None:
@@ -186,8 +185,8 @@ class Page:
         if not event.action.keydown or event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt:
             return
         acts: dict[str, Callable[[], Any]] = {
-            "j": lambda: self._moved(self.session.move(1)),
-            "k": lambda: self._moved(self.session.move(-1)),
+            "j": lambda: self._moved(self.session.move(1, listed=self.tabs.value == "training")),
+            "k": lambda: self._moved(self.session.move(-1, listed=self.tabs.value == "training")),
             "n": lambda: self._asked(self.session.next_query(1)),
             "p": lambda: self._asked(self.session.next_query(-1)),
             "1": lambda: self.decide("keep"),

@@ -11,6 +11,7 @@ from upweight.explore import examples as shown
 from upweight.explore import reading, view
 from upweight.explore.examples import Examples
 from upweight.explore.reading import content, query_tokens
+from upweight.report.numbers import readable
 from upweight.report.tokens import Token
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _said(examples: Examples, position: int, unit: str) -> None:
         ui.label(f"residual: {residual}, the value less the prediction")
     loss = examples.fact(shown.LOSS, position)
     if loss is not None:
-        ui.label(f"loss: {loss:.3g} {unit}")
+        ui.label(f"loss: {readable(loss, 3)} {unit}")
 
 
 def _numbers(page: Page, position: int) -> None:
@@ -214,12 +215,12 @@ def _numbers(page: Page, position: int) -> None:
         ui.label(f"without it the model gives the same {train.answer}" if suggested == given else f"without it the model says {suggested}")  # noqa: E501  # fmt: skip
     suspicion = train.fact(shown.SUSPICION, position)
     if suspicion is not None:
-        words = ui.label(f"suspicion of its {train.answer}: {suspicion:.3g} {unit}")
+        words = ui.label(f"suspicion of its {train.answer}: {readable(suspicion, 3)} {unit}")
         with words:
             ui.tooltip(contents.display.suspicion)
     own = train.fact(shown.SELF, position)
     if own is not None:
-        ui.label(f"self-influence: without it its own loss would {'rise' if own >= 0 else 'fall'} by {abs(own):.3g} {unit}")  # noqa: E501  # fmt: skip
+        ui.label(f"self-influence: without it its own loss would {'rise' if own >= 0 else 'fall'} by {readable(abs(own), 3)} {unit}")  # noqa: E501  # fmt: skip
 
 
 def _answer(examples: Examples, position: int) -> str:

@@ -79,10 +79,17 @@ class Session:
             self.walk = list(among)
         self.step = self.walk.index(position) if position in self.walk else -1
 
-    def move(self, by: int) -> int | None:
-        """The next training example (or the one before); None where there is no other."""
-        if not self.walk:
+    def move(self, by: int, *, listed: bool = False) -> int | None:
+        """The next training example (or the one before); None where there is no other.
+
+        Parameters
+        ----------
+        listed
+            Of the list as it is sorted and filtered now, rather than of the query's evidence.
+        """
+        if listed or not self.walk:
             self.walk = self.order.get("train", self.contents.train_order).tolist()
+            self.step = self.walk.index(self.example) if self.example in self.walk else -1
         step = min(max(self.step + by, 0), len(self.walk) - 1)
         if not self.walk or step == self.step:
             return None

@@ -84,7 +84,8 @@ def cleaning(page: Page) -> None:
 
 def _compared(found: Cleaned) -> None:
     """The last comparison."""
-    ui.label(f"Cleaned {found.when[:16].replace('T', ' ')} UTC: {found.relabelled:,} relabelled, {found.excluded:,} excluded").classes("strong").mark("cleaned")  # noqa: E501  # fmt: skip
+    when = found.when[:16].replace("T", " ")
+    ui.label(f"Cleaned {when} UTC: {found.changes}").classes("strong").mark("cleaned")
     ui.label(found.verdict).classes("note").mark("verdict")
     if found.figures:
         columns = [{"name": name, "label": name, "field": name, "align": "left"} for name in ("held out", "before", "after", "change", "95 % interval of the change")]  # noqa: E501  # fmt: skip

@@ -17,6 +17,8 @@ ROUNDING = 1e-12
 NAMES = frozenset(["id", "row", "example", "image", "line", "position", "query", "rank"])
 """Last words of what stands above columns whose numbers are copied and looked for, not reckoned with."""
 YEARS = (1500, 2200)
+PLAIN = (1e5, 1e9)
+"""Between which numbers to read are whole and have no power of ten."""
 LARGEST_WHOLE = 1e15
 """Up to which every whole number is one of a float's."""
 
@@ -74,12 +76,21 @@ def names_something(name: str) -> bool:
 
 
 def readable(value: float, digits: int) -> str:
-    """`significant` with thousands set apart, for reading.
+    """`significant` with thousands set apart, for reading: plain up to a thousand millions.
 
-    >>> [readable(value, 3) for value in (1257.4, 0.5, -32561.0)]
-    ['1,257', '0.500', '-32,561']
+    >>> [readable(value, 3) for value in (1257.4, 0.5, -32561.0, 1.8e8)]
+    ['1,257', '0.500', '-32,561', '180,000,000']
     """
-    return _apart(significant(value, digits))
+    return f"{value:,.0f}" if PLAIN[0] <= abs(value) < PLAIN[1] else _apart(significant(value, digits))
+
+
+def exact(value: float) -> str:
+    """`all_digits` with thousands set apart, for reading.
+
+    >>> [exact(value) for value in (52000.0, -1234.5, 0.25)]
+    ['52,000', '-1,234.5', '0.25']
+    """
+    return _apart(all_digits(value))
 
 
 def _apart(text: str) -> str:

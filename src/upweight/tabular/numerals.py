@@ -171,7 +171,7 @@ def meaning(text: str, mark: Mark) -> tuple[float, str] | None:
 
 
 def like(cells: Sequence[str], values: Sequence[float]) -> Callable[[float], str]:
-    """How to write a further number of a column: by its decimal mark, and with its currency or per cent.
+    """How to write a further number of a column: by its decimal mark, with as many decimals, its currency or per cent.
 
     Parameters
     ----------
@@ -183,10 +183,13 @@ def like(cells: Sequence[str], values: Sequence[float]) -> Callable[[float], str
         for mark in GRAMMARS
     }
     mark = max(fits, key=lambda each: fits[each])
-    marked = (GRAMMARS[mark].fullmatch(cell) for cell in cells)
+    marked = [GRAMMARS[mark].fullmatch(cell) for cell in cells]
+    numbers = [found["number"].lower() for found in marked if found]
+    places = {0 if "e" in number else len(number.partition(mark)[2]) for number in numbers}
+    fixed = places.pop() if len(places) == 1 else 0
     model = next((found for found in marked if found and (found["before"] or found["after"])), None)
     if model is None:
-        return lambda value: _digits(value, mark)
+        return lambda value: _digits(value, mark, fixed)
     before, after = model["before"] or "", model["after"] or ""
     gaps = model.string[model.end("before") : model.start("number")] if before else ""
     behind = model.string[model.end("number") : model.start("after")] if after else ""
@@ -194,14 +197,18 @@ def like(cells: Sequence[str], values: Sequence[float]) -> Callable[[float], str
     is_code = before[-1:].isalpha()  # -EUR 7 is a formula to a spreadsheet, EUR -7 is none
 
     def written(value: float) -> str:
-        sign, digits = "-" * (value < 0), _digits(abs(value), mark) + behind + after
+        sign, digits = "-" * (value < 0), _digits(abs(value), mark, fixed) + behind + after
         return before + blank + sign + digits if is_code else sign + before + blank + digits
 
     return written
 
 
-def _digits(value: float, mark: Mark) -> str:
-    return all_digits(value).replace(".", mark)
+def _digits(value: float, mark: Mark, least: int) -> str:
+    """All of them, and zeros up to the decimals that every number of the column has."""
+    whole, point, rest = all_digits(value).partition(".")
+    if "e" in whole + rest or len(rest) >= least:
+        return whole + (mark + rest if point else "")
+    return whole + mark + rest.ljust(least, "0")
 
 
 def _read(texts: list[str], mark: Mark, counted: pd.Series) -> Reading | None:
