@@ -478,11 +478,11 @@ def test_columns_that_hardly_vary_raise_no_warning(command: str, answer: Ask) ->
 
 ROWS = ordinary().to_csv(index=False, header=False)
 BAD_FILES = {
-    "a name twice": (f"a,a,place,y\n{ROWS}", "columns ['a'] stand more than once in the header"),
-    "a name twice but for spaces": (f"a, a,place,y\n{ROWS}", "columns ['a'] stand more than once in the header"),
-    "the target twice": (f"a,y,place,y\n{ROWS}", "columns ['y'] stand more than once in the header"),
-    "a name twice below a line break": (f'"a\nb",b,b,y\n{ROWS}', "columns ['b'] stand more than once in the header"),
-    "a name of two lines twice": (f'"a\nb",b, "a\nb",y\n{ROWS}', "stand more than once in the header"),
+    "a name twice": (f"a,a,place,y\n{ROWS}", "'a' stands more than once in the header"),
+    "a name twice but for spaces": (f"a, a,place,y\n{ROWS}", "'a' stands more than once in the header"),
+    "the target twice": (f"a,y,place,y\n{ROWS}", "'y' stands more than once in the header"),
+    "a name twice below a line break": (f'"a\nb",b,b,y\n{ROWS}', "'b' stands more than once in the header"),
+    "a name of two lines twice": (f'"a\nb",b, "a\nb",y\n{ROWS}', "stands more than once in the header"),
     "a zero byte": (f"a,b,place,y\n{ROWS}1,\0,b,no", "is no text, a zero byte stands in line 62; save it as a UTF-8"),
     "a zero byte in a name": (f"a\0,b,place,y\n{ROWS}", "is no text, a zero byte stands in line 1"),
     "a cell too many": (

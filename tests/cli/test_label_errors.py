@@ -200,7 +200,7 @@ BAD = {
     "one class": ("x,y\n" + "1.5,a\n2.5,a\n" * 20, "holds one class only ('a' in all 40 rows)"),
     "an identifier": ("x,y\n" + "".join(f"{i % 3},name{i}\n" for i in range(60)), "an identifier rather than a class"),
     "too few rows": ("x,y\n1,a\n2,a\n3,b\n4,b\n", "4 rows have a 'y', too few for cross-validation"),
-    "same names": (f"y,y\n{ROWS}\n", "columns ['y'] stand more than once"),
+    "same names": (f"y,y\n{ROWS}\n", "'y' stands more than once"),
     "no column left": ("x,y\n" + "1,a\n1,b\n" * 20, "no column is left to predict from"),
     "ragged": (f"x,y\n{ROWS}\n1,2,3,4\n", "can't be read as a CSV"),
     "empty target": ("x,y\n" + "1.5,\n2.5,\n" * 20, "is empty in every row"),

@@ -151,7 +151,18 @@ def test_what_does_not_fit_is_refused(saved: tuple[Path, Path, Any], run: Run, t
     assert "holds list; save a fitted" in refusal(run, "explain", "list.joblib", data, *asked)
     forest = RandomForestClassifier(2).fit(table()[["width"]], table()["kind"])
     joblib.dump(forest, tmp_path / "forest.joblib")
-    assert "RandomForestClassifier has no objective" in refusal(run, "explain", "forest.joblib", data, *asked)
+    message = refusal(run, "explain", "forest.joblib", data, *asked)
+    assert message.startswith("forest.joblib: RandomForestClassifier can't be explained: ensembles of trees have no")
+    for step in (LogisticRegression(), Ridge()):
+        joblib.dump(make_pipeline(StandardScaler(), step), tmp_path / "unfit.joblib")
+        message = refusal(run, "explain", "unfit.joblib", data, *asked)
+        assert f"unfit.joblib: its {type(step).__name__} is not fitted; call fit(X, y) and save it again" in message
+    message = refusal(run, "explain", model, data, "--trust", "-t", "width")
+    assert "model.joblib tells classes apart: name the column that it was fitted on" in message
+    assert "--task" not in message
+    joblib.dump(Ridge().fit(table()[["width"]], table()["width"]), tmp_path / "ridge.joblib")
+    message = refusal(run, "explain", "ridge.joblib", data, *asked)
+    assert "ridge.joblib is of numbers: name the column that it was fitted on" in message
 
 
 def test_a_regression_on_standardised_targets_is_told_in_those_of_the_file(answer: Ask, tmp_path: Path) -> None:

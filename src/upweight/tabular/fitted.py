@@ -105,15 +105,36 @@ def train_estimator(table: LabelledTable, place: str, *, seed: int = 0) -> Train
         derivatives (trees, say).
     """
     estimator = imported_estimator(place)
-    step = last_step(estimator)
-    held = last_step(getattr(step, "regressor", None) or step)
-    if type(held) not in mappings():
-        raise InputError(
-            f"--estimator: {type(held).__name__} can't be explained: {mend(held)}. Or leave --estimator away: --model "
-            "logistic, ridge or mlp trains a model of the same table"
-        )
+    held = held_by(estimator)
+    others = ". Or leave --estimator away: --model logistic, ridge or mlp trains a model of the same table"
+    refuse_without_derivatives(held, "--estimator", others)
     judged = _validated(estimator, some_rows(table, JUDGED_ON, seed), seed, OWN)
     return _trained(estimator, table, judged, f"{type(held).__name__} of {place}", OWN)[0]
+
+
+def held_by(estimator: Any) -> Any:
+    """The step that predicts, without what changes its target."""
+    step = last_step(estimator)
+    return last_step(getattr(step, "regressor", None) or step)
+
+
+def refuse_without_derivatives(held: Any, given: str, others: str = "") -> None:
+    """Refuse an estimator that has no objective here.
+
+    Parameters
+    ----------
+    given
+        What it was given by.
+    others
+        What else can be done.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    if type(held) not in mappings():
+        raise InputError(f"{given}: {type(held).__name__} can't be explained: {mend(held)}{others}")
 
 
 def imported_estimator(place: str) -> Any:

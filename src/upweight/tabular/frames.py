@@ -198,4 +198,5 @@ def _has_long_numbers(column: pd.Series) -> bool:
 def _refuse_repeated_names(names: Sequence[str], name: str) -> None:
     repeated = [each for each, count in Counter(each.strip() for each in names).items() if count > 1 and each]
     if repeated:
-        raise InputError(f"{name}: columns {repeated} stand more than once in the header; give each its own name")
+        words = f"{', '.join(map(repr, repeated))} stand{'s' * (len(repeated) == 1)} more than once in the header"
+        raise InputError(f"{name}: {words}; give each column its own name")

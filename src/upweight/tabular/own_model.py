@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from upweight.errors import InputError
 from upweight.estimators import from_estimator, prepare
@@ -22,9 +23,10 @@ from upweight.estimators.examples import last_step
 from upweight.tabular.aside import Aside
 from upweight.tabular.choice import near_names
 from upweight.tabular.columns import Columns, level_name
-from upweight.tabular.fitted import LINEAR
+from upweight.tabular.fitted import LINEAR, held_by, refuse_without_derivatives
 from upweight.tabular.own_units import in_own_units
 from upweight.tabular.read import LabelledTable, read_labelled, read_table
+from upweight.tabular.target import Task
 from upweight.tabular.trained import Seen, Trained
 from upweight.tabular.written import SPACES
 
@@ -70,12 +72,21 @@ def of_model(model: Path, path: Path, target: str, weight: str | None = None) ->
     Raises
     ------
     InputError
-        If the file holds no estimator that has an objective, or the table lacks a column or has a class that the
+        If the file holds no fitted estimator that has an objective, or the table lacks a column or has a class that the
         estimator doesn't know.
     """
     estimator, notes = loaded(model)
+    held = held_by(estimator)
+    refuse_without_derivatives(held, str(model))
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        raise InputError(
+            f"{model}: its {type(held).__name__} is not fitted; call fit(X, y) and save it again"
+        ) from None
     classifies = is_classifier(estimator)
-    table = read_labelled(path, target, aside=Aside(weight), task="classification" if classifies else "regression")
+    task: Task = "classification" if classifies else "regression"
+    table = read_labelled(path, target, aside=Aside(weight), task=task, model=model.name)
     names = _columns(estimator, table, model)
     if classifies:
         table = coded(table, estimator, model)

@@ -134,6 +134,7 @@ def read_labelled(
     *,
     aside: Aside | None = None,
     task: Task = "auto",
+    model: str = "",
 ) -> LabelledTable:
     """Read a table whose column ``target`` holds the class, or the number, of each row.
 
@@ -149,6 +150,8 @@ def read_labelled(
         Columns that hold the rows' weights, and which of them belong together.
     task
         What the target is; by default a quantity where it holds more than 20 distinct numbers.
+    model
+        The fitted model whose task that is, in words of an error.
 
     Raises
     ------
@@ -163,7 +166,7 @@ def read_labelled(
     beside.check(frame.columns, target)
     kept = frame[frame[target].notna()]
     lost = _lost(frame, target)
-    found = read_target(kept[target], target, lost, task)
+    found = read_target(kept[target], target, lost, task, model)
     chosen = Choice() if choice is None else choice
     chosen.check(frame.columns, target)
     rest = kept.drop(columns=[target, *beside.names])

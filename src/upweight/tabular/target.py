@@ -35,8 +35,15 @@ class TargetColumn:
     notes: tuple[str, ...] = ()
 
 
-def read_target(column: pd.Series, name: str, lost: Sequence[str] = (), task: Task = "auto") -> TargetColumn:
+def read_target(
+    column: pd.Series, name: str, lost: Sequence[str] = (), task: Task = "auto", model: str = ""
+) -> TargetColumn:
     """What a column without gaps holds.
+
+    Parameters
+    ----------
+    model
+        What the task is of, if it is not --task that says so: a fitted model.
 
     Raises
     ------
@@ -49,21 +56,24 @@ def read_target(column: pd.Series, name: str, lost: Sequence[str] = (), task: Ta
     is_number = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
     distinct = column.nunique()
     if task == "regression" or (task == "auto" and is_number and distinct > MOST_NUMBERS):
-        return _quantity(column, name, distinct, asked=task == "regression")
+        return _quantity(column, name, distinct, task, model)
+    otherwise = f"{model} tells classes apart: name the column that it was fitted on" if model else "leave --task away"
     if is_number and distinct > MOST_CLASSES:
         raise InputError(
             f"--target: {name!r} is numeric with {distinct:,} distinct values, a quantity rather than a class (up to "
-            f"{MOST_CLASSES} classes are allowed); leave --task away, or cut it into classes"
+            f"{MOST_CLASSES} classes are allowed); {otherwise}{'' if model else ', or cut it into classes'}"
         )
-    return _classes(column, name, lost, "; of a quantity, leave --task away" if is_number and task != "auto" else "")
+    return _classes(column, name, lost, f"; of a quantity, {otherwise}" if is_number and task != "auto" else "")
 
 
-def _quantity(column: pd.Series, name: str, distinct: int, *, asked: bool) -> TargetColumn:
+def _quantity(column: pd.Series, name: str, distinct: int, task: Task, model: str) -> TargetColumn:
     if not types.is_numeric_dtype(column) or types.is_bool_dtype(column):
-        raise InputError(
-            f"--target: {name!r} holds {str(column.iloc[0])[:40]!r} in row {column.index[0]}, and --task regression "
-            "needs numbers; leave --task away for classes"
+        needs = (
+            f"{model} is of numbers: name the column that it was fitted on"
+            if model
+            else "--task regression needs numbers; leave --task away for classes"
         )
+        raise InputError(f"--target: {name!r} holds {str(column.iloc[0])[:40]!r} in row {column.index[0]}, and {needs}")
     values = column.to_numpy(dtype=np.float64)
     infinite = np.flatnonzero(~np.isfinite(values))
     if len(infinite):
@@ -75,7 +85,7 @@ def _quantity(column: pd.Series, name: str, distinct: int, *, asked: bool) -> Ta
         raise InputError(f"--target: {name!r} holds one value only ({values[0]:g} in all {len(values):,} rows)")
     _refuse_few(name, len(values))
     note = f"{name!r} holds {distinct:,} distinct numbers and was taken as a quantity; classes by --task classification"
-    return TargetColumn(values, (), () if asked else (note,))
+    return TargetColumn(values, (), () if task == "regression" else (note,))
 
 
 def _classes(column: pd.Series, name: str, lost: Sequence[str], more: str) -> TargetColumn:
@@ -87,12 +97,13 @@ def _classes(column: pd.Series, name: str, lost: Sequence[str], more: str) -> Ta
             "two or more are needed"
             + "".join(f". {note}: empty cells and words such as NA or None are no class" for note in lost)
         )
+    _refuse_few(name, len(column))
     if len(distinct) > MOST_CLASSES or 2 * len(distinct) > len(column):
         raise InputError(
-            f"--target: {name!r} has {len(distinct):,} distinct values in {len(column):,} rows; that is text or "
-            f"an identifier rather than a class (up to {MOST_CLASSES} classes are allowed){more}"
+            f"--target: {name!r} has {len(distinct):,} distinct values in {len(column):,} rows, "
+            f"{str(column.iloc[0])[:40]!r} the first; that is text or an identifier rather than a class (up to "
+            f"{MOST_CLASSES} classes are allowed){more}"
         )
-    _refuse_few(name, len(column))
     names = tuple(level_name(value) for value in distinct)
     rare = [f"{each!r} ({count})" for each, count in zip(names, counts, strict=True) if count < FEWEST_PER_CLASS]
     notes = list(near_spellings(names, counts.tolist()))
