@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_a_port_in_use_gives_the_next() -> None:
             second.socket.close()
     finally:
         first.socket.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a port so taken may be one in use")
+def test_a_page_that_has_ended_with_a_browser_at_it_leaves_its_port() -> None:
+    first = door(port=0)
+    port = first.port
+    with socket.create_connection(("127.0.0.1", port)):
+        first.socket.accept()[0].close()  # the server ends first: the connection waits for a minute
+    first.socket.close()
+    second = door(port=port)
+    assert second.port == port
+    second.socket.close()
 
 
 def test_all_addresses_have_a_token() -> None:

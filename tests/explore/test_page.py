@@ -10,7 +10,7 @@ from typing import Any
 from nicegui.testing import User, user_simulation
 
 import explored
-from upweight.explore import Contents, keep
+from upweight.explore import Contents, keep, work
 from upweight.explore.page import OPEN, Page
 
 Flow = Callable[[User, Page], Coroutine[Any, Any, None]]
@@ -140,3 +140,12 @@ def test_a_page_that_was_closed_is_forgotten(place: Path) -> None:
         assert OPEN[page.key] is page
 
     visited(place, flow)
+
+
+def test_that_decisions_are_kept_is_said_once() -> None:
+    for why in ("no luck", "no luck.", "no luck; the decisions are kept, and the cleaned data are in a.csv"):
+        said = work._failed(why)
+        assert said.startswith("cleaning failed: no luck")
+        assert said.count("decisions are kept") == 1
+        assert said.endswith(".")
+        assert not said.endswith("..")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import socket
 import warnings
 from collections.abc import Callable
@@ -83,6 +84,8 @@ def door(host: str = HOST, port: int = PORT) -> Door:
     for candidate in range(port, min(port + TRIED, 65536)):
         found = socket.socket(family, socket.SOCK_STREAM)
         try:
+            if os.name == "posix":  # a page that has just ended is not in its successor's way; one that runs is
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind((host, candidate))
             found.listen()
         except OSError as error:

@@ -22,6 +22,7 @@ POINTS = 400
 """Examples of a filtered list that are ringed on the map."""
 LISTED = 500
 """Decisions that are listed; all are in the file."""
+KEPT = "decisions are kept"
 
 
 def decisions(page: Page) -> None:
@@ -110,13 +111,18 @@ async def _clean(page: Page, button: Any) -> None:
         out, err = await process.communicate()
         answer = _answer(out, err)
         if answer.get("error"):
-            ui.notify(f"cleaning failed: {answer['error']['message']} Decisions are kept.", type="negative", multi_line=True, timeout=0, close_button="close")  # noqa: E501  # fmt: skip
+            ui.notify(_failed(answer["error"]["message"]), type="negative", multi_line=True, timeout=0, close_button="close")  # noqa: E501  # fmt: skip
         else:
             ui.notify("cleaned")
     finally:
         with contextlib.suppress(RuntimeError):  # the window was closed meanwhile
             button.props(remove="loading")
             page.cleaning_view.refresh()
+
+
+def _failed(why: str) -> str:
+    """What a page says of it; that nothing is lost, once."""
+    return f"cleaning failed: {why.rstrip('.')}{'' if KEPT in why else f'; the {KEPT}'}."
 
 
 def _answer(out: bytes, err: bytes) -> dict[str, Any]:
