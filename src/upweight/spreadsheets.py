@@ -13,7 +13,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What makes a spreadsheet compute a cell rather than show it."""
 GROUPS = " '’\u00a0\u202f\u2009"
 """What sets thousands apart beside the mark that isn't the decimal one."""
-CODES = "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|Kč|kr|zł|Fr"
+CODES = "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|Kč|kr|zł|Fr|Rs"
 CURRENCY = rf"(?:[$€£¥₹₽₩₺₫₴฿]|US\$|A\$|C\$|R\$|(?:{CODES})\.?)"
 AMOUNT = re.compile(rf"[+-]\s?{CURRENCY}?\s?\d[\d.,{GROUPS}]*(?:[eE][+-]?\d+)?\s?(?:{CURRENCY}|%|‰)?\s*")
 """A number with its sign, as people write amounts: nothing that a spreadsheet would compute."""

@@ -279,7 +279,7 @@ def test_text_never_begins_a_formula() -> None:
 
 
 @pytest.mark.parametrize(
-    "amount", ["-7,25 €", "-$1,234.50", "+3 %", "- 12", "-1.234,5 CHF", "-5", "-1e5", "-", "-EUR 3"]
+    "amount", ["-7,25 €", "-$1,234.50", "+3 %", "- 12", "-1.234,5 CHF", "-5", "-1e5", "-", "-EUR 3", "-Rs. 2,461.47"]
 )
 def test_an_amount_with_its_sign_is_written_as_it_is(amount: str) -> None:
     assert safe(amount) == amount

@@ -99,7 +99,8 @@ def test_what_there_is_not_is_refused(stored: Stored, run: Run, tmp_path: Path) 
     assert "'6' is neither" in refused(run, "query", "store", "6")
     assert "ends in none of .csv" in refused(run, "query", "store", "--to", "all.xlsx")
     assert "leave --top out" in refused(run, "query", "store", "--to", "all.npy", "--top", 2)
-    for command in ("query", "info", "resume", "clean"):
+    for command in ("query", "info", "resume", "clean", "explore"):
+        (tmp_path / "none").mkdir(exist_ok=True)
         message = refused(run, command, "none")
         assert message.startswith("DIR: ")
         assert "none holds no store (it has no store.json); give the folder where `upweight attribute`" in message

@@ -112,3 +112,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match=words):
         keep(found, tmp_path / "kept", **options)
     assert not (tmp_path / "kept").exists()
+
+
+def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="result: got int; give what tasks.label_errors"):
+        keep(3, tmp_path / "store")  # type: ignore[arg-type]

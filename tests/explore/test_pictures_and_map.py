@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,17 @@ def test_numbers_become_colours_alike_in_all() -> None:
     assert [read(each).tolist() for each in found] == [[[0, 255]], [[128, 128]]]
     digits, _ = thumbnails(torch.tensor([[[0.0, 16.0]], [[8.0, 4.0]]]))
     assert [read(each).tolist() for each in digits] == [[[0, 255]], [[128, 64]]]
+
+
+def test_files_are_read_and_what_is_none_is_counted(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(tmp_path / "good.png")
+    (tmp_path / "torn.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
+    found, lost = thumbnails([tmp_path / "good.png", str(tmp_path / "good.png"), tmp_path / "torn.png", "missing.png"])
+    assert lost == 2
+    assert [each == UNSHOWN for each in found] == [False, False, True, True]
+    assert (read(found[0]) == colours).all()
+    assert found[0] == found[1]
 
 
 def test_bytes_stay_as_they_are_and_large_images_become_small() -> None:

@@ -56,6 +56,21 @@ def test_numbers_are_written_as_the_column_s_are_and_read_back(tmp_path: Path, n
     assert form.format(NEW[0]).replace(".", mark) in after[1]  # with as many decimals as the column has
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_a_file_in_another_encoding_is_written_as_utf_8_and_that_is_said(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "given.csv"
+    towns = ["Zürich", "Köln", "Malmö", "Graz"] * 10
+    pd.DataFrame({"town": towns, "y": [f"{value:.2f}" for value in VALUES]}).to_csv(
+        path, index=False, encoding=encoding
+    )
+    found = rewritten(read_labelled(path, "y"), {0: 1.0}, called="the fixed file")
+    assert pd.read_csv(io.BytesIO(found.content))["town"].tolist() == towns
+    said = [
+        note for note in found.notes if note.startswith("the fixed file is written as UTF-8: given.csv was read as")
+    ]
+    assert len(said) == (encoding != "utf-8")
+
+
 @pytest.mark.parametrize(
     ("cells", "value", "text"),
     [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from upweight.cli.job_options import place_of
 from upweight.cli.options import TableOptions
 from upweight.cli.session import Session
 from upweight.errors import InputError
@@ -51,7 +52,7 @@ def opened(
         given = "--store" if store is not None else "--target" if target is not None else options.given
         if given is not None:
             raise InputError(f"{given}: {source} is a store itself; leave {given} out")
-        return backend(source, "DIR")
+        return place_of(source)
     if not path.is_file():
         raise InputError(f"{source}: there is no such store, study file or CSV")
     place = backend(f"{path.stem}.explore" if store is None else store, "--store")

@@ -53,7 +53,7 @@ def keep(
     title
         Of the page (default: what the result is).
     images, query_images
-        Of the training examples and the queries, in the forms of `plots.pixels`.
+        Of the training examples and the queries, in the forms of `plots.pixels`, or paths of image files.
     columns, query_columns
         What is shown beside them: a data frame, or values by name, one for each example (default: what the result
         or its objective knows).
@@ -93,7 +93,11 @@ def keep(
         return place
     explained = result if isinstance(result, Explanation) else None
     found = explained.attribution if explained is not None else result
-    assert isinstance(found, Attribution)
+    if not isinstance(found, Attribution):
+        raise InputError(
+            f"result: got {type(result).__name__}; give what tasks.label_errors, tasks.target_errors or tasks.explain "
+            "gave, or an Attribution"
+        )
     train, queries = len(found.ids), len(found.query_ids) if found.scores.dim() > 1 else 0
     if explained is not None:
         own = own or {str(name): values for name, values in explained.columns.items()}

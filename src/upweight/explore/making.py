@@ -239,5 +239,7 @@ def pictured(images: Any, what: str, lost: Callable[[str], None]) -> list[bytes]
         return None
     found, unshown = thumbnails(images)
     if unshown:
-        lost(f"{unshown:,} of {len(found):,} {what} can't be shown: they are no images, or hold NaN or infinity")
+        lost(
+            f"{unshown:,} of {len(found):,} {what} can't be shown: they are no images, can't be read, or hold NaN or infinity"
+        )
     return found

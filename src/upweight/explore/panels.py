@@ -27,7 +27,7 @@ def query_panel(page: Page) -> None:
     queries, train = contents.display.queries, contents.display.train
     if session.query is None:
         first = "those" if queries.answer == shown.VALUE else "the wrong ones"
-        ui.label(f"Choose a query on the left: {first} of highest loss come first.").classes("hint")
+        ui.label(f"Choose a query of the list: {first} of highest loss come first.").classes("hint")
         return
     with ui.row().classes("items-start gap-3 w-full no-wrap"):
         picture(page, "queries", session.query, large=True)

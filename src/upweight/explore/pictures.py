@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +28,8 @@ def thumbnails(images: Any) -> tuple[list[bytes], int]:
     Parameters
     ----------
     images
-        A sequence of arrays in the forms that `upweight.plots.pixels` takes, or of PIL's images; numbers become
-        colours alike in all.
+        A sequence of arrays in the forms that `upweight.plots.pixels` takes, of PIL's images, or of paths of image
+        files; numbers become colours alike in all.
     """
     with imported("explore", "pictures"):
         from PIL import Image
@@ -53,6 +54,14 @@ def thumbnails(images: Any) -> tuple[list[bytes], int]:
 
 
 def _array(image: Any) -> np.ndarray:
+    if isinstance(image, str | os.PathLike):
+        from PIL import Image
+
+        try:
+            with Image.open(image) as file:
+                return np.asarray(file.convert("RGB"))
+        except Image.DecompressionBombError as error:
+            raise ValueError(str(error)) from error
     if hasattr(image, "convert"):  # PIL's
         return np.asarray(image.convert("RGB"))
     array = as_tensor(image, "image").cpu().numpy()

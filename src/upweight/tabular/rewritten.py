@@ -73,6 +73,8 @@ def rewritten(
     left_out = set(without)
     kept = (row for number, row in enumerate(source.rows()) if number not in left_out)
     words = guarded((source.names, *kept), called)
+    if source.encoded:
+        words += (f"{called} is written as UTF-8: {table.name} was {source.encoded.partition(',')[0]}",)
     text = source.with_column(table.target, texts, left_out)
     return Rewritten(TEXT_ENDING, text.encode("utf-8", errors="backslashreplace"), words)
 

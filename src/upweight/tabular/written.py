@@ -31,13 +31,17 @@ SHOWN = 60
 
 @dataclass(frozen=True)
 class Written:
-    """The text of a table; ``has_header``: whether its first line holds names, else they are ``column 1`` …."""
+    """The text of a table; ``has_header``: whether its first line holds names, else they are ``column 1`` ….
+
+    ``encoded`` says how its bytes were read, where they weren't UTF-8.
+    """
 
     text: str = field(repr=False)
     separator: str
     names: tuple[str, ...]
     has_header: bool = True
     notes: tuple[str, ...] = ()
+    encoded: str = ""
 
     def stream(self) -> io.StringIO:
         """The text, to read from its beginning."""
@@ -149,7 +153,7 @@ def as_written(given: Content) -> Written:
             f"the first line holds values and no names ({_short(separator.join(first))}), so it is a row, and the "
             f"columns are called {names[0]!r} to {names[-1]!r}; put a line with names above it if that is wrong"
         )
-    return Written(text, separator, names, has_header, tuple(notes))
+    return Written(text, separator, names, has_header, tuple(notes), found.note)
 
 
 def _separator(text: str) -> str:
