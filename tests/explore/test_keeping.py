@@ -115,5 +115,5 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="result: got int; give what tasks.label_errors"):
+    with pytest.raises(InputError, match=r"result: got int; give what tasks\.label_errors"):
         keep(3, tmp_path / "store")  # type: ignore[arg-type]

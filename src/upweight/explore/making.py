@@ -239,7 +239,6 @@ def pictured(images: Any, what: str, lost: Callable[[str], None]) -> list[bytes]
         return None
     found, unshown = thumbnails(images)
     if unshown:
-        lost(
-            f"{unshown:,} of {len(found):,} {what} can't be shown: they are no images, can't be read, or hold NaN or infinity"
-        )
+        why = "they are no images, can't be read, or hold NaN or infinity"
+        lost(f"{unshown:,} of {len(found):,} {what} can't be shown: {why}")
     return found
