@@ -186,8 +186,7 @@ def driven(tab: Tab, examples: int) -> dict[str, list[float]]:
     tab.do(f"{api}.setFilterModel(null)")
     time.sleep(1)
     for k in range(TIMES):
-        tab.click("input[placeholder=search]")
-        tab.do("document.querySelector('input[placeholder=search]').select()")
+        into_search(tab)
         word = str(100 + 37 * k)
         do("search a word", lambda word=word: tab.type(word), f"({row(0)} || '').includes('{word}')")
     tab.do("document.activeElement.blur()")
@@ -203,11 +202,16 @@ def driven(tab: Tab, examples: int) -> dict[str, list[float]]:
     return found
 
 
+def into_search(tab: Tab) -> None:
+    """The focus into the search, what stands there chosen: what is typed takes its place."""
+    tab.click("input[placeholder=search]")
+    tab.do("document.querySelector('input[placeholder=search]').select()")
+
+
 def pictured(tab: Tab) -> dict[str, list[float]]:
     """Seconds from the key that asks for the next query to all pictures in sight, its evidence's among them."""
     tab.do("[...document.querySelectorAll('.q-tab')].find(each => each.innerText.includes('Queries')).click()")
-    tab.click("input[placeholder=search]")
-    tab.do("document.querySelector('input[placeholder=search]').select()")
+    into_search(tab)
     tab.type("")  # the search leaves too few queries
     tab.wait(f"document.querySelector('.queries .ag-row[row-index=\"{TIMES}\"] .ag-cell')?.innerText")
     tab.do("document.activeElement.blur()")

@@ -61,3 +61,11 @@ def test_small_and_large_numbers_keep_their_power() -> None:
         "nan",
     ]
     assert [each.text for each in column("p", [None, True, 1e9], 3)] == ["–", "yes", "1.00e9"]
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "words"),
+    [(213829.123, 8, "213,829.12"), (1234567.89, 3, "1,234,568"), (1234567.89, 8, "1,234,567.9"), (2e9, 3, "2.00e9")],
+)
+def test_digits_asked_for_are_kept_whatever_the_size(value: float, digits: int, words: str) -> None:
+    assert readable(value, digits) == words

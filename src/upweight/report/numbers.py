@@ -17,8 +17,6 @@ ROUNDING = 1e-12
 NAMES = frozenset(["id", "row", "example", "image", "line", "position", "query", "rank"])
 """Last words of what stands above columns whose numbers are copied and looked for, not reckoned with."""
 YEARS = (1500, 2200)
-PLAIN = (1e5, 1e9)
-"""Between which numbers to read are whole and have no power of ten."""
 LARGEST_WHOLE = 1e15
 """Up to which every whole number is one of a float's."""
 
@@ -78,10 +76,10 @@ def names_something(name: str) -> bool:
 def readable(value: float, digits: int) -> str:
     """`significant` with thousands set apart, for reading: plain up to a thousand millions.
 
-    >>> [readable(value, 3) for value in (1257.4, 0.5, -32561.0, 1.8e8)]
-    ['1,257', '0.500', '-32,561', '180,000,000']
+    >>> [readable(value, 3) for value in (1257.4, 0.5, -32561.0, 1.8e8, 1.8e9)]
+    ['1,257', '0.500', '-32,561', '180,000,000', '1.80e9']
     """
-    return f"{value:,.0f}" if PLAIN[0] <= abs(value) < PLAIN[1] else _apart(significant(value, digits))
+    return _apart(significant(value, digits, below=9))
 
 
 def exact(value: float) -> str:
@@ -158,8 +156,8 @@ def all_digits(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < LARGEST_WHOLE else repr(float(value))
 
 
-def significant(value: float, digits: int) -> str:
-    """The value with ``digits`` significant digits; plain from 0.0001 to a million, else as ``1.23e-5``.
+def significant(value: float, digits: int, below: int = 6) -> str:
+    """The value with ``digits`` significant digits; plain from 0.0001 to a million (10**below), else as ``1.23e-5``.
 
     The text is plain ASCII, so that a number copied from the report is a number elsewhere. Digits before the
     decimal point are all kept.
@@ -171,6 +169,6 @@ def significant(value: float, digits: int) -> str:
         return f"{value:.0f}".replace("-0", "0")
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     power = int(exponent)
-    if -4 <= power < 6:
+    if -4 <= power < below:
         return f"{value:.{max(digits - 1 - power, 0)}f}"
     return f"{mantissa}e{power}"
