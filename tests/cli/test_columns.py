@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from upweight.tabular import read_labelled, sorted_columns
+from upweight.tabular import sorted_columns
 
+from .columns import COMMANDS, COUNT, Ask, N, ordinary, refusal, taken
 from .conftest import Run
-
-Ask = Callable[..., dict[str, Any]]
-
-COMMANDS: dict[str, list[object]] = {
-    "label-errors": [],
-    "explain": [],
-    "verify": ["-k", 2],
-    "domain-mismatch": ["-g", "place == 'north'", "--row", 0],
-}
-N = 60
-COUNT = np.arange(N)
-
-
-def ordinary(seed: int = 0) -> pd.DataFrame:
-    """Rows sorted by their target: a counter beside them would tell it."""
-    random = np.random.default_rng(seed)
-    a, b = random.normal(size=(2, N)).round(3)
-    y = np.where(a + random.normal(size=N) > 0, "yes", "no")
-    frame = pd.DataFrame({"a": a, "b": b, "place": random.choice(["north", "south"], N), "y": y})
-    return frame.sort_values("y", ignore_index=True)
-
-
-def with_cell(value: object, column: str = "a", row: int = 17) -> pd.DataFrame:
-    frame = ordinary()
-    frame[column] = frame[column].astype(object)
-    frame.loc[row, column] = value
-    return frame
-
-
-def refusal(run: Run, command: str, path: Path | str, *options: object) -> str:
-    """The message of the one error a command ends with."""
-    result = run(command, path, *COMMANDS[command], *options, "--json")
-    assert result.exit_code == 1, result.output
-    assert result.stderr == ""
-    error = json.loads(result.stdout)["error"]
-    assert error["kind"] == "InputError"
-    return str(error["message"])
-
-
-def taken(found: dict[str, Any]) -> dict[str, str]:
-    return {name: column["taken_for"] for name, column in found["columns"].items()}
 
 
 def some(k: int) -> np.ndarray:
@@ -321,129 +278,6 @@ def test_another_file_that_fits_is_used_and_notes_say_how(name: str, answer: Ask
     assert found["warnings"] == []
 
 
-LONG = "9" * 400
-REFUSED_CELLS = {
-    "1e160": (with_cell("1e160"), "1e+160"),
-    "1e300": (with_cell("1e300"), "1e+300"),
-    "-1e300": (with_cell("-1e300"), "-1e+300"),
-    "400 digits among whole numbers": (ordinary().assign(a=np.where(COUNT == 17, LONG, COUNT % 3)), "(400 digits)"),
-}
-OUT = "or leave it out with --drop a"
-DIGITS = "write it with digits and a point, such as 1234.5"
-ODD_CELLS: dict[str, tuple[pd.DataFrame, str]] = {
-    "decimal comma": (with_cell("1,5"), f"'1,5' in row 17 (counted from 0 under the header): {DIGITS}"),
-    "currency": (with_cell("$ 12.50"), f"'$ 12.50' in row 17 (counted from 0 under the header): {DIGITS}"),
-    "per cent": (with_cell("12.5%"), f"'12.5%' in row 17 (counted from 0 under the header): {DIGITS}"),
-    "truth": (with_cell("TRUE"), "'TRUE' in row 17 (counted from 0 under the header): mend or empty it"),
-    "a slip": (with_cell("1.5.2"), "'1.5.2' in row 17 (counted from 0 under the header): mend or empty it"),
-    "long": (with_cell("x" * 500), "in row 17 (counted from 0 under the header): mend or empty it"),
-    "a word in a third": (
-        ordinary().assign(a=np.where(COUNT % 3 == 2, "unknown", ordinary()["a"].astype(str))),
-        "'unknown' in row 2 (counted from 0 under the header), one of 20 such cells of 60: mend or empty them",
-    ),
-}
-
-DOLLARS = [f"${1000 + 7.25 * number:,.2f}" for number in COUNT.tolist()]
-for called, odd, mend in [
-    ("a word among dollars", "soon", "mend or empty it"),
-    ("euros among dollars", "5 €", "write it as the others are, such as '$1,000.00'"),
-    ("a decimal comma among dollars", "$5,5", "write it as the others are, such as '$1,000.00'"),
-]:
-    ODD_CELLS[called] = (
-        ordinary().assign(a=np.where(COUNT == 17, odd, DOLLARS)),
-        f"{odd!r} in row 17 (counted from 0 under the header): {mend}",
-    )
-
-
-@pytest.mark.parametrize("name", REFUSED_CELLS)
-def test_a_cell_too_large_is_named_and_can_be_dropped(name: str, run: Run, answer: Ask) -> None:
-    frame, shown = REFUSED_CELLS[name]
-    frame.to_csv("large.csv", index=False)
-    for command in COMMANDS:
-        message = refusal(run, command, "large.csv", "-t", "y")
-        assert "large.csv: column 'a' holds" in message
-        assert shown in message
-        assert "in row 17 (counted from 0 under the header)" in message
-        assert len(message) < 300
-    assert taken(answer("explain", "large.csv", "-t", "y", "--drop", "a"))["a"] == "dropped"
-
-
-@pytest.mark.parametrize("name", ODD_CELLS)
-def test_a_cell_that_makes_a_column_of_numbers_text_is_named(name: str, run: Run, answer: Ask) -> None:
-    frame, words = ODD_CELLS[name]
-    frame.to_csv("odd.csv", index=False)
-    for command in COMMANDS if name == "decimal comma" else ["label-errors"]:
-        message = refusal(run, command, "odd.csv", "-t", "y")
-        assert message.startswith("odd.csv: column 'a' holds numbers, but for ")
-        assert words in message
-        assert message.endswith("Or leave the column out with --drop a")
-        assert len(message) < 300
-    if name == "truth":
-        assert taken(answer("explain", "odd.csv", "-t", "y", "--drop", "a"))["a"] == "dropped"
-        kept = answer("explain", "odd.csv", "-t", "y", "--columns", "a", "--columns", "b", "--force")["columns"]["a"]
-        assert kept["note"] == f"it was taken for categories, as it holds numbers but for {words}; {OUT}"
-        frame.assign(a=frame["a"].where(frame["a"] != "TRUE")).to_csv("odd.csv", index=False)
-        assert taken(answer("explain", "odd.csv", "-t", "y", "--force"))["a"] == "numeric"
-
-
-TEXTS: dict[str, tuple[Any, str, str]] = {
-    "codes": (np.where(COUNT % 4 == 0, "x1", np.where(COUNT % 2, "01", "02")), "categorical", ""),
-    "ratings": (np.resize(["1", "2", "3", "4", "5+"], N), "categorical", ""),
-    "levels and a word": (
-        np.where(COUNT == 17, "many", (COUNT % 7).astype(str)),
-        "categorical",
-        "it was taken for categories, as it holds numbers but for 'many' in row 17",
-    ),
-    "identifiers": (
-        np.where(COUNT == 17, "A17", (1000 + 7 * COUNT).astype(str)),
-        "dropped",
-        "text or an identifier (60 distinct values in 60 rows); if it measures something, mend 'A17' in row 17",
-    ),
-    "dates": ([f"2024-{1 + i % 12:02d}-{1 + i // 3:02d}" for i in COUNT], "date", ""),
-    "times": ([f"{i % 24}:{i:02d}" for i in COUNT], "dropped", "text or an identifier"),
-    "versions": ([f"1.2.{i}" for i in COUNT], "dropped", "text or an identifier"),
-    "ranges": ([f"{i}-{i + 5}" for i in COUNT], "dropped", "text or an identifier"),
-    "words": (np.resize(["a", "b"], N), "categorical", ""),
-}
-
-
-@pytest.mark.parametrize("name", TEXTS)
-def test_text_stays_text(name: str, tmp_path: Path) -> None:
-    values, kind, words = TEXTS[name]
-    ordinary().assign(it=values).to_csv(tmp_path / "text.csv", index=False)
-    facts = read_labelled(tmp_path / "text.csv", "y").columns.described()["it"]
-    assert facts["taken_for"] == kind
-    assert (facts.get("reason") or facts.get("note", "")).startswith(words)
-    assert bool(words) == bool(facts.get("reason") or facts.get("note"))
-
-
-INFINITE_CELLS = {
-    "inf": (with_cell("inf"), "1 infinite value was taken as missing (row 17)"),
-    "-inf": (with_cell("-inf"), "1 infinite value was taken as missing (row 17)"),
-    "1e400": (with_cell("1e400"), "1 infinite value was taken as missing (row 17)"),
-    "400 digits among decimals": (with_cell(LONG), "1 infinite value was taken as missing (row 17)"),
-    "400 digits above a decimal": (
-        ordinary().assign(a=np.select([COUNT == 17, COUNT == 30], [LONG, "2.5"], (COUNT % 3).astype(str))),
-        "1 infinite value was taken as missing (row 17)",
-    ),
-    "both infinities": (
-        ordinary().assign(a=np.resize([np.inf, -np.inf, 1.0], N)),
-        "40 infinite values were taken as missing (row 0 first)",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", INFINITE_CELLS)
-def test_an_infinite_cell_is_missing_and_a_note_says_so(name: str, answer: Ask) -> None:
-    frame, note = INFINITE_CELLS[name]
-    frame.to_csv("infinite.csv", index=False)
-    found = answer("verify", "infinite.csv", "-t", "y", *COMMANDS["verify"])
-    assert found["notes"] == [f"column 'a': {note}"]
-    assert found["columns"]["a"] == {"taken_for": "numeric", "missing_marked": True}
-    assert found["warnings"] == []
-    assert note in Path(found["files"]["report"]).read_text()
-
-
 ROUNDING = "its values differ by rounding only"
 TINY = "its values differ by {} at most, too little to be squared; give it in a smaller unit"
 FLAT: dict[str, tuple[Any, str]] = {
@@ -474,84 +308,3 @@ def test_columns_that_hardly_vary_raise_no_warning(command: str, answer: Ask) ->
         name: reason for name, (_, reason) in FLAT.items()
     }
     assert found["warnings"] == []
-
-
-ROWS = ordinary().to_csv(index=False, header=False)
-BAD_FILES = {
-    "a name twice": (f"a,a,place,y\n{ROWS}", "'a' stands more than once in the header"),
-    "a name twice but for spaces": (f"a, a,place,y\n{ROWS}", "'a' stands more than once in the header"),
-    "the target twice": (f"a,y,place,y\n{ROWS}", "'y' stands more than once in the header"),
-    "a name twice below a line break": (f'"a\nb",b,b,y\n{ROWS}', "'b' stands more than once in the header"),
-    "a name of two lines twice": (f'"a\nb",b, "a\nb",y\n{ROWS}', "stands more than once in the header"),
-    "a zero byte": (f"a,b,place,y\n{ROWS}1,\0,b,no", "is no text, a zero byte stands in line 62; save it as a UTF-8"),
-    "a zero byte in a name": (f"a\0,b,place,y\n{ROWS}", "is no text, a zero byte stands in line 1"),
-    "a cell too many": (
-        f"a,b,place,y\n{ROWS}1,2,x,no,5\n",
-        "row 60 (counted from 0 under the header) has 5 cells, and the header 4: 'a,b,place,y'; put a cell that holds "
-        "',' in quotes",
-    ),
-    "a blank cell too many": (
-        f"a,b,place,y\n{ROWS}1,2,x,no,\n",
-        "row 60 (counted from 0 under the header) has 5 cells",
-    ),
-    "a remark before the header": (f"# mine\na,b,place,y\n{ROWS}", "has 4 cells, and the header 1: '# mine'"),
-    "an open quote": (f'a,b,place,y\n{ROWS}1,"2,x,no\n{ROWS}', "a quote is open from row 60 (counted from 0 under"),
-    "a long open quote": (f'a,b,place,y\n{ROWS}1,"2,x,no\n{ROWS * 200}', "a quote is open from row 60 (counted from"),
-    "an open quote in the header": (f'a,b,"place,y\n{ROWS}', "a quote is open from the header to the end; close it"),
-    "a long open quote in the header": (f'a,b,"place,y\n{ROWS * 200}', "a cell of its header is longer than 131,072"),
-    "one class and words for none": (
-        f"a,b,place,y\n{ROWS.replace('yes', 'None')}",
-        "rows have no 'y' and were left out: empty cells and words such as NA or None are no class",
-    ),
-    "nothing": ("", "is empty; give a CSV with a header line and rows"),
-    "blank lines": ("\n\n\n", "is empty; give a CSV with a header line and rows"),
-    "a mark of byte order": ("\ufeff", "is empty; give a CSV with a header line and rows"),
-    "a header": ("a,b,place,y", "has a header but no rows"),
-    "one class": (f"a,b,place,y\n{ROWS.replace('yes', 'no')}", "'y' holds one class only ('no' in all 60 rows)"),
-    "no target": (f"a,b,place,Y\n{ROWS}", "has no column 'y'; did you mean 'Y'? Its columns are 'a', 'b', 'place'"),
-    "a blank target": (f"a,b,place,\n{ROWS}", "has no column 'y'. Its columns are 'a', 'b', 'place', 'Unnamed: 3'"),
-    "only a target": ("y\n" + "yes\nno\n" * 30, "no column is left to predict from (there is none but the target)"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_file_that_is_no_table_is_refused_by_every_command(name: str, run: Run, tmp_path: Path) -> None:
-    content, message = BAD_FILES[name]
-    (tmp_path / "bad.csv").write_text(content, encoding="utf-8")
-    for command in COMMANDS:
-        assert message in refusal(run, command, "bad.csv", "-t", "y")
-
-
-@pytest.mark.parametrize(
-    ("content", "names"),
-    [
-        (f"\ufeffa,b,place,y\n{ROWS}", {"a", "b", "place"}),
-        (f"\n\n a , b,place, y \n{ROWS}", {"a", "b", "place"}),
-        (f",b,place,y\n{ROWS}", {"Unnamed: 0", "b", "place"}),
-        (f'"a,1,2,3","b\n1",place,y\n{ROWS}', {"a,1,2,3", "b\n1", "place"}),
-        (f'"a,1,2,3,4";b;place;y\n{ROWS.replace(",", ";")}', {"a,1,2,3,4", "b", "place"}),
-        (f'"a;1;2;3;4",b,place,y\r\n{ROWS}', {"a;1;2;3;4", "b", "place"}),
-        (f",,place,y\n{ROWS}", {"Unnamed: 0", "Unnamed: 1", "place"}),
-        (ordinary().to_csv(), {"Unnamed: 0", "a", "b", "place"}),
-    ],
-    ids=[
-        *("byte order mark", "spaces", "a blank name", "separators and lines in names", "commas beside semicolons"),
-        *("semicolons beside commas", "two blank names", "row names"),
-    ],
-)
-def test_names_of_columns_are_read(content: str, names: set[str], answer: Ask, tmp_path: Path) -> None:
-    (tmp_path / "named.csv").write_text(content, encoding="utf-8")
-    first = min(names)
-    found = answer("label-errors", "named.csv", "-t", "y", "--drop", first)
-    assert found["columns"].keys() == names
-    assert found["columns"][first]["reason"] == "by --drop"
-
-
-def test_a_pipe_is_read_like_a_file(run: Run, tmp_path: Path) -> None:
-    """It gives what is written to it but once."""
-    ordinary().to_csv("file.csv", index=False)
-    os.mkfifo("pipe.csv")
-    content = Path("file.csv").read_bytes()
-    Thread(target=lambda: (tmp_path / "pipe.csv").write_bytes(content), daemon=True).start()
-    found = [json.loads(run("label-errors", name, "-t", "y", "--json").stdout) for name in ("pipe.csv", "file.csv")]
-    assert found[0]["columns"] == found[1]["columns"]
